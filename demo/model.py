@@ -1,0 +1,18 @@
+"""The demo model: a small, real Vision Transformer whose trained weights travel with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from timm.models.vision_transformer import VisionTransformer
+
+from .scenes import SIZE
+
+WEIGHTS = files(__package__) / "demo.safetensors"
+
+
+def architecture(img_size: int = SIZE) -> VisionTransformer:
+    """The untrained network: 0.9 million parameters, 8-pixel patches, one logit per digit class (multi-label)."""
+    return VisionTransformer(
+        img_size=img_size, patch_size=8, embed_dim=128, depth=6, num_heads=4, mlp_ratio=3, num_classes=10
+    )

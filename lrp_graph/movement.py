@@ -1,0 +1,103 @@
+"""Rules for ops that only move, repeat or select entries: the same for every table.
+
+A share moves back along the way its value came. Dimensions are counted from the right, where value and share agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .reverse import Table, first, unbroadcast
+
+aten = torch.ops.aten
+
+
+def from_right(dim: int, x: Tensor) -> int:
+    """``dim`` of ``x`` as a negative number, which names the same axis of its share."""
+    return dim if dim < 0 else dim - x.dim()
+
+
+def _reshaped(share: Tensor, out: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return share.reshape(share.shape[0], *x.shape)
+
+
+def _transposed(share: Tensor, out: Tensor, x: Tensor, a: int, b: int) -> Tensor:
+    return share.transpose(from_right(a, x), from_right(b, x))
+
+
+def _permuted(share: Tensor, out: Tensor, x: Tensor, dims: list[int]) -> Tensor:
+    back = [0] * len(dims)
+    for place, dim in enumerate(dims):
+        back[dim] = place + 1
+    return share.permute(0, *back)
+
+
+def _selected(share: Tensor, out: Tensor, x: Tensor, dim: int, index: int) -> Tensor:
+    axis = from_right(dim, x)
+    return _padded(share.unsqueeze(axis), axis, index % x.shape[dim], x.shape[dim])
+
+
+def _sliced(share: Tensor, out: Tensor, x: Tensor, dim: int = 0, start: int = 0, end: int = 0, step: int = 1) -> Tensor:
+    if step != 1:
+        raise NotImplementedError(f"slices with a step of {step} have no rule")
+    size = x.shape[dim]
+    return _padded(share, from_right(dim, x), min(start or 0, size) if (start or 0) >= 0 else size + start, size)
+
+
+def _padded(share: Tensor, axis: int, before: int, size: int) -> Tensor:
+    """Zeros around ``share`` along ``axis``, so that it starts at ``before`` and the whole has ``size``."""
+    after = size - before - share.shape[axis]
+    return torch.nn.functional.pad(share, [0, 0] * (-axis - 1) + [before, after])
+
+
+def _unbound(share: list[Tensor], out: Any, x: Tensor, dim: int = 0) -> Tensor:
+    return torch.stack(share, from_right(dim, x))
+
+
+def _split(share: list[Tensor], out: Any, x: Tensor, sizes: Any, dim: int = 0) -> Tensor:
+    return torch.cat(share, from_right(dim, x))
+
+
+def _concatenated(share: Tensor, out: Tensor, parts: list[Tensor], dim: int = 0) -> Any:
+    axis = from_right(dim, out)
+    return share.split([part.shape[dim] for part in parts], axis)
+
+
+def _stacked(share: Tensor, out: Tensor, parts: list[Tensor], dim: int = 0) -> Any:
+    return share.unbind(from_right(dim, out))
+
+
+def _expanded(share: Tensor, out: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return unbroadcast(share, x)
+
+
+def _cast(share: Tensor, out: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return share.to(x.dtype)
+
+
+def spread(share: Tensor, x: Tensor, dims: list[int], keepdim: bool) -> Tensor:
+    """The share of a reduction of ``x`` over ``dims``, given back the axes it lost; it broadcasts against ``x``."""
+    for axis in () if keepdim else sorted(from_right(dim, x) for dim in dims):
+        share = share.unsqueeze(axis)
+    return share
+
+
+SAME_ORDER = (aten.reshape, aten.view, aten._unsafe_view, aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze)
+
+MOVEMENT: Table = {
+    **dict.fromkeys(SAME_ORDER, first(_reshaped)),
+    **dict.fromkeys((aten.clone, aten.to, aten._to_copy, aten.type_as), first(_cast)),
+    **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk), first(_split)),
+    aten.transpose: first(_transposed),
+    aten.permute: first(_permuted),
+    aten.select: first(_selected),
+    aten.slice: first(_sliced),
+    aten.unbind: first(_unbound),
+    aten.cat: first(_concatenated),
+    aten.stack: first(_stacked),
+    aten.expand: first(_expanded),
+}
+

@@ -1,0 +1,25 @@
+"""Explain images with an exported artifact: onnxruntime, NumPy and Pillow, never PyTorch."""
+
+from .errors import OnnxplainError
+from .explainer import Explainer
+from .metadata import METADATA_KEY, PASSES, Metadata, Preprocessing
+from .methods import METHODS, Method, available_methods
+from .preprocessing import load_image, preprocess
+from .result import Explanation
+from .targets import resolve_target
+
+__all__ = [
+    "METADATA_KEY",
+    "METHODS",
+    "PASSES",
+    "Explainer",
+    "Explanation",
+    "Metadata",
+    "Method",
+    "OnnxplainError",
+    "Preprocessing",
+    "available_methods",
+    "load_image",
+    "preprocess",
+    "resolve_target",
+]

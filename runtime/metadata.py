@@ -1,0 +1,242 @@
+"""What an artifact says about itself: one JSON document in the ONNX file, written by export and read here."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OnnxplainError
+
+SCHEMA = 1
+METADATA_KEY = "onnxplain"  # the key of the JSON document in the ONNX file's metadata_props
+
+CROP_MODES = ("center", "squash", "border")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+ACTIVATIONS = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of the graph: the ONNX output it fills, and whether that output has a `targets` axis."""
+
+    output: str
+    per_target: bool
+
+
+PASSES = {
+    "attention": Pass("attention", per_target=False),
+    "gradient": Pass("attention_gradient", per_target=True),
+    "relevance": Pass("relevance", per_target=True),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which token is what: `prefix_tokens` (CLS first), then `patch_grid` = (h, w) patches in row-major order.
+
+    `readout` names the token rows the classification head reads; the readout vector e is uniform over them.
+    """
+
+    readout: tuple[int, ...]
+    prefix_tokens: int
+    patch_grid: tuple[int, int]
+
+    @property
+    def tokens(self) -> int:
+        """N, the number of tokens in the attention matrices."""
+        return self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
+
+    def readout_row(self) -> NDArray[np.float64]:
+        """The readout vector e, float64 [N], which sums to 1."""
+        row = np.zeros(self.tokens)
+        row[list(self.readout)] = 1 / len(self.readout)
+        return row
+
+    def patches(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The patch entries of a row over tokens [N], as a token map [h, w]."""
+        return row[self.prefix_tokens :].reshape(self.patch_grid)
+
+
+# A field's rule: what it must be, in words, and the check. Lists count as tuples: JSON knows no others.
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _is_int(value: Any, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_tuple(value: Any, element: Callable[[Any], bool], length: int | None = None) -> bool:
+    right_length = isinstance(value, tuple) and (len(value) == length if length else len(value) > 0)
+    return right_length and all(element(item) for item in value)
+
+
+def _is_pair(value: Any) -> bool:
+    return _is_tuple(value, lambda item: _is_int(item, 1), 2)
+
+
+PREPROCESSING_RULES: dict[str, Rule] = {
+    "size": ("[height, width], two positive integers", _is_pair),
+    "crop_pct": ("a positive number", lambda value: _is_number(value) and value > 0),
+    "crop_mode": (f"one of {', '.join(CROP_MODES)}", lambda value: value in CROP_MODES),
+    "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda value: value in INTERPOLATIONS),
+    "mean": ("three numbers", lambda value: _is_tuple(value, _is_number, 3)),
+    "std": ("three positive numbers", lambda value: _is_tuple(value, lambda x: _is_number(x) and x > 0, 3)),
+}
+
+METADATA_RULES: dict[str, Rule] = {
+    "model": ("a string", lambda value: isinstance(value, str)),
+    "checkpoint": (
+        "{source: string, sha256: string or null}",
+        lambda value: (
+            isinstance(value, Mapping)
+            and set(value) == {"source", "sha256"}
+            and isinstance(value["source"], str)
+            and isinstance(value["sha256"], str | None)
+        ),
+    ),
+    "preprocessing": ("a preprocessing object", lambda value: isinstance(value, Preprocessing)),
+    "labels": (
+        "a non-empty list of strings, one for each class",
+        lambda value: _is_tuple(value, lambda item: isinstance(item, str)),
+    ),
+    "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda value: value in ACTIVATIONS),
+    "patch_grid": ("[h, w], two positive integers", _is_pair),
+    "prefix_tokens": ("an integer of at least 0", lambda value: _is_int(value, 0)),
+    "readout": (
+        "a non-empty list of token rows (integers of at least 0)",
+        lambda value: _is_tuple(value, lambda item: _is_int(item, 0)),
+    ),
+    "layers": ("an integer of at least 1", lambda value: _is_int(value, 1)),
+    "heads": ("an integer of at least 1", lambda value: _is_int(value, 1)),
+    "passes": (
+        f"a list of {', '.join(PASSES)} without repetition that contains attention",
+        lambda value: (
+            _is_tuple(value, lambda item: isinstance(item, str) and item in PASSES)
+            and len(set(value)) == len(value)
+            and "attention" in value
+        ),
+    ),
+    "parity": ("an object", lambda value: isinstance(value, Mapping)),
+}
+
+
+def _validate(record: Any, rules: Mapping[str, Rule]) -> None:
+    """Turn the record's lists into tuples and check every field, naming the one that is wrong."""
+    for name, (description, check) in rules.items():
+        value = getattr(record, name)
+        if isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(record, name, value)  # the record is frozen, and not yet in anyone's hands
+        if not check(value):
+            given = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+            raise OnnxplainError(f"metadata field {name!r} must be {description}, got {given}")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the model's input, in the terms of timm's evaluation transform.
+
+    `size` is (height, width) in pixels; `crop_pct` is size / size resized to; `mean` and `std` are per RGB channel,
+    for values in [0, 1].
+
+    Raises OnnxplainError, naming the field, if one is not valid.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        _validate(self, PREPROCESSING_RULES)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The artifact's description; `to_json` and `from_json` are the two ends of the contract.
+
+    `labels` has one entry per class; `readout`, `prefix_tokens` and `patch_grid` are those of `Layout`;
+    `passes` lists the names in `PASSES` the artifact was exported with; `parity` is the export's report.
+
+    Raises OnnxplainError, naming the field, if one is not valid.
+    """
+
+    model: str
+    checkpoint: Mapping[str, str | None]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    activation: str
+    patch_grid: tuple[int, int]
+    prefix_tokens: int
+    readout: tuple[int, ...]
+    layers: int
+    heads: int
+    passes: tuple[str, ...]
+    parity: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _validate(self, METADATA_RULES)
+        if max(self.readout) >= self.layout.tokens:
+            raise OnnxplainError(
+                f"metadata field 'readout' must hold token rows below {self.layout.tokens} "
+                f"({self.prefix_tokens} prefix tokens and a {self.patch_grid[0]} x {self.patch_grid[1]} grid), "
+                f"got {max(self.readout)}"
+            )
+
+    @property
+    def layout(self) -> Layout:
+        """Which token is what."""
+        return Layout(self.readout, self.prefix_tokens, self.patch_grid)
+
+    def to_json(self) -> str:
+        """The JSON document; raises ValueError if `parity` holds a NaN or an infinity, which JSON cannot say."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Metadata":
+        """Read the JSON document back.
+
+        Raises OnnxplainError ("not an onnxplain artifact: …") if it is not JSON, of another schema, or if a field
+        is missing or not valid. Unknown fields are ignored, so that a schema can grow.
+        """
+        try:
+            document = _object(json.loads(text), "metadata")
+            if document.get("schema") != SCHEMA:
+                raise OnnxplainError(
+                    f"metadata schema is {document.get('schema')!r}, this runtime reads {SCHEMA}; "
+                    "export it again with this version"
+                )
+            values = _select(cls, document)
+            values["preprocessing"] = Preprocessing(
+                **_select(Preprocessing, _object(values["preprocessing"], "preprocessing"))
+            )
+            return cls(**values)
+        except json.JSONDecodeError as error:
+            raise OnnxplainError(f"not an onnxplain artifact: metadata is not JSON ({error})") from None
+        except OnnxplainError as error:
+            raise OnnxplainError(f"not an onnxplain artifact: {error}") from None
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise OnnxplainError(f"{name} must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _select(record: type[Metadata] | type[Preprocessing], document: dict[str, Any]) -> dict[str, Any]:
+    """The record's own fields of a JSON object; every one must be there, since a guessed default would be silent."""
+    names = [item.name for item in fields(record)]
+    missing = [name for name in names if name not in document]
+    if missing:
+        raise OnnxplainError(f"metadata field {', '.join(map(repr, missing))} of {record.__name__} is missing")
+    return {name: document[name] for name in names}

@@ -1,0 +1,51 @@
+"""What an explanation is, and how it is shown."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
+MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where a model sees one class in one picture.
+
+    `heatmap`: float32 [height, width] of `image`, unscaled. `tokens`: float32 [h, w], the patch grid's values,
+    unscaled. `target`: the class index, `label` its name, `score` its logit. `predictions`: the top five
+    (index, label, probability), best first. `image`: the picture as RGB; for an explanation of pixels, the picture
+    that the pixels show.
+    """
+
+    heatmap: NDArray[np.float32]
+    tokens: NDArray[np.float32]
+    target: int
+    label: str
+    score: float
+    predictions: list[tuple[int, str, float]]
+    method: str
+    image: Image.Image
+
+    def overlay(self) -> Image.Image:
+        """The picture, RGB, under the heatmap's colours; the higher a value, the more opaque its colour.
+
+        The heatmap is scaled from its minimum .. maximum to 0..1 for this; a constant one leaves the picture bare.
+        """
+        from cmap import Colormap  # here, because importing it takes longer than importing everything else
+
+        levels = Image.fromarray(_levels(self.heatmap))
+        colours = levels.convert("P")
+        colours.putpalette((Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes())
+        return Image.composite(colours.convert("RGB"), self.image, levels.point(lambda level: level * MAX_OPACITY))
+
+
+def _levels(heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Minimum .. maximum to 0..255; a constant map is 0."""
+    low, high = heatmap.min(), heatmap.max()
+    if low == high:
+        return np.zeros(heatmap.shape, dtype=np.uint8)
+    scaled: NDArray[np.uint8] = np.rint((heatmap - low) / (high - low) * 255).astype(np.uint8)
+    return scaled

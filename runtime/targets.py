@@ -1,0 +1,63 @@
+"""Which class to explain: an index, a rank or a label."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OnnxplainError
+
+Target = int | str
+
+
+def resolve_target(target: Any, labels: Sequence[str]) -> int:
+    """A target as the graph takes it: a class index from 0, or a rank (-1 the top-1 class, -2 the runner-up, …).
+
+    A string is a label, in any case: the whole label, else one of its comma-separated synonyms, else, if no label
+    is like that, an index or a rank in digits. Raises OnnxplainError if it names no class or several.
+    """
+    if isinstance(target, str):
+        found = _find_label(target, labels)
+        if found is not None:
+            return found
+        target = int(target)
+    if isinstance(target, bool) or not isinstance(target, int | np.integer):
+        raise OnnxplainError(
+            f"a target must be a class index, a label, a rank (-1, -2, …) or a list of those, got {target!r}"
+        )
+    if not -len(labels) <= target < len(labels):
+        raise OnnxplainError(
+            f"target {target} is out of range; valid are the classes 0 to {len(labels) - 1} "
+            f"and the ranks -1 to {-len(labels)}"
+        )
+    return int(target)
+
+
+def class_of(target: int, logits: NDArray[np.float32]) -> int:
+    """The class index of a resolved target, given the image's logits [classes]; of equal logits the first leads."""
+    return target if target >= 0 else int(np.argsort(-logits, kind="stable")[-target - 1])
+
+
+def _find_label(query: str, labels: Sequence[str]) -> int | None:
+    """The class with that label; None if there is none but the query is a number."""
+    wanted = _plain(query)
+    synonyms = [[_plain(part) for part in label.split(",")] for label in labels]
+    whole = [index for index, label in enumerate(labels) if _plain(label) == wanted]
+    matches = whole or [index for index, names in enumerate(synonyms) if wanted in names]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        which = ", ".join(f"{index} ({labels[index]})" for index in matches)
+        raise OnnxplainError(f"the label {query!r} is ambiguous: it names the classes {which}; give the index")
+    if wanted.removeprefix("-").isdecimal():
+        return None
+    known = {name: None for names in synonyms for name in names}  # a dictionary keeps the order, a set does not
+    close = difflib.get_close_matches(wanted, known, n=3) or [name for name in known if wanted and wanted in name][:3]
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see the artifact's labels"
+    raise OnnxplainError(f"there is no label {query!r} among the {len(labels)} classes; {hint}")
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.casefold().split())

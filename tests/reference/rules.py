@@ -1,0 +1,96 @@
+"""Each relevance rule in the least clever way: float64, one contribution at a time, tiny tensors only.
+
+Nothing here is shared with `propagation`. All rules take and return float64 CPU tensors.
+"""
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-9
+
+
+def divide(numerator: float, denominator: float) -> float:
+    """numerator / (denominator + 1e-9), and 0 where the denominator is 0."""
+    return 0.0 if denominator == 0 else numerator / (denominator + EPSILON)
+
+
+def linear(x: Tensor, weight: Tensor, relevance: Tensor, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
+    """R_i = sum_j (alpha c_ij+ / sum_i c_ij+  -  beta c_ij- / sum_i c_ij-) R_j with c_ij = x_i W_ji.
+
+    x [rows, in], weight [out, in], relevance [rows, out]. (Bach et al. 2015, eq. 60, without the bias.)
+    """
+    result = [[0.0] * x.shape[1] for _ in range(x.shape[0])]
+    for row, (values, received) in enumerate(zip(x.tolist(), relevance.tolist(), strict=True)):
+        for weights, r in zip(weight.tolist(), received, strict=True):
+            contributions = [value * w for value, w in zip(values, weights, strict=True)]
+            per_positive = divide(r, sum(c for c in contributions if c > 0))
+            per_negative = divide(r, sum(c for c in contributions if c < 0))
+            for i, c in enumerate(contributions):
+                if c > 0:
+                    result[row][i] += alpha * c * per_positive
+                elif c < 0:
+                    result[row][i] -= beta * c * per_negative
+    return torch.tensor(result, dtype=torch.float64)
+
+
+def matmul(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Z_ij = sum_k A_ik B_kj: half of A_ik B_kj R_ij / Z_ij to A_ik, half to B_kj. Two-dimensional tensors."""
+    rows_a, columns_b, r = a.tolist(), b.t().tolist(), relevance.tolist()
+    relevance_a = [[0.0] * a.shape[1] for _ in range(a.shape[0])]
+    relevance_b = [[0.0] * b.shape[1] for _ in range(b.shape[0])]
+    for i, row in enumerate(rows_a):
+        for j, column in enumerate(columns_b):
+            z = sum(p * q for p, q in zip(row, column, strict=True))
+            for k, (p, q) in enumerate(zip(row, column, strict=True)):
+                share = p * q * divide(r[i][j], z)
+                relevance_a[i][k] += share / 2
+                relevance_b[k][j] += share / 2
+    return torch.tensor(relevance_a, dtype=torch.float64), torch.tensor(relevance_b, dtype=torch.float64)
+
+
+def add(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Residual a + b: shares a R / (a + b) and b R / (a + b); per image (first axis), the two sums are brought
+    into the ratio of their absolute values and together to sum R."""
+    result_a, result_b = torch.zeros_like(a, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)
+    for image in range(a.shape[0]):
+        flat_a, flat_b, flat_r = (t[image].flatten().tolist() for t in (a, b, relevance))
+        part_a = [p * divide(r, p + q) for p, q, r in zip(flat_a, flat_b, flat_r, strict=True)]
+        part_b = [q * divide(r, p + q) for p, q, r in zip(flat_a, flat_b, flat_r, strict=True)]
+        sum_a, sum_b, total = sum(part_a), sum(part_b), sum(flat_r)
+        wanted_a = divide(abs(sum_a), abs(sum_a) + abs(sum_b)) * total
+        wanted_b = divide(abs(sum_b), abs(sum_a) + abs(sum_b)) * total
+        for index in range(len(flat_a)):
+            result_a[image].view(-1)[index] = part_a[index] * divide(wanted_a, sum_a)
+            result_b[image].view(-1)[index] = part_b[index] * divide(wanted_b, sum_b)
+    return result_a, result_b
+
+
+def mean_tokens(x: Tensor, relevance: Tensor) -> Tensor:
+    """m_d = (1/n) sum_t x_td: token t gets x_td R_d / (n m_d). x [B, n, D], relevance [B, D]."""
+    result = torch.zeros_like(x, dtype=torch.float64)
+    images, tokens, features = x.shape
+    for image in range(images):
+        for d in range(features):
+            mean = sum(float(x[image, t, d]) for t in range(tokens)) / tokens
+            for t in range(tokens):
+                result[image, t, d] = float(x[image, t, d]) / tokens * divide(float(relevance[image, d]), mean)
+    return result
+
+
+def product(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Elementwise a * b: half of the relevance to each factor, whatever their values."""
+    result_a, result_b = torch.zeros_like(a, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)
+    for index in range(relevance.numel()):
+        result_a.view(-1)[index] = float(relevance.flatten()[index]) / 2
+        result_b.view(-1)[index] = float(relevance.flatten()[index]) / 2
+    return result_a, result_b
+
+
+def conservation_error(before: Tensor, *after: Tensor) -> float:
+    """Largest |sum of the parts - sum R| over the images (first axis), relative to max(1, |sum R|)."""
+    errors = []
+    for image in range(before.shape[0]):
+        total = float(before[image].sum())
+        parts = sum(float(part[image].sum()) for part in after)
+        errors.append(abs(parts - total) / max(1.0, abs(total)))
+    return max(errors)
