@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 from .gradient import GRADIENT
 from .relevance import CHEFER
 from .reverse import Table, require_rules, reverse
-from .trace import GraphError, Trace, shape_of, target_of, trace
+from .rewrite import shape_of, target_of
+from .trace import GraphError, Trace, trace
 
 aten = torch.ops.aten
 

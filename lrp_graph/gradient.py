@@ -24,12 +24,13 @@ def elementwise(derivative: Callable[..., Tensor]) -> Rule:
 
 
 def bilinear(left: Callable[..., Tensor], right: Callable[..., Tensor]) -> Rule:
-    """Ops of two arguments: one product for each that is live, with ``left(g, y, a, b)``."""
+    """Ops of two arguments: one product for each that varies, with ``left(g, y, a, b)``."""
 
     def rule(g: Tensor, call: Call) -> list[Tensor | None]:
-        sides = zip((left, right), call.args, call.live, strict=True)
+        sides = zip((left, right), call.args, call.varies, strict=True)
         return [
-            unbroadcast(side(g, call.out, *call.args, **call.kwargs), x) if live else None for side, x, live in sides
+            unbroadcast(side(g, call.out, *call.args, **call.kwargs), x) if varies else None
+            for side, x, varies in sides
         ]
 
     return rule

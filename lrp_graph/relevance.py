@@ -46,14 +46,14 @@ def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _two_sided(both: Callable[..., tuple[Tensor, Tensor]], single: Callable[..., Tensor] = _pass_on) -> Rule:
-    """``both(r, y, a, b)`` where both arguments are live, ``single(r, y, live one, constant one)`` elsewhere."""
+    """``both(r, y, a, b)`` where both vary, ``single(r, y, varying one, constant one)`` elsewhere."""
 
     def rule(r: Tensor, call: Call) -> list[Tensor | None]:
         a, b = call.args
-        if all(call.live):
+        if all(call.varies):
             shares = both(r, call.out, a, b, **call.kwargs)
             return [unbroadcast(share, x) for share, x in zip(shares, (a, b), strict=True)]
-        return [single(r, call.out, a, b), None] if call.live[0] else [None, single(r, call.out, b, a)]
+        return [single(r, call.out, a, b), None] if call.varies[0] else [None, single(r, call.out, b, a)]
 
     return rule
 

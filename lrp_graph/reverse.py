@@ -9,27 +9,29 @@ dimensions from the right, broadcasting serves any number of targets at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
-from .trace import Trace, shape_of, target_of
+from .rewrite import shape_of, target_of
+from .trace import Trace
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node, seen from its output: the values it took and gave, and which arguments are to receive a share."""
+    """One node, seen from its output: the values it took and gave, and which arguments vary with the image."""
 
     out: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    live: tuple[bool, ...]
+    varies: tuple[bool, ...]
 
 
 Rule = Callable[[Any, Call], Sequence[Any]]
-"""(share of the output, call) -> shares of the positional arguments; those of arguments not live are ignored."""
+"""(share of the output, call) -> shares of the positional arguments; arguments that do not vary need none."""
 
 Table = Mapping[Any, Rule]
 
@@ -45,11 +47,15 @@ def first(rule: Callable[..., Tensor]) -> Rule:
 
 def live_nodes(trace: Trace) -> set[fx.Node]:
     """The nodes that depend on some attention matrix; the walk ends where they end."""
-    live = set(trace.sites)
+    return _dependents(trace, trace.sites)
+
+
+def _dependents(trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
+    found = set(roots)
     for node in trace.nodes:
-        if not live.isdisjoint(node.all_input_nodes):
-            live.add(node)
-    return live
+        if target_of(node) is not torch.ops.aten.sym_size and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def require_rules(trace: Trace, table: Table, name: str) -> None:
@@ -71,7 +77,7 @@ def reverse(trace: Trace, values: Mapping[fx.Node, Any], seed: Tensor, table: Ta
     seed: [targets, batch, classes], the share of the logits.
     Returns one [targets, batch, heads, queries, keys] for each of ``trace.sites``.
     """
-    live = live_nodes(trace)
+    live, varying = live_nodes(trace), _dependents(trace, [trace.pixels])
     shares: dict[fx.Node, Any] = {trace.logits: seed}
 
     def value(arg: Any) -> Any:
@@ -96,10 +102,10 @@ def reverse(trace: Trace, values: Mapping[fx.Node, Any], seed: Tensor, table: Ta
         out = values[node]
         if isinstance(share, list):
             share = [seed.new_zeros(len(seed), *o.shape) if s is None else s for s, o in zip(share, out, strict=True)]
-        is_live = tuple(bool(live.intersection(_nodes(arg))) for arg in node.args)
-        call = Call(out, value(node.args), value(node.kwargs), is_live)
-        for arg, flag, part in zip(node.args, is_live, table[target_of(node)](share, call), strict=False):
-            if flag:
+        varies = tuple(not varying.isdisjoint(_nodes(arg)) for arg in node.args)
+        call = Call(out, value(node.args), value(node.kwargs), varies)
+        for arg, part in zip(node.args, table[target_of(node)](share, call), strict=False):
+            if not live.isdisjoint(_nodes(arg)):
                 give(arg, part)
     empty = values[trace.logits].new_zeros
     return [shares[site] if site in shares else empty(len(seed), *values[site].shape) for site in trace.sites]

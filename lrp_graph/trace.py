@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+
+from .rewrite import call, shape_of, target_of
+from .selection import move_selection_up
 
 aten = torch.ops.aten
 
@@ -61,17 +62,6 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     return _read(program)
 
 
-def target_of(node: fx.Node) -> Any:
-    """What a node calls, overloads of one ATen op not distinguished."""
-    return getattr(node.target, "overloadpacket", node.target)
-
-
-def shape_of(node: fx.Node) -> tuple[Any, ...] | None:
-    """The traced shape of a node's value (the batch is a symbol), None where it is not one tensor."""
-    value = node.meta.get("val")
-    return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
 def _read(program: ExportedProgram) -> Trace:
     graph = program.graph
     _write_out_attention(graph)
@@ -85,13 +75,16 @@ def _read(program: ExportedProgram) -> Trace:
     if len(results) != 1 or len(shape_of(results[0]) or ()) != 2:
         shapes = [shape_of(node) for node in results if isinstance(node, fx.Node)]
         raise GraphError(f"the model must return one tensor [batch, classes]; it returns {shapes}")
-    needed = _ancestors(results[0])
+    sites = _attention_sites(graph)
+    move_selection_up(graph)
+    logits = output.args[0][0]
+    needed = _ancestors(logits)
     calls = tuple(node for node in graph.nodes if node in needed and node.op == "call_function")
     return Trace(
         nodes=calls,
         pixels=placeholders[signature.user_inputs[0]],
-        logits=results[0],
-        sites=_attention_sites(calls),
+        logits=logits,
+        sites=tuple(site for site in sites if site in needed),
         weights={placeholders[name]: path for name, path in paths.items()},
         constants={placeholders[name]: program.constants[path] for name, path in lifted.items()},
     )
@@ -109,22 +102,13 @@ def _write_out_attention(graph: fx.Graph) -> None:
             raise GraphError(f"{node.name}: boolean attention masks are not supported")
         scale = given.get("scale") or 1 / math.sqrt(q.meta["val"].shape[-1])
         with graph.inserting_before(node):
-            scores = _call(graph, aten.matmul.default, q, _call(graph, aten.transpose.int, k, -2, -1))
-            scores = _call(graph, aten.mul.Tensor, scores, scale)
+            scores = call(graph, aten.matmul.default, q, call(graph, aten.transpose.int, k, -2, -1))
+            scores = call(graph, aten.mul.Tensor, scores, scale)
             if mask is not None:
-                scores = _call(graph, aten.add.Tensor, scores, mask)
-            mixed = _call(graph, aten.matmul.default, _call(graph, aten.softmax.int, scores, -1), v)
+                scores = call(graph, aten.add.Tensor, scores, mask)
+            mixed = call(graph, aten.matmul.default, call(graph, aten.softmax.int, scores, -1), v)
         node.replace_all_uses_with(mixed)
         graph.erase_node(node)
-
-
-def _call(graph: fx.Graph, op: Callable[..., Any], *args: Any) -> fx.Node:
-    """Append a call with its traced value, as torch.export would have."""
-    node = graph.call_function(op, args)
-    tensors = fx.node.map_arg(args, lambda arg: arg.meta["val"])
-    with next(t for t in tensors if isinstance(t, Tensor)).fake_mode:  # type: ignore[attr-defined]
-        node.meta["val"] = op(*tensors)
-    return node
 
 
 def _erase_no_ops(graph: fx.Graph) -> None:
@@ -150,13 +134,13 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
     return found
 
 
-def _attention_sites(calls: tuple[fx.Node, ...]) -> tuple[fx.Node, ...]:
+def _attention_sites(graph: fx.Graph) -> list[fx.Node]:
     """The softmax nodes that stand on the left of a matrix product."""
-    sites = tuple(
+    sites = [
         node
-        for node in calls
+        for node in graph.nodes
         if target_of(node) in SOFTMAX and any(target_of(u) in MATMUL and u.args[0] is node for u in node.users)
-    )
+    ]
     if not sites:
         raise GraphError("no attention found in the model: no softmax whose result multiplies values")
     return sites

@@ -69,7 +69,7 @@ HEAD_FUSION = Parameter(
     "head_fusion",
     str,
     "mean",
-    ", ".join(HEAD_FUSIONS),
+    f"one of {', '.join(HEAD_FUSIONS)}",
     lambda value, layers: value in HEAD_FUSIONS,
     "how the heads of a layer become one matrix",
 )

@@ -39,7 +39,12 @@ class Explanation:
         levels = Image.fromarray(_levels(self.heatmap))
         colours = levels.convert("P")
         colours.putpalette((Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes())
-        return Image.composite(colours.convert("RGB"), self.image, levels.point(lambda level: level * MAX_OPACITY))
+        return Image.composite(colours.convert("RGB"), self.image, levels.point(_opacity))
+
+
+def _opacity(level: int) -> float:
+    """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the picture."""
+    return MAX_OPACITY * (level * 255) ** 0.5
 
 
 def _levels(heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,0 +1,110 @@
+"""Move the head's token selection up, so that the last block computes only the rows that are read.
+
+A classifier that reads the class token needs one row of everything after the last attention. Exchanging ``select`` with
+the ops before it, as long as these treat tokens alike, spares the projection and the MLP of the last block forward and
+backward; no value that is used changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from .rewrite import call, shape_of, target_of
+
+aten = torch.ops.aten
+
+Exchange = Callable[[fx.Graph, fx.Node, int, int], fx.Node | None]
+"""(graph, node, axis, index) -> a node equal to ``select(node, axis, index)`` that selects earlier, if there is one."""
+
+
+def move_selection_up(graph: fx.Graph) -> None:
+    """Exchange a selection with the op before it wherever nothing else of that op's result is used.
+
+    A result of which two rows are read (distilled models) stays whole: split in two, it would get another relevance, as
+    Chefer's rule for additions is not additive over the consumers of a value.
+    """
+    for node in reversed(list(graph.nodes)):
+        exchange = EXCHANGES.get(target_of(node))
+        selections = list(node.users)
+        if exchange is None or not selections or any(target_of(user) is not aten.select for user in selections):
+            continue
+        shape = shape_of(node)
+        assert shape is not None
+        places = {(user.args[1] % len(shape), user.args[2] % shape[user.args[1]]) for user in selections}
+        if len(places) > 1:
+            continue
+        with graph.inserting_before(node):
+            earlier = exchange(graph, node, *places.pop())
+        if earlier is not None:
+            for selection in selections:
+                selection.replace_all_uses_with(earlier)
+                graph.erase_node(selection)
+            graph.erase_node(node)
+
+
+def _select(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node:
+    return call(graph, aten.select.int, node, axis, index)
+
+
+def _elementwise(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node:
+    """f(a, b)[i] = f(a[i], b[i]), with broadcasting."""
+    rank = len(shape_of(node) or ())
+
+    def select(arg: Any) -> Any:
+        shape = shape_of(arg) if isinstance(arg, fx.Node) else None
+        own = axis - rank + len(shape or ())
+        if shape is None or own < 0:
+            return arg
+        return _select(graph, arg, own, 0 if shape[own] == 1 else index)
+
+    return call(graph, node.target, *[select(arg) for arg in node.args], **node.kwargs)
+
+
+def _last_axis(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node | None:
+    """Layers that mix the entries of the last axis, each row by itself."""
+    if axis == len(shape_of(node) or ()) - 1:
+        return None
+    return call(graph, node.target, _select(graph, node.args[0], axis, index), *node.args[1:], **node.kwargs)
+
+
+def _reshape(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node | None:
+    """Where the axes up to the selected one stay as they are."""
+    source, sizes = node.args
+    before, after = shape_of(source) or (), shape_of(node) or ()
+    if before[: axis + 1] != after[: axis + 1]:
+        return None
+    return call(graph, node.target, _select(graph, source, axis, index), [*sizes[:axis], *sizes[axis + 1 :]])
+
+
+def _transpose(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node:
+    source, a, b = node.args
+    order = list(range(len(shape_of(node) or ())))
+    order[a], order[b] = order[b], order[a]
+    origin = order.pop(axis)
+    rest = [place - (place > origin) for place in order]
+    return call(graph, aten.permute.default, _select(graph, source, origin, index), rest)
+
+
+def _matmul(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node | None:
+    """(A B)[i] = A[i] B for a row i."""
+    rank = len(shape_of(node) or ())
+    a, b = node.args
+    if axis != rank - 2 or len(shape_of(a) or ()) != rank:
+        return None
+    row = call(graph, aten.slice.Tensor, a, axis, index, index + 1)
+    return call(graph, aten.squeeze.dim, call(graph, node.target, row, b), axis)
+
+
+ELEMENTWISE = (aten.add, aten.sub, aten.mul, aten.div, aten.gelu, aten.silu, aten.sigmoid, aten.tanh, aten.relu)
+
+EXCHANGES: dict[Any, Exchange] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **dict.fromkeys((aten.linear, aten.layer_norm, aten.rms_norm), _last_axis),
+    **dict.fromkeys((aten.reshape, aten.view), _reshape),
+    aten.transpose: _transpose,
+    aten.matmul: _matmul,
+}

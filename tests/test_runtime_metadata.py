@@ -1,0 +1,113 @@
+"""The metadata document: a round trip, and every broken field named."""
+
+import json
+
+import pytest
+
+from onnxplain.runtime import Metadata, OnnxplainError, Preprocessing
+
+
+def _metadata(**changes):
+    values = {
+        "model": "tiny",
+        "checkpoint": {"source": "random", "sha256": None},
+        "preprocessing": Preprocessing((32, 48), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 0.9, "border", "lanczos"),
+        "labels": ["tench, Tinca tinca", "Käse"],
+        "activation": "softmax",
+        "patch_grid": [2, 3],
+        "prefix_tokens": 1,
+        "readout": [0],
+        "layers": 2,
+        "heads": 4,
+        "passes": ["attention", "gradient"],
+        "parity": {"logits": {"max_error": 1e-7}},
+    }
+    return Metadata(**{**values, **changes})
+
+
+def test_round_trip():
+    metadata = _metadata()
+    document = json.loads(metadata.to_json())
+    assert document["schema"] == 1 and document["patch_grid"] == [2, 3]
+    assert document["preprocessing"]["size"] == [32, 48]
+    read = Metadata.from_json(metadata.to_json())
+    assert read == metadata
+    assert read.labels == ("tench, Tinca tinca", "Käse") and read.preprocessing.crop_mode == "border"
+    assert read.layout.tokens == 7
+
+
+def test_unknown_fields_are_ignored():
+    document = json.loads(_metadata().to_json()) | {"colour": "blue"}
+    assert Metadata.from_json(json.dumps(document)) == _metadata()
+
+
+BROKEN = {
+    "model": [3, None],
+    "checkpoint": ["x", {}, {"source": 1, "sha256": None}, {"source": "x"}],
+    "labels": [[], "abc", ["a", 1], None],
+    "activation": ["relu", None],
+    "patch_grid": [[2], [2, 0], [2, 3.0], 14, [2, 3, 4]],
+    "prefix_tokens": [-1, True, "1"],
+    "readout": [[], [7], [-1], 0],
+    "layers": [0, 1.0],
+    "heads": [0, None],
+    "passes": [[], ["gradient"], ["attention", "attention"], ["attention", "magic"], ["attention", ["gradient"]]],
+    "parity": [None, [1]],
+    "preprocessing": [None, 3],
+}
+BROKEN_PREPROCESSING = {
+    "size": [[32], [32, -1], 224],
+    "crop_pct": [0, "0.9", None],
+    "crop_mode": ["middle"],
+    "interpolation": ["random", "cubic"],
+    "mean": [[0.5], [0.5, 0.5, "x"]],
+    "std": [[1, 1, 0], [1, 1]],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BROKEN.items() for value in values])
+def test_broken_field_is_named(name, value):
+    document = json.loads(_metadata().to_json()) | {name: value}
+    with pytest.raises(OnnxplainError, match=f"^not an onnxplain artifact: .*{name}") as error:
+        Metadata.from_json(json.dumps(document))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BROKEN_PREPROCESSING.items() for value in values]
+)
+def test_broken_preprocessing_is_named(name, value):
+    document = json.loads(_metadata().to_json())
+    document["preprocessing"][name] = value
+    with pytest.raises(OnnxplainError, match=f"^not an onnxplain artifact: .*'{name}' must be"):
+        Metadata.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", [*BROKEN])
+def test_missing_field_is_named(name):
+    document = json.loads(_metadata().to_json())
+    del document[name]
+    with pytest.raises(OnnxplainError, match=f"{name}.* is missing"):
+        Metadata.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "must be a JSON object, got list"),
+        ('{"schema": 2}', "schema is 2, this runtime reads 1"),
+        ("{}", "schema is None"),
+    ],
+)
+def test_other_documents(text, message):
+    with pytest.raises(OnnxplainError, match=f"not an onnxplain artifact: .*{message}"):
+        Metadata.from_json(text)
+
+
+def test_exporter_is_told_as_well():
+    with pytest.raises(OnnxplainError, match=r"^metadata field 'heads' must be an integer of at least 1, got 0$"):
+        _metadata(heads=0)
+    with pytest.raises(ValueError, match="JSON"):
+        _metadata(parity={"error": float("nan")}).to_json()
