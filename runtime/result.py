@@ -1,5 +1,6 @@
 """What an explanation is, and how it is shown."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Explanation:
 
 def _opacity(level: int) -> float:
     """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the picture."""
-    return MAX_OPACITY * (level * 255) ** 0.5
+    return MAX_OPACITY * math.sqrt(level * 255)
 
 
 def _levels(heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:

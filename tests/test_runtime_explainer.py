@@ -68,8 +68,7 @@ def test_explanation(explainer):
     assert result.label == LABELS[result.target]
     logits = explainer.tensors(picture, passes=[])["logits"][0]
     assert result.target == logits.argmax() and result.score == logits.max()
-    softmax = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(probabilities, np.sort(softmax)[::-1][:5], rtol=1e-5)
+    np.testing.assert_allclose(probabilities, np.sort(np.exp(logits) / np.exp(logits).sum())[:0:-1], rtol=1e-5)
 
 
 def test_map_is_the_method_of_the_tensors(explainer):
@@ -98,11 +97,7 @@ def test_targets_and_maps_depend_on_class_and_picture(explainer):
     assert not np.allclose(results[0].tokens, explainer.explain(_picture(1), target=0).tokens)
     for target, result in zip([0, 4, -1, -2, "Dog"], results, strict=True):
         _assert_same(result, explainer.explain(picture, target=target))
-
-
-def test_list_of_one_target_gives_a_list(explainer):
-    assert isinstance(explainer.explain(_picture(0), target=[3]), list)
-    assert isinstance(explainer.explain(_picture(0), target=(3,)), list)
+    assert isinstance(explainer.explain(picture, target=(3,)), list)
 
 
 @pytest.mark.parametrize(

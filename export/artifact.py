@@ -1,0 +1,104 @@
+"""From a model to an artifact that was proved equal to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from ..lrp_graph import GraphError, MissingRuleError, fuse
+from ..runtime import PASSES, Metadata, OnnxplainError, Preprocessing
+from .backbones import Backbone
+from .onnx_file import FEWEST_OPSET, OPSET, describe, onnx_model, written_whole
+from .parity import GateError, Report, compare
+
+REVERSE_PASSES = tuple(name for name, item in PASSES.items() if item.per_target)
+
+
+def export_model(
+    model: Backbone | nn.Module,
+    path: str | Path,
+    format: str = "onnx",
+    passes: Sequence[str] = REVERSE_PASSES,
+    opset: int = OPSET,
+    labels: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | Preprocessing | None = None,
+    activation: str = "softmax",
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Report:
+    """Write a self-contained ONNX artifact and return the report of its comparison with the model.
+
+    model: from load_backbone, or any image classifier [batch, 3, H, W] -> [batch, classes]; then ``preprocessing`` is
+        needed, dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm means
+        them, ``labels`` are numbers unless given, and ``activation`` is "softmax" or "sigmoid".
+    path: replaced only if the artifact passes; its folder is made.
+    passes: what the artifact can compute beside logits and attention, of "gradient" and "relevance".
+    progress: called with a description of each stage as it begins.
+    Raises GateError if the file's outputs differ from the model's, OnnxplainError if the model cannot be explained or
+    an argument is not valid. Nothing is written then.
+    """
+    if format != "onnx":
+        raise OnnxplainError(f"there is no format {format!r}; there is: onnx")
+    unknown = [name for name in passes if name not in REVERSE_PASSES]
+    if unknown:
+        raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(REVERSE_PASSES)}")
+    if opset < FEWEST_OPSET:
+        raise OnnxplainError(f"opset must be at least {FEWEST_OPSET}, got {opset}")
+    backbone = model if isinstance(model, Backbone) else _custom(model, labels, preprocessing, activation)
+    size = backbone.preprocessing.size
+    with written_whole(Path(path)) as temporary:
+        progress("tracing the model")
+        try:
+            graph = fuse(backbone.model, torch.zeros(1, 3, *size), [name for name in REVERSE_PASSES if name in passes])
+        except (GraphError, MissingRuleError) as error:
+            raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
+        progress("translating the fused graph to ONNX")
+        file = onnx_model(graph, size, opset)
+        metadata = Metadata(
+            model=backbone.name,
+            checkpoint={"source": backbone.source, "sha256": backbone.sha256},
+            preprocessing=backbone.preprocessing,
+            labels=backbone.labels,
+            activation=backbone.activation,
+            patch_grid=graph.layout.patch_grid,
+            prefix_tokens=graph.layout.prefix_tokens,
+            readout=graph.layout.readout,
+            layers=graph.layers,
+            heads=graph.heads,
+            passes=("attention", *graph.passes),
+        )
+        describe(file, metadata.to_json())
+        ir.save(file, temporary)
+        progress("comparing the file with the model")
+        report = compare(temporary, backbone.model, graph)
+        if not report.passed:
+            raise GateError(report)
+        progress("writing the artifact")
+        describe(file, replace(metadata, parity=report.to_dict()).to_json())
+        ir.save(file, temporary)
+    return report
+
+
+def _custom(
+    model: nn.Module, labels: Sequence[str] | None, preprocessing: Mapping[str, Any] | Preprocessing | None,
+    activation: str,
+) -> Backbone:  # fmt: skip
+    """What load_backbone would have known of a model of the user's own."""
+    if preprocessing is None:
+        raise OnnxplainError("a model of your own needs preprocessing=dict(size=(H, W), mean=[r, g, b], std=[r, g, b])")
+    if not isinstance(preprocessing, Preprocessing):
+        try:
+            preprocessing = Preprocessing(**preprocessing)
+        except TypeError as error:
+            raise OnnxplainError(f"preprocessing: {error}") from error
+    model = model.eval()
+    if labels is None:
+        with torch.no_grad():
+            classes = model(torch.zeros(1, 3, *preprocessing.size)).shape[-1]
+        labels = [str(index) for index in range(classes)]
+    return Backbone(type(model).__name__, model, preprocessing, tuple(labels), activation, "in memory", None)

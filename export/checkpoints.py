@@ -1,0 +1,73 @@
+"""Weights from files, without running anything that a file may contain."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+from pathlib import Path
+
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from ..runtime import OnnxplainError
+
+SHOWN = 3
+"""How many keys of each kind an error names."""
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint into ``model``, every key of it and no other.
+
+    path: .safetensors, or a .pth/.bin that torch.load reads with weights_only=True. Wrappers ("state_dict", "model",
+        their EMA variants, "module."), other position grids and foreign layouts are converted by timm.
+    Raises OnnxplainError if the file cannot be read or lists the keys that are missing, unexpected or of wrong shape.
+    """
+    state = _read(path)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        state = convert(state, model)
+    expected = model.state_dict()
+    problems = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "of wrong shape": [
+            f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
+            for key in expected.keys() & state.keys()
+            if state[key].shape != expected[key].shape
+        ],
+    }
+    if any(problems.values()):
+        raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {'; '.join(_summary(problems))}")
+    model.load_state_dict(state)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise OnnxplainError(f"no checkpoint at {path}")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+        raise OnnxplainError(f"{path} is not a checkpoint that can be read safely: {_first_line(error)}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise OnnxplainError(f"{path} holds no state dict of tensors")
+    return state
+
+
+def _summary(problems: dict[str, list[str]]) -> list[str]:
+    return [
+        f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
+        for kind, keys in problems.items()
+        if keys
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,108 @@
+"""The fused graph as an ONNX model: exported, tidied, gated, and saved in one piece."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as tidy
+import torch
+from onnxscript import optimizer
+
+from ..lrp_graph import FusedGraph
+from ..runtime import METADATA_KEY, PASSES, OnnxplainError
+from .gating import gate_passes
+
+OPSET = 20
+FEWEST_OPSET = 18
+
+
+def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> ir.Model:
+    """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open."""
+    # Two of each: sizes of 1 would be taken for constants.
+    example = torch.zeros(2, 3, *size), torch.zeros(2, 2, dtype=torch.int64)
+    outputs = ["logits", *(PASSES[name].output for name in ("attention", *graph.passes))]
+    with _silent():
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=["pixels", "target"],
+            output_names=outputs,
+            dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),
+            optimize=False,  # it would fold the transposed weights into second copies
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model
+    # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
+    optimizer.fold_constants(model, onnx_shape_inference=False)
+    for step in (tidy.IdentityEliminationPass(), tidy.CommonSubexpressionEliminationPass(), tidy.RemoveUnusedNodesPass()):
+        step(model)
+    gate_passes(model, {PASSES[name].output: f"with_{name}" for name in graph.passes})
+    _drop_traces_of_this_machine(model)
+    return model
+
+
+def describe(model: ir.Model, metadata: str) -> None:
+    """Store the JSON document that the runtime reads."""
+    model.metadata_props[METADATA_KEY] = metadata
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that becomes ``path`` if the block ends well, and vanishes if it does not.
+
+    Raises OnnxplainError if the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as error:
+        raise OnnxplainError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _drop_traces_of_this_machine(model: ir.Model) -> None:
+    """Remove the exporter's notes (stack traces with file paths): noise to a reader, and half of a small file."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """The exporter talks of its own internals; nothing of it concerns the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
