@@ -6,11 +6,9 @@ the position embedding resampled, takes off at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import typer
 from rich.progress import track
@@ -23,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .model import WEIGHTS, architecture
-from .scenes import SIZE, Split, scene
+from .scenes import Split, scene
 
 SMALL = 48
 
@@ -76,7 +74,9 @@ def main(output: Path = Path(str(WEIGHTS)), small_steps: int = 1500, steps: int 
     torch.manual_seed(seed)
     small = architecture(SMALL)
     fit(small, Scenes(0, small_steps * 64, "train", size=SMALL, digits=(1, 1)), 1e-3, "single digits")
-    print(f"mAP on single digits: {mean_average_precision(small, Scenes(0, 500, 'test', size=SMALL, digits=(1, 1))):.4f}")
+    print(
+        f"mAP on single digits: {mean_average_precision(small, Scenes(0, 500, 'test', size=SMALL, digits=(1, 1))):.4f}"
+    )
     model = architecture()
     weights = small.state_dict()
     weights["pos_embed"] = resample_abs_pos_embed(weights["pos_embed"], model.patch_embed.grid_size)

@@ -155,5 +155,3 @@ def _demo(labels: Sequence[str] | None) -> Backbone:
         source=Path(str(demo.WEIGHTS)).name,
         sha256=sha256(Path(str(demo.WEIGHTS))),
     )
-
-

@@ -1,4 +1,4 @@
-"""What the gate compares with: the unmodified model in eager PyTorch, its attention recorded, autograd for gradients."""
+"""What the gate compares with: the unmodified model in eager PyTorch, attention recorded, gradients from autograd."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ def gate_passes(model: ir.Model, flags: Mapping[str, str]) -> None:
     for name, value in gated.items():
         flag = _optional_flag(graph, flags[name])
         result = ir.Value(name=name, type=value.type, shape=value.shape)
-        choice = ir.Node(
-            "", "If", [flag],
-            [ir.AttrGraph("then_branch", _then(graph, value, private[name])), ir.AttrGraph("else_branch", _else(value))],
-            outputs=[result], name=f"{flags[name]}_if",
-        )  # fmt: skip
+        branches = [
+            ir.AttrGraph("then_branch", _then(graph, value, private[name])),
+            ir.AttrGraph("else_branch", _else(value)),
+        ]
+        choice = ir.Node("", "If", [flag], branches, outputs=[result], name=f"{flags[name]}_if")
         graph.append(choice)
         outputs[outputs.index(value)] = result
     graph.outputs[:] = outputs
@@ -61,7 +61,7 @@ def _optional_flag(graph: ir.Graph, name: str) -> ir.Value:
 
 
 def _then(graph: ir.Graph, output: ir.Value, nodes: set[ir.Node]) -> ir.Graph:
-    """Copies of ``nodes`` in graph order. A node that two passes need is copied into both, so neither needs the other."""
+    """Copies of ``nodes`` in graph order. One that two passes need is copied into both, so neither needs the other."""
     prefix = f"{output.name}/"
     inner: dict[ir.Value, ir.Value] = {}
     copies = []
@@ -70,12 +70,9 @@ def _then(graph: ir.Graph, output: ir.Value, nodes: set[ir.Node]) -> ir.Graph:
             outs = [ir.Value(name=f"{prefix}{v.name}", type=v.type, shape=v.shape) for v in node.outputs]
             inputs = [inner.get(v, v) if v is not None else None for v in node.inputs]
             inner.update(zip(node.outputs, outs, strict=True))
-            copies.append(
-                ir.Node(
-                    node.domain, node.op_type, inputs, list(node.attributes.values()),
-                    overload=node.overload, version=node.version, outputs=outs, name=f"{prefix}{node.name}",
-                )  # fmt: skip
-            )
+            copy = ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outs)
+            copy.name = f"{prefix}{node.name}"
+            copies.append(copy)
     return ir.Graph([], [inner[output]], nodes=copies, name=f"{prefix}then", opset_imports=graph.opset_imports)
 
 

@@ -44,7 +44,11 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     model = program.model
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False)
-    for step in (tidy.IdentityEliminationPass(), tidy.CommonSubexpressionEliminationPass(), tidy.RemoveUnusedNodesPass()):
+    for step in (
+        tidy.IdentityEliminationPass(),
+        tidy.CommonSubexpressionEliminationPass(),
+        tidy.RemoveUnusedNodesPass(),
+    ):
         step(model)
     gate_passes(model, {PASSES[name].output: f"with_{name}" for name in graph.passes})
     _drop_traces_of_this_machine(model)

@@ -71,7 +71,9 @@ class GateError(OnnxplainError):
 
     def __init__(self, report: Report) -> None:
         failed = "; ".join(
-            f"{row.output} {row.check}: {row.value:.2g} against {row.limit:.2g}" for row in report.rows if not row.passed
+            f"{row.output} {row.check}: {row.value:.2g} against {row.limit:.2g}"
+            for row in report.rows
+            if not row.passed
         )
         super().__init__(f"the exported graph does not equal the model, nothing was written ({failed})")
         self.report = report
@@ -80,7 +82,7 @@ class GateError(OnnxplainError):
 def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
     """Run the artifact at ``path`` on random images and classes and compare all it gives.
 
-    Logits, attention and its gradient are compared with the unmodified ``model`` and autograd, relevance with ``graph``.
+    Logits, attention and its gradient are compared with ``model`` itself and autograd, relevance with ``graph``.
     """
     artifact = Artifact(path, "cpu", None)
     metadata = artifact.metadata
@@ -153,7 +155,9 @@ def _heatmaps(metadata: Metadata, ours: Tensors, single: Tensors, exact: Tensors
 
     def maps(tensors: Tensors) -> NDArray[np.float64]:
         """[images * targets, patches]"""
-        gradient, relevance = (t.reshape(-1, *t.shape[2:]) for t in (tensors["attention_gradient"], tensors["relevance"]))
+        gradient, relevance = (
+            t.reshape(-1, *t.shape[2:]) for t in (tensors["attention_gradient"], tensors["relevance"])
+        )
         pairs = zip(gradient, relevance, strict=True)
         return np.stack(
             [method.function(gradient=g, relevance=r, layout=metadata.layout, **arguments).ravel() for g, r in pairs]

@@ -53,9 +53,11 @@ class FusedGraph(nn.Module):
         for name, constant in zip(self._constants, traced.constants.values(), strict=True):
             self.register_buffer(name, constant.clone())
         shapes = [shape_of(site) for site in traced.sites]
-        if len({shape[1:] for shape in shapes if shape}) != 1 or len(shapes[0] or ()) != 4:
+        if len({shape[1:] for shape in shapes}) != 1 or len(shapes[0]) != 4:
             raise GraphError(f"attention layers of one shape [batch, heads, tokens, tokens] are needed, got {shapes}")
-        self.layers, self.heads, self.tokens = len(shapes), *shapes[0][1:3]  # type: ignore[index]
+        self.layers = len(shapes)
+        self.heads: int = shapes[0][1]
+        self.tokens: int = shapes[0][2]
         self.layout: Layout
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -124,7 +126,7 @@ def _layout(graph: FusedGraph, example: Tensor) -> Layout:
     traced = graph._trace
     before = traced.nodes[: traced.nodes.index(traced.sites[0])]
     shapes = [shape_of(node) for node in before if target_of(node) is aten.conv2d]
-    if not shapes or shapes[-1] is None:
+    if not shapes:
         raise GraphError("no patch embedding found: no convolution stands before the first attention")
     grid = (int(shapes[-1][2]), int(shapes[-1][3]))
     prefix = graph.tokens - grid[0] * grid[1]

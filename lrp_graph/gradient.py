@@ -95,9 +95,7 @@ def _linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None)
 GRADIENT: Table = {
     **MOVEMENT,
     aten.linear: first(_linear),
-    **dict.fromkeys(
-        (aten.matmul, aten.bmm), bilinear(lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)
-    ),
+    **dict.fromkeys((aten.matmul, aten.bmm), bilinear(lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)),
     aten.add: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: g * alpha),
     aten.sub: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: -alpha * g),
     aten.mul: bilinear(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a),

@@ -100,4 +100,3 @@ MOVEMENT: Table = {
     aten.stack: first(_stacked),
     aten.expand: first(_expanded),
 }
-

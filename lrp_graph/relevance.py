@@ -8,7 +8,6 @@ multiplied by a constant receives all of ``r``.
 from __future__ import annotations
 
 import math
-
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +36,6 @@ def _linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None)
     plain = y if b is None else y - b
     s = divide(r, (plain + x.abs() @ w.abs().mT) / 2)
     return (x * (s @ w) + x.abs() * (s @ w.abs())) / 2
-
-
 
 
 def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -124,5 +124,3 @@ def unbroadcast(share: Tensor, x: Any) -> Tensor:
     if repeated:
         share = share.sum(repeated, keepdim=True)
     return share.sum(list(range(1, 1 + extra))) if extra else share
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, fx
@@ -13,10 +12,10 @@ def target_of(node: fx.Node) -> Any:
     return getattr(node.target, "overloadpacket", node.target)
 
 
-def shape_of(node: fx.Node) -> tuple[Any, ...] | None:
-    """The traced shape of a node's value (the batch is a symbol), None where it is not one tensor."""
+def shape_of(node: fx.Node) -> tuple[Any, ...]:
+    """The traced shape of a node's value (the batch is a symbol); () where it is not one tensor."""
     value = node.meta.get("val")
-    return tuple(value.shape) if isinstance(value, Tensor) else None
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
 def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:

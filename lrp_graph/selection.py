@@ -17,7 +17,10 @@ from .rewrite import call, shape_of, target_of
 
 aten = torch.ops.aten
 
-Exchange = Callable[[fx.Graph, fx.Node, int, int], fx.Node | None]
+Node = Any
+"""An fx.Node; fx types the arguments of a node so widely that none could be used without a cast."""
+
+Exchange = Callable[[fx.Graph, Node, int, int], fx.Node | None]
 """(graph, node, axis, index) -> a node equal to ``select(node, axis, index)`` that selects earlier, if there is one."""
 
 
@@ -33,7 +36,6 @@ def move_selection_up(graph: fx.Graph) -> None:
         if exchange is None or not selections or any(target_of(user) is not aten.select for user in selections):
             continue
         shape = shape_of(node)
-        assert shape is not None
         places = {(user.args[1] % len(shape), user.args[2] % shape[user.args[1]]) for user in selections}
         if len(places) > 1:
             continue
@@ -46,54 +48,54 @@ def move_selection_up(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _select(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node:
+def _select(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node:
     return call(graph, aten.select.int, node, axis, index)
 
 
-def _elementwise(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node:
+def _elementwise(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node:
     """f(a, b)[i] = f(a[i], b[i]), with broadcasting."""
-    rank = len(shape_of(node) or ())
+    rank = len(shape_of(node))
 
     def select(arg: Any) -> Any:
-        shape = shape_of(arg) if isinstance(arg, fx.Node) else None
-        own = axis - rank + len(shape or ())
-        if shape is None or own < 0:
+        shape = shape_of(arg) if isinstance(arg, fx.Node) else ()
+        own = axis - rank + len(shape)
+        if own < 0 or not shape:
             return arg
         return _select(graph, arg, own, 0 if shape[own] == 1 else index)
 
     return call(graph, node.target, *[select(arg) for arg in node.args], **node.kwargs)
 
 
-def _last_axis(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node | None:
+def _last_axis(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node | None:
     """Layers that mix the entries of the last axis, each row by itself."""
-    if axis == len(shape_of(node) or ()) - 1:
+    if axis == len(shape_of(node)) - 1:
         return None
     return call(graph, node.target, _select(graph, node.args[0], axis, index), *node.args[1:], **node.kwargs)
 
 
-def _reshape(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node | None:
+def _reshape(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node | None:
     """Where the axes up to the selected one stay as they are."""
     source, sizes = node.args
-    before, after = shape_of(source) or (), shape_of(node) or ()
+    before, after = shape_of(source), shape_of(node)
     if before[: axis + 1] != after[: axis + 1]:
         return None
     return call(graph, node.target, _select(graph, source, axis, index), [*sizes[:axis], *sizes[axis + 1 :]])
 
 
-def _transpose(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node:
+def _transpose(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node:
     source, a, b = node.args
-    order = list(range(len(shape_of(node) or ())))
+    order = list(range(len(shape_of(node))))
     order[a], order[b] = order[b], order[a]
     origin = order.pop(axis)
     rest = [place - (place > origin) for place in order]
     return call(graph, aten.permute.default, _select(graph, source, origin, index), rest)
 
 
-def _matmul(graph: fx.Graph, node: fx.Node, axis: int, index: int) -> fx.Node | None:
+def _matmul(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node | None:
     """(A B)[i] = A[i] B for a row i."""
-    rank = len(shape_of(node) or ())
+    rank = len(shape_of(node))
     a, b = node.args
-    if axis != rank - 2 or len(shape_of(a) or ()) != rank:
+    if axis != rank - 2 or len(shape_of(a)) != rank:
         return None
     row = call(graph, aten.slice.Tensor, a, axis, index, index + 1)
     return call(graph, aten.squeeze.dim, call(graph, node.target, row, b), axis)

@@ -72,7 +72,7 @@ def _read(program: ExportedProgram) -> Trace:
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = output.args[0]
-    if len(results) != 1 or len(shape_of(results[0]) or ()) != 2:
+    if len(results) != 1 or len(shape_of(results[0])) != 2:
         shapes = [shape_of(node) for node in results if isinstance(node, fx.Node)]
         raise GraphError(f"the model must return one tensor [batch, classes]; it returns {shapes}")
     sites = _attention_sites(graph)

@@ -1,0 +1,27 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check benchmark
+
+demo: .venv/installed  ## export the embedded demo model, explain a picture with it
+	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
+	$(BIN)/python cli.py explain artifacts/demo.onnx demo/scenes/scene-0.png --output artifacts
+
+test: .venv/installed  ## the whole test suite
+	$(BIN)/python -m pytest -q
+
+check: .venv/installed  ## linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	# mypy names the package after its folder, so it gets one with the right name wherever the checkout stands
+	link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/onnxplain && cd $$link && \
+	  "$(CURDIR)/$(BIN)/mypy" -p onnxplain.runtime -p onnxplain.lrp_graph --cache-dir "$(CURDIR)/.mypy_cache"; \
+	  status=$$?; rm -r $$link; exit $$status
+
+benchmark: .venv/installed  ## what each pass costs, against a plain forward pass and against eager PyTorch
+	$(BIN)/python -m benchmarks.cost
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[cpu,export,dev]'
+	touch $@
