@@ -18,8 +18,10 @@ check: .venv/installed  ## linter, formatter and type checker
 	  "$(CURDIR)/$(BIN)/mypy" -p onnxplain.runtime -p onnxplain.lrp_graph --cache-dir "$(CURDIR)/.mypy_cache"; \
 	  status=$$?; rm -r $$link; exit $$status
 
-benchmark: .venv/installed  ## what each pass costs, against a plain forward pass and against eager PyTorch
-	$(BIN)/python -m benchmarks.cost
+benchmark: .venv/installed  ## what an explanation costs, and how well maps point at the class asked for
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.cost
+	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
+	$(BIN)/python -m benchmarks.localisation
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

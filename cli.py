@@ -1,45 +1,37 @@
 """The command line: typer commands over onnxplain.export and onnxplain.runtime, which are imported when needed."""
 
-import itertools
-import json
 import logging
 import os
-import re
 import shlex
 import sys
-import tempfile
 import time
-import unicodedata
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Argument, Option
 from typer.core import TyperGroup
 
+from onnxplain import cli_input, cli_output
+
 if TYPE_CHECKING:
-    from onnxplain.runtime import Explanation, Metadata, OnnxplainError
+    from onnxplain.runtime import Explanation, Metadata
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else "onnxplain"
 DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
-PIPE_WIDTH = 1000  # columns where the output is no terminal: no table row is broken there
-BATCH_BYTES = 2**30  # of attention, gradient and relevance; a batch of long token sequences would not fit in memory
+BATCH_BYTES = 2**30  # of attention, gradient and relevance: pictures of many tokens go one by one
 MAX_BATCH = 8
-IMAGE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpeg .jpg .jp2 .pgm .png .ppm .tif .tiff .webp".split())
 
 
 class OneLineErrors(TyperGroup):
     """The group of commands; whatever goes wrong in them ends as one line on standard error and an exit status."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Exit with 0, with 2 after a mistake of the user, 130 after Ctrl-C, 1 after an error of this program."""
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
@@ -47,7 +39,7 @@ class OneLineErrors(TyperGroup):
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             with _quiet():
-                status = super().main(args, prog_name or PROGRAM, **{**extra, "standalone_mode": False})
+                status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
         except Exception as error:
             status = _report(error)
         sys.exit(status or 0)
@@ -71,81 +63,96 @@ app = typer.Typer(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Option(help="vit, deit, demo, or timm/<name>; see the command models.")],
+    model: Annotated[str, Option(metavar="NAME", help="vit, deit, demo or timm/<name>; see the command models.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to use instead of the published ones, .safetensors or .pth.")
+        Path | None, Option(metavar="FILE", help="Weights instead of the published ones: .safetensors or .pth.")
     ] = None,
-    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes of the head, if not the model's own.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names: one per line, or a JSON list.")] = None,
-    image_size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Input size in pixels.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The file to write.", show_default="artifacts/<name>.onnx")] = None,
+    num_classes: Annotated[int | None, Option(metavar="N", min=1, help="Classes, if not the model's own.")] = None,
+    labels: Annotated[
+        Path | None, Option(metavar="FILE", help="Names of the classes: one per line, or a JSON list.")
+    ] = None,
+    image_size: Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")] = None,
+    output: Annotated[
+        Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx")
+    ] = None,
     passes: Annotated[
         list[str] | None,
-        typer.Option(help="What the file can compute beside attention.", show_default="gradient,relevance"),
+        Option(
+            metavar="PASS,…",
+            help="Of gradient and relevance; attention is always in.",
+            show_default="gradient,relevance",
+        ),
     ] = None,
-    opset: Annotated[int, typer.Option(min=18, help="ONNX opset version.")] = 20,
-    random_init: Annotated[bool, typer.Option("--random-init", help="No trained weights, for trying out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
+    random_init: Annotated[
+        bool, Option("--random-init", help="Go without trained weights, to try things out.")
+    ] = False,
+    force: Annotated[bool, Option("--force", help="Replace the output if it exists.")] = False,
 ) -> None:
-    """Turn a Vision Transformer into one ONNX file that can explain itself, and check it against PyTorch.
+    """Turn a Vision Transformer into one ONNX file that explains itself, and compare it with PyTorch.
 
-    A file that does not compute what the model computes is not written.
+    If the file does not compute what the model computes, it is not written.
     """
     path = output or Path("artifacts") / f"{model.rpartition('/')[2]}.onnx"
-    size = None if image_size is None else _parse_size(image_size)
-    wanted = _parse_passes(passes)
-    names = None if labels is None else _read_labels(labels)
-    _check_new_file(path, force)
-    console = _console()
+    size = None if image_size is None else cli_input.parse_size(image_size)
+    wanted = cli_input.parse_passes(passes)
+    names = None if labels is None else cli_input.read_labels(labels)
+    cli_input.check_new_file(path, force)
+    console = cli_output.make_console()
     started = time.monotonic()
     with console.status("importing PyTorch") as status:
-        load_backbone, export_model, _ = _export_package()
+        package = _export_package()
         status.update(f"loading {model}")
-        backbone = load_backbone(model, checkpoint, random_init, num_classes, size, names)
+        backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names)
         try:
-            report = export_model(backbone, path, passes=wanted, opset=opset, progress=status.update)
-        except _mistakes() as error:
-            if hasattr(error, "report"):  # the gate's
-                console.print(_parity_table(error.report.to_dict()))
+            report = package.export_model(backbone, path, passes=wanted, opset=opset, progress=status.update)
+        except package.GateError as error:
+            console.print(cli_output.parity_table(error.report.to_dict()))
             raise
-    console.print(_parity_table(report.to_dict()))
-    console.print(f"wrote {path}: {_file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
+    console.print(cli_output.parity_table(report.to_dict()))
+    console.print(f"wrote {path}: {cli_output.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
     console.print(f"try: {PROGRAM} explain {shlex.quote(str(path))} IMAGE", soft_wrap=True)
 
 
 @app.command()
 def explain(
-    artifact: Annotated[Path, typer.Argument(help="A file that export wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, and folders of pictures.")],
+    artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
+    images: Annotated[list[Path], Argument(metavar="IMAGE", help="Pictures, and folders of pictures.")],
     method: Annotated[
-        str | None, typer.Option(help="See the command methods.", show_default="the best the file has the passes for")
+        str | None, Option(metavar="NAME", help="See the command methods.", show_default="the file's best")
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            help="The class to explain: its index, its label, or a rank (-1 the top-1 class, -2 the runner-up, …). "
-            "Can be repeated.",
+        Option(
+            metavar="T",
+            help="A class: its index, its label, or a rank (-1 the top-1 class, -2 the runner-up, …). Can be repeated.",
             show_default="-1",
         ),
     ] = None,
-    head_fusion: Annotated[str | None, typer.Option(metavar="mean|max|min", help="How heads become one.")] = None,
-    discard_ratio: Annotated[float | None, typer.Option(help="Share of the lowest attention left out.")] = None,
-    start_layer: Annotated[int | None, typer.Option(help="First layer that counts, from 0.")] = None,
-    output: Annotated[Path, typer.Option(help="The folder to write into.")] = Path(),
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
+    head_fusion: Annotated[
+        str | None, Option(metavar="mean|max|min", help="How the heads of a layer become one.")
+    ] = None,
+    discard_ratio: Annotated[
+        float | None, Option(metavar="R", help="Share of the lowest attention to leave out.")
+    ] = None,
+    start_layer: Annotated[int | None, Option(metavar="L", help="The first layer that counts, from 0.")] = None,
+    output: Annotated[
+        Path, Option(metavar="FOLDER", help="Where to write.", show_default="the current folder")
+    ] = Path(),
+    device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
 ) -> None:
-    """Show what a model sees in pictures, and where: the top classes, and a heatmap over each picture.
+    """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
-    Heatmaps are written as <picture>.<method>.<class>.png; no file is ever replaced.
+    Every heatmap is a new file, <picture>.<method>.<class>.png; no file is replaced.
     """
     from onnxplain.runtime import Explainer
 
-    given = {"head_fusion": head_fusion, "discard_ratio": discard_ratio, "start_layer": start_layer}
-    parameters = {name: value for name, value in given.items() if value is not None}
+    options = {"head_fusion": head_fusion, "discard_ratio": discard_ratio, "start_layer": start_layer}
+    parameters = {name: value for name, value in options.items() if value is not None}
     targets = target or ["-1"]
-    pictures = _find_pictures(images)
-    _check_writable(output)
-    console = _console()
+    pictures = cli_input.find_pictures(images)
+    cli_input.check_writable(output)
+    console = cli_output.make_console()
     started = time.monotonic()
     with console.status(f"loading {artifact}"):
         explainer = Explainer(artifact, device)
@@ -155,18 +162,18 @@ def explain(
         return explainer.explain(paths, targets, method, batch_size, **parameters)
 
     errors = []
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("explaining", total=len(pictures))
+        task = progress.add_task("", total=len(pictures))
         for picture, answer in _answers(explained, pictures):
             if isinstance(answer, list):
-                _show(console, picture, answer, output)
+                cli_output.show(console, picture, answer, output)
             else:
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
             progress.advance(task)
     if len(pictures) > 1:
-        done = f"explained {len(pictures) - len(errors)} of {len(pictures)} pictures"
-        console.print(f"{done} in {time.monotonic() - started:.1f} s on {explainer.device}")
+        seconds, done = time.monotonic() - started, len(pictures) - len(errors)
+        console.print(f"explained {done} of {len(pictures)} pictures in {seconds:.1f} s on {explainer.device}")
     for message in errors:
         _print_error(message)
     if errors:
@@ -176,13 +183,7 @@ def explain(
 @app.command()
 def models() -> None:
     """List the models that export knows."""
-    *_, rows = _export_package()
-    table = _table("model", "timm's name", "what it is")
-    for row in rows.values():
-        table.add_row(row.name, row.timm_name, row.about)
-    table.add_row("demo", "", "small model that comes with onnxplain, for trying out")
-    table.add_row("timm/<name>", "<name>", "any Vision Transformer of timm, such as timm/vit_small_patch16_224")
-    _console().print(table)
+    cli_output.make_console().print(cli_output.models_table(_export_package().MODELS.values()))
 
 
 @app.command()
@@ -190,48 +191,109 @@ def methods() -> None:
     """List the explanation methods, best first: the passes each needs, its parameters and their defaults."""
     from onnxplain.runtime import METHODS
 
-    table = _table("method", "passes", "parameters", "what the map shows")
-    for method in METHODS.values():
-        parameters = "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
-        about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
-        table.add_row(Text(method.name, "bold"), "\n".join(method.passes), parameters or "none", about)
-        table.add_section()
-    console = _console()
-    console.print(table)
-    console.print("Parameters are options of explain: head_fusion is --head-fusion.", style="dim")
+    cli_output.make_console().print(cli_output.methods_table(METHODS.values()))
 
 
 @app.command()
-def info(artifact: Annotated[Path, typer.Argument(help="A file that export wrote.")]) -> None:
+def info(artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")]) -> None:
     """Show what an artifact says about itself: model, classes, preprocessing, passes, and how it was checked."""
     from onnxplain.runtime import Explainer, available_methods
 
-    console = _console()
+    console = cli_output.make_console()
     with console.status(f"loading {artifact}"):
         metadata = Explainer(artifact, "cpu").metadata
-    layout, preprocessing = metadata.layout, metadata.preprocessing
-    checksum = metadata.checkpoint["sha256"]
-    shown = "; ".join(metadata.labels[:3])
-    rows = {
-        "file": f"{artifact}, {_file_size(artifact)}",
-        "model": metadata.model,
-        "checkpoint": f"{metadata.checkpoint['source']}{f', SHA-256 {checksum}' if checksum else ''}",
-        "input": f"{' x '.join(map(str, preprocessing.size))} pixels (height x width)",
-        "preprocessing": f"{preprocessing.interpolation} resize, {preprocessing.crop_mode} crop "
-        f"{preprocessing.crop_pct:g}, mean {_numbers(preprocessing.mean)}, std {_numbers(preprocessing.std)}",
-        "labels": f"{len(metadata.labels)}: {shown}{'; …' if len(metadata.labels) > 3 else ''}",
-        "scores": f"{metadata.activation} of the logits",
-        "patches": f"{' x '.join(map(str, layout.patch_grid))}, after {layout.prefix_tokens} prefix tokens",
-        "readout": _readout(metadata),
-        "attention": f"{metadata.layers} layers of {metadata.heads} heads, {layout.tokens} tokens",
-        "passes": ", ".join(metadata.passes),
-        "methods": ", ".join(method.name for method in available_methods(metadata.passes)),
-    }
-    grid = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        grid.add_row(Text(name, "bold"), value)
-    console.print(grid)
+    console.print(f"{artifact}, {cli_output.file_size(artifact)}", style="bold", soft_wrap=True)
+    console.print(cli_output.metadata_table(metadata))
+    names = ", ".join(method.name for method in available_methods(metadata.passes))
+    console.print(f"It can be explained with: {names}", end="\n\n")
     if metadata.parity:
-        console.print(_parity_table(metadata.parity))
+        console.print(cli_output.parity_table(metadata.parity))
     else:
-        console.print("This file holds no parity report: it was not checked against PyTorch.")
+        console.print("It holds no report of a comparison with PyTorch.")
+
+
+def _batch_size(metadata: "Metadata", targets: int) -> int:
+    floats = metadata.layers * metadata.heads * metadata.layout.tokens**2 * (1 + 2 * targets)
+    return max(1, min(MAX_BATCH, BATCH_BYTES // (4 * floats)))
+
+
+def _answers(
+    explain: Callable[[Iterator[Path]], Iterator[list["Explanation"]]], pictures: list[Path]
+) -> Iterator[tuple[Path, "list[Explanation] | Exception"]]:
+    """Every picture with its explanations, or with what is wrong with it: a bad picture does not cost the others."""
+    remaining, pending = iter(pictures), deque[Path]()
+
+    def pull() -> Iterator[Path]:
+        for picture in remaining:
+            pending.append(picture)
+            yield picture
+
+    while True:
+        try:
+            for explanations in explain(pull()):
+                yield pending.popleft(), explanations
+            return
+        except _mistakes() as error:
+            if not pending:  # it is not about a picture
+                raise
+            while pending:
+                yield pending.popleft(), error
+
+
+def _export_package() -> Any:
+    try:
+        from onnxplain import export as package
+    except ModuleNotFoundError as error:
+        raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
+    return package
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    """What users cause. Looked up late: the runtime takes a while to import, and may lack onnxruntime."""
+    try:
+        from onnxplain.runtime import OnnxplainError
+    except ImportError:
+        return cli_input.InputError, ImportError, OSError
+    return cli_input.InputError, ImportError, OSError, OnnxplainError
+
+
+def _report(error: Exception) -> int:
+    """Say in one line what went wrong; the exit status."""
+    if hasattr(error, "format_message"):  # typer's, about the arguments
+        context = getattr(error, "ctx", None)
+        hint = f"; see: {context.command_path} --help" if context else ""
+        values: list[Any] = getattr(
+            error.__cause__, "errors", list
+        )()  # pydantic's; typer's own message does not repeat them
+        given = "".join(f", got {value['input']!r}" for value in values)
+        _print_error(error.format_message().rstrip(".") + given + hint)
+        return 2
+    if DEBUG in os.environ:
+        raise error
+    if isinstance(error, _mistakes()):
+        _print_error(str(error))
+        return 2
+    _print_error(f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
+    return 1
+
+
+def _print_error(message: str) -> None:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries warn of is not the user's concern."""
+    before = logging.root.manager.disable
+    try:
+        with warnings.catch_warnings():
+            if DEBUG not in os.environ:
+                logging.disable(logging.WARNING)
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+if __name__ == "__main__":
+    app()

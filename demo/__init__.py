@@ -1,0 +1,1 @@
+"""The embedded demo: scenes with known answers, and a small Vision Transformer trained on them."""

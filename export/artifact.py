@@ -13,8 +13,9 @@ from torch import nn
 
 from ..lrp_graph import GraphError, MissingRuleError, fuse
 from ..runtime import PASSES, Metadata, OnnxplainError, Preprocessing
+from ..runtime.metadata import ACTIVATIONS
 from .backbones import Backbone
-from .onnx_file import FEWEST_OPSET, OPSET, describe, onnx_model, written_whole
+from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
 from .parity import GateError, Report, compare
 
 REVERSE_PASSES = tuple(name for name, item in PASSES.items() if item.per_target)
@@ -47,8 +48,10 @@ def export_model(
     unknown = [name for name in passes if name not in REVERSE_PASSES]
     if unknown:
         raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(REVERSE_PASSES)}")
-    if opset < FEWEST_OPSET:
-        raise OnnxplainError(f"opset must be at least {FEWEST_OPSET}, got {opset}")
+    if opset not in OPSETS:
+        raise OnnxplainError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+    if activation not in ACTIVATIONS:
+        raise OnnxplainError(f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}")
     backbone = model if isinstance(model, Backbone) else _custom(model, labels, preprocessing, activation)
     size = backbone.preprocessing.size
     with written_whole(Path(path)) as temporary:
@@ -97,8 +100,19 @@ def _custom(
         except TypeError as error:
             raise OnnxplainError(f"preprocessing: {error}") from error
     model = model.eval()
-    if labels is None:
+    shape = [1, 3, *preprocessing.size]
+    try:
         with torch.no_grad():
-            classes = model(torch.zeros(1, 3, *preprocessing.size)).shape[-1]
+            logits = model(torch.zeros(shape))
+    except Exception as error:  # the model's code may raise anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OnnxplainError(f"the model fails on a float32 image {shape} on the CPU: {reason}") from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+        given = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise OnnxplainError(f"the model must return one tensor [batch, classes], it returns {given}; wrap it")
+    classes = logits.shape[1]
+    if labels is None:
         labels = [str(index) for index in range(classes)]
+    if len(labels) != classes:
+        raise OnnxplainError(f"{len(labels)} labels given for a model of {classes} classes")
     return Backbone(type(model).__name__, model, preprocessing, tuple(labels), activation, "in memory", None)

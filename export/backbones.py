@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from ..demo import model as demo
@@ -85,6 +86,8 @@ def load_backbone(
             f"unknown model {name!r}; known are {', '.join([*MODELS, 'demo'])} and timm/<name>, such as "
             "timm/vit_small_patch16_224"
         )
+    if num_classes is not None and num_classes < 1:
+        raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
     published = checkpoint is None and not random_init
     model = _create(timm_name, published, num_classes, image_size)
     if not getattr(model, "num_classes", 0):
@@ -92,14 +95,21 @@ def load_backbone(
     if checkpoint is not None:
         load_weights(model, Path(checkpoint))
     config = resolve_model_data_config(model)
+    height_width = (image_size, image_size) if isinstance(image_size, int) else image_size
     preprocessing = Preprocessing(
-        size=tuple(config["input_size"][1:]),
+        size=height_width or tuple(config["input_size"][1:]),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         crop_pct=config["crop_pct"],
         crop_mode=config["crop_mode"],
         interpolation=config["interpolation"],
     )
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    if any(pixels % step for pixels, step in zip(preprocessing.size, patch, strict=True)):
+        raise OnnxplainError(
+            f"--image-size must be a multiple of {name}'s patches of {patch[0]} x {patch[1]} pixels, "
+            f"got {preprocessing.size[0]} x {preprocessing.size[1]}"
+        )
     return Backbone(
         name=name.removeprefix(TIMM),
         model=model.eval(),
@@ -114,6 +124,8 @@ def load_backbone(
 def _create(name: str, pretrained: bool, num_classes: int | None, image_size: int | tuple[int, int] | None) -> Any:
     if not timm.is_model(name):
         raise OnnxplainError(f"timm has no model {name!r}; timm.list_models('*vit*') lists those it has")
+    if pretrained:
+        _require_published_head(name, num_classes)
     options: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     if num_classes is not None:
         options["num_classes"] = num_classes
@@ -126,6 +138,21 @@ def _create(name: str, pretrained: bool, num_classes: int | None, image_size: in
         ) from error
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise OnnxplainError(f"timm cannot build {name} with {options}: {str(error).splitlines()[0]}") from error
+
+
+def _require_published_head(name: str, num_classes: int | None) -> None:
+    """timm would fill a head of another size with random numbers, whose explanation says nothing."""
+    try:
+        config = get_pretrained_cfg(name)
+    except RuntimeError as error:  # for a tag that timm does not know
+        raise OnnxplainError(f"timm cannot build {name}: {error}") from error
+    published = config.num_classes if config is not None else None
+    if published == 0 or (published is not None and num_classes not in (None, published)):
+        head = f"a head of {published} classes, not of {num_classes}" if published else "no classification head"
+        raise OnnxplainError(
+            f"the published weights of {name} have {head}; give weights that have one with --num-classes N and "
+            "--checkpoint FILE"
+        )
 
 
 def _labels(model: Any, given: Sequence[str] | None) -> tuple[str, ...]:
@@ -142,6 +169,9 @@ def _labels(model: Any, given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _demo(labels: Sequence[str] | None) -> Backbone:
+    names = tuple(labels) if labels is not None else DEMO_LABELS
+    if len(names) != len(DEMO_LABELS):
+        raise OnnxplainError(f"{len(names)} labels given for a model of {len(DEMO_LABELS)} classes")
     model = demo.architecture()
     load_weights(model, Path(str(demo.WEIGHTS)))
     return Backbone(
@@ -150,7 +180,7 @@ def _demo(labels: Sequence[str] | None) -> Backbone:
         preprocessing=Preprocessing(
             size=(demo.SIZE, demo.SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
         ),
-        labels=tuple(labels) if labels is not None else DEMO_LABELS,
+        labels=names,
         activation="sigmoid",
         source=Path(str(demo.WEIGHTS)).name,
         sha256=sha256(Path(str(demo.WEIGHTS))),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import sys
 from pathlib import Path
 
-from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
@@ -27,7 +25,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     state = _read(path)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
-        state = convert(state, model)
+        try:
+            state = convert(state, model)
+        except Exception as error:  # it reshapes what it finds under a known name
+            raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {_first_line(error)}") from error
     expected = model.state_dict()
     problems = {
         "missing": sorted(expected.keys() - state.keys()),
@@ -39,7 +40,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ],
     }
     if any(problems.values()):
-        raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {'; '.join(_summary(problems))}")
+        found = "; ".join(_summary(problems))
+        raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {found}{_hint(problems, state)}")
     model.load_state_dict(state)
 
 
@@ -54,8 +56,11 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise OnnxplainError(f"no checkpoint at {path}")
     try:
         state = load_state_dict(str(path), weights_only=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
-        raise OnnxplainError(f"{path} is not a checkpoint that can be read safely: {_first_line(error)}") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise OnnxplainError(
+            f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {_first_line(error)}); "
+            "save the model's state_dict() alone, with torch.save or as .safetensors"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise OnnxplainError(f"{path} holds no state dict of tensors")
     return state
@@ -69,5 +74,14 @@ def _summary(problems: dict[str, list[str]]) -> list[str]:
     ]
 
 
+def _hint(problems: dict[str, list[str]], state: dict[str, Tensor]) -> str:
+    """What to do where only the head, which timm calls that in all its transformers, is of another size."""
+    wrong = [entry.split()[0] for entry in problems["of wrong shape"]]
+    classes = {len(state[key]) for key in wrong}
+    only_head = not problems["missing"] + problems["unexpected"] and all(key.startswith("head") for key in wrong)
+    return f"; it is for {classes.pop()} classes: give that as --num-classes" if only_head and len(classes) == 1 else ""
+
+
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first sentence, as far as it stands in one line."""
+    return next(iter(str(error).splitlines()), "").partition(". ")[0]

@@ -20,7 +20,11 @@ from ..runtime import METADATA_KEY, PASSES, OnnxplainError
 from .gating import gate_passes
 
 OPSET = 20
-FEWEST_OPSET = 18
+OPSETS = range(18, 24)
+"""What PyTorch's exporter writes."""
+
+SHAPE_ARITHMETIC = 16
+"""Entries of the largest constants that the export computes with; larger ones are weights."""
 
 
 def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> ir.Model:
@@ -43,7 +47,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     assert program is not None
     model = program.model
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
-    optimizer.fold_constants(model, onnx_shape_inference=False)
+    optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
@@ -64,8 +68,12 @@ def describe(model: ir.Model, metadata: str) -> None:
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that becomes ``path`` if the block ends well, and vanishes if it does not.
 
-    Raises OnnxplainError if the folder cannot be written.
+    Folders on the way are made, and removed again if the block does not end well. Raises OnnxplainError if the folder
+    cannot be written.
     """
+    if path.is_dir():
+        raise OnnxplainError(f"cannot write {path}: it is a folder; give the name of a file")
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -77,8 +85,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
+        raise
 
 
 def _umask() -> int:

@@ -46,6 +46,7 @@ class FusedGraph(nn.Module):
 
     def __init__(self, model: nn.Module, traced: Trace, passes: Sequence[str]) -> None:
         super().__init__()
+        self.training = False  # not eval(), which would change the model's own flags; nothing here depends on them
         self.model = model
         self.passes = tuple(passes)
         self._trace = traced
@@ -53,8 +54,11 @@ class FusedGraph(nn.Module):
         for name, constant in zip(self._constants, traced.constants.values(), strict=True):
             self.register_buffer(name, constant.clone())
         shapes = [shape_of(site) for site in traced.sites]
-        if len({shape[1:] for shape in shapes}) != 1 or len(shapes[0]) != 4:
-            raise GraphError(f"attention layers of one shape [batch, heads, tokens, tokens] are needed, got {shapes}")
+        if any(len(s) != 4 or s != shapes[0] for s in shapes) or shapes[0][0] != shape_of(traced.pixels)[0]:
+            raise GraphError(
+                "attention layers over all tokens, of one shape [batch, heads, tokens, tokens], are needed; windowed, "
+                f"hierarchical and pooled attention is not supported: got {shapes}"
+            )
         self.layers = len(shapes)
         self.heads: int = shapes[0][1]
         self.tokens: int = shapes[0][2]
@@ -101,9 +105,9 @@ def fuse(model: nn.Module, example: Tensor, passes: Sequence[str] = tuple(PASSES
     Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops.
     """
     traced = trace(model, example)
+    graph = FusedGraph(model, traced, passes)
     for name in passes:
         require_rules(traced, PASSES[name][1], name)
-    graph = FusedGraph(model, traced, passes).eval()
     graph.layout = _layout(graph, example)
     return graph
 

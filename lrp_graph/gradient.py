@@ -53,7 +53,7 @@ def _silu(y: Tensor, x: Tensor) -> Tensor:
 
 def _softmax(g: Tensor, y: Tensor, x: Tensor, dim: int, *_: Any) -> Tensor:
     gy = g * y
-    return gy - y * gy.sum(from_right(dim, x), keepdim=True)
+    return (gy - y * gy.sum(from_right(dim, x), keepdim=True)).to(x.dtype)
 
 
 def _layer_norm(

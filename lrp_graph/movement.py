@@ -40,11 +40,13 @@ def _selected(share: Tensor, out: Tensor, x: Tensor, dim: int, index: int) -> Te
     return _padded(share.unsqueeze(axis), axis, index % x.shape[dim], x.shape[dim])
 
 
-def _sliced(share: Tensor, out: Tensor, x: Tensor, dim: int = 0, start: int = 0, end: int = 0, step: int = 1) -> Tensor:
+def _sliced(
+    share: Tensor, out: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
     if step != 1:
         raise NotImplementedError(f"slices with a step of {step} have no rule")
     size = x.shape[dim]
-    return _padded(share, from_right(dim, x), min(start or 0, size) if (start or 0) >= 0 else size + start, size)
+    return _padded(share, from_right(dim, x), range(size)[start:end].start, size)
 
 
 def _padded(share: Tensor, axis: int, before: int, size: int) -> Tensor:
@@ -80,7 +82,7 @@ def _cast(share: Tensor, out: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 def spread(share: Tensor, x: Tensor, dims: list[int], keepdim: bool) -> Tensor:
     """The share of a reduction of ``x`` over ``dims``, given back the axes it lost; it broadcasts against ``x``."""
-    for axis in () if keepdim else sorted(from_right(dim, x) for dim in dims):
+    for axis in () if keepdim else sorted((from_right(dim, x) for dim in dims), reverse=True):
         share = share.unsqueeze(axis)
     return share
 

@@ -31,26 +31,35 @@ def _linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None)
     """The alpha = 1 rule, Z = x+ W+' + x- W-', R_x = x+ (S W+) + x- (S W-), S = R / Z, in three matrix products.
 
     x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So half their sum is
-    Z, and the same holds on the way back. The product for Z does not depend on the target.
+    Z, and the same holds on the way back. The product for Z does not depend on the target. Where no product of an input
+    and a weight is positive, the two halves cancel to rounding noise, not to 0: that is told by its size.
     """
     plain = y if b is None else y - b
-    s = divide(r, (plain + x.abs() @ w.abs().mT) / 2)
+    magnitude = x.abs() @ w.abs().mT
+    z = (plain + magnitude) / 2
+    s = r / torch.where(z > 16 * torch.finfo(z.dtype).eps * magnitude, z + EPSILON, torch.inf)
     return (x * (s @ w) + x.abs() * (s @ w.abs())) / 2
 
 
 def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return unbroadcast(r, x)
+    return unbroadcast(r, x).to(x.dtype)
 
 
-def _two_sided(both: Callable[..., tuple[Tensor, Tensor]], single: Callable[..., Tensor] = _pass_on) -> Rule:
-    """``both(r, y, a, b)`` where both vary, ``single(r, y, varying one, constant one)`` elsewhere."""
+def _two_sided(
+    both: Callable[..., tuple[Tensor, Tensor]],
+    left: Callable[..., Tensor] = _pass_on,
+    right: Callable[..., Tensor] = _pass_on,
+) -> Rule:
+    """``both(r, y, a, b)`` where both vary, ``left(r, y, a, b)`` or ``right(r, y, b, a)`` where only a or b does."""
 
     def rule(r: Tensor, call: Call) -> list[Tensor | None]:
         a, b = call.args
         if all(call.varies):
             shares = both(r, call.out, a, b, **call.kwargs)
             return [unbroadcast(share, x) for share, x in zip(shares, (a, b), strict=True)]
-        return [single(r, call.out, a, b), None] if call.varies[0] else [None, single(r, call.out, b, a)]
+        if call.varies[0]:
+            return [unbroadcast(left(r, call.out, a, b), a), None]
+        return [None, unbroadcast(right(r, call.out, b, a), b)]
 
     return rule
 
@@ -95,7 +104,12 @@ CHEFER: Table = {
     **dict.fromkeys(PASS_ON, first(_pass_on)),
     aten.linear: first(_linear),
     **dict.fromkeys(
-        (aten.matmul, aten.bmm), _two_sided(_matmul, lambda r, y, a, constant: _linear(r, y, a, constant.mT))
+        (aten.matmul, aten.bmm),
+        _two_sided(
+            _matmul,
+            lambda r, y, a, constant: _linear(r, y, a, constant.mT),
+            lambda r, y, b, constant: _linear(r.mT, y.mT, b.mT, constant).mT,
+        ),
     ),
     aten.add: _two_sided(_residual),
     aten.sub: _two_sided(lambda r, y, a, b, alpha=1: _residual(r, y, a, b, -alpha)),

@@ -67,8 +67,9 @@ def _elementwise(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node:
 
 
 def _last_axis(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node | None:
-    """Layers that mix the entries of the last axis, each row by itself."""
-    if axis == len(shape_of(node)) - 1:
+    """Layers that mix the entries of the last axis (normalisations: of the last few), each row by itself."""
+    mixed = len(node.args[1]) if isinstance(node.args[1], list) else 1
+    if axis >= len(shape_of(node)) - mixed:
         return None
     return call(graph, node.target, _select(graph, node.args[0], axis, index), *node.args[1:], **node.kwargs)
 

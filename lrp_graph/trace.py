@@ -53,8 +53,8 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     try:
         pair = torch.cat([example, example])  # a batch of 1 would be baked in as the constant 1
         program = torch.export.export(model, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever the model raises when it is run on the example
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise GraphError(f"torch.export cannot trace {type(model).__name__}: {reason}") from error
     finally:
         for module, training in modes.items():
@@ -111,14 +111,24 @@ def _write_out_attention(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
+def _same_type(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device
+
+
 def _erase_no_ops(graph: fx.Graph) -> None:
-    """Remove calls that return their first argument unchanged, so that no rule need know them."""
+    """Remove calls that return their first argument unchanged, so that no rule need know them.
+
+    The strides of values are then no longer those traced, so views become reshapes.
+    """
     for node in list(graph.nodes):
         op = target_of(node)
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
         is_no_op = (
             op in (aten.alias, aten.contiguous, aten.lift_fresh_copy, aten.detach_)
             or (op is aten.dropout and not node.args[2])
             or (op is aten.slice and shape_of(node) == shape_of(node.args[0]))
+            or (op in (aten.to, aten.type_as) and _same_type(node.meta["val"], node.args[0].meta["val"]))
         )
         if node.op == "call_function" and is_no_op:
             node.replace_all_uses_with(node.args[0])

@@ -77,6 +77,17 @@ def mean_tokens(x: Tensor, relevance: Tensor) -> Tensor:
     return result
 
 
+def sum_tokens(x: Tensor, relevance: Tensor) -> Tensor:
+    """s_d = sum_t x_td: token t gets x_td R_d / s_d. x [B, n, D], relevance [B, D]."""
+    result = torch.zeros_like(x, dtype=torch.float64)
+    for image, tokens in enumerate(x.tolist()):
+        for d in range(x.shape[2]):
+            total = sum(values[d] for values in tokens)
+            for t, values in enumerate(tokens):
+                result[image, t, d] = values[d] * divide(float(relevance[image, d]), total)
+    return result
+
+
 def product(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Elementwise a * b: half of the relevance to each factor, whatever their values."""
     result_a, result_b = torch.zeros_like(a, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)

@@ -1,0 +1,91 @@
+"""What the command line is given, read and checked before any work begins."""
+
+import json
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class InputError(ValueError):
+    """An argument that cannot be used: one line that says what was given, what is valid and what to do.
+
+    OnnxplainError for arguments, without importing the runtime.
+    """
+
+
+def parse_size(text: str) -> int | tuple[int, int]:
+    """A number of pixels, or (height, width)."""
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    if match is None:
+        raise InputError(f"--image-size must be N or HxW in pixels, such as 224 or 224x384, got {text!r}")
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+
+
+def parse_passes(given: list[str] | None) -> tuple[str, ...]:
+    """The reverse passes; attention, which is always there, may be named as well."""
+    from onnxplain.runtime import PASSES
+
+    reverse = tuple(name for name in PASSES if name != "attention")
+    wanted = reverse if given is None else [name.strip() for text in given for name in text.split(",")]
+    unknown = [name for name in wanted if name not in PASSES]
+    if unknown:
+        raise InputError(f"there is no pass {unknown[0]!r} for --passes; there are: {', '.join(PASSES)}")
+    return tuple(name for name in reverse if name in wanted)
+
+
+def read_labels(path: Path) -> list[str]:
+    """The lines of a file, or the strings of its JSON list."""
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+        labels = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot read labels from {path}: {reason}; give one per line, or a JSON list") from None
+    if not labels or not all(isinstance(label, str) and label for label in labels):
+        raise InputError(f"labels in {path} must be text, none of them empty: one per line, or a JSON list of strings")
+    return labels
+
+
+def check_new_file(path: Path, force: bool) -> None:
+    """Whether the file may and can be written."""
+    if path.is_dir():
+        raise InputError(f"--output {path} is a folder; give the name of the file to write")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; give --force to replace it, or another --output")
+    check_writable(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Try it, since permissions alone do not tell, and leave nothing behind."""
+    made = []
+    try:
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        clash = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "it is not a folder" if clash else error.strerror
+        raise InputError(f"cannot write into {folder}: {reason}; give another --output") from None
+    finally:
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def find_pictures(paths: list[Path]) -> list[Path]:
+    """The files among the paths, and for each folder the pictures in it, sorted; each once."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file()]
+        if not inside:
+            raise InputError(
+                f"there are no pictures in the folder {path}; they would end in {', '.join(IMAGE_SUFFIXES)}"
+            )
+        found += sorted(inside)
+    return list(dict.fromkeys(found))

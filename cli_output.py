@@ -1,0 +1,164 @@
+"""What the command line shows and writes: tables, the place of a heatmap in words, overlays as files."""
+
+import itertools
+import re
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from onnxplain.export import Row
+    from onnxplain.runtime import Explanation, Metadata, Method
+
+PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
+VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
+SLUG_LENGTH = 60  # of a class in a file name
+
+
+def make_console() -> Console:
+    """Standard output without markup: labels and file names may hold brackets."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns named in `right` are for numbers."""
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        result.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return result
+
+
+def file_size(path: Path) -> str:
+    """The size of a file, for people."""
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def models_table(rows: Iterable["Row"]) -> Table:
+    """The models with a name, and the two names that stand for others."""
+    result = table("model", "timm's name", "what it is")
+    for row in rows:
+        result.add_row(row.name, row.timm_name, row.about)
+    result.add_row("demo", "", "the small model that comes with onnxplain")
+    result.add_row("timm/<name>", "<name>", "any Vision Transformer of timm, such as timm/vit_small_patch16_224")
+    return result
+
+
+def methods_table(methods: Iterable["Method"]) -> Table:
+    """The methods with what they need, and under each summary where the method comes from."""
+    result = table("method", "passes", "parameters", "what the map shows")
+    result.caption = Text("Parameters are options of explain: head_fusion is --head-fusion.", justify="left")
+    for method in methods:
+        parameters = "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
+        about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
+        result.add_row(Text(method.name, "bold"), "\n".join(method.passes), parameters or "none", about)
+        result.add_section()
+    return result
+
+
+def parity_table(report: Mapping[str, Any]) -> Table:
+    """The comparison with PyTorch, from `Report.to_dict()`, which is also `Metadata.parity`."""
+    result = table("output", "compared with PyTorch", "value", "limit", "passed", right=("value", "limit"))
+    for row in report.get("checks", ()):
+        value, limit, passed = row["value"], row["limit"], row["passed"]
+        sign = "≤" if (value <= limit) == passed else ">"  # an error is to be small, a change is to be large
+        verdict = Text("yes", "green") if passed else Text("NO", "bold red")
+        result.add_row(row["output"], row["check"], f"{value:.2g}", f"{sign} {limit:.2g}", verdict)
+    return result
+
+
+def metadata_table(metadata: "Metadata") -> Table:
+    """An artifact's description, one line for each thing it says; without labels in full and parity."""
+    layout, preprocessing, labels = metadata.layout, metadata.preprocessing, metadata.labels
+    checksum = metadata.checkpoint["sha256"]
+    reads = f"token {layout.readout[0]}" if len(layout.readout) == 1 else f"the mean of {len(layout.readout)} tokens"
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    rows = {
+        "model": metadata.model,
+        "weights": f"{metadata.checkpoint['source']}{f', SHA-256 {checksum}' if checksum else ''}",
+        "labels": f"{len(labels)}: {'; '.join(labels[:3])}{'; …' if len(labels) > 3 else ''}",
+        "scores": f"{metadata.activation} of the logits",
+        "input": f"{_by(preprocessing.size)} pixels (height x width)",
+        "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}",
+        "normalize": f"mean {mean}; standard deviation {std}",
+        "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {_by(layout.patch_grid)} patches",
+        "readout": f"the head reads {reads}",
+        "attention": f"{metadata.layers} layers of {metadata.heads} heads",
+        "passes": ", ".join(metadata.passes),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        grid.add_row(Text(name, "bold"), value)
+    return grid
+
+
+def show(console: Console, picture: Path, explanations: list["Explanation"], folder: Path) -> None:
+    """Print what the model sees in a picture, then, for every class explained, where, and write the overlay."""
+    first = explanations[0]
+    console.print(Text.assemble((str(picture), "bold"), f", {_by(first.image.size)} pixels"), soft_wrap=True)
+    top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
+    for rank, (index, label, probability) in enumerate(first.predictions, start=1):
+        top.add_row(str(rank), label, str(index), f"{probability:.2%}")
+    console.print(top)
+    for item in explanations:
+        name = f"{picture.stem}.{item.method}.{slug(item.label) or f'class-{item.target}'}"
+        path = save(item.overlay(), folder, name)
+        title = Text.assemble((item.label, "bold green"), f" (class {item.target}), score {item.score:.3f}")
+        console.print(title, soft_wrap=True)
+        console.print(f"  {location(item)}", soft_wrap=True)
+        console.print(f"  {path}", soft_wrap=True)
+    console.print()
+
+
+def location(explanation: "Explanation") -> str:
+    """Where the heatmap is highest: in words, the pixel, the patch."""
+    import numpy as np
+
+    heatmap, tokens = explanation.heatmap, explanation.tokens
+    if heatmap.min() == heatmap.max():
+        return "the heatmap is the same everywhere"
+    peaks = np.argwhere(heatmap == heatmap.max())
+    y, x = peaks[len(peaks) // 2]  # at the border, half a patch has the same value: not its corner
+    height, width = heatmap.shape
+    thirds = VERTICAL[3 * (2 * y + 1) // (2 * height)], HORIZONTAL[3 * (2 * x + 1) // (2 * width)]
+    words = " ".join(thirds).removeprefix("middle ")
+    row, column = np.unravel_index(tokens.argmax(), tokens.shape)
+    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {_by(tokens.shape)}"
+
+
+def slug(label: str) -> str:
+    """A label's first synonym in the letters a-z, digits and hyphens; empty if it has none of them."""
+    letters = unicodedata.normalize("NFKD", label.partition(",")[0]).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9]+", "-", letters)[:SLUG_LENGTH].strip("-")
+
+
+def save(image: "Image.Image", folder: Path, name: str) -> Path:
+    """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".onnxplain-") as scratch:
+        temporary = Path(scratch) / "overlay.png"
+        image.save(temporary)
+        for number in itertools.count(1):
+            path = folder / f"{name}{f'-{number}' if number > 1 else ''}.png"
+            try:
+                path.touch(exist_ok=False)  # takes the name, even if another process wants it
+            except FileExistsError:
+                continue
+            temporary.replace(path)
+            break
+    return path
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))

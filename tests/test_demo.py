@@ -1,0 +1,101 @@
+"""The demo: scenes whose answers are known, the model trained on them, and the whole way from weights to a heatmap."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from benchmarks.localisation import chance, measure
+from onnxplain.demo.samples import samples
+from onnxplain.demo.scenes import SIZE, _digits, scene
+from onnxplain.export import export_model, load_backbone
+from onnxplain.runtime import Explainer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "demo.onnx"
+    export_model(load_backbone("demo"), path)
+    return path
+
+
+def test_a_scene_is_a_function_of_its_seed() -> None:
+    first, again, other = scene(7), scene(7), scene(8)
+    assert np.array_equal(first.picture, again.picture) and np.array_equal(first.boxes, again.boxes)
+    assert not np.array_equal(first.picture, other.picture)
+    assert not np.array_equal(first.picture, scene(7, "train").picture)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_scene_shows_different_digits_in_boxes_that_do_not_overlap(seed: int) -> None:
+    drawn = scene(seed)
+    assert drawn.picture.shape == (SIZE, SIZE, 3) and drawn.picture.dtype == np.uint8
+    assert len(set(drawn.labels)) == len(drawn.labels) == len(drawn.boxes) and 2 <= len(drawn.labels) <= 3
+    assert (drawn.boxes >= 0).all() and (drawn.boxes <= SIZE).all()
+    for a, b in combinations(drawn.boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    # The digits are lighter than the clutter, so a box is lighter than what is outside all boxes.
+    outside = np.ones((SIZE, SIZE), bool)
+    for left, top, right, bottom in drawn.boxes:
+        outside[top:bottom, left:right] = False
+    for left, top, right, bottom in drawn.boxes:
+        assert drawn.picture[top:bottom, left:right].mean() > drawn.picture[outside].mean() + 20
+
+
+def test_no_handwritten_digit_is_in_both_splits() -> None:
+    train, test = ({digit.tobytes() for kind in _digits(split) for digit in kind} for split in ("train", "test"))
+    assert len(train) > 1000 and len(test) > 300 and not train & test
+
+
+def test_the_pictures_in_the_package_are_scenes() -> None:
+    for seed, sample in enumerate(samples()):
+        drawn = scene(seed)
+        assert np.array_equal(np.asarray(Image.open(sample.path)), drawn.picture)
+        assert sample.labels == drawn.labels and np.array_equal(sample.boxes, drawn.boxes)
+
+
+def test_the_demo_model_knows_digits_it_never_saw() -> None:
+    drawn = [scene(seed) for seed in range(20_000, 20_300)]
+    pixels = torch.stack([torch.from_numpy(one.picture).permute(2, 0, 1) / 127.5 - 1 for one in drawn])
+    truth = np.array([[label in one.labels for label in range(10)] for one in drawn])
+    with torch.inference_mode():
+        logits = torch.cat([load_backbone("demo").model(part) for part in pixels.split(50)])
+    assert average_precision_score(truth, logits.numpy()) >= 0.95
+
+
+def test_maps_point_at_the_class_asked_for(artifact: Path) -> None:
+    explainer, scenes = Explainer(artifact), 100
+    points, mass = zip(
+        *(measure(explainer, m, scenes) for m in ("transformer_attribution", "grad_rollout")), strict=True
+    )
+    assert min(points) >= 0.75
+    class_blind = measure(explainer, "rollout", scenes)
+    assert class_blind[0] < chance(scenes)[0] + 0.15  # it finds some digit, not the one asked for
+    assert min(mass) > class_blind[1]
+
+
+def test_the_two_commands_of_the_readme(tmp_path: Path) -> None:
+    def cli(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *arguments], capture_output=True, text=True, cwd=tmp_path, check=True
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    assert "demo.onnx" in cli("export", "--model", "demo")
+    sample = samples()[0]
+    printed = cli("explain", "artifacts/demo.onnx", str(sample.path), "--target", "seven", "--target", "5")
+    (seven,) = tmp_path.glob("scene-0.*.seven.png")
+    assert Image.open(seven).size == (SIZE, SIZE)
+    assert re.search("seven", printed) and len(list(tmp_path.glob("scene-0.*.png"))) == 2

@@ -1,0 +1,243 @@
+"""Every rule of Chefer's table against the element-by-element ones of `reference.rules`, in float64.
+
+These are applied one target and one sample at a time, so nothing can leak from one to another.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import rules
+from rule_cases import (
+    BATCH,
+    MOVEMENT_CASES,
+    TARGETS,
+    Case,
+    assert_close,
+    inputs,
+    missing,
+    random,
+    shares,
+    slightly_wrong,
+    where_moved,
+)
+from torch import Tensor
+
+from onnxplain.lrp_graph.relevance import CHEFER, divide
+from onnxplain.lrp_graph.reverse import Call, Table
+
+aten = torch.ops.aten
+
+Textbook = Callable[..., Sequence[Tensor]]
+"""(one target's relevance of one sample, the sample's varying tensors, constants) -> relevance of the varying ones."""
+
+
+def all_of_it(r: Tensor, x: Tensor, *_: Tensor) -> Sequence[Tensor]:
+    """The only varying tensor gets everything; where it was repeated, the sum over the repetitions."""
+    return [r.sum_to_size(x.shape)]
+
+
+def linear(r: Tensor, x: Tensor, w: Tensor, *_: Tensor) -> Sequence[Tensor]:
+    return [rules.linear(x.reshape(-1, x.shape[-1]), w, r.reshape(-1, r.shape[-1])).reshape(x.shape)]
+
+
+def each_matrix(rule: Textbook) -> Textbook:
+    """Apply a rule for matrices to each pair of matrices, then sum over what was repeated."""
+
+    def textbook(r: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
+        full = [t.expand(*r.shape[:-2], *t.shape[-2:]) for t in (r, *tensors)]
+        parts = [rule(*each) for each in zip(*(t.reshape(-1, *t.shape[-2:]) for t in full), strict=True)]
+        found = [torch.stack(matrices) for matrices in zip(*parts, strict=True)]
+        return [
+            part.reshape(whole.shape).sum_to_size(t.shape)
+            for part, whole, t in zip(found, full[1:], tensors, strict=False)
+        ]
+
+    return textbook
+
+
+def both_get(rule: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Textbook:
+    """Apply a rule (a, b, r) for equal shapes, then sum over what was repeated."""
+
+    def textbook(r: Tensor, a: Tensor, b: Tensor) -> Sequence[Tensor]:
+        whole = [t.expand_as(r)[None] for t in (a, b)]
+        return [part[0].sum_to_size(t.shape) for part, t in zip(rule(*whole, r[None]), (a, b), strict=True)]
+
+    return textbook
+
+
+def reduction(rule: Callable[[Tensor, Tensor], Tensor], *dims: int) -> Textbook:
+    """A sum or mean over these axes of a sample."""
+
+    def textbook(r: Tensor, x: Tensor) -> Sequence[Tensor]:
+        front = tuple(range(len(dims)))
+        moved = x.movedim(dims, front)
+        part = rule(moved.reshape(1, prod(moved.shape[: len(dims)]), -1), r.reshape(1, -1))
+        return [part.reshape(moved.shape).movedim(front, dims)]
+
+    return textbook
+
+
+matrices = each_matrix(lambda r, a, b: rules.matmul(a, b, r))
+times_constant = each_matrix(lambda r, x, c: [rules.linear(x, c.mT, r)])
+constant_times = each_matrix(lambda r, x, c: [rules.linear(x.mT, c, r.mT).mT])
+residual, product = both_get(rules.add), both_get(rules.product)
+mean, total = rules.mean_tokens, rules.sum_tokens
+ONE, TWO = [(4, 6)], [(4, 6), (4, 6)]
+
+PASSED_ON = {
+    aten.softmax: lambda x: x.softmax(-1),
+    aten._softmax: lambda x: aten._softmax(x, -1, False),
+    aten.layer_norm: lambda x: F.layer_norm(x, (6,), torch.ones(6).double(), torch.ones(6).double()),
+    aten.rms_norm: lambda x: F.rms_norm(x, (6,)),
+    aten.gelu: lambda x: F.gelu(x, approximate="tanh"),
+    **{aten.silu: F.silu, aten.sigmoid: torch.sigmoid, aten.tanh: torch.tanh},
+    **{aten.relu: F.relu, aten.exp: torch.exp, aten.neg: torch.neg},
+}
+
+RULES = (
+    *(Case(op, run, textbook=all_of_it) for op, run in PASSED_ON.items()),
+    Case(aten.linear, F.linear, ONE, [(5, 6)], linear),
+    Case(aten.linear, F.linear, [(6,)], [(5, 6), (5,)], linear),
+    Case(aten.linear, F.linear, [(2, 4, 6)], [(5, 6), (5,)], linear),
+    Case(  # three outputs to which nothing contributes positively
+        aten.linear,
+        lambda x, w, v, b: F.linear(F.relu(x), torch.cat([w, -v.abs()]), b),
+        ONE,
+        [(2, 6), (3, 6), (5,)],
+        lambda r, x, w, v, b: linear(r, F.relu(x), torch.cat([w, -v.abs()])),
+    ),
+    Case(aten.matmul, torch.matmul, [(2, 4, 6), (2, 6, 5)], textbook=matrices),
+    Case(aten.matmul, torch.matmul, [(2, 4, 6), (1, 6, 5)], textbook=matrices),  # one key head for all
+    Case(aten.matmul, torch.matmul, [(1, 4, 6), (2, 6, 5)], textbook=matrices),
+    Case(aten.matmul, torch.matmul, ONE, [(6, 5)], times_constant),
+    Case(aten.matmul, torch.matmul, [(2, 4, 6)], [(6, 5)], times_constant),
+    Case(aten.matmul, torch.matmul, [(1, 4, 6)], [(2, 6, 5)], times_constant),
+    Case(aten.matmul, lambda x, c: c @ x, ONE, [(5, 4)], constant_times),
+    Case(aten.matmul, lambda x, c: c @ x, ONE, [(4, 4)], constant_times),
+    Case(aten.matmul, lambda x, c: c @ x, [(1, 4, 6)], [(2, 1, 4)], constant_times),  # a pool's queries
+    Case(aten.bmm, torch.bmm, [(4, 6), (6, 5)], textbook=matrices),
+    Case(aten.bmm, lambda x, c: torch.bmm(x, c.expand(x.shape[0], -1, -1)), ONE, [(6, 5)], times_constant),
+    Case(aten.add, torch.add, TWO, textbook=residual),
+    Case(aten.add, torch.add, [(4, 6), (1, 6)], textbook=residual),
+    Case(aten.add, torch.add, [(4, 1), (1, 6)], textbook=residual),
+    Case(
+        aten.add,
+        lambda a, b: torch.add(a, b, alpha=-2.5),
+        TWO,
+        textbook=both_get(lambda a, b, r: rules.add(a, -2.5 * b, r)),
+    ),
+    Case(aten.add, lambda x: x + x, ONE, textbook=lambda r, x: [sum(residual(r, x, x))]),
+    Case(aten.add, lambda x: x + 2, ONE, textbook=all_of_it),
+    Case(aten.add, lambda x, c: torch.add(x, c, alpha=3), ONE, [(6,)], all_of_it),
+    Case(aten.add, lambda x, c: torch.add(c, x, alpha=3), [(1, 6)], [(1, 4, 1)], all_of_it),
+    Case(aten.sub, torch.sub, TWO, textbook=both_get(lambda a, b, r: rules.add(a, -b, r))),
+    Case(
+        aten.sub,
+        lambda a, b: torch.sub(a, b, alpha=2),
+        [(1, 6), (4, 6)],
+        textbook=both_get(lambda a, b, r: rules.add(a, -2 * b, r)),
+    ),
+    Case(aten.sub, lambda x, c: x - c, ONE, [(6,)], all_of_it),
+    Case(aten.sub, lambda x, c: c - x, [(1, 6)], [(1, 4, 1)], all_of_it),
+    Case(aten.mul, torch.mul, TWO, textbook=product),
+    Case(aten.mul, torch.mul, [(4, 1), (1, 6)], textbook=product),
+    Case(aten.mul, lambda x: x * x, ONE, textbook=all_of_it),
+    Case(aten.mul, lambda x: x * 0.125, ONE, textbook=all_of_it),
+    Case(aten.mul, lambda x, c: c * x, [(1, 6)], [(1, 4, 1)], all_of_it),
+    Case(aten.div, torch.div, TWO, textbook=product),
+    Case(aten.div, lambda x: x / 8, ONE, textbook=all_of_it),
+    Case(aten.div, lambda x, c: c / x, ONE, [(6,)], all_of_it),
+    Case(aten.mean, lambda x: x.mean(1), ONE, textbook=reduction(mean, 0)),
+    Case(aten.mean, lambda x: x.mean(-1, keepdim=True), ONE, textbook=reduction(mean, -1)),
+    Case(aten.mean, lambda x: x.mean((1, 3)), [(4, 5, 6)], textbook=reduction(mean, 0, 2)),
+    Case(aten.mean, lambda x: x.mean((-1, 2)), [(4, 5, 6)], textbook=reduction(mean, 1, 2)),
+    Case(aten.sum, lambda x: x.sum(1), ONE, textbook=reduction(total, 0)),
+    Case(aten.sum, lambda x: x.sum(-1, keepdim=True), ONE, textbook=reduction(total, -1)),
+    Case(aten.sum, lambda x: x.sum((-2, 1)), [(4, 5, 6)], textbook=reduction(total, 0, 1)),
+    # A value with several consumers collects all their relevance.
+    Case(aten.sigmoid, lambda x: x * torch.sigmoid(1.702 * x), ONE, textbook=all_of_it),
+)
+
+CASES = (*MOVEMENT_CASES, *RULES)
+
+
+def with_zeros(case: Case) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs with zeros among the denominators: a row and a column of the first sample, x + y = 0 in the second."""
+    varying, constants = inputs(case)
+    for x in varying:
+        x[0, 0] = 0
+        x[0, ..., 0] = 0
+    if len(varying) == 2 and varying[0].shape == varying[1].shape:
+        varying[1][1, 0] = -varying[0][1, 0]
+    return varying, constants
+
+
+def check(case: Case, table: Table = CHEFER) -> None:
+    varying, constants = with_zeros(case)
+    y = case.run(*varying, *constants)
+    r = random(TARGETS, *y.shape, seed=99).float().to(y.dtype)  # what casts do not round
+    actual = shares(case, table, varying, constants, r)
+    if case.textbook is None:
+        expected = where_moved(case, r, varying)
+    else:
+        single = [[case.textbook(part[i], *(x[i] for x in varying), *constants) for i in range(BATCH)] for part in r]
+        expected = [
+            torch.stack([torch.stack([s[place] for s in row]) for row in single]) for place in range(len(varying))
+        ]
+    for found, wanted in zip(actual, expected, strict=True):
+        assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_rule(case: Case) -> None:
+    check(case)
+    with pytest.raises(AssertionError):
+        check(case, slightly_wrong(CHEFER, case.op))
+
+
+def test_every_rule_has_a_case() -> None:
+    assert not missing(CHEFER, CASES)
+    assert missing({**CHEFER, aten.sin: CHEFER[aten.exp]}, CASES) == {aten.sin}
+
+
+@pytest.mark.parametrize("op", [aten.add, aten.sub, aten.mul, aten.div, aten.matmul, aten.bmm], ids=str)
+@pytest.mark.parametrize("varies", [(True, False), (False, True)])
+def test_constants_get_nothing(op: Any, varies: tuple[bool, bool]) -> None:
+    a, b, r = random(3, 4, 4), random(3, 4, 4, seed=1), random(TARGETS, 3, 4, 4, seed=2)
+    found = CHEFER[op](r, Call(op(a, b), (a, b), {}, varies))
+    assert [part is not None for part in found] == list(varies)
+
+
+def test_residuals_are_normalised_per_target_and_sample() -> None:
+    """Each sample's two parts together keep its relevance, whatever its neighbours' or the other targets' are."""
+    a, b, r = random(3, 4, 6), random(3, 4, 6, seed=1), random(TARGETS, 3, 4, 6, seed=2)
+    r[0, 1] *= 1e6
+    rule = CHEFER[aten.add]
+    found = rule(r, Call(a + b, (a, b), {}, (True, True)))
+    assert_close(sum(found).sum((2, 3)), r.sum((2, 3)), 1e-6)
+    for i in range(3):
+        alone = rule(r[1:, i : i + 1], Call((a + b)[i : i + 1], (a[i : i + 1], b[i : i + 1]), {}, (True, True)))
+        for part, whole in zip(alone, found, strict=True):
+            assert torch.equal(part, whole[1:, i : i + 1])
+
+
+def test_division() -> None:
+    z = [0.0, 1.0, -2.0, 1e-9, 1e-300, -1e-12]
+    r = random(TARGETS, len(z))
+    expected = [[rules.divide(n, d) for n, d in zip(row, z, strict=True)] for row in r.tolist()]
+    assert_close(divide(r, torch.tensor(z, dtype=torch.float64)), torch.tensor(expected, dtype=torch.float64))
+    assert divide(r, torch.zeros(len(z))).eq(0).all()
+
+
+def test_linear_tells_rounding_noise_from_a_small_denominator() -> None:
+    """In float32 the contributions to four outputs, all negative, cancel to 1e-7 and not to 0."""
+    x, w, r = random(8, 64).relu(), random(12, 64, seed=1), random(8, 12, seed=2)
+    w[:4] = -w[:4].abs()
+    expected = rules.linear(x, w, r)
+    x, w, r = x.float(), w.float(), r.float()
+    (found,) = CHEFER[aten.linear](r[None], Call(F.linear(x, w), (x, w), {}, (True, False)))
+    assert_close(found[0].double(), expected, 1e-5)
