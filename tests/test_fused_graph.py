@@ -2,81 +2,32 @@
 
 import copy
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from reference import chefer, eager, variants
+from graph_checks import (
+    BATCH,
+    LAYER_AXIS,
+    TARGET,
+    Hand,
+    assert_same,
+    check_gradient,
+    fused,
+    images,
+    per_target,
+    resolved,
+    sdpa,
+    worst,
+)
+from reference import chefer, variants
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
-from onnxplain.lrp_graph.rewrite import shape_of, target_of
-
-aten = torch.ops.aten
-
-BATCH = 3
-TARGET = torch.tensor([[0, -1, 3, -2], [-5, 2, -1, 2], [4, 1, -3, 0]])
-"""Four per image, indices and ranks mixed, one of them twice."""
-
-LAYER_AXIS = {"logits": 0, "attention": 1, "attention_gradient": 2, "relevance": 2}
-
-
-@cache
-def fused(name: str, dtype: torch.dtype = torch.float64) -> tuple[VisionTransformer, FusedGraph]:
-    model = variants.build(name, dtype)
-    return model, fuse(model, variants.pixels(model, 1, seed=9))
-
-
-def worst(actual: Tensor, expected: Tensor, layer_axis: int) -> float:
-    """The greatest difference in a layer over the greatest entry of that layer."""
-    assert actual.shape == expected.shape and actual.isfinite().all()
-    rest = [axis for axis in range(expected.dim()) if axis != layer_axis]
-    scale = expected.abs().amax(rest)
-    assert scale.all()
-    return float(((actual - expected).abs().amax(rest) / scale).max())
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
-    assert found.keys() == expected.keys()
-    for output, value in found.items():
-        assert worst(value, expected[output], LAYER_AXIS[output]) <= tolerance, output
-
-
-def images() -> Tensor:
-    return torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def resolved(target: Tensor, logits: Tensor) -> Tensor:
-    """Class indices for ranks."""
-    ranking = logits.argsort(1, descending=True)
-    return torch.tensor(
-        [
-            [t if t >= 0 else int(order[-1 - t]) for t in row]
-            for row, order in zip(target.tolist(), ranking, strict=True)
-        ]
-    )
-
-
-def per_target(run: Callable[[Tensor], Tensor], classes: Tensor) -> Tensor:
-    """[batch, targets, …] from a function of one class per image."""
-    return torch.stack([run(column) for column in classes.unbind(1)], 1)
-
-
-def check_gradient(model: nn.Module, graph: FusedGraph, pixels: Tensor, tolerance: float = 1e-9) -> None:
-    """Logits, attention and its gradient as autograd has them on the unmodified model."""
-    found = graph(pixels, TARGET)
-    classes = resolved(TARGET, found["logits"])
-    logits, attention, _ = eager.attention_and_gradient(model, pixels, classes[:, 0])
-    expected = per_target(lambda column: eager.attention_and_gradient(model, pixels, column)[2], classes)
-    assert worst(found["logits"], logits, 0) <= tolerance
-    assert worst(found["attention"], attention, 1) <= tolerance
-    assert worst(found["attention_gradient"], expected, 2) <= tolerance
 
 
 @pytest.mark.parametrize("name", variants.VARIANTS)
@@ -114,14 +65,12 @@ def test_batches_and_targets_are_single_runs_side_by_side(name: str) -> None:
     together = graph(pixels, TARGET)
     for image in range(BATCH):
         for place in range(TARGET.shape[1]):
-            alone = graph(pixels[image : image + 1], TARGET[image : image + 1, place : place + 1])
+            here, there = slice(image, image + 1), slice(place, place + 1)
             part = {
-                output: value[image : image + 1, place : place + 1]
-                if LAYER_AXIS[output] == 2
-                else value[image : image + 1]
+                output: value[here, there] if LAYER_AXIS[output] == 2 else value[here]
                 for output, value in together.items()
             }
-            assert_same(alone, part)
+            assert_same(graph(pixels[here], TARGET[here, there]), part)
 
 
 def test_a_sample_does_not_feel_its_neighbours() -> None:
@@ -151,36 +100,12 @@ def test_passes_are_chosen() -> None:
 # Other ways to write a transformer.
 
 
-class Hand(nn.Module):
-    """One block in plain PyTorch.
-
-    attend: of q, k, v, each [batch, 2 heads, 16 tokens, 8]. pool: what the head reads of [batch, 16 tokens, 16].
-    """
-
-    def __init__(self, attend: Callable[..., Tensor], pool: Callable[[Tensor], Tensor] = lambda x: x.mean(1)) -> None:
-        super().__init__()
-        self.patches, self.qkv, self.proj = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 48), nn.Linear(16, 16)
-        self.head, self.attend, self.pool = nn.Linear(16, variants.CLASSES), attend, pool
-        variants.randomise(self.double())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patches(pixels).flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
-        x = x + self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
-        return self.head(self.pool(x))
-
-
-def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v)
-
-
 WRITTEN_OUT = {
     "softmax": lambda q, k, v: (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v,
     "scaled first": lambda q, k, v: torch.matmul(F.softmax((q * 8**-0.5) @ k.mT, dim=-1), v),
     "dropout": lambda q, k, v: F.dropout((q @ k.transpose(-2, -1) * 8**-0.5).softmax(-1), 0.5, training=False) @ v,
     "cast": lambda q, k, v: F.softmax(q @ k.mT * 8**-0.5, -1, dtype=torch.float64).to(q.dtype) @ v,
     "scale argument": lambda q, k, v: F.scaled_dot_product_attention(8**0.5 * q, k, v, scale=1 / 8),
-    "mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=q.new_zeros(16, 16)),
 }
 
 
@@ -191,6 +116,11 @@ def test_written_out_attention_is_the_fused_one(attend: Callable[..., Tensor]) -
     graph = fuse(slow, pixels[:1])
     assert_same(graph(pixels, TARGET), fuse(fast, pixels[:1])(pixels, TARGET), 1e-7)
     check_gradient(fast, graph, pixels)
+
+
+def test_additive_mask() -> None:
+    model, pixels = Hand(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, v @ k.mT)), images()
+    check_gradient(model, fuse(model, pixels[:1]), pixels)
 
 
 @pytest.mark.parametrize("name", ["plain", "parallel_scaling", "qk_norm"])
@@ -217,69 +147,6 @@ def test_multihead_attention_model(frozen: bool) -> None:
     graph = fuse(model, pixels[:1])
     check_gradient(model, graph, pixels)
     assert graph.layout.patch_grid == (4, 4) and graph.layout.readout == (0,)
-
-
-# The head's selection moves up through the last block.
-
-
-@pytest.fixture
-def without_moving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FusedGraph]:
-    """`fuse`, with the selection left where it stands."""
-
-    def plain(*args: Any) -> FusedGraph:
-        with monkeypatch.context() as patch:
-            patch.setattr("onnxplain.lrp_graph.trace.move_selection_up", lambda graph: None)
-            return fuse(*args)
-
-    return plain
-
-
-def ranks_after_attention(graph: FusedGraph) -> set[int]:
-    """How many axes the results of the linear layers after the last attention have."""
-    nodes = graph._trace.nodes
-    tail = nodes[nodes.index(graph._trace.sites[-1]) :]
-    return {len(shape_of(node)) for node in tail if target_of(node) is aten.linear}
-
-
-@pytest.mark.parametrize("name", ["plain", "distilled", "swiglu_packed", "res_post", "parallel_scaling_fused", "clip"])
-def test_moving_the_selection_changes_no_value(name: str, without_moving: Callable[..., FusedGraph]) -> None:
-    model, graph = fused(name)
-    pixels = variants.pixels(model, BATCH)
-    whole = without_moving(model, pixels[:1])
-    assert ranks_after_attention(whole) >= {2, 3}
-    assert_same(graph(pixels, TARGET), whole(pixels, TARGET))
-    assert graph.layout == whole.layout
-    # Two rows of a distilled model are read: it stays whole.
-    assert ranks_after_attention(graph) == ({2, 3} if name == "distilled" else {2})
-
-
-def test_all_rows_of_a_mean_pooled_model_stay() -> None:
-    assert ranks_after_attention(fused("mean_pool")[1]) == {2, 3}
-
-
-SELECTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "negative": lambda x: F.silu(x)[:, -2],
-    "twice": lambda x: (y := F.gelu(x))[:, 1] * y[:, 1],
-    "two rows": lambda x: (y := F.gelu(x))[:, 1] * y[:, 2],
-    "a feature": lambda x: F.layer_norm(torch.sigmoid(x), (16,))[..., 3],
-    "norm over two axes": lambda x: F.layer_norm(x, (16, 16))[:, 0],
-    "rms norm": lambda x: F.rms_norm(x, (16,))[:, 5],
-    "broadcast": lambda x: (x / (x.mean(2, keepdim=True) + 9) - x.mean(1, keepdim=True) * 2)[:, 4],
-    "of one": lambda x: torch.tanh(x.mean(1, keepdim=True))[:, 0],
-    "transposed": lambda x: F.relu(x.transpose(1, -1))[..., 6],
-    "reshaped": lambda x: F.relu(x.reshape(-1, 16, 4, 4))[:, 7].flatten(1),
-    "merged": lambda x: F.relu(x.reshape(-1, 4, 64))[:, 1, :16],
-    "product": lambda x: (x.softmax(-1) @ x)[:, 8],
-    "used whole": lambda x: (y := F.relu(x))[:, 0] + y.mean(1),
-}
-
-
-@pytest.mark.parametrize("pool", SELECTIONS.values(), ids=SELECTIONS)
-def test_selections(pool: Callable[[Tensor], Tensor], without_moving: Callable[..., FusedGraph]) -> None:
-    model, pixels = Hand(sdpa, pool), images()
-    graph = fuse(model, pixels[:1])
-    check_gradient(model, graph, pixels)
-    assert_same(graph(pixels, TARGET), without_moving(model, pixels[:1])(pixels, TARGET))
 
 
 # What is refused.
@@ -336,10 +203,16 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "another image size": (lambda: variants.build("plain", torch.float32), (1, 3, 40, 32), "Input height .40. doesn't"),
     "no batch axis": (lambda: variants.build("plain", torch.float32), (3, 32, 32), "torch.export cannot trace Vision"),
     "a zero head": (lambda: Wrapped(lambda y: 0 * y), (1, 3, 32, 32), "do not depend on the last attention"),
+    "pooled": (lambda: VisionTransformer(32, 8, 3, 5, "map", 16, 1, 2), (1, 3, 32, 32), "pooled .* not supported"),
     "causal": (
         lambda: Hand(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)).float(),
         (1, 3, 32, 32),
         "causal .* not supported",
+    ),
+    "boolean mask": (
+        lambda: Hand(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, q @ k.mT > 0)).float(),
+        (1, 3, 32, 32),
+        "boolean .* not supported",
     ),
 }
 
