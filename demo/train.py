@@ -78,7 +78,7 @@ def mean_average_precision(model: VisionTransformer, data: Dataset[tuple[Tensor,
     return float(average_precision_score(torch.cat(labels).numpy(), torch.cat(logits).numpy(), average="macro"))
 
 
-def main(output: Path = Path(str(WEIGHTS)), window_steps: int = 2500, steps: int = 2000, seed: int = 0) -> None:
+def main(output: Path = Path(str(WEIGHTS)), window_steps: int = 1500, steps: int = 1500, seed: int = 0) -> None:
     """Train, print the mean average precision on unseen digits, save the weights."""
     torch.manual_seed(seed)
     model = architecture()

@@ -56,6 +56,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise OnnxplainError(f"no checkpoint at {path}")
     try:
         state = load_state_dict(str(path), weights_only=True)
+    except AttributeError as error:  # timm takes it for a dictionary by names
+        raise OnnxplainError(f"{path} holds no state dict of tensors") from error
     except Exception as error:  # a damaged file can raise anything
         raise OnnxplainError(
             f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {_first_line(error)}); "

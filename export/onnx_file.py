@@ -78,7 +78,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     except OSError as error:
-        raise OnnxplainError(f"cannot write {path}: {error.strerror}") from error
+        raise OnnxplainError(f"cannot write {path}: {error.filename}: {error.strerror}") from error
     os.close(handle)
     temporary = Path(name)
     try:
