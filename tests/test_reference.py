@@ -36,7 +36,7 @@ def test_linear_rule(alpha: float, beta: float) -> None:
 
 
 def test_linear_rule_published_denominator() -> None:
-    """alpha = 1: Z = x+ W+' + x- W-', R_x = x+ (S W+) + x- (S W-), and the same in three products (DESIGN.md)."""
+    """alpha = 1: Z = x+ W+' + x- W-', R_x = x+ (S W+) + x- (S W-), and the same in three products."""
     x, weight, bias, r = random(5, 7), random(6, 7, seed=1), random(6, seed=3), random(5, 6, seed=2)
     y = x @ weight.t() + bias
     s = r / ((y - bias + x.abs() @ weight.abs().t()) / 2 + 1e-9)

@@ -1,4 +1,4 @@
-"""The Explainer end to end, on a small hand-made artifact that honours the contract of DESIGN.md section 4."""
+"""The Explainer end to end, on a small hand-made artifact that honours the contract."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -2,7 +2,7 @@
 
 Tests and benchmarks compare the product with this package; it shares no code with the product and imports
 nothing of it. Source of every rule: Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention
-Visualization", CVPR 2021, as summarised in METHODS.md.
+Visualization", CVPR 2021.
 
     variants   tiny random timm models, one per architectural feature
     eager      attention and its gradient by autograd, on the unmodified model

@@ -1,6 +1,6 @@
 """Chefer's LRP relevance of every attention matrix of a timm VisionTransformer, and transformer attribution.
 
-Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR 2021, with METHODS.md's two
+Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR 2021, with two
 deliberate differences: residual sums are normalised per image, and relevance that several consumers hand back is
 added up without a division in between.
 """

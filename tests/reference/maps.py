@@ -1,4 +1,4 @@
-"""Token maps from the tensors of one image, by the definitions of METHODS.md with full N x N matrices.
+"""Token maps from the tensors of one image, written as their definitions stand, with full N x N matrices.
 
 Inputs are [L, H, N, N] (NumPy arrays or detached CPU tensors); everything is computed in float64 NumPy. `readout` is
 the row e [N]; `prefix` the number of tokens before the patches; `grid` = (h, w). Layers count from 0, so

@@ -1,0 +1,210 @@
+"""What is not to be exported is refused: wrong artifacts by the gate, wrong arguments before any work is done."""
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import timm
+import torch
+from reference import variants
+from torch import nn
+
+from onnxplain.export import GateError, artifact, export_model
+from onnxplain.lrp_graph.gradient import GRADIENT
+from onnxplain.runtime import OnnxplainError
+
+aten = torch.ops.aten
+
+LABELS = ["ant", "bee", "cat", "dog", "eel"]
+PREPROCESSING = {"size": (32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+STAGES = 4
+
+
+@pytest.fixture(scope="module")
+def model():
+    return variants.build("plain", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def good(model, tmp_path_factory):
+    """The path of an artifact of `model` that has passed."""
+    path = tmp_path_factory.mktemp("good") / "good.onnx"
+    export_model(model, path, labels=LABELS, preprocessing=PREPROCESSING)
+    return path
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A file that stood there before; fails unless it is all that is there afterwards, and as it was."""
+    path = tmp_path / "artifact.onnx"
+    path.write_bytes(b"before")
+    yield path
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"before"
+
+
+@pytest.fixture
+def exporter_gives(monkeypatch):
+    """Have the exporter give this ONNX model."""
+    return lambda file: monkeypatch.setattr(artifact, "onnx_model", lambda *_: file)
+
+
+def _failures(error):
+    return {(row.output, row.check) for row in error.report.rows if not row.passed}
+
+
+def _weight(name, factor):
+    """A parameter, multiplied; found by its value, since the exporter renames some."""
+
+    def damage(file, path):
+        weight = variants.build("plain", torch.float32).state_dict()[name].numpy()
+        values = file.graph.initializers.values()
+        (value,) = (value for value in values if np.array_equal(value.const_value.numpy(), weight))
+        value.const_value = ir.tensor(weight * np.float32(factor), name=value.name)
+
+    return damage
+
+
+def _constant_twos(file, path):
+    """Relevance rules halve: make it 5 % more."""
+    numbers = [value for value in file.graph.initializers.values() if value.shape == ()]
+    twos = [value for value in numbers if value.dtype == ir.DataType.FLOAT and value.const_value.numpy() == 2.0]
+    assert twos
+    for value in twos:
+        value.const_value = ir.tensor(np.full(value.shape.numpy(), 2.1, np.float32), name=value.name)
+
+
+def _baked_in(output):
+    """An output as a constant: right for one image and class."""
+
+    def damage(file, path):
+        feeds = {"pixels": np.ones((1, 3, 32, 32), np.float32), "target": np.zeros((1, 1), np.int64)}
+        (tensor,) = onnxruntime.InferenceSession(path).run([output], feeds)
+        constant = ir.tensor(np.tile(tensor, (3, 2, *[1] * (tensor.ndim - 2))))  # the gate asks for 3 images, 2 classes
+        (node,) = (node for node in file.graph if node.outputs[0].name == output)
+        result = ir.Value(name="baked", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(constant.shape))
+        inside = ir.Node("", "Constant", [], [ir.AttrTensor("value", constant)], outputs=[result])
+        branch = ir.Graph([], [result], nodes=[inside], name="baked_in", opset_imports=file.graph.opset_imports)
+        node.attributes["then_branch"] = ir.AttrGraph("then_branch", branch)
+
+    return damage
+
+
+EQUAL, IMAGE, CLASS = "error against eager PyTorch", "change with the image", "change with the class"
+FINITE = "finite and of the right shape"
+DAMAGES = {
+    "logits": (_weight("head.bias", 1.001), {("logits", EQUAL)}),
+    "nan": (_weight("head.bias", [1, 1, 1, 1, np.nan]), {("logits", FINITE)}),
+    "attention": (_weight("pos_embed", 1.001), {("attention", EQUAL)}),
+    "relevance": (_constant_twos, {("relevance", EQUAL)}),
+    **{
+        f"constant {output}": (_baked_in(output), {(output, check) for check in (EQUAL, IMAGE, CLASS)})
+        for output in ("attention_gradient", "relevance")
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # heatmaps out of NaN
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_artifact_is_refused(name, model, good, kept, exporter_gives):
+    damage, expected = DAMAGES[name]
+    file = ir.load(good)
+    damage(file, good)
+    exporter_gives(file)
+    with pytest.raises(GateError, match="does not equal the model, nothing was written") as caught:
+        export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING)
+    assert expected <= _failures(caught.value)
+    assert all(output in str(caught.value) for output, _ in expected) and "\n" not in str(caught.value)
+    if name in ("logits", "relevance"):
+        assert expected == _failures(caught.value)
+
+
+def test_wrong_rule_is_refused(model, kept, monkeypatch):
+    monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
+    with pytest.raises(GateError) as caught:
+        export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
+    assert _failures(caught.value) == {("attention_gradient", EQUAL)}
+
+
+@pytest.mark.parametrize("stage", range(STAGES))
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_interrupted_export_leaves_nothing(stage, error, model, good, kept, exporter_gives):
+    """At the last stage the gate is passed: the damages above, and nothing else, are what it refuses."""
+    exporter_gives(ir.load(good))
+    stages = []
+
+    def progress(description):
+        stages.append(description)
+        if len(stages) > stage:
+            raise error("stop")
+
+    for path in (kept, kept.parent / "new" / "folder" / "artifact.onnx"):
+        stages.clear()
+        with pytest.raises(error, match="stop"):
+            export_model(model, path, labels=LABELS, preprocessing=PREPROCESSING, progress=progress)
+        assert len(stages) == stage + 1
+
+
+def test_existing_artifact_is_replaced(model, good, tmp_path, exporter_gives):
+    exporter_gives(ir.load(good))
+    path = tmp_path / "artifact.onnx"
+    path.write_bytes(b"before")
+    assert export_model(model, str(path), labels=LABELS, preprocessing=PREPROCESSING).passed
+    assert path.read_bytes() == good.read_bytes() and list(tmp_path.iterdir()) == [path]
+    other = tmp_path / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+class _Pair(nn.Module):
+    def forward(self, pixels):
+        return pixels.mean((2, 3)), pixels
+
+
+ARGUMENTS = {
+    "format": ({"format": "tf"}, "there is no format 'tf'; there is: onnx"),
+    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass magic; there are: gradient, relevance"),
+    "old opset": ({"opset": 17}, "opset must be from 18 to"),
+    "new opset": ({"opset": 99}, "got 99"),
+    "activation": ({"activation": "relu"}, "there is no activation 'relu'; there are: softmax, sigmoid"),
+    "no preprocessing": ({"preprocessing": None}, "preprocessing=dict(size=(H, W)"),
+    "no mean": ({"preprocessing": {"size": (32, 32), "std": (1, 1, 1)}}, "'mean'"),
+    "bad mean": ({"preprocessing": PREPROCESSING | {"mean": (1, 2)}}, "'mean' must be three numbers, got (1, 2)"),
+    "unknown field": ({"preprocessing": PREPROCESSING | {"colour": 1}}, "'colour'"),
+    "another size": (
+        {"preprocessing": PREPROCESSING | {"size": (64, 64)}},
+        "the model fails on a float32 image [1, 3, 64",
+    ),
+    "few labels": ({"labels": ["ant"]}, "1 labels given for a model of 5 classes"),
+    "float64": ({"model": lambda: variants.build("plain")}, "the model fails on a float32 image"),
+    "two outputs": ({"model": _Pair}, "must return one tensor [batch, classes], it returns tuple"),
+    "map as output": ({"model": lambda: nn.Conv2d(3, 5, 1)}, "it returns [1, 5, 32, 32]"),
+    "convolutions": (
+        {"model": lambda: timm.create_model("resnet10t", num_classes=5)},
+        "no attention found in the model",
+    ),
+    "no layers": (
+        {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))},
+        "no attention found in the model",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_bad_arguments(case, model, kept, exporter_gives):
+    changes, expected = ARGUMENTS[case]
+    given = {"labels": LABELS, "preprocessing": PREPROCESSING} | changes
+    chosen = given.pop("model", lambda: model)()
+    exporter_gives(None)  # long work would fail in another way
+    for path in (kept, kept.parent / "new" / "artifact.onnx"):
+        with pytest.raises(OnnxplainError) as caught:
+            export_model(chosen, path, **given)
+        assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["artifact.onnx/below/a/file.onnx", "."])
+def test_place_that_cannot_be_written(place, model, kept, exporter_gives):
+    exporter_gives(None)
+    path = kept.parent / place
+    with pytest.raises(OnnxplainError) as caught:
+        export_model(model, path, labels=LABELS, preprocessing=PREPROCESSING)
+    assert str(caught.value).startswith(f"cannot write {path}: ") and "\n" not in str(caught.value)
