@@ -3,7 +3,7 @@
 from .errors import OnnxplainError
 from .explainer import Explainer
 from .metadata import METADATA_KEY, PASSES, Metadata, Preprocessing
-from .methods import METHODS, Method, available_methods
+from .methods import METHODS, Method, available_methods, comparable_methods
 from .preprocessing import load_image, preprocess
 from .result import Explanation
 from .targets import resolve_target
@@ -19,6 +19,7 @@ __all__ = [
     "OnnxplainError",
     "Preprocessing",
     "available_methods",
+    "comparable_methods",
     "load_image",
     "preprocess",
     "resolve_target",
