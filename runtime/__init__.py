@@ -6,6 +6,7 @@ from .metadata import METADATA_KEY, PASSES, Metadata, Preprocessing
 from .methods import METHODS, Method, available_methods, comparable_methods
 from .preprocessing import load_image, preprocess
 from .result import Explanation
+from .sheet import comparison_sheet
 from .targets import resolve_target
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Preprocessing",
     "available_methods",
     "comparable_methods",
+    "comparison_sheet",
     "load_image",
     "preprocess",
     "resolve_target",
