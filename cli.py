@@ -204,7 +204,7 @@ def models() -> None:
 
 @app.command()
 def methods() -> None:
-    """List the explanation methods, best first: the passes each needs, its parameters and their defaults."""
+    """List the explanation methods, with the passes each needs, its parameters and their defaults."""
     from onnxplain.runtime import METHODS
 
     cli_output.make_console().print(cli_output.methods_table(METHODS.values()))
