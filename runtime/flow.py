@@ -16,7 +16,7 @@ def attention_flow(attention: Array, layout: Layout) -> TokenMap:
 
     The edge from token i above layer l to token j below it has capacity rownorm(E_h[A_l] + I)[i, j]; a source feeds
     the tokens on top with e, 1 in all. Exact up to `SCALE`. Each patch is a run of Dinic's algorithm over all
-    layers N^2 edges: 20 to 30 ms for 12 layers of 197 tokens, so 4 to 6 s for a map; that grows with N^3.
+    layers N^2 edges: 20 to 30 ms for 12 layers of 197 tokens, 3 to 6 s for a map; about N^3.
 
     Needs scipy, which is not among the runtime's dependencies: pip install 'onnxplain[flow]'.
     """
