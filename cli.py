@@ -6,26 +6,20 @@ import shlex
 import sys
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
 from typer.core import TyperGroup
 
-from onnxplain import cli_input, cli_output
-
-if TYPE_CHECKING:
-    from onnxplain.runtime import Explanation, Metadata
+from onnxplain import cli_batches, cli_input, cli_output
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else "onnxplain"
 DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
-BATCH_BYTES = 2**30  # of attention, gradient and relevance: pictures of many tokens go one by one
-MAX_BATCH = 8
 
 
 class OneLineErrors(TyperGroup):
@@ -136,6 +130,13 @@ def explain(
         float | None, Option(metavar="R", help="Share of the lowest attention to leave out.")
     ] = None,
     start_layer: Annotated[int | None, Option(metavar="L", help="The first layer that counts, from 0.")] = None,
+    layer: Annotated[
+        int | None, Option(metavar="L", help="The layer that counts, from 0, or from the end as -1, -2, …")
+    ] = None,
+    norm: Annotated[str | None, Option(metavar="l1|l2", help="How large a head's gradient is.")] = None,
+    all_methods: Annotated[
+        bool, Option("--all-methods", help="One sheet for each picture, with a heatmap of every method.")
+    ] = False,
     output: Annotated[
         Path, Option(metavar="FOLDER", help="Where to write.", show_default="the current folder")
     ] = Path(),
@@ -143,12 +144,21 @@ def explain(
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
-    Every heatmap is a new file, <picture>.<method>.<class>.png; no file is replaced.
+    Every heatmap is a new file, <picture>.<method>.<class>.png, or with --all-methods every picture's sheet is,
+    <picture>.all-methods.png; no file is replaced.
     """
     from onnxplain.runtime import Explainer
 
-    options = {"head_fusion": head_fusion, "discard_ratio": discard_ratio, "start_layer": start_layer}
+    options = {
+        "head_fusion": head_fusion,
+        "discard_ratio": discard_ratio,
+        "start_layer": start_layer,
+        "layer": layer,
+        "norm": norm,
+    }
     parameters = {name: value for name, value in options.items() if value is not None}
+    if all_methods:
+        cli_input.check_all_methods(method, parameters)
     targets = target or ["-1"]
     pictures = cli_input.find_pictures(images)
     cli_input.check_writable(output)
@@ -156,21 +166,27 @@ def explain(
     started = time.monotonic()
     with console.status(f"loading {artifact}"):
         explainer = Explainer(artifact, device)
-    batch_size = _batch_size(explainer.metadata, len(targets))
+    batch_size = cli_batches.batch_size(explainer.metadata, len(targets))
 
-    def explained(paths: Iterator[Path]) -> Iterator[list["Explanation"]]:
+    def explained(paths: Iterator[Path]) -> Iterator[Any]:
+        if all_methods:
+            return explainer.explain_all(paths, targets, batch_size)
         return explainer.explain(paths, targets, method, batch_size, **parameters)
 
     errors = []
     columns = (TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(pictures))
-        for picture, answer in _answers(explained, pictures):
+        for picture, answer in cli_batches.answers(explained, pictures):
             if isinstance(answer, list):
                 cli_output.show(console, picture, answer, output)
+            elif isinstance(answer, dict):
+                cli_output.show_all(console, picture, answer, output)
             else:
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
             progress.advance(task)
+    if all_methods:
+        cli_output.show_left_out(console, explainer.metadata)
     if len(pictures) > 1:
         seconds, done = time.monotonic() - started, len(pictures) - len(errors)
         console.print(f"explained {done} of {len(pictures)} pictures in {seconds:.1f} s on {explainer.device}")
@@ -188,7 +204,7 @@ def models() -> None:
 
 @app.command()
 def methods() -> None:
-    """List the explanation methods, best first: the passes each needs, its parameters and their defaults."""
+    """List the explanation methods, with the passes each needs, its parameters and their defaults."""
     from onnxplain.runtime import METHODS
 
     cli_output.make_console().print(cli_output.methods_table(METHODS.values()))
@@ -212,49 +228,12 @@ def info(artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file tha
         console.print("It holds no report of a comparison with PyTorch.")
 
 
-def _batch_size(metadata: "Metadata", targets: int) -> int:
-    floats = metadata.layers * metadata.heads * metadata.layout.tokens**2 * (1 + 2 * targets)
-    return max(1, min(MAX_BATCH, BATCH_BYTES // (4 * floats)))
-
-
-def _answers(
-    explain: Callable[[Iterator[Path]], Iterator[list["Explanation"]]], pictures: list[Path]
-) -> Iterator[tuple[Path, "list[Explanation] | Exception"]]:
-    """Every picture with its explanations, or with what is wrong with it: a bad picture does not cost the others."""
-    remaining, pending = iter(pictures), deque[Path]()
-
-    def pull() -> Iterator[Path]:
-        for picture in remaining:
-            pending.append(picture)
-            yield picture
-
-    while True:
-        try:
-            for explanations in explain(pull()):
-                yield pending.popleft(), explanations
-            return
-        except _mistakes() as error:
-            if not pending:  # it is not about a picture
-                raise
-            while pending:
-                yield pending.popleft(), error
-
-
 def _export_package() -> Any:
     try:
         from onnxplain import export as package
     except ModuleNotFoundError as error:
         raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
     return package
-
-
-def _mistakes() -> tuple[type[Exception], ...]:
-    """What users cause. Looked up late: the runtime takes a while to import, and may lack onnxruntime."""
-    try:
-        from onnxplain.runtime import OnnxplainError
-    except ImportError:
-        return cli_input.InputError, ImportError, OSError
-    return cli_input.InputError, ImportError, OSError, OnnxplainError
 
 
 def _report(error: Exception) -> int:
@@ -270,7 +249,7 @@ def _report(error: Exception) -> int:
         return 2
     if DEBUG in os.environ:
         raise error
-    if isinstance(error, _mistakes()):
+    if isinstance(error, cli_input.mistakes()):
         _print_error(str(error))
         return 2
     _print_error(f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")

@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,24 @@ class InputError(ValueError):
 
     OnnxplainError for arguments, without importing the runtime.
     """
+
+
+def mistakes() -> tuple[type[Exception], ...]:
+    """What users cause. Looked up late: the runtime takes a while to import, and may lack onnxruntime."""
+    try:
+        from onnxplain.runtime import OnnxplainError
+    except ImportError:
+        return InputError, ImportError, OSError
+    return InputError, ImportError, OSError, OnnxplainError
+
+
+def check_all_methods(method: str | None, parameters: Mapping[str, object]) -> None:
+    """--all-methods compares all methods with their defaults."""
+    given = [] if method is None else ["method"]
+    given += parameters
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise InputError(f"--all-methods shows every method with its defaults; leave out {option}")
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

@@ -105,20 +105,51 @@ def metadata_table(metadata: "Metadata") -> Table:
 
 def show(console: Console, picture: Path, explanations: list["Explanation"], folder: Path) -> None:
     """Print what the model sees in a picture, then, for every class explained, where, and write the overlay."""
-    first = explanations[0]
-    console.print(Text.assemble((str(picture), "bold"), f", {_by(first.image.size)} pixels"), soft_wrap=True)
-    top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
-    for rank, (index, label, probability) in enumerate(first.predictions, start=1):
-        top.add_row(str(rank), label, str(index), f"{probability:.2%}")
-    console.print(top)
+    _show_predictions(console, picture, explanations[0])
     for item in explanations:
         name = f"{picture.stem}.{item.method}.{slug(item.label) or f'class-{item.target}'}"
         path = save(item.overlay(), folder, name)
-        title = Text.assemble((item.label, "bold green"), f" (class {item.target}), score {item.score:.3f}")
-        console.print(title, soft_wrap=True)
+        _show_class(console, item)
         console.print(f"  {location(item)}", soft_wrap=True)
         console.print(f"  {path}", soft_wrap=True)
     console.print()
+
+
+def show_all(console: Console, picture: Path, explanations: dict[str, list["Explanation"]], folder: Path) -> None:
+    """Print what the model sees in a picture, then where, by class and method, and write the comparison sheet."""
+    from onnxplain.runtime import comparison_sheet
+
+    path = save(comparison_sheet(explanations), folder, f"{picture.stem}.all-methods")
+    classes = list(zip(*explanations.values(), strict=True))
+    _show_predictions(console, picture, classes[0][0])
+    for items in classes:
+        _show_class(console, items[0])
+        width = max(len(item.method) for item in items)
+        for item in items:
+            console.print(f"  {item.method:{width}}  {location(item)}", soft_wrap=True)
+    console.print(f"  {path}", end="\n\n", soft_wrap=True)
+
+
+def show_left_out(console: Console, metadata: "Metadata") -> None:
+    """Say which of the methods the artifact has the passes for are not compared, and why."""
+    from onnxplain.runtime import comparable_methods
+
+    _, left_out = comparable_methods(metadata.passes, metadata.layout.tokens)
+    for name, reason in left_out.items():
+        console.print(f"left out: {name}: {reason}", soft_wrap=True)
+
+
+def _show_predictions(console: Console, picture: Path, explanation: "Explanation") -> None:
+    console.print(Text.assemble((str(picture), "bold"), f", {_by(explanation.image.size)} pixels"), soft_wrap=True)
+    top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
+    for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
+        top.add_row(str(rank), label, str(index), f"{probability:.2%}")
+    console.print(top)
+
+
+def _show_class(console: Console, item: "Explanation") -> None:
+    title = Text.assemble((item.label, "bold green"), f" (class {item.target}), score {item.score:.3f}")
+    console.print(title, soft_wrap=True)
 
 
 def location(explanation: "Explanation") -> str:

@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from onnxplain.demo.scenes import scene
-from onnxplain.runtime import Explainer, available_methods
+from onnxplain.runtime import Explainer, comparable_methods
 
 FIRST_SEED = 10_000
 """Far from the scenes that training measured itself on."""
@@ -67,7 +67,8 @@ def main(
     """Print the table of all methods."""
     explainer = Explainer(artifact)
     table = Table("method", "pointing game", "mass in box", title=f"{scenes} scenes of unseen digits")
-    for method in available_methods(explainer.metadata.passes):
+    methods, _ = comparable_methods(explainer.metadata.passes, explainer.metadata.layout.tokens)
+    for method in methods:
         table.add_row(method.name, *(f"{value:.3f}" for value in measure(explainer, method.name, scenes)))
     table.add_row("chance (a random digit; a constant map)", *(f"{value:.3f}" for value in chance(scenes)))
     Console().print(table)

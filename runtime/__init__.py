@@ -3,9 +3,10 @@
 from .errors import OnnxplainError
 from .explainer import Explainer
 from .metadata import METADATA_KEY, PASSES, Metadata, Preprocessing
-from .methods import METHODS, Method, available_methods
+from .methods import METHODS, Method, available_methods, comparable_methods
 from .preprocessing import load_image, preprocess
 from .result import Explanation
+from .sheet import comparison_sheet
 from .targets import resolve_target
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "OnnxplainError",
     "Preprocessing",
     "available_methods",
+    "comparable_methods",
+    "comparison_sheet",
     "load_image",
     "preprocess",
     "resolve_target",

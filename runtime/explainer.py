@@ -12,13 +12,11 @@ from PIL import Image
 from .errors import OnnxplainError
 from .geometry import Placement, resize
 from .metadata import PASSES, Metadata
-from .methods import Method, find_method
+from .methods import Method, comparable_methods, find_method
 from .preprocessing import IMAGE_TYPES, ImageSource, denormalize, load_image, preprocess
-from .result import Explanation
+from .result import Explanation, top_predictions
 from .session import Artifact
 from .targets import Target, class_of, resolve_target
-
-TOP = 5  # predictions in an Explanation
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
 Answer = Explanation | list[Explanation]
@@ -36,12 +34,18 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked of every image; `listed` tells a list of targets from a single one."""
+    """What is asked of every image; `listed` tells a list of targets from a single one.
 
-    method: Method
-    arguments: dict[str, Any]
+    `methods` are pairs of a method and its arguments; all of them share one run of the graph.
+    """
+
+    methods: tuple[tuple[Method, dict[str, Any]], ...]
     targets: tuple[int, ...]
     listed: bool
+
+    @property
+    def passes(self) -> frozenset[str]:
+        return frozenset(name for method, _ in self.methods for name in method.passes)
 
 
 class Explainer:
@@ -111,6 +115,31 @@ class Explainer:
         """
         question = self._question(target, method, parameters)
         if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
+            return next(map(_only, self._answer([self._picture(image)], question)))
+        return map(_only, self._answers(map(self._picture, image), question, _valid_batch_size(batch_size)))
+
+    @overload
+    def explain_all(self, image: ImageSource, target: Target | Targets = -1, batch_size: int = 8) -> dict[str, Any]: ...
+
+    @overload
+    def explain_all(
+        self, image: Images, target: Target | Targets = -1, batch_size: int = 8
+    ) -> Iterator[dict[str, Any]]: ...
+
+    def explain_all(
+        self, image: ImageSource | Images, target: Target | Targets = -1, batch_size: int = 8
+    ) -> dict[str, Answer] | Iterator[dict[str, Answer]]:
+        """As `explain`, for every method at once, with its defaults: {method's name: what explain would return}.
+
+        All methods and targets of an image share one run of the graph; a list or generator of images yields one such
+        dictionary for each. Left out are methods whose dependency is not installed, and attention_flow where there
+        are so many tokens that it takes much longer than all the others; see `comparable_methods`.
+        """
+        metadata = self.metadata
+        methods, _ = comparable_methods(metadata.passes, metadata.layout.tokens)
+        questions = tuple((method, method.arguments({}, metadata.layers)) for method in methods)
+        question = _Question(questions, *self._resolve(target))
+        if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
             return next(self._answer([self._picture(image)], question))
         return self._answers(map(self._picture, image), question, _valid_batch_size(batch_size))
 
@@ -135,7 +164,7 @@ class Explainer:
         pictures = (
             _Picture(denormalize(one, preprocessing), one, Placement(size, size, (0, 0), size)) for one in pixels
         )
-        return list(self._answers(pictures, question, _valid_batch_size(batch_size)))
+        return list(map(_only, self._answers(pictures, question, _valid_batch_size(batch_size))))
 
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
@@ -155,8 +184,8 @@ class Explainer:
 
     def _question(self, target: Target | Targets, method: str | None, parameters: dict[str, Any]) -> _Question:
         chosen = find_method(method, self.metadata.passes)
-        targets, listed = self._resolve(target)
-        return _Question(chosen, chosen.arguments(parameters, self.metadata.layers), targets, listed)
+        asked = (chosen, chosen.arguments(parameters, self.metadata.layers))
+        return _Question((asked,), *self._resolve(target))
 
     def _resolve(self, target: Target | Targets) -> tuple[tuple[int, ...], bool]:
         several = target if isinstance(target, list | tuple) else None
@@ -177,57 +206,66 @@ class Explainer:
         if not np.isfinite(pixels).all():
             raise OnnxplainError("pixels must be finite, got NaN or infinity")
 
-    def _answers(self, pictures: Iterator[_Picture], question: _Question, batch_size: int) -> Iterator[Answer]:
+    def _answers(
+        self, pictures: Iterator[_Picture], question: _Question, batch_size: int
+    ) -> Iterator[dict[str, Answer]]:
         """The answers for all pictures, batch by batch; nothing is loaded before it is asked for."""
         for batch in _batches(pictures, batch_size):
             yield from self._answer(batch, question)
 
-    def _answer(self, pictures: list[_Picture], question: _Question) -> Iterator[Answer]:
-        """For each picture of one batch: an Explanation, or a list of them if a list of targets was given."""
-        method = question.method
-        outputs = self._artifact.run(np.stack([item.pixels for item in pictures]), question.targets, method.passes)
+    def _answer(self, pictures: list[_Picture], question: _Question) -> Iterator[dict[str, Answer]]:
+        """For each picture of one batch, by method: an Explanation, or a list of them if targets were listed."""
+        outputs = self._artifact.run(np.stack([item.pixels for item in pictures]), question.targets, question.passes)
         for row, picture in enumerate(pictures):
-            logits = outputs["logits"][row]
-            predictions = self._predictions(logits)
-            results = []
-            for column, target in enumerate(question.targets):
+            raw = {name: values[row] for name, values in outputs.items()}
+            answers: dict[str, Answer] = {}
+            for method, arguments in question.methods:
+                results = self._explanations(picture, raw, method, arguments, question.targets)
+                answers[method.name] = results if question.listed else results[0]
+            yield answers
+
+    def _explanations(
+        self,
+        picture: _Picture,
+        outputs: dict[str, NDArray[np.float32]],
+        method: Method,
+        arguments: dict[str, Any],
+        targets: tuple[int, ...],
+    ) -> list[Explanation]:
+        """One method's explanation of every target, from the graph's outputs for one picture."""
+        logits, labels = outputs["logits"], self.metadata.labels
+        predictions = top_predictions(logits, self.metadata)
+        results = []
+        for column, target in enumerate(targets):
+            if column == 0 or method.per_target:
                 tensors = {
-                    name: outputs[PASSES[name].output][(row, column) if PASSES[name].per_target else row]
+                    name: outputs[PASSES[name].output][column]
+                    if PASSES[name].per_target
+                    else outputs[PASSES[name].output]
                     for name in method.passes
                 }
-                tokens = method.function(**tensors, layout=self.metadata.layout, **question.arguments)
-                heatmap = picture.placement.place(resize(tokens, self.metadata.preprocessing.size).astype(np.float32))
-                index = class_of(target, logits)
-                results.append(
-                    Explanation(
-                        heatmap=heatmap,
-                        tokens=tokens.astype(np.float32),
-                        target=index,
-                        label=self.metadata.labels[index],
-                        score=float(logits[index]),
-                        predictions=predictions,
-                        method=method.name,
-                        image=picture.image,
-                    )
+                tokens = method.function(**tensors, layout=self.metadata.layout, **arguments)
+            heatmap = picture.placement.place(resize(tokens, self.metadata.preprocessing.size).astype(np.float32))
+            index = class_of(target, logits)
+            results.append(
+                Explanation(
+                    heatmap=heatmap,
+                    tokens=tokens.astype(np.float32),
+                    target=index,
+                    label=labels[index],
+                    score=float(logits[index]),
+                    predictions=predictions,
+                    method=method.name,
+                    image=picture.image,
                 )
-            yield results if question.listed else results[0]
-
-    def _predictions(self, logits: NDArray[np.float32]) -> list[tuple[int, str, float]]:
-        probabilities = ACTIVATION_FUNCTIONS[self.metadata.activation](logits.astype(np.float64))
-        best = [class_of(-rank, logits) for rank in range(1, min(TOP, len(logits)) + 1)]
-        return [(index, self.metadata.labels[index], float(probabilities[index])) for index in best]
+            )
+        return results
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    exponentials = np.exp(logits - logits.max())
-    return np.asarray(exponentials / exponentials.sum(), dtype=np.float64)
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (1 + np.tanh(logits / 2)) / 2  # this form cannot overflow
-
-
-ACTIVATION_FUNCTIONS = {"softmax": _softmax, "sigmoid": _sigmoid}
+def _only(answers: dict[str, Answer]) -> Answer:
+    """The answer of the single method asked."""
+    (answer,) = answers.values()
+    return answer
 
 
 def _batches(pictures: Iterator[_Picture], size: int) -> Iterator[list[_Picture]]:

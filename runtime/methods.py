@@ -1,26 +1,15 @@
-"""The explanation methods: pure NumPy functions from attention tensors to a token map, in one table.
+"""The explanation methods in one table: the function of each, its passes and parameters; and how to find one."""
 
-Every function takes the tensors of its passes, for one image and one target (`attention`, `gradient` =
-d logit / d attention, `relevance` of the attention; each [layers, heads, N, N]), the token `Layout`, and its
-parameters by name. It returns the token map, float64 [h, w]. A product of per-layer matrices is read as `e P`,
-with e the readout row: the row goes through the layers from the top, and nothing N x N is ever multiplied.
-"""
-
+import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from . import flow, maps
 from .errors import OnnxplainError
-from .metadata import PASSES, Layout
-
-Array = NDArray[np.floating[Any]]
-TokenMap = NDArray[np.float64]
-
-HEAD_FUSIONS: dict[str, Callable[..., Any]] = {"mean": np.mean, "max": np.max, "min": np.min}
+from .maps import HEAD_FUSIONS, NORMS, TokenMap
+from .metadata import PASSES
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: the function, the passes whose tensors it takes, and how it is described to users."""
+    """One row of the table: the function, the passes whose tensors it takes, and how it is described to users.
+
+    `extra` names the optional dependency the function imports, a module and an extra of onnxplain; `max_tokens` is
+    where its time becomes a matter of many seconds, so that it only runs when it is asked for by name.
+    """
 
     name: str
     function: Callable[..., TokenMap]
@@ -45,6 +38,20 @@ class Method:
     parameters: tuple[Parameter, ...]
     summary: str
     reference: str
+    extra: tuple[str, str] | None = None
+    max_tokens: int | None = None
+
+    @property
+    def per_target(self) -> bool:
+        """Whether the map depends on the class asked for."""
+        return any(PASSES[name].per_target for name in self.passes)
+
+    @property
+    def missing(self) -> str:
+        """What to install before this method can run; empty if nothing."""
+        if self.extra is None or importlib.util.find_spec(self.extra[0]) is not None:
+            return ""
+        return f"it needs {self.extra[0]}: pip install 'onnxplain[{self.extra[1]}]'"
 
     def arguments(self, given: Mapping[str, Any], layers: int) -> dict[str, Any]:
         """The method's full set of arguments: those given, and the defaults of the others.
@@ -60,7 +67,7 @@ class Method:
         for name, value in given.items():
             parameter = known[name]
             if not isinstance(value, parameter.type) or not parameter.check(value, layers):
-                last = f" (this model has layers 0 to {layers - 1})" if parameter is START_LAYER else ""
+                last = f" (this model has layers 0 to {layers - 1})" if parameter in (START_LAYER, LAYER) else ""
                 raise OnnxplainError(f"{name} must be {parameter.valid}{last}, got {value!r}")
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
@@ -89,117 +96,147 @@ START_LAYER = Parameter(
     lambda value, layers: 0 <= value < layers,
     "first layer of the product, counted from 0",
 )
+LAYER = Parameter(
+    "layer",
+    Integral,
+    -1,
+    "a layer number counted from 0, or from the end as -1, -2, …",
+    lambda value, layers: -layers <= value < layers,
+    "the layer whose attention counts, from 0, or negative from the end",
+)
+NORM = Parameter(
+    "norm",
+    str,
+    "l1",
+    f"one of {', '.join(NORMS)}",
+    lambda value, layers: value in NORMS,
+    "how large a head's gradient is: the sum of absolute values (l1) or the root of the sum of squares (l2)",
+)
 
 
-def rollout(attention: Array, layout: Layout, *, head_fusion: str, discard_ratio: float, start_layer: int) -> TokenMap:
-    """M_l = rownorm(fuse_h(A_l) + I), map = e M_L ... M_s (Abnar & Zuidema 2020, section 3; vit-explain).
-
-    `discard_ratio`: see `_discard`.
-    """
-    fused = (_fuse_heads(layer, head_fusion) for layer in attention[start_layer:][::-1])
-    return _roll_out((_discard(matrix, discard_ratio, layout) for matrix in fused), layout)
-
-
-def grad_rollout(
-    attention: Array, gradient: Array, layout: Layout, *, head_fusion: str, discard_ratio: float, start_layer: int
-) -> TokenMap:
-    """M_l = rownorm((fuse_h(G_l * A_l))+ + I), map = e M_L ... M_s (after vit-explain, each layer with its own G).
-
-    `discard_ratio`: see `_discard`; it acts on the positive part.
-    """
-    pairs = zip(gradient[start_layer:][::-1], attention[start_layer:][::-1], strict=True)
-    fused = (_positive(_fuse_heads(g * a, head_fusion)) for g, a in pairs)
-    return _roll_out((_discard(matrix, discard_ratio, layout) for matrix in fused), layout)
-
-
-def transformer_attribution(gradient: Array, relevance: Array, layout: Layout, *, start_layer: int) -> TokenMap:
-    """C_l = E_h[(G_l * R_l)+], map = e (I + C_L) ... (I + C_s) (Chefer et al. CVPR 2021, equations 13 and 14)."""
-    row = layout.readout_row()
-    for g, r in zip(gradient[start_layer:][::-1], relevance[start_layer:][::-1], strict=True):
-        row = row + row @ _fuse_heads(_positive(g * r), "mean")
-    return layout.patches(row)
-
-
-def _fuse_heads(layer: Array, head_fusion: str) -> NDArray[np.float64]:
-    """[heads, N, N] to a fresh float64 [N, N]."""
-    return np.asarray(HEAD_FUSIONS[head_fusion](layer, axis=0), dtype=np.float64)
-
-
-def _positive(array: Any) -> Any:
-    """(.)+, in place."""
-    return np.maximum(array, 0, out=array)
-
-
-def _discard(matrix: NDArray[np.float64], ratio: float, layout: Layout) -> NDArray[np.float64]:
-    """Set to zero, in place, those of the floor(ratio N^2) lowest entries that are not in the CLS row or column.
-
-    All N^2 entries are ranked, ties by position; protected entries (row 0 and column 0, if there are prefix tokens)
-    count among the lowest but keep their value, as vit-explain's one protected element does.
-    """
-    flat = matrix.ravel()
-    count = int(ratio * flat.size)
-    if count == 0:
-        return matrix
-    threshold = np.partition(flat, count - 1)[count - 1]
-    below = flat < threshold
-    below[np.flatnonzero(flat == threshold)[: count - np.count_nonzero(below)]] = True
-    lowest = below.reshape(matrix.shape)
-    if layout.prefix_tokens > 0:
-        lowest[0, :] = lowest[:, 0] = False
-    matrix[lowest] = 0
-    return matrix
-
-
-def _roll_out(matrices: Iterable[NDArray[np.float64]], layout: Layout) -> TokenMap:
-    """e rownorm(F_L + I) ... rownorm(F_s + I) for non-negative F, given from the top layer down."""
-    row = layout.readout_row()
-    for matrix in matrices:
-        row = row / (matrix.sum(axis=1) + 1)  # e rownorm(M) = (e / row sums of M) M
-        row = row @ matrix + row
-    return layout.patches(row)
-
+_CVPR = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
+_ACL = "Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020"
 
 _ROWS = (
     Method(
         "transformer_attribution",
-        transformer_attribution,
+        maps.transformer_attribution,
         ("gradient", "relevance"),
         (START_LAYER,),
         "gradient times LRP relevance of every attention entry, accumulated over the layers; class-specific",
-        "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021",
+        _CVPR,
     ),
     Method(
         "grad_rollout",
-        grad_rollout,
+        maps.grad_rollout,
         ("attention", "gradient"),
         (HEAD_FUSION, DISCARD_RATIO, START_LAYER),
         "attention rollout with each attention weighted by its gradient; class-specific",
         "Gildenblat: vit-explain, 2020, after Abnar and Zuidema",
     ),
     Method(
+        "generic_attention",
+        maps.generic_attention,
+        ("attention", "gradient"),
+        (START_LAYER,),
+        "gradient times attention, accumulated over the layers; class-specific",
+        "Chefer, Gur, Wolf: Generic Attention-model Explainability, ICCV 2021",
+    ),
+    Method(
+        "gmar",
+        maps.gmar,
+        ("attention", "gradient"),
+        (NORM, START_LAYER),
+        "attention rollout with each head weighted by how large its gradient is; class-specific",
+        "GMAR: Gradient-Driven Multi-Head Attention Rollout for Vision Transformer Interpretability, 2025",
+    ),
+    Method(
+        "attention_gradcam",
+        maps.attention_gradcam,
+        ("attention", "gradient"),
+        (),
+        "GradCAM on the last layer's attention, heads in place of channels; class-specific",
+        f"baseline of {_CVPR}",
+    ),
+    Method(
         "rollout",
-        rollout,
+        maps.rollout,
         ("attention",),
         (HEAD_FUSION, DISCARD_RATIO, START_LAYER),
         "attention multiplied through the layers, with residuals; the same for every class",
-        "Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020",
+        _ACL,
+    ),
+    Method(
+        "attention_flow",
+        flow.attention_flow,
+        ("attention",),
+        (),
+        "maximum flow from the readout to each patch, attention as capacity; the same for every class",
+        _ACL,
+        extra=("scipy", "flow"),
+        max_tokens=200,
+    ),
+    Method(
+        "raw_attention",
+        maps.raw_attention,
+        ("attention",),
+        (LAYER,),
+        "one layer's attention, the last unless another is named; the same for every class",
+        f"baseline of {_CVPR}",
+    ),
+    Method(
+        "relevance_rollout",
+        maps.relevance_rollout,
+        ("relevance",),
+        (START_LAYER,),
+        "LRP relevance of attention accumulated over the layers, without gradient; class-specific",
+        f"ablation in {_CVPR}",
+    ),
+    Method(
+        "last_layer",
+        maps.last_layer,
+        ("relevance",),
+        (LAYER,),
+        "LRP relevance of one layer's attention, the last unless another is named; class-specific",
+        f"baseline (partial LRP) of {_CVPR}",
+    ),
+    Method(
+        "last_layer_gradient",
+        maps.last_layer_gradient,
+        ("gradient", "relevance"),
+        (LAYER,),
+        "gradient times LRP relevance of one layer's attention, the last unless another is named; class-specific",
+        f"ablation in {_CVPR}",
     ),
 )
 
-# Best first: where no method is named, the first one whose passes the artifact has is used.
+# Where no method is named, the first one whose passes the artifact has is used.
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}
 
 
 def available_methods(passes: Iterable[str]) -> list[Method]:
-    """The methods an artifact with these passes can run, best first."""
+    """The methods an artifact with these passes can run, in the order of the table."""
     present = set(passes)
     return [method for method in METHODS.values() if present.issuperset(method.passes)]
+
+
+def comparable_methods(passes: Iterable[str], tokens: int) -> tuple[list[Method], dict[str, str]]:
+    """The available methods to compare on one picture, and why the others among them are left out, by name."""
+    chosen, left_out = [], {}
+    for method in available_methods(passes):
+        slow = method.max_tokens is not None and tokens > method.max_tokens
+        reason = method.missing or (f"slow with {tokens} tokens; name it to have it" if slow else "")
+        if reason:
+            left_out[method.name] = reason
+        else:
+            chosen.append(method)
+    return chosen, left_out
 
 
 def find_method(name: str | None, passes: tuple[str, ...]) -> Method:
     """The method of that name, or the best one for these passes if the name is None.
 
-    Raises OnnxplainError if there is no such method or the artifact lacks a pass that it needs.
+    Raises OnnxplainError if there is no such method, or if it needs a pass or a dependency that is not there.
     """
     if name is None:
         return available_methods(passes)[0]
@@ -214,4 +251,6 @@ def find_method(name: str | None, passes: tuple[str, ...]) -> Method:
             f"export it again with --passes {wanted}, or use one of: "
             f"{', '.join(item.name for item in available_methods(passes))}"
         )
+    if method.missing:
+        raise OnnxplainError(f"method {name} cannot run here: {method.missing}")
     return method

@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .metadata import Metadata
+from .targets import class_of
+
+TOP = 5  # predictions in an Explanation
 COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
 MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
 
@@ -41,6 +45,25 @@ class Explanation:
         colours = levels.convert("P")
         colours.putpalette((Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes())
         return Image.composite(colours.convert("RGB"), self.image, levels.point(_opacity))
+
+
+def top_predictions(logits: NDArray[np.float32], metadata: Metadata) -> list[tuple[int, str, float]]:
+    """(index, label, probability) of the top five classes, best first, from one picture's logits [classes]."""
+    probabilities = ACTIVATION_FUNCTIONS[metadata.activation](logits.astype(np.float64))
+    best = [class_of(-rank, logits) for rank in range(1, min(TOP, len(logits)) + 1)]
+    return [(index, metadata.labels[index], float(probabilities[index])) for index in best]
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponentials = np.exp(logits - logits.max())
+    return np.asarray(exponentials / exponentials.sum(), dtype=np.float64)
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (1 + np.tanh(logits / 2)) / 2  # this form cannot overflow
+
+
+ACTIVATION_FUNCTIONS = {"softmax": _softmax, "sigmoid": _sigmoid}
 
 
 def _opacity(level: int) -> float:

@@ -12,7 +12,7 @@ from test_runtime_session import LABELS, build
 from typer.testing import CliRunner
 
 import onnxplain
-from onnxplain import cli, cli_output
+from onnxplain import cli, cli_batches, cli_output
 from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError
 
 ROOT = Path(__file__).parents[1]
@@ -140,25 +140,27 @@ def test_answers_survive_pictures_and_batches_that_fail():
             yield from ([name] for name in batch)
 
     names = ["a", "bad", "c", "d"]
-    assert [(name, isinstance(answer, list)) for name, answer in cli._answers(explain, names[2:])] == [
+    assert [(name, isinstance(answer, list)) for name, answer in cli_batches.answers(explain, names[2:])] == [
         ("c", True),
         ("d", True),
     ]
-    assert [name for name, answer in cli._answers(explain, names) if isinstance(answer, OnnxplainError)] == names
+    assert [name for name, answer in cli_batches.answers(explain, names) if isinstance(answer, OnnxplainError)] == names
 
     def broken(pictures):
         raise OnnxplainError("no such method")
 
     with pytest.raises(OnnxplainError, match="no such method"):
-        list(cli._answers(broken, names))
+        list(cli_batches.answers(broken, names))
 
 
 def test_batches_shrink_as_token_sequences_grow():
     def size(tokens, targets=1):
-        return cli._batch_size(SimpleNamespace(layers=12, heads=12, layout=SimpleNamespace(tokens=tokens)), targets)
+        return cli_batches.batch_size(
+            SimpleNamespace(layers=12, heads=12, layout=SimpleNamespace(tokens=tokens)), targets
+        )
 
-    assert (size(197), size(197, 1000), size(1370)) == (cli.MAX_BATCH, 1, 1)
-    assert 1 < size(325) < cli.MAX_BATCH
+    assert (size(197), size(197, 1000), size(1370)) == (cli_batches.MAX_BATCH, 1, 1)
+    assert 1 < size(325) < cli_batches.MAX_BATCH
 
 
 @pytest.mark.parametrize(

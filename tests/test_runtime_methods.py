@@ -158,7 +158,7 @@ def test_bad_parameters(parameters, message):
 def test_method_for_passes():
     assert find_method(None, ("attention", "gradient", "relevance")).name == "transformer_attribution"
     assert find_method(None, ("attention", "gradient")).name == "grad_rollout"
-    assert [item.name for item in available_methods(("attention",))] == ["rollout"]
+    assert [item.name for item in available_methods(("attention",))] == ["rollout", "attention_flow", "raw_attention"]
     with pytest.raises(OnnxplainError, match="there is no method 'magic'; there are: transformer_attribution, "):
         find_method("magic", ("attention",))
     with pytest.raises(

@@ -1,0 +1,131 @@
+"""`explain` with the methods' options, and --all-methods: one comparison sheet for each picture, from one run."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import _picture, _pixels, artifact, assert_mistake, folder, run  # noqa: F401
+from test_runtime_explainer import _assert_same, _Spy
+from test_runtime_session import LABELS, build
+
+from onnxplain.runtime import METHODS, Explainer, comparison_sheet
+from onnxplain.runtime import sheet as sheets
+from onnxplain.runtime.session import Artifact
+
+pytest.importorskip("scipy")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "parameters"),
+    [
+        ("raw_attention", ["--layer", "0"], {"layer": 0}),
+        ("last_layer", ["--layer", "-2"], {"layer": -2}),
+        ("gmar", ["--norm", "l2", "--start-layer", "1"], {"norm": "l2", "start_layer": 1}),
+        ("attention_flow", [], {}),
+    ],
+)
+def test_options(artifact, method, options, parameters):  # noqa: F811
+    result = run("explain", artifact, "cat.png", "--method", method, "--target", 3, *options)
+    assert result.exit_code == 0 and result.stderr == ""
+    expected = Explainer(artifact).explain("cat.png", 3, method, **parameters)
+    np.testing.assert_array_equal(_pixels(f"cat.{method}.crane.png"), np.asarray(expected.overlay()))
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("layer must be a layer number", ["--method", "raw_attention", "--layer", "2"]),
+        ("norm must be one of l1, l2, got 'max'", ["--method", "gmar", "--norm", "max"]),
+        ("has no parameter norm", ["--norm", "l1"]),
+        ("shows every method with its defaults; leave out --method", ["--all-methods", "--method", "gmar"]),
+        ("leave out --head-fusion", ["--all-methods", "--head-fusion", "max"]),
+        ("leave out --layer", ["--all-methods", "--layer", "0"]),
+        ("there is no label 'tabbi'", ["--all-methods", "--target", "tabbi"]),
+    ],
+)
+def test_mistakes(artifact, message, options):  # noqa: F811
+    assert_mistake(message, "explain", artifact, "cat.png", *options)
+
+
+def test_methods_lists_them_all():
+    out = run("methods").stdout
+    assert all(text in out for text in (*METHODS, "layer=-1", "norm=l1"))
+
+
+def test_a_sheet_for_each_picture_from_one_run(artifact, monkeypatch):  # noqa: F811
+    runs = []
+    once = Artifact.run
+
+    def spy(self, pixels, targets, passes):
+        runs.append((len(pixels), len(targets)))
+        return once(self, pixels, targets, passes)
+
+    monkeypatch.setattr(Artifact, "run", spy)
+    targets = ["--target", "-1", "--target", "Dog"]
+    result = run("explain", artifact, "pictures", "cat.png", "cut.png", "--all-methods", *targets, "--output", "out")
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and "cut.png" in result.stderr
+    assert runs == [(4, 2)]
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        f"{stem}.all-methods.png" for stem in ("a", "b", "c", "cat")
+    ]
+    expected = comparison_sheet(Explainer(artifact).explain_all("cat.png", [-1, "Dog"]))
+    np.testing.assert_allclose(_pixels("out/cat.all-methods.png").astype(int), np.asarray(expected).astype(int), atol=2)
+    for method in METHODS:
+        assert result.stdout.count(f"  {method} ") == 8
+    assert "left out" not in result.stdout and "out/cat.all-methods.png" in result.stdout
+
+
+def test_a_sheet_replaces_nothing_and_says_what_is_left_out(artifact, monkeypatch):  # noqa: F811
+    Path("cat.all-methods.png").write_text("mine")
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    result = run("explain", artifact, "cat.png", "--all-methods")
+    assert result.exit_code == 0 and "left out: attention_flow: it needs scipy: pip install" in result.stdout
+    assert Path("cat.all-methods.png").read_text() == "mine" and Path("cat.all-methods-2.png").exists()
+    assert_mistake("attention_flow cannot run here", "explain", artifact, "cat.png", "--method", "attention_flow")
+
+
+def test_explain_all_equals_explain_from_one_run(artifact):  # noqa: F811
+    explainer = Explainer(artifact, device="cpu", threads=1)
+    expected = {name: explainer.explain("cat.png", [2, -1], name) for name in METHODS}
+    one = {name: explainer.explain("cat.png", 2, name) for name in METHODS}
+    spy = explainer._artifact._session = _Spy(explainer._artifact._session)
+    given = explainer.explain_all("cat.png", [2, -1])
+    assert len(spy.runs) == 1 and list(given) == list(METHODS)
+    for name in METHODS:
+        for item, other in zip(given[name], expected[name], strict=True):
+            _assert_same(item, other)
+        assert not np.shares_memory(given[name][0].heatmap, given[name][1].heatmap)
+        _assert_same(explainer.explain_all("cat.png", 2)[name], one[name])
+    rows = explainer.explain_all(iter(["cat.png", "pictures/a.png"]), 2, batch_size=1)
+    assert [row["rollout"].image.size for row in rows] == [(60, 40)] * 2
+
+
+def test_explain_all_runs_only_the_passes_there_are(tmp_path):
+    explainer = Explainer(build(tmp_path / "x.onnx", passes=("attention",)), device="cpu")
+    assert list(explainer.explain_all("cat.png")) == ["rollout", "attention_flow", "raw_attention"]
+
+
+@pytest.mark.parametrize("size", [(60, 40), (40, 90), (300, 300), (1200, 20)])
+def test_the_sheet_shows_picture_and_overlays_in_place(artifact, size):  # noqa: F811
+    picture = _picture(1).resize(size)
+    answers = Explainer(artifact, device="cpu").explain_all(picture, [0, 1, 3])
+    sheet = comparison_sheet(answers)
+    width, height = sheets._cell_size(size)
+    assert max(width, height) == sheets.CELL and width * size[1] == pytest.approx(height * size[0], rel=0.1)
+    pixels, bare = np.asarray(sheet), np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+    windows = np.lib.stride_tricks.sliding_window_view(pixels[:, sheets.MARGIN, 0], height)
+    tops = [top for top in np.flatnonzero((windows == bare[:, 0, 0]).all(1))]
+    tops = [top for top in tops if (pixels[top : top + height, sheets.MARGIN : sheets.MARGIN + width] == bare).all()]
+    assert len(tops) == 3 and sheet.height > tops[-1] + height
+    assert sheet.width >= (1 + len(METHODS)) * (width + sheets.GAP) - sheets.GAP
+
+
+def test_long_and_foreign_labels_fit(tmp_path):
+    labels = ["word " * 200, "猫\nx", *LABELS[2:]]
+    answers = Explainer(build(tmp_path / "x.onnx", passes=("attention",), labels=labels), "cpu").explain_all(
+        "cat.png", [0, 1]
+    )
+    pixels = np.asarray(comparison_sheet(answers))
+    assert (pixels[:, -sheets.MARGIN :] == 255).all()

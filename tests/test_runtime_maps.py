@@ -1,0 +1,131 @@
+"""The methods of METHODS.md beyond rollout and attribution, against tests/reference/maps.py: full float64 products."""
+
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from reference import maps
+from test_runtime_methods import HEADS, LAYERS, LAYOUTS, _apply, _tensors
+
+from onnxplain.runtime import METHODS, OnnxplainError, comparable_methods
+from onnxplain.runtime.metadata import Layout
+from onnxplain.runtime.methods import find_method
+
+NAMES = list(LAYOUTS)
+LAYER_NUMBERS = [*range(LAYERS), -1, -LAYERS]
+
+
+def _check(name, reference, layout, tolerance=1e-8, **parameters):
+    """The method equals the reference, which takes the tensors of the method's passes by name."""
+    layout = LAYOUTS[layout]
+    tensors = _tensors(layout, seed=3)
+    place = {"readout": layout.readout_row(), "prefix": layout.prefix_tokens, "grid": layout.patch_grid}
+    expected = reference(**{item: tensors[item] for item in METHODS[name].passes}, **place, **parameters)
+    given = _apply(name, tensors, layout, **parameters)
+    assert given.shape == layout.patch_grid and given.dtype == np.float64
+    np.testing.assert_allclose(given, expected, rtol=0, atol=tolerance)
+    return given
+
+
+@pytest.mark.parametrize(("layout", "norm", "start_layer"), list(product(NAMES, ["l1", "l2"], [0, 2, LAYERS - 1])))
+def test_gmar(layout, norm, start_layer):
+    _check("gmar", maps.gmar, layout, norm=norm, start_layer=start_layer)
+
+
+def test_gmar_norms_differ_and_without_gradient_it_is_rollout():
+    layout = LAYOUTS["cls"]
+    tensors = _tensors(layout)
+    assert not np.allclose(_apply("gmar", tensors, layout, norm="l1"), _apply("gmar", tensors, layout, norm="l2"))
+    tensors["gradient"][:] = 0
+    np.testing.assert_allclose(_apply("gmar", tensors, layout), _apply("rollout", tensors, layout), atol=1e-12)
+
+
+@pytest.mark.parametrize(("layout", "layer"), list(product(NAMES, LAYER_NUMBERS)))
+def test_single_layers(layout, layer):
+    _check("raw_attention", maps.raw_attention, layout, layer=layer)
+    _check("last_layer", maps.last_layer, layout, layer=layer)
+    _check("last_layer_gradient", maps.last_layer, layout, layer=layer)
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_attention_gradcam(layout):
+    _check("attention_gradcam", maps.attention_gradcam, layout)
+
+
+@pytest.mark.parametrize(("layout", "start_layer"), list(product(NAMES, [0, 1, LAYERS - 1])))
+def test_accumulated(layout, start_layer):
+    _check("generic_attention", maps.generic_attention, layout, start_layer=start_layer)
+    _check("relevance_rollout", maps.relevance_rollout, layout, start_layer=start_layer)
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_attention_flow(layout):
+    pytest.importorskip("scipy")
+    flow = _check("attention_flow", maps.attention_flow, layout, tolerance=1e-7)
+    assert flow.min() > 0 and flow.max() <= 1 + 1e-8
+
+
+def test_attention_flow_by_hand():
+    """CLS and two patches, three layers; all attention of CLS is to itself, but at the bottom to the first patch."""
+    pytest.importorskip("scipy")
+    bottom, middle, top = np.eye(3)[[1, 1, 2]], np.eye(3), np.eye(3)
+    attention = np.stack([bottom, middle, top])[:, None]
+    layout = Layout((0,), 1, (1, 2))
+    given = METHODS["attention_flow"].function(attention, layout)
+    np.testing.assert_allclose(given, [[0.5, 0.0]], atol=1e-9)  # the other half of CLS is its residual
+    np.testing.assert_allclose(given, maps.attention_flow(attention, layout.readout_row(), 1, (1, 2)), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_attention_flow_of_sharp_attention(seed):
+    pytest.importorskip("scipy")
+    layout = LAYOUTS["mean of patches after cls"]
+    scores = 6 * np.random.default_rng(seed).normal(size=(LAYERS, HEADS, layout.tokens, layout.tokens))
+    attention = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = maps.attention_flow(attention, layout.readout_row(), layout.prefix_tokens, layout.patch_grid)
+    np.testing.assert_allclose(METHODS["attention_flow"].function(attention, layout), expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ("raw_attention", {"layer": LAYERS}, r"layer must be .* \(this model has layers 0 to 3\), got 4"),
+        ("raw_attention", {"layer": -LAYERS - 1}, "layer must be .*-1, -2, .*got -5"),
+        ("last_layer", {"layer": 0.0}, "layer must be"),
+        ("last_layer", {"start_layer": 0}, "has no parameter start_layer; it has: layer"),
+        ("gmar", {"norm": "l3"}, "norm must be one of l1, l2, got 'l3'"),
+        ("gmar", {"norm": 1}, "norm must be"),
+        ("attention_gradcam", {"layer": 0}, "has no parameter layer; it has: none"),
+    ],
+)
+def test_bad_parameters(method, parameters, message):
+    with pytest.raises(OnnxplainError, match=message):
+        METHODS[method].arguments(parameters, LAYERS)
+
+
+def test_every_pass_alone_is_enough_for_what_needs_no_other():
+    assert find_method(None, ("attention", "relevance")).name == "rollout"
+    assert find_method("last_layer", ("attention", "relevance")).passes == ("relevance",)
+
+
+def test_methods_to_compare(monkeypatch):
+    pytest.importorskip("scipy")
+    every = ("attention", "gradient", "relevance")
+    methods, left_out = comparable_methods(every, 197)
+    assert [item.name for item in methods] == list(METHODS) and not left_out
+    methods, left_out = comparable_methods(every, 1370)
+    assert list(left_out) == ["attention_flow"] and "1370 tokens" in left_out["attention_flow"]
+    assert len(methods) == len(METHODS) - 1
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    methods, left_out = comparable_methods(("attention",), 17)
+    assert [item.name for item in methods] == ["rollout", "raw_attention"]
+    assert left_out == {"attention_flow": "it needs scipy: pip install 'onnxplain[flow]'"}
+    with pytest.raises(OnnxplainError, match=r"attention_flow cannot run here: it needs scipy: pip install 'onn"):
+        find_method("attention_flow", every)
+
+
+def test_the_runtime_imports_scipy_only_for_flow():
+    code = "import sys, onnxplain.runtime; print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
