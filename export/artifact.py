@@ -52,6 +52,8 @@ def export_model(
         raise OnnxplainError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
         raise OnnxplainError(f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}")
+    if isinstance(model, Backbone) and (labels is not None or preprocessing is not None):
+        raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")
     backbone = model if isinstance(model, Backbone) else _custom(model, labels, preprocessing, activation)
     size = backbone.preprocessing.size
     with written_whole(Path(path)) as temporary:

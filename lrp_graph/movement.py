@@ -65,7 +65,7 @@ def _split(share: list[Tensor], out: Any, x: Tensor, sizes: Any, dim: int = 0) -
 
 def _concatenated(share: Tensor, out: Tensor, parts: list[Tensor], dim: int = 0) -> Any:
     axis = from_right(dim, out)
-    return share.split([part.shape[dim] for part in parts], axis)
+    return torch.split(share, [part.shape[dim] for part in parts], axis)
 
 
 def _stacked(share: Tensor, out: Tensor, parts: list[Tensor], dim: int = 0) -> Any:

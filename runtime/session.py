@@ -10,7 +10,7 @@ from .errors import OnnxplainError, one_line
 from .metadata import METADATA_KEY, PASSES, Metadata
 
 try:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 except ModuleNotFoundError:
     raise ImportError(
         "onnxplain.runtime needs onnxruntime: pip install 'onnxplain[cpu]', or 'onnxplain[gpu]' for CUDA"

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import logging
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +18,6 @@ from timm.models.vision_transformer import VisionTransformer
 import onnxplain
 from onnxplain.export import export_model
 from onnxplain.runtime import Explainer, Preprocessing
-
-logging.getLogger("torch.__trace").propagate = True  # pytest would attach to it else, and tracing take twice as long
 
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
 # swiglu_packed is made as DINOv2's giant: with LayerScale and registers
