@@ -12,7 +12,7 @@ WEIGHTS = files(__package__) / "demo.safetensors"
 
 
 def architecture(img_size: int = SIZE) -> VisionTransformer:
-    """The untrained network: 0.9 million parameters, 8-pixel patches, one logit per digit class (multi-label)."""
+    """The untrained network: 1.0 million parameters, 8-pixel patches, one logit per digit class (multi-label)."""
     return VisionTransformer(
         img_size=img_size, patch_size=8, embed_dim=128, depth=6, num_heads=4, mlp_ratio=3, num_classes=10
     )
