@@ -14,7 +14,7 @@ from torch import nn
 from ..lrp_graph import GraphError, MissingRuleError, fuse
 from ..runtime import PASSES, Metadata, OnnxplainError, Preprocessing
 from ..runtime.metadata import ACTIVATIONS
-from .backbones import Backbone
+from .backbones import Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
 from .parity import GateError, Report, compare
 
@@ -115,6 +115,5 @@ def _custom(
     classes = logits.shape[1]
     if labels is None:
         labels = [str(index) for index in range(classes)]
-    if len(labels) != classes:
-        raise OnnxplainError(f"{len(labels)} labels given for a model of {classes} classes")
-    return Backbone(type(model).__name__, model, preprocessing, tuple(labels), activation, "in memory", None)
+    names = checked_labels(labels, classes)
+    return Backbone(type(model).__name__, model, preprocessing, names, activation, "in memory", None)

@@ -155,13 +155,18 @@ def _require_published_head(name: str, num_classes: int | None) -> None:
         )
 
 
+def checked_labels(given: Sequence[str], classes: int) -> tuple[str, ...]:
+    """The labels as given; raises OnnxplainError unless there is one for each class."""
+    if len(given) != classes:
+        raise OnnxplainError(f"{len(given)} labels given for a model of {classes} classes")
+    return tuple(given)
+
+
 def _labels(model: Any, given: Sequence[str] | None) -> tuple[str, ...]:
     """The given labels, ImageNet's descriptions where the head is ImageNet's, or the class numbers."""
     classes = model.num_classes
     if given is not None:
-        if len(given) != classes:
-            raise OnnxplainError(f"{len(given)} labels given for a model of {classes} classes")
-        return tuple(given)
+        return checked_labels(given, classes)
     subset = infer_imagenet_subset(model) if model.pretrained_cfg.get("num_classes") == classes else None
     if subset is None:
         return tuple(str(index) for index in range(classes))
@@ -169,9 +174,7 @@ def _labels(model: Any, given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _demo(labels: Sequence[str] | None) -> Backbone:
-    names = tuple(labels) if labels is not None else DEMO_LABELS
-    if len(names) != len(DEMO_LABELS):
-        raise OnnxplainError(f"{len(names)} labels given for a model of {len(DEMO_LABELS)} classes")
+    names = DEMO_LABELS if labels is None else checked_labels(labels, len(DEMO_LABELS))
     model = demo.architecture()
     load_weights(model, Path(str(demo.WEIGHTS)))
     return Backbone(

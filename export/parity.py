@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
-from ..runtime import METHODS, Metadata, OnnxplainError
+from ..runtime import METHODS, PASSES, Metadata, OnnxplainError
 from ..runtime.session import Artifact
 from .eager import eager_tensors
 
@@ -40,6 +40,9 @@ TARGETS = 2
 
 AGGREGATE = {"logits": np.max, "attention": np.max, "attention_gradient": np.max, "relevance": np.median}
 """What stands for all samples in the report."""
+
+PER_TARGET = {item.output for item in PASSES.values() if item.per_target}
+"""The outputs that have a target axis."""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -127,7 +130,7 @@ def _relative(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def _errors(name: str, tensor: NDArray[Any], exact: NDArray[Any]) -> list[float]:
     """The relative error of each sample: of an image or, where there is a target axis, of an image and class."""
-    axes = 1 if name in ("logits", "attention") else 2
+    axes = 2 if name in PER_TARGET else 1
     samples = zip(tensor.reshape(-1, *tensor.shape[axes:]), exact.reshape(-1, *exact.shape[axes:]), strict=True)
     return [_relative(a, b) for a, b in samples]
 
@@ -147,7 +150,7 @@ def _dependences(ours: Tensors, exact: Tensors) -> list[Check]:
     """
     rows = []
     for name, tensor in ours.items():
-        kinds = ["image", "class"] if name in ("attention_gradient", "relevance") else ["image"]
+        kinds = ["image", "class"] if name in PER_TARGET else ["image"]
         for kind in kinds:
             change, expected = _change(tensor, kind), _change(exact[name], kind)
             rows.append(Check(name, f"change with the {kind}", change, expected / 10, change > expected / 10))

@@ -107,7 +107,7 @@ ELEMENTWISE = (aten.add, aten.sub, aten.mul, aten.div, aten.gelu, aten.silu, ate
 EXCHANGES: dict[Any, Exchange] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.linear, aten.layer_norm, aten.rms_norm), _last_axis),
-    **dict.fromkeys((aten.reshape, aten.view), _reshape),
+    aten.reshape: _reshape,
     aten.transpose: _transpose,
     aten.matmul: _matmul,
 }
