@@ -17,7 +17,7 @@ from onnxscript import optimizer
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METADATA_KEY, PASSES, OnnxplainError
-from .gating import gate_passes
+from .gating import gate_outputs
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -52,9 +52,10 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
+        tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
     ):
         step(model)
-    gate_passes(model, {PASSES[name].output: f"with_{name}" for name in graph.passes})
+    gate_outputs(model, {PASSES[name].output: f"with_{name}" for name in graph.passes})
     _drop_traces_of_this_machine(model)
     return model
 
