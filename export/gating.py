@@ -15,6 +15,9 @@ import onnx_ir as ir
 
 Outputs = frozenset[str]
 
+VIEWS = {"Transpose", "Reshape", "Unsqueeze", "Squeeze"}
+"""What costs nothing where it stands beside its user, as onnxruntime then makes it a part of the product it feeds."""
+
 
 def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     """Give ``model`` one optional bool input per flag, true by default, and compute each output only where it is true.
@@ -26,10 +29,12 @@ def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     """
     graph = model.graph
     _separate_outputs(graph, flags)
+    needs = _needs(graph, flags)
+    _copy_views(graph, needs)
     groups: dict[Outputs, list[ir.Node]] = {}
-    for node, outputs in _needs(graph, flags).items():
-        if outputs:
-            groups.setdefault(outputs, []).append(node)
+    for node in graph:
+        if needs[node]:
+            groups.setdefault(needs[node], []).append(node)
     conditions = {frozenset([name]): _optional_flag(graph, flag) for name, flag in flags.items()}
     for outputs in sorted(groups, key=len):
         _add_condition(graph, outputs, conditions)
@@ -57,7 +62,26 @@ def _needs(graph: ir.Graph, flags: Mapping[str, str]) -> dict[ir.Node, Outputs]:
         own = [value.name for value in node.outputs if value.is_graph_output() and value.name]
         users = [needs[user] for value in node.outputs for user in value.consumers()]
         needs[node] = Outputs() if node in always else Outputs(own).union(*users)
-    return {node: needs[node] for node in graph}
+    return needs
+
+
+def _copy_views(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
+    """Give each group a view of its own, so that the view need not cross from ``If`` to ``If`` as a tensor."""
+    for node in reversed(list(graph)):
+        if node.op_type not in VIEWS or not needs[node]:
+            continue
+        (value,) = node.outputs
+        for number, outputs in enumerate(sorted({needs[user] for user in value.consumers()} - {needs[node]}, key=sorted)):
+            own = ir.Value(name=f"{value.name}/{number}", type=value.type, shape=value.shape)
+            copy = ir.Node(node.domain, node.op_type, node.inputs, list(node.attributes.values()), outputs=[own])
+            copy.name = f"{node.name}/{number}"
+            graph.insert_after(node, copy)
+            needs[copy] = outputs
+            for user, place in list(value.uses()):
+                if needs[user] == outputs:
+                    user.replace_input_with(place, own)
+        if not value.uses() and not value.is_graph_output():
+            graph.remove(node, safe=True)
 
 
 def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
