@@ -2,8 +2,10 @@
 
 from .errors import OnnxplainError
 from .explainer import Explainer
-from .metadata import METADATA_KEY, PASSES, Metadata, Preprocessing
-from .methods import METHODS, Method, available_methods, comparable_methods
+from .metadata import METADATA_KEY, Metadata, Preprocessing
+from .method import Method
+from .methods import METHODS, available_methods, comparable_methods
+from .outputs import PASSES, REDUCTIONS
 from .preprocessing import load_image, preprocess
 from .result import Explanation
 from .sheet import comparison_sheet
@@ -13,6 +15,7 @@ __all__ = [
     "METADATA_KEY",
     "METHODS",
     "PASSES",
+    "REDUCTIONS",
     "Explainer",
     "Explanation",
     "Metadata",

@@ -1,51 +1,25 @@
 """The runtime's front door: an artifact and images in, explanations out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from .answers import Answer, Picture, Progress, Question, answer_all, only
 from .errors import OnnxplainError
-from .geometry import Placement, resize
-from .metadata import PASSES, Metadata
-from .methods import Method, comparable_methods, find_method
+from .geometry import Placement
+from .metadata import Metadata
+from .methods import comparable_methods, find_method
+from .outputs import PASSES
 from .preprocessing import IMAGE_TYPES, ImageSource, denormalize, load_image, preprocess
-from .result import Explanation, top_predictions
+from .result import Explanation
 from .session import Artifact
-from .targets import Target, class_of, resolve_target
+from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
-Answer = Explanation | list[Explanation]
 Images = list[Any] | tuple[ImageSource, ...] | Iterator[ImageSource]
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image on its way: the picture, the model's input [3, H, W], and where that lies in the picture."""
-
-    image: Image.Image
-    pixels: NDArray[np.float32]
-    placement: Placement
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What is asked of every image; `listed` tells a list of targets from a single one.
-
-    `methods` are pairs of a method and its arguments; all of them share one run of the graph.
-    """
-
-    methods: tuple[tuple[Method, dict[str, Any]], ...]
-    targets: tuple[int, ...]
-    listed: bool
-
-    @property
-    def passes(self) -> frozenset[str]:
-        return frozenset(name for method, _ in self.methods for name in method.passes)
 
 
 class Explainer:
@@ -76,23 +50,42 @@ class Explainer:
         image: ImageSource,
         target: Target = -1,
         method: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
         **parameters: Any,
     ) -> Explanation: ...
 
     @overload
     def explain(
-        self, image: ImageSource, target: Targets, method: str | None = None, batch_size: int = 8, **parameters: Any
+        self,
+        image: ImageSource,
+        target: Targets,
+        method: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
     ) -> list[Explanation]: ...
 
     @overload
     def explain(
-        self, image: Images, target: Target = -1, method: str | None = None, batch_size: int = 8, **parameters: Any
+        self,
+        image: Images,
+        target: Target = -1,
+        method: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
     ) -> Iterator[Explanation]: ...
 
     @overload
     def explain(
-        self, image: Images, target: Targets, method: str | None = None, batch_size: int = 8, **parameters: Any
+        self,
+        image: Images,
+        target: Targets,
+        method: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
     ) -> Iterator[list[Explanation]]: ...
 
     def explain(
@@ -100,55 +93,74 @@ class Explainer:
         image: ImageSource | Images,
         target: Target | Targets = -1,
         method: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
         **parameters: Any,
     ) -> Answer | Iterator[Answer]:
         """Where the model sees the target in the image.
 
         `image`: a path, bytes, PIL image or uint8 array [height, width, 3]. A list or generator of those is explained
-        in batches of `batch_size`, as the returned generator is consumed; it yields, in order, what a call with each
-        single image would return. `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up,
-        …); a list of those gives a list of results from one run of the graph. `method`: a name in METHODS; None for
-        the best one this artifact has the passes for. `parameters`: the method's.
+        in batches, as the returned generator is consumed; it yields, in order, what a call with each single image
+        would return. `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of
+        those gives a list of results from one run of the graph. `method`: a name in METHODS; None for the best one this
+        artifact has the passes for. `batch_size`: None for up to 8 images, fewer if they have many tokens. `progress`:
+        called as progress(done, total) with the runs done for the image at hand, by methods that need many of them.
+        `parameters`: the method's.
 
         Raises OnnxplainError if an image, target, method or parameter is not valid.
         """
-        question = self._question(target, method, parameters)
+        question = self._question(target, method, parameters, progress)
         if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
-            return next(map(_only, self._answer([self._picture(image)], question)))
-        return map(_only, self._answers(map(self._picture, image), question, _valid_batch_size(batch_size)))
-
-    @overload
-    def explain_all(self, image: ImageSource, target: Target | Targets = -1, batch_size: int = 8) -> dict[str, Any]: ...
+            return next(map(only, self._answers([self._picture(image)], question)))
+        return map(only, self._answers(map(self._picture, image), question, batch_size))
 
     @overload
     def explain_all(
-        self, image: Images, target: Target | Targets = -1, batch_size: int = 8
+        self,
+        image: ImageSource,
+        target: Target | Targets = -1,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def explain_all(
+        self,
+        image: Images,
+        target: Target | Targets = -1,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[dict[str, Any]]: ...
 
     def explain_all(
-        self, image: ImageSource | Images, target: Target | Targets = -1, batch_size: int = 8
+        self,
+        image: ImageSource | Images,
+        target: Target | Targets = -1,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Answer] | Iterator[dict[str, Answer]]:
         """As `explain`, for every method at once, with its defaults: {method's name: what explain would return}.
 
-        All methods and targets of an image share one run of the graph; a list or generator of images yields one such
-        dictionary for each. Left out are methods whose dependency is not installed, and attention_flow where there
-        are so many tokens that it takes much longer than all the others; see `comparable_methods`.
+        All methods and targets of an image share one run of the graph, beside the many that some methods need, which
+        the targets share; `progress` counts those of all methods together. A list or generator of images yields one
+        such dictionary for each. Left out are methods whose dependency is not installed, and those that take much
+        longer than all the others where there are many tokens; see `comparable_methods`.
         """
         metadata = self.metadata
         methods, _ = comparable_methods(metadata.passes, metadata.layout.tokens)
-        questions = tuple((method, method.arguments({}, metadata.layers)) for method in methods)
-        question = _Question(questions, *self._resolve(target))
+        asked = tuple((method, method.arguments({}, metadata.layers)) for method in methods)
+        question = Question(asked, *self._resolve(target), progress)
         if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
-            return next(self._answer([self._picture(image)], question))
-        return self._answers(map(self._picture, image), question, _valid_batch_size(batch_size))
+            return next(self._answers([self._picture(image)], question))
+        return self._answers(map(self._picture, image), question, batch_size)
 
     def explain_pixels(
         self,
         pixels: NDArray[np.float32],
         target: Target | Targets = -1,
         method: str | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
         **parameters: Any,
     ) -> list[Any]:
         """As `explain`, for pixels that are already preprocessed: float32 [batch, 3, H, W], one result per image
@@ -157,22 +169,24 @@ class Explainer:
         The heatmaps have the model input's size, [H, W]. Raises OnnxplainError if the pixels are of another shape or
         type or not finite.
         """
-        question = self._question(target, method, parameters)
+        question = self._question(target, method, parameters, progress)
         preprocessing = self.metadata.preprocessing
         size = preprocessing.size
         self._check_pixels(pixels)
         pictures = (
-            _Picture(denormalize(one, preprocessing), one, Placement(size, size, (0, 0), size)) for one in pixels
+            Picture(denormalize(one, preprocessing), one, Placement(size, size, (0, 0), size)) for one in pixels
         )
-        return list(map(_only, self._answers(pictures, question, _valid_batch_size(batch_size))))
+        return list(map(only, self._answers(pictures, question, batch_size)))
 
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """The graph's raw outputs for one image, with its batch axis: `logits`, and those of `passes` (None: of all).
 
-        Shapes: logits [1, classes], attention [1, L, heads, N, N], attention_gradient and relevance
-        [1, targets, L, heads, N, N]. Raises OnnxplainError if the image, a target or a pass is not valid.
+        Shapes: logits [1, classes], attention [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient
+        [1, targets, L, heads, N, N]; pixel_gradient [1, targets, 3, H, W], pixel_relevance, pixel_attnlrp and
+        pixel_cp_lrp [1, targets, H, W]; reciprocam [1, targets, h, w]. Raises OnnxplainError if the image, a target or
+        a pass is not valid.
         """
         present = self.metadata.passes
         wanted = present if passes is None else tuple(passes)
@@ -180,12 +194,22 @@ class Explainer:
         if unknown:
             raise OnnxplainError(f"this artifact has no pass {', '.join(unknown)}; it has: {', '.join(present)}")
         targets, _ = self._resolve(target)
-        return self._artifact.run(self._picture(image).pixels[None], targets, wanted)
+        outputs = [PASSES[name].output for name in wanted]
+        return self._artifact.run(self._picture(image).pixels[None], targets, outputs)
 
-    def _question(self, target: Target | Targets, method: str | None, parameters: dict[str, Any]) -> _Question:
+    def _answers(
+        self, pictures: Iterable[Picture], question: Question, batch_size: int | None = None
+    ) -> Iterator[dict[str, Answer]]:
+        if batch_size is not None and batch_size < 1:
+            raise OnnxplainError(f"batch_size must be at least 1, got {batch_size}")
+        return answer_all(self._artifact, pictures, question, batch_size)
+
+    def _question(
+        self, target: Target | Targets, method: str | None, parameters: dict[str, Any], progress: Progress | None
+    ) -> Question:
         chosen = find_method(method, self.metadata.passes)
         asked = (chosen, chosen.arguments(parameters, self.metadata.layers))
-        return _Question((asked,), *self._resolve(target))
+        return Question((asked,), *self._resolve(target), progress)
 
     def _resolve(self, target: Target | Targets) -> tuple[tuple[int, ...], bool]:
         several = target if isinstance(target, list | tuple) else None
@@ -194,9 +218,9 @@ class Explainer:
         items = [target] if several is None else several
         return tuple(resolve_target(item, self.metadata.labels) for item in items), several is not None
 
-    def _picture(self, source: ImageSource) -> _Picture:
+    def _picture(self, source: ImageSource) -> Picture:
         image = load_image(source)
-        return _Picture(image, *preprocess(image, self.metadata.preprocessing))
+        return Picture(image, *preprocess(image, self.metadata.preprocessing))
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:
         shape = [3, *self.metadata.preprocessing.size]
@@ -205,87 +229,3 @@ class Explainer:
             raise OnnxplainError(f"pixels must be a float32 array [batch, {', '.join(map(str, shape))}], got {given}")
         if not np.isfinite(pixels).all():
             raise OnnxplainError("pixels must be finite, got NaN or infinity")
-
-    def _answers(
-        self, pictures: Iterator[_Picture], question: _Question, batch_size: int
-    ) -> Iterator[dict[str, Answer]]:
-        """The answers for all pictures, batch by batch; nothing is loaded before it is asked for."""
-        for batch in _batches(pictures, batch_size):
-            yield from self._answer(batch, question)
-
-    def _answer(self, pictures: list[_Picture], question: _Question) -> Iterator[dict[str, Answer]]:
-        """For each picture of one batch, by method: an Explanation, or a list of them if targets were listed."""
-        outputs = self._artifact.run(np.stack([item.pixels for item in pictures]), question.targets, question.passes)
-        for row, picture in enumerate(pictures):
-            raw = {name: values[row] for name, values in outputs.items()}
-            answers: dict[str, Answer] = {}
-            for method, arguments in question.methods:
-                results = self._explanations(picture, raw, method, arguments, question.targets)
-                answers[method.name] = results if question.listed else results[0]
-            yield answers
-
-    def _explanations(
-        self,
-        picture: _Picture,
-        outputs: dict[str, NDArray[np.float32]],
-        method: Method,
-        arguments: dict[str, Any],
-        targets: tuple[int, ...],
-    ) -> list[Explanation]:
-        """One method's explanation of every target, from the graph's outputs for one picture."""
-        logits, labels = outputs["logits"], self.metadata.labels
-        predictions = top_predictions(logits, self.metadata)
-        results = []
-        for column, target in enumerate(targets):
-            if column == 0 or method.per_target:
-                tensors = {
-                    name: outputs[PASSES[name].output][column]
-                    if PASSES[name].per_target
-                    else outputs[PASSES[name].output]
-                    for name in method.passes
-                }
-                tokens = method.function(**tensors, layout=self.metadata.layout, **arguments)
-            heatmap = picture.placement.place(resize(tokens, self.metadata.preprocessing.size).astype(np.float32))
-            index = class_of(target, logits)
-            results.append(
-                Explanation(
-                    heatmap=heatmap,
-                    tokens=tokens.astype(np.float32),
-                    target=index,
-                    label=labels[index],
-                    score=float(logits[index]),
-                    predictions=predictions,
-                    method=method.name,
-                    image=picture.image,
-                )
-            )
-        return results
-
-
-def _only(answers: dict[str, Answer]) -> Answer:
-    """The answer of the single method asked."""
-    (answer,) = answers.values()
-    return answer
-
-
-def _batches(pictures: Iterator[_Picture], size: int) -> Iterator[list[_Picture]]:
-    """Lists of up to `size`; when a picture cannot be had, those before it come first and then the error."""
-    batch: list[_Picture] = []
-    try:
-        for picture in pictures:
-            batch.append(picture)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except OnnxplainError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
-
-
-def _valid_batch_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise OnnxplainError(f"batch_size must be at least 1, got {batch_size}")
-    return batch_size

@@ -14,9 +14,10 @@ SCALE = 2**30
 def attention_flow(attention: Array, layout: Layout) -> TokenMap:
     """The maximum flow from the readout on top to each patch at the bottom (Abnar & Zuidema 2020, section 3).
 
-    The edge from token i above layer l to token j below it has capacity rownorm(E_h[A_l] + I)[i, j]; a source feeds
-    the tokens on top with e, 1 in all. Exact up to `SCALE`. Each patch is a run of Dinic's algorithm over all
-    layers N^2 edges: 20 to 30 ms for 12 layers of 197 tokens, 3 to 6 s for a map; about N^3.
+    `attention`: E_h[A], [layers, N, N]. The edge from token i above layer l to token j below it has capacity
+    rownorm(E_h[A_l] + I)[i, j]; a source feeds the tokens on top with e, 1 in all. Exact up to `SCALE`. Each patch is a
+    run of Dinic's algorithm over all layers N^2 edges: 20 to 30 ms for 12 layers of 197 tokens, 3 to 6 s for a map;
+    about N^3.
 
     Needs scipy, which is not among the runtime's dependencies: pip install 'onnxplain[flow]'.
     """
@@ -30,7 +31,7 @@ def attention_flow(attention: Array, layout: Layout) -> TokenMap:
     for number, layer in enumerate(attention):
         above.append((number + 1) * size + rows)
         below.append(number * size + columns)
-        capacities.append(normalised(layer.mean(axis=0, dtype=np.float64)).ravel())
+        capacities.append(normalised(layer.astype(np.float64)).ravel())
     units = np.rint(np.concatenate(capacities) * SCALE).astype(np.int32)
     used = units > 0
     edges = tuple(np.concatenate(ends)[used].astype(np.int32) for ends in (above, below))

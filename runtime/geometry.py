@@ -22,23 +22,33 @@ class Placement:
     offset: tuple[int, int]
     crop: tuple[int, int]
 
-    def place(self, heatmap: Map) -> Map:
+    def place(self, heatmap: Map, outside: float = 0.0) -> Map:
         """A map over the model's input, [H, W] = `crop`, as a map over the original picture, `original`, same dtype.
 
         A pixel of the original takes the bilinear value (align_corners = False) at its centre's place in the input;
-        pixels whose centre was cropped away are zero.
+        pixels whose centre was cropped away are `outside`.
         """
         rows, columns = (
             _samples(original, resized / original, offset, crop)
             for original, resized, offset, crop in zip(self.original, self.resized, self.offset, self.crop, strict=True)
         )
-        return _bilinear(heatmap, rows, columns)
+        placed = _bilinear(heatmap, rows, columns)
+        placed[~rows.inside] = outside
+        placed[:, ~columns.inside] = outside
+        return placed
 
 
 def resize(tokens: Map, size: tuple[int, int]) -> Map:
     """Bilinear with align_corners = False, as torch.nn.functional.interpolate does it: [h, w] to `size`, same dtype."""
     rows, columns = (_samples(out, before / out, 0, before) for out, before in zip(size, tokens.shape, strict=True))
     return _bilinear(tokens, rows, columns)
+
+
+def patch_sums(pixels: Map, grid: tuple[int, int]) -> Map:
+    """The sum over each patch's pixels: [H, W] to `grid` = [h, w], same dtype."""
+    for axis, count in enumerate(grid):
+        pixels = np.add.reduceat(pixels, np.arange(count) * pixels.shape[axis] // count, axis)
+    return pixels
 
 
 class _Samples(NamedTuple):
@@ -63,6 +73,4 @@ def _bilinear(values: Map, rows: _Samples, columns: _Samples) -> Map:
         weight = (samples.weight[:, None] if axis == 0 else samples.weight).astype(values.dtype)
         lower, upper = values.take(samples.lower, axis), values.take(samples.upper, axis)
         values = lower + weight * (upper - lower)
-    values[~rows.inside] = 0
-    values[:, ~columns.inside] = 0
     return values

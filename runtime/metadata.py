@@ -10,28 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OnnxplainError
+from .outputs import OUTPUTS, PASSES, Output
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no reductions
 METADATA_KEY = "onnxplain"  # the key of the JSON document in the ONNX file's metadata_props
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 ACTIVATIONS = ("softmax", "sigmoid")
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One pass of the graph: the ONNX output it fills, and whether that output has a `targets` axis."""
-
-    output: str
-    per_target: bool
-
-
-PASSES = {
-    "attention": Pass("attention", per_target=False),
-    "gradient": Pass("attention_gradient", per_target=True),
-    "relevance": Pass("relevance", per_target=True),
-}
+RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
 
 @dataclass(frozen=True)
@@ -124,6 +111,10 @@ METADATA_RULES: dict[str, Rule] = {
             and "attention" in value
         ),
     ),
+    "rules": (
+        f"an object of three numbers, {', '.join(RULES)}",
+        lambda value: isinstance(value, Mapping) and set(value) == set(RULES) and all(map(_is_number, value.values())),
+    ),
     "parity": ("an object", lambda value: isinstance(value, Mapping)),
 }
 
@@ -166,7 +157,9 @@ class Metadata:
     """The artifact's description; `to_json` and `from_json` are the two ends of the contract.
 
     `labels` has one entry per class; `readout`, `prefix_tokens` and `patch_grid` are those of `Layout`;
-    `passes` lists the names in `PASSES` the artifact was exported with; `parity` is the export's report.
+    `passes` lists the names in `PASSES` the artifact was exported with; `rules` are the parameters of LRP it was
+    exported with: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and pixel_cp_lrp; `parity` is
+    the export's report.
 
     Raises OnnxplainError, naming the field, if one is not valid.
     """
@@ -182,6 +175,7 @@ class Metadata:
     layers: int
     heads: int
     passes: tuple[str, ...]
+    rules: Mapping[str, float] = field(default_factory=RULES.copy)
     parity: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -197,6 +191,26 @@ class Metadata:
     def layout(self) -> Layout:
         """Which token is what."""
         return Layout(self.readout, self.prefix_tokens, self.patch_grid)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the graph offers beside the logits: the raw outputs of the passes and the reductions they allow."""
+        return tuple(item for item in OUTPUTS.values() if set(item.passes) <= set(self.passes))
+
+    def shape(self, output: Output) -> tuple[int, ...]:
+        """The lengths of an output's axes after those of batch and targets."""
+        (height, width), (rows, columns) = self.preprocessing.size, self.patch_grid
+        lengths = {
+            "layers": self.layers,
+            "heads": self.heads,
+            "tokens": self.layout.tokens,
+            "channels": 3,
+            "height": height,
+            "width": width,
+            "rows": rows,
+            "columns": columns,
+        }
+        return tuple(lengths[axis] for axis in output.axes)
 
     def to_json(self) -> str:
         """The JSON document; raises ValueError if `parity` holds a NaN or an infinity, which JSON cannot say."""

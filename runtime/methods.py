@@ -1,151 +1,106 @@
-"""The explanation methods in one table: the function of each, its passes and parameters; and how to find one."""
+"""The explanation methods in one table: function, outputs, parameters, words and source; and how to find one."""
 
-import importlib.util
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any
+from collections.abc import Iterable
 
-from . import flow, maps
+from . import flow, maps, sampling
 from .errors import OnnxplainError
-from .maps import HEAD_FUSIONS, NORMS, TokenMap
-from .metadata import PASSES
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a method: its type, its default, and which values are valid (which may depend on L layers)."""
-
-    name: str
-    type: type
-    default: Any
-    valid: str
-    check: Callable[[Any, int], bool]
-    summary: str
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the table: the function, the passes whose tensors it takes, and how it is described to users.
-
-    `extra` names the optional dependency the function imports, a module and an extra of onnxplain; `max_tokens` is
-    where its time becomes a matter of many seconds, so that it only runs when it is asked for by name.
-    """
-
-    name: str
-    function: Callable[..., TokenMap]
-    passes: tuple[str, ...]
-    parameters: tuple[Parameter, ...]
-    summary: str
-    reference: str
-    extra: tuple[str, str] | None = None
-    max_tokens: int | None = None
-
-    @property
-    def per_target(self) -> bool:
-        """Whether the map depends on the class asked for."""
-        return any(PASSES[name].per_target for name in self.passes)
-
-    @property
-    def missing(self) -> str:
-        """What to install before this method can run; empty if nothing."""
-        if self.extra is None or importlib.util.find_spec(self.extra[0]) is not None:
-            return ""
-        return f"it needs {self.extra[0]}: pip install 'onnxplain[{self.extra[1]}]'"
-
-    def arguments(self, given: Mapping[str, Any], layers: int) -> dict[str, Any]:
-        """The method's full set of arguments: those given, and the defaults of the others.
-
-        Raises OnnxplainError if a name is unknown or a value is not valid for a model of that many layers.
-        """
-        known = {parameter.name: parameter for parameter in self.parameters}
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise OnnxplainError(
-                f"method {self.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
-            )
-        for name, value in given.items():
-            parameter = known[name]
-            if not isinstance(value, parameter.type) or not parameter.check(value, layers):
-                last = f" (this model has layers 0 to {layers - 1})" if parameter in (START_LAYER, LAYER) else ""
-                raise OnnxplainError(f"{name} must be {parameter.valid}{last}, got {value!r}")
-        return {name: given.get(name, parameter.default) for name, parameter in known.items()}
-
-
-HEAD_FUSION = Parameter(
-    "head_fusion",
-    str,
-    "mean",
-    f"one of {', '.join(HEAD_FUSIONS)}",
-    lambda value, layers: value in HEAD_FUSIONS,
-    "how the heads of a layer become one matrix",
+from .method import Method
+from .outputs import PASSES
+from .parameters import (
+    BASELINE,
+    CELLS,
+    DISCARD_RATIO,
+    HEAD_FUSION,
+    LAST_LAYERS,
+    LAYER,
+    MASKS,
+    NOISE,
+    NORM,
+    PROBABILITY,
+    SAMPLES,
+    SEED,
+    START_LAYER,
+    STEPS,
 )
-DISCARD_RATIO = Parameter(
-    "discard_ratio",
-    Real,
-    0.0,
-    "a number of at least 0 and below 1",
-    lambda value, layers: 0 <= value < 1,
-    "share of each fused matrix, lowest entries first, that is set to zero",
-)
-START_LAYER = Parameter(
-    "start_layer",
-    Integral,
-    0,
-    "a layer number counted from 0",
-    lambda value, layers: 0 <= value < layers,
-    "first layer of the product, counted from 0",
-)
-LAYER = Parameter(
-    "layer",
-    Integral,
-    -1,
-    "a layer number counted from 0, or from the end as -1, -2, …",
-    lambda value, layers: -layers <= value < layers,
-    "the layer whose attention counts, from 0, or negative from the end",
-)
-NORM = Parameter(
-    "norm",
-    str,
-    "l1",
-    f"one of {', '.join(NORMS)}",
-    lambda value, layers: value in NORMS,
-    "how large a head's gradient is: the sum of absolute values (l1) or the root of the sum of squares (l2)",
-)
-
 
 _CVPR = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
 _ACL = "Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020"
+_ICML = "Achtibat et al.: AttnLRP, Attention-Aware Layer-Wise Relevance Propagation for Transformers, ICML 2024"
 
 _ROWS = (
     Method(
         "transformer_attribution",
-        maps.transformer_attribution,
-        ("gradient", "relevance"),
+        maps.accumulated,
+        ("gradient_relevance_positive",),
         (START_LAYER,),
         "gradient times LRP relevance of every attention entry, accumulated over the layers; class-specific",
         _CVPR,
     ),
     Method(
+        "legrad",
+        maps.legrad,
+        ("layer_gradient_positive",),
+        (LAST_LAYERS,),
+        "gradient of the score that each layer alone would give, in its attention; class-specific",
+        "Bousselham et al.: LeGrad, An Explainability Method for Vision Transformers via Feature Formation, 2024",
+    ),
+    Method(
         "grad_rollout",
         maps.grad_rollout,
-        ("attention", "gradient"),
+        ("gradient_attention_{head_fusion}",),
         (HEAD_FUSION, DISCARD_RATIO, START_LAYER),
         "attention rollout with each attention weighted by its gradient; class-specific",
         "Gildenblat: vit-explain, 2020, after Abnar and Zuidema",
     ),
     Method(
         "generic_attention",
-        maps.generic_attention,
-        ("attention", "gradient"),
+        maps.accumulated,
+        ("gradient_attention_positive",),
         (START_LAYER,),
         "gradient times attention, accumulated over the layers; class-specific",
         "Chefer, Gur, Wolf: Generic Attention-model Explainability, ICCV 2021",
     ),
     Method(
+        "attnlrp",
+        maps.pixels_as_they_are,
+        ("pixel_attnlrp",),
+        (),
+        "LRP relevance of the pixels, through attention as well as values; class-specific",
+        _ICML,
+        pixel_level=True,
+    ),
+    Method(
+        "cp_lrp",
+        maps.pixels_as_they_are,
+        ("pixel_cp_lrp",),
+        (),
+        "LRP relevance of the pixels with attention held constant; class-specific",
+        f"baseline (CP-LRP) of {_ICML}",
+        pixel_level=True,
+    ),
+    Method(
+        "full",
+        maps.pixels_as_they_are,
+        ("pixel_relevance",),
+        (),
+        "LRP relevance carried on to the pixels by the rules of transformer_attribution; class-specific",
+        f"full LRP of {_CVPR}",
+        pixel_level=True,
+    ),
+    Method(
+        "vit_reciprocam",
+        maps.tokens_as_they_are,
+        ("reciprocam",),
+        (),
+        "the class's score when the last block sees only what is around a patch; class-specific",
+        "Byun, Lee: ViT-ReciproCAM, Gradient and Attention-Free Visual Explanations for Vision Transformer, 2023",
+        relative=True,
+        max_tokens=200,
+    ),
+    Method(
         "gmar",
         maps.gmar,
-        ("attention", "gradient"),
+        ("attention_by_gradient_{norm}",),
         (NORM, START_LAYER),
         "attention rollout with each head weighted by how large its gradient is; class-specific",
         "GMAR: Gradient-Driven Multi-Head Attention Rollout for Vision Transformer Interpretability, 2025",
@@ -153,7 +108,7 @@ _ROWS = (
     Method(
         "attention_gradcam",
         maps.attention_gradcam,
-        ("attention", "gradient"),
+        ("attention_gradcam",),
         (),
         "GradCAM on the last layer's attention, heads in place of channels; class-specific",
         f"baseline of {_CVPR}",
@@ -161,7 +116,7 @@ _ROWS = (
     Method(
         "rollout",
         maps.rollout,
-        ("attention",),
+        ("attention_{head_fusion}",),
         (HEAD_FUSION, DISCARD_RATIO, START_LAYER),
         "attention multiplied through the layers, with residuals; the same for every class",
         _ACL,
@@ -169,7 +124,7 @@ _ROWS = (
     Method(
         "attention_flow",
         flow.attention_flow,
-        ("attention",),
+        ("attention_mean",),
         (),
         "maximum flow from the readout to each patch, attention as capacity; the same for every class",
         _ACL,
@@ -178,35 +133,84 @@ _ROWS = (
     ),
     Method(
         "raw_attention",
-        maps.raw_attention,
-        ("attention",),
+        maps.single_layer,
+        ("attention_mean",),
         (LAYER,),
         "one layer's attention, the last unless another is named; the same for every class",
         f"baseline of {_CVPR}",
     ),
     Method(
         "relevance_rollout",
-        maps.relevance_rollout,
-        ("relevance",),
+        maps.accumulated,
+        ("relevance_positive",),
         (START_LAYER,),
         "LRP relevance of attention accumulated over the layers, without gradient; class-specific",
         f"ablation in {_CVPR}",
     ),
     Method(
         "last_layer",
-        maps.last_layer,
-        ("relevance",),
+        maps.single_layer,
+        ("relevance_positive",),
         (LAYER,),
         "LRP relevance of one layer's attention, the last unless another is named; class-specific",
         f"baseline (partial LRP) of {_CVPR}",
     ),
     Method(
         "last_layer_gradient",
-        maps.last_layer_gradient,
-        ("gradient", "relevance"),
+        maps.single_layer,
+        ("gradient_relevance_positive",),
         (LAYER,),
         "gradient times LRP relevance of one layer's attention, the last unless another is named; class-specific",
         f"ablation in {_CVPR}",
+    ),
+    Method(
+        "integrated_gradients",
+        sampling.integrated_gradients,
+        ("pixel_gradient",),
+        (STEPS, BASELINE),
+        "gradient of the pixels, averaged on the way from a baseline, times the way; class-specific",
+        "Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017",
+        pixel_level=True,
+        runs="steps",
+    ),
+    Method(
+        "smoothgrad",
+        sampling.smoothgrad,
+        ("pixel_gradient",),
+        (SAMPLES, NOISE, SEED),
+        "gradient of the pixels, averaged over noisy copies of the picture; class-specific",
+        "Smilkov et al.: SmoothGrad, Removing Noise by Adding Noise, 2017",
+        pixel_level=True,
+        runs="samples",
+    ),
+    Method(
+        "input_x_gradient",
+        maps.input_x_gradient,
+        ("pixel_gradient",),
+        (),
+        "pixels times their gradient; class-specific",
+        "Shrikumar et al.: Not Just a Black Box, Learning Important Features Through Propagating Activations, 2016",
+        pixel_level=True,
+    ),
+    Method(
+        "gradient",
+        maps.gradient,
+        ("pixel_gradient",),
+        (),
+        "gradient of the pixels; class-specific",
+        "Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks, 2014",
+        pixel_level=True,
+    ),
+    Method(
+        "rise",
+        sampling.rise,
+        (),
+        (MASKS, CELLS, PROBABILITY, SEED),
+        "how probable the class is where random masks show the pixel; class-specific",
+        "Petsiuk, Das, Saenko: RISE, Randomized Input Sampling for Explanation of Black-box Models, BMVC 2018",
+        pixel_level=True,
+        runs="masks",
+        max_tokens=150,
     ),
 )
 

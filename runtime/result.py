@@ -12,6 +12,7 @@ from .targets import class_of
 
 TOP = 5  # predictions in an Explanation
 COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
+PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what has the brightest colour
 MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
 
 
@@ -22,7 +23,9 @@ class Explanation:
     `heatmap`: float32 [height, width] of `image`, unscaled. `tokens`: float32 [h, w], the patch grid's values,
     unscaled. `target`: the class index, `label` its name, `score` its logit. `predictions`: the top five
     (index, label, probability), best first. `image`: the picture as RGB; for an explanation of pixels, the picture
-    that the pixels show.
+    that the pixels show. `pixel_level`: whether the map was made pixel by pixel rather than patch by patch; then
+    `tokens` are the sums over each patch's pixels. `relative`: whether only differences mean anything, as in a map of
+    scores; else 0 is no evidence, and what is below it is evidence against the class.
     """
 
     heatmap: NDArray[np.float32]
@@ -33,30 +36,52 @@ class Explanation:
     predictions: list[tuple[int, str, float]]
     method: str
     image: Image.Image
+    pixel_level: bool = False
+    relative: bool = False
 
     def overlay(self) -> Image.Image:
         """The picture, RGB, under the heatmap's colours; the higher a value, the more opaque its colour.
 
-        The heatmap is scaled from its minimum .. maximum to 0..1 for this; a constant one leaves the picture bare.
+        The heatmap is scaled to 0..1 for this from its minimum, or from 0 where there are negative values that count
+        against the class, to its maximum, or at pixel level to a high quantile of the positive values, because single
+        pixels stand out there. A constant one leaves the picture bare.
         """
         from cmap import Colormap  # here, because importing it takes longer than importing everything else
 
-        levels = Image.fromarray(_levels(self.heatmap))
+        levels = Image.fromarray(self._levels())
         colours = levels.convert("P")
         colours.putpalette((Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes())
         return Image.composite(colours.convert("RGB"), self.image, levels.point(_opacity))
 
+    def _levels(self) -> NDArray[np.uint8]:
+        """The heatmap as 0..255."""
+        low, high = float(self.heatmap.min()), float(self.heatmap.max())
+        if not self.relative:
+            low = max(low, 0.0)
+        if self.pixel_level and high > low:
+            high = float(np.quantile(self.heatmap[self.heatmap > low], PIXEL_QUANTILE))
+        if high <= low:
+            return np.zeros(self.heatmap.shape, dtype=np.uint8)
+        scaled = np.clip((self.heatmap - low) / (high - low), 0, 1)
+        levels: NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
+        return levels
+
+
+def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float64]:
+    """The classes' probabilities, for logits [..., classes]."""
+    return ACTIVATION_FUNCTIONS[metadata.activation](logits.astype(np.float64))
+
 
 def top_predictions(logits: NDArray[np.float32], metadata: Metadata) -> list[tuple[int, str, float]]:
     """(index, label, probability) of the top five classes, best first, from one picture's logits [classes]."""
-    probabilities = ACTIVATION_FUNCTIONS[metadata.activation](logits.astype(np.float64))
+    shares = probabilities(logits, metadata)
     best = [class_of(-rank, logits) for rank in range(1, min(TOP, len(logits)) + 1)]
-    return [(index, metadata.labels[index], float(probabilities[index])) for index in best]
+    return [(index, metadata.labels[index], float(shares[index])) for index in best]
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    exponentials = np.exp(logits - logits.max())
-    return np.asarray(exponentials / exponentials.sum(), dtype=np.float64)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,12 +94,3 @@ ACTIVATION_FUNCTIONS = {"softmax": _softmax, "sigmoid": _sigmoid}
 def _opacity(level: int) -> float:
     """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the picture."""
     return MAX_OPACITY * math.sqrt(level * 255)
-
-
-def _levels(heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Minimum .. maximum to 0..255; a constant map is 0."""
-    low, high = heatmap.min(), heatmap.max()
-    if low == high:
-        return np.zeros(heatmap.shape, dtype=np.uint8)
-    scaled: NDArray[np.uint8] = np.rint((heatmap - low) / (high - low) * 255).astype(np.uint8)
-    return scaled

@@ -1,4 +1,4 @@
-"""An artifact opened with onnxruntime: checked against its contract, and run for chosen passes."""
+"""An artifact opened with onnxruntime: checked against its contract, and run for chosen outputs."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OnnxplainError, one_line
-from .metadata import METADATA_KEY, PASSES, Metadata
+from .metadata import METADATA_KEY, Metadata
+from .outputs import OUTPUTS
 
 try:
     import onnxruntime
@@ -40,27 +41,28 @@ class Artifact:
         return "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
 
     def run(
-        self, pixels: NDArray[np.float32], targets: Sequence[int], passes: Iterable[str]
+        self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """`logits` and the outputs of the passes, for pixels [batch, 3, H, W] and the same targets for each image.
+        """`logits` and the named outputs, for pixels [batch, 3, H, W] and the same targets for each image.
 
-        Only these passes run. Raises OnnxplainError if onnxruntime fails, as it does when memory runs out.
+        Only what these outputs need is computed. Raises OnnxplainError if onnxruntime fails, as it does when memory
+        runs out.
         """
-        wanted = set(passes)
+        wanted = list(dict.fromkeys(outputs))
         feeds = {
             "pixels": pixels,
             "target": np.tile(np.array(targets, dtype=np.int64), (len(pixels), 1)),
-            **{f"with_{name}": np.array(name in wanted) for name in PASSES},
+            **{item.flag: np.array(item.output in wanted) for item in OUTPUTS.values()},
         }
-        outputs = ["logits", *(item.output for name, item in PASSES.items() if name in wanted)]
+        names = ["logits", *wanted]
         try:
-            values = self._session.run(outputs, {name: value for name, value in feeds.items() if name in self._inputs})
+            values = self._session.run(names, {name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise OnnxplainError(
                 f"onnxruntime failed on {len(pixels)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(error)}"
             ) from None
-        return dict(zip(outputs, values, strict=True))
+        return dict(zip(names, values, strict=True))
 
 
 def _open(path: Path, device: str, threads: int | None) -> onnxruntime.InferenceSession:
@@ -107,18 +109,29 @@ def _read_metadata(session: onnxruntime.InferenceSession, path: str | Path) -> M
     except OnnxplainError as error:
         raise OnnxplainError(f"{path}: {error}") from None
     shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
-    expected = {
-        "pixels": [3, *metadata.preprocessing.size],
-        "logits": [len(metadata.labels)],
-        **{PASSES[name].output: [metadata.layout.tokens] * 2 for name in metadata.passes},
+    expected: dict[str, list[int | str]] = {
+        "pixels": ["batch", 3, *metadata.preprocessing.size],
+        "logits": ["batch", len(metadata.labels)],
+        **{
+            item.output: ["batch", *(["targets"] if item.per_target else []), *metadata.shape(item)]
+            for item in metadata.outputs
+        },
     }
-    for name, tail in expected.items():
+    for name, shape in expected.items():
         if name not in shapes:
             raise OnnxplainError(f"{path}: not an onnxplain artifact: the graph has no {name}")
-        actual = shapes[name][-len(tail) :]
-        # A dimension the file leaves open is a name or None, and can be anything
-        if any(isinstance(size, int) and size != want for size, want in zip(actual, tail, strict=False)):
+        if not _fits(shapes[name], shape):
+            actual, wanted = (", ".join(map(str, sizes)) for sizes in (shapes[name], shape))
             raise OnnxplainError(
-                f"{path}: not an onnxplain artifact: {name} ends in {actual}, its metadata says {tail}"
+                f"{path}: not an onnxplain artifact: {name} is [{actual}], its metadata says [{wanted}]"
             )
     return metadata
+
+
+def _fits(actual: Sequence[int | str | None], expected: Sequence[int | str]) -> bool:
+    """Whether two shapes can be the same; a dimension that either leaves open is a name or None."""
+    return len(actual) == len(expected) and all(
+        size == want
+        for size, want in zip(actual, expected, strict=True)
+        if isinstance(size, int) and isinstance(want, int)
+    )

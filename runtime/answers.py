@@ -1,0 +1,211 @@
+"""From a question and pictures to answers: the runs of the graph, and what the methods make of its outputs."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import OnnxplainError
+from .geometry import Map, Placement, patch_sums, resize
+from .metadata import Metadata
+from .method import Method
+from .outputs import OUTPUTS, PASSES
+from .preprocessing import normalize
+from .result import Explanation, probabilities, top_predictions
+from .session import Artifact
+from .targets import class_of
+
+Answer = Explanation | list[Explanation]
+Progress = Callable[[int, int], object]
+Values = dict[str, NDArray[np.float32]]
+
+BATCH_BYTES = 2**30  # of what a run holds: pictures of many tokens go one by one
+MAX_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on its way: the picture, the model's input [3, H, W], and where that lies in the picture."""
+
+    image: Image.Image
+    pixels: NDArray[np.float32]
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every picture; `listed` tells a list of targets from a single one.
+
+    `methods` are pairs of a method and its arguments. `progress` is told how many of a picture's runs are done, and how
+    many there are, where there are methods that run the graph many times.
+    """
+
+    methods: tuple[tuple[Method, dict[str, Any]], ...]
+    targets: tuple[int, ...]
+    listed: bool
+    progress: Progress | None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the methods that need one run take from it; all of them share it."""
+        names = (name for method, arguments in self.methods if not method.runs for name in method.bind(arguments)[0])
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def runs(self) -> int:
+        """How many runs each picture takes beyond that one."""
+        return sum(arguments[method.runs] for method, arguments in self.methods if method.runs)
+
+
+def pictures_at_once(metadata: Metadata, outputs: Iterable[str], targets: int) -> int:
+    """How many pictures one run of the graph takes without holding much more than `BATCH_BYTES`.
+
+    Counted are the outputs asked for and, if there is a way back, the attention of all layers, which waits for it.
+    """
+    wanted = [OUTPUTS[name] for name in outputs]
+    numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
+    if any(item.per_target for item in wanted):
+        numbers += math.prod(metadata.shape(PASSES["attention"]))
+    return max(1, min(MAX_BATCH, BATCH_BYTES // (4 * max(1, numbers))))
+
+
+def answer_all(
+    artifact: Artifact, pictures: Iterable[Picture], question: Question, batch_size: int | None
+) -> Iterator[dict[str, Answer]]:
+    """For each picture, by method: an Explanation, or a list of them if targets were listed.
+
+    Runs batch by batch; nothing is loaded before it is asked for. `batch_size`: None for as many as fit.
+    """
+    size = batch_size or pictures_at_once(artifact.metadata, question.outputs, len(question.targets))
+    for batch in _batches(pictures, size):
+        values = artifact.run(np.stack([item.pixels for item in batch]), question.targets, question.outputs)
+        for row, picture in enumerate(batch):
+            yield _answer(artifact, picture, {name: value[row] for name, value in values.items()}, question)
+
+
+def _answer(artifact: Artifact, picture: Picture, values: Values, question: Question) -> dict[str, Answer]:
+    """All methods' answers for one picture, from what the one run gave for it and the runs they need beyond."""
+    metadata, logits = artifact.metadata, values["logits"]
+    classes = [class_of(target, logits) for target in question.targets]
+    predictions = top_predictions(logits, metadata)
+    runs = Runs(artifact, classes, question.runs, question.progress)
+    answers: dict[str, Answer] = {}
+    for method, arguments in question.methods:
+        placed = [
+            _placed(one, method, picture.placement, metadata)
+            for one in _maps(method, arguments, picture.pixels, values, runs)
+        ]
+        if not method.per_target:  # one for all, but nobody's result is changed through another's
+            placed = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in placed * len(classes)]
+        results = [
+            Explanation(
+                heatmap=heatmap,
+                tokens=tokens,
+                target=index,
+                label=metadata.labels[index],
+                score=float(logits[index]),
+                predictions=predictions,
+                method=method.name,
+                image=picture.image,
+                pixel_level=method.pixel_level,
+                relative=method.relative,
+            )
+            for index, (heatmap, tokens) in zip(classes, placed, strict=True)
+        ]
+        answers[method.name] = results if question.listed else results[0]
+    return answers
+
+
+def _maps(
+    method: Method, arguments: dict[str, Any], pixels: NDArray[np.float32], values: Values, runs: "Runs"
+) -> Iterable[NDArray[np.float64]]:
+    """One method's map for each class, or a single one if it is the same for all."""
+    names, rest = method.bind(arguments)
+    if method.runs:
+        maps: NDArray[np.float64] = method.function(pixels, runs, **rest)
+        return maps
+    context = {"pixels": pixels} if method.pixel_level else {"layout": runs.metadata.layout}
+    return [
+        method.function(
+            *(values[name][column] if OUTPUTS[name].per_target else values[name] for name in names), **context, **rest
+        )
+        for column in range(len(runs.classes) if method.per_target else 1)
+    ]
+
+
+def _placed(
+    one: NDArray[np.float64], method: Method, placement: Placement, metadata: Metadata
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A map as the heatmap over the picture, and as values of the patches."""
+    fine: Map = one if method.pixel_level else resize(one, metadata.preprocessing.size)
+    tokens: Map = patch_sums(one, metadata.patch_grid) if method.pixel_level else one
+    outside = float(fine.min()) if method.relative else 0.0
+    return placement.place(fine.astype(np.float32), outside), tokens.astype(np.float32)
+
+
+@dataclass
+class Runs:
+    """Many runs of the graph for the classes asked for, in batches: the `Evaluator` of the functions in sampling.py."""
+
+    artifact: Artifact
+    classes: list[int]
+    total: int
+    progress: Progress | None
+    done: int = field(default=0, init=False)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the artifact says about itself."""
+        return self.artifact.metadata
+
+    @property
+    def black(self) -> NDArray[np.float32]:
+        """Black as the model sees it, [3, 1, 1]."""
+        return normalize(np.zeros((1, 1, 3), dtype=np.uint8), self.metadata.preprocessing)
+
+    def gradients(self, inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """For each input [3, H, W] d logit / d pixels, [T, 3, H, W]."""
+        output = PASSES["pixel_gradient"].output
+        for values in self._run(inputs, (output,)):
+            yield from values[output]
+
+    def probabilities(self, inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float64]]:
+        """For each input [3, H, W] the probabilities of the classes, [T]."""
+        for values in self._run(inputs, ()):
+            yield from probabilities(values["logits"], self.metadata)[:, self.classes]
+
+    def _run(self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]) -> Iterator[Values]:
+        size = pictures_at_once(self.metadata, outputs, len(self.classes))
+        for batch in _batches(inputs, size):
+            values = self.artifact.run(np.stack(batch).astype(np.float32), self.classes, outputs)
+            self.done += len(batch)
+            if self.progress is not None:
+                self.progress(self.done, self.total)
+            yield values
+
+
+def only(answers: dict[str, Answer]) -> Answer:
+    """The answer of the single method asked."""
+    (answer,) = answers.values()
+    return answer
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size`; when an item cannot be had, those before it come first and then the error."""
+    batch: list[Any] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except OnnxplainError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

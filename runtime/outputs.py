@@ -1,0 +1,74 @@
+"""The outputs of an artifact's graph beside the logits, as data: export writes them, the runtime asks for them.
+
+A pass fills one raw output. A reduction is what the methods need of raw outputs, heads already fused inside the graph;
+it is there when all its passes are. Every output is computed only where its flag is true.
+"""
+
+from dataclasses import dataclass
+
+# The axes that follow batch and targets; `Metadata.shape` knows how long each is.
+MATRICES = ("layers", "heads", "tokens", "tokens")
+FUSED = ("layers", "tokens", "tokens")
+PIXELS = ("height", "width")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of the graph beside the logits.
+
+    `output`: its name. `flag`: the optional bool input that switches it, true by default. `passes`: which passes it
+    needs. `per_target`: whether an axis of targets follows that of the batch. `axes`: those that follow.
+    """
+
+    output: str
+    flag: str
+    passes: tuple[str, ...]
+    per_target: bool
+    axes: tuple[str, ...]
+
+
+def _raw(name: str, output: str, axes: tuple[str, ...], per_target: bool = True) -> Output:
+    return Output(output, f"with_{name}", (name,), per_target, axes)
+
+
+def _reduction(name: str, passes: tuple[str, ...], axes: tuple[str, ...] = FUSED, per_target: bool = True) -> Output:
+    return Output(name, f"with_{name}", passes, per_target, axes)
+
+
+# By the name of the pass
+PASSES: dict[str, Output] = {
+    "attention": _raw("attention", "attention", MATRICES, per_target=False),
+    "gradient": _raw("gradient", "attention_gradient", MATRICES),
+    "relevance": _raw("relevance", "relevance", MATRICES),
+    "layer_gradient": _raw("layer_gradient", "layer_gradient", MATRICES),
+    "pixel_gradient": _raw("pixel_gradient", "pixel_gradient", ("channels", *PIXELS)),
+    "pixel_relevance": _raw("pixel_relevance", "pixel_relevance", PIXELS),
+    "pixel_attnlrp": _raw("pixel_attnlrp", "pixel_attnlrp", PIXELS),
+    "pixel_cp_lrp": _raw("pixel_cp_lrp", "pixel_cp_lrp", PIXELS),
+    "reciprocam": _raw("reciprocam", "reciprocam", ("rows", "columns")),
+}
+
+_ATTENTION, _GRADIENT = ("attention",), ("attention", "gradient")
+
+# By name. A, G, R, D are the raw outputs of attention, gradient, relevance and layer_gradient, E_h the mean over heads.
+REDUCTIONS: dict[str, Output] = {
+    item.output: item
+    for item in (
+        _reduction("attention_mean", _ATTENTION, per_target=False),  # E_h[A]
+        _reduction("attention_max", _ATTENTION, per_target=False),
+        _reduction("attention_min", _ATTENTION, per_target=False),
+        _reduction("gradient_attention_mean", _GRADIENT),  # E_h[G * A]
+        _reduction("gradient_attention_max", _GRADIENT),
+        _reduction("gradient_attention_min", _GRADIENT),
+        _reduction("gradient_attention_positive", _GRADIENT),  # E_h[(G * A)+]
+        _reduction("attention_by_gradient_l1", _GRADIENT),  # sum_h w_h A, w_h the share of head h in the norms of G
+        _reduction("attention_by_gradient_l2", _GRADIENT),
+        _reduction("attention_gradcam", _GRADIENT, ("tokens",)),  # E_h[w_h e A_L], w_h the mean of e G_L over patches
+        _reduction("relevance_positive", ("relevance",)),  # E_h[(R)+]
+        _reduction("gradient_relevance_positive", ("gradient", "relevance")),  # E_h[(G * R)+]
+        _reduction("layer_gradient_positive", ("layer_gradient",), ("layers", "tokens")),  # mean over heads, rows: (D)+
+    )
+}
+
+# All of them, by the output's name
+OUTPUTS: dict[str, Output] = {item.output: item for item in (*PASSES.values(), *REDUCTIONS.values())}

@@ -1,0 +1,102 @@
+"""The parameters of the methods in one place: the type, default and valid values of each."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from .sampling import BASELINES
+
+HEAD_FUSIONS = ("mean", "max", "min")
+NORMS = ("l1", "l2")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a method: its type, its default, and which values are valid for a model of L layers.
+
+    `valid` says that in words, in which {layers} is L and {last} is L - 1.
+    """
+
+    name: str
+    type: type
+    default: Any
+    valid: str
+    check: Callable[[Any, int], bool]
+    summary: str
+
+
+def _choice(name: str, values: tuple[str, ...], summary: str) -> Parameter:
+    """The first value is the default."""
+    return Parameter(
+        name, str, values[0], f"one of {', '.join(values)}", lambda value, layers: value in values, summary
+    )
+
+
+def _count(name: str, default: int, summary: str, least: int = 1) -> Parameter:
+    return Parameter(
+        name, Integral, default, f"an integer of at least {least}", lambda value, layers: value >= least, summary
+    )
+
+
+HEAD_FUSION = _choice("head_fusion", HEAD_FUSIONS, "how the heads of a layer become one matrix")
+DISCARD_RATIO = Parameter(
+    "discard_ratio",
+    Real,
+    0.0,
+    "a number of at least 0 and below 1",
+    lambda value, layers: 0 <= value < 1,
+    "share of each fused matrix, lowest entries first, that is set to zero",
+)
+START_LAYER = Parameter(
+    "start_layer",
+    Integral,
+    0,
+    "a layer number counted from 0 (this model has layers 0 to {last})",
+    lambda value, layers: 0 <= value < layers,
+    "first layer of the product, counted from 0",
+)
+LAYER = Parameter(
+    "layer",
+    Integral,
+    -1,
+    "a layer number counted from 0, or from the end as -1, -2, … (this model has layers 0 to {last})",
+    lambda value, layers: -layers <= value < layers,
+    "the layer whose attention counts, from 0, or negative from the end",
+)
+LAST_LAYERS = Parameter(
+    "layers",
+    Integral,
+    0,
+    "how many of the last layers count, 0 for all (this model has {layers})",
+    lambda value, layers: 0 <= value <= layers,
+    "how many of the last layers count, 0 for all",
+)
+NORM = _choice(
+    "norm",
+    NORMS,
+    "how large a head's gradient is: the sum of absolute values (l1) or the root of the sum of squares (l2)",
+)
+STEPS = _count("steps", 32, "points on the way from the baseline to the picture")
+BASELINE = _choice("baseline", BASELINES, "where the way begins: a black picture, or one of the preprocessing's mean")
+SAMPLES = _count("samples", 25, "how many noisy copies of the picture")
+NOISE = Parameter(
+    "noise",
+    Real,
+    0.15,
+    "a finite number of at least 0",
+    lambda value, layers: 0 <= value < math.inf,
+    "standard deviation of the noise, as a share of the range of the picture's values",
+)
+MASKS = _count("masks", 1000, "how many random masks")
+CELLS = _count("cells", 7, "rows and columns of the grid that a mask is made from")
+PROBABILITY = Parameter(
+    "probability",
+    Real,
+    0.5,
+    "a number above 0 and at most 1",
+    lambda value, layers: 0 < value <= 1,
+    "how likely a cell of a mask shows the picture",
+)
+SEED = _count("seed", 0, "of the random numbers", least=0)
