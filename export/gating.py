@@ -71,7 +71,9 @@ def _copy_views(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
         if node.op_type not in VIEWS or not needs[node]:
             continue
         (value,) = node.outputs
-        for number, outputs in enumerate(sorted({needs[user] for user in value.consumers()} - {needs[node]}, key=sorted)):
+        for number, outputs in enumerate(
+            sorted({needs[user] for user in value.consumers()} - {needs[node]}, key=sorted)
+        ):
             own = ir.Value(name=f"{value.name}/{number}", type=value.type, shape=value.shape)
             copy = ir.Node(node.domain, node.op_type, node.inputs, list(node.attributes.values()), outputs=[own])
             copy.name = f"{node.name}/{number}"
@@ -108,7 +110,9 @@ def _cheap(graph: ir.Graph, always: set[ir.Node]) -> set[ir.Node]:
         small = all(value.shape is not None and len(value.shape) <= 1 for value in node.outputs)
         if inputs <= constants:
             constants.update(node.outputs)
-        elif (small and inputs <= constants | shapes) or (node.op_type == "Shape" and {inputs.pop().producer()} <= always):
+        elif (small and inputs <= constants | shapes) or (
+            node.op_type == "Shape" and {inputs.pop().producer()} <= always
+        ):
             shapes.update(node.outputs)
         else:
             continue
