@@ -79,7 +79,9 @@ def test_batches_and_targets_are_single_runs_side_by_side(name: str) -> None:
 def test_a_linear_network_is_gradient_times_input() -> None:
     """With attention that does not depend on the image AttnLRP changes nothing."""
     q, k = torch.randn(2, 1, 2, 16, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    model = Hand(lambda _, __, v: F.scaled_dot_product_attention(q.expand_as(v), k.expand_as(v), v))
+    model = Hand(
+        lambda _, __, v: F.scaled_dot_product_attention(*(x.expand(v.shape[0], -1, -1, -1) for x in (q, k)), v)
+    )
     found = fuse(model, images()[:1], passes=["pixel_gradient", "pixel_attnlrp", "pixel_cp_lrp"])(images(), TARGET)
     product = (images()[:, None] * found["pixel_gradient"]).sum(2)
     assert worst_map(found["pixel_attnlrp"], product) <= 1e-12
@@ -88,7 +90,7 @@ def test_a_linear_network_is_gradient_times_input() -> None:
 
 def test_cp_lrp_is_gradient_times_input_with_constant_attention() -> None:
     """Of a block without norm and activation."""
-    model, x = Hand(sdpa), images()
+    model, x = Hand(sdpa).eval(), images()
     found = fuse(model, x[:1])(x, TARGET)
 
     def run(target: Tensor) -> Tensor:
