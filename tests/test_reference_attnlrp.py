@@ -124,6 +124,26 @@ def test_gamma_rule_by_hand() -> None:
     assert shares[0].tolist() == pytest.approx([6 - 1, -2 + 8])
 
 
+def test_multihead_attention_is_seen_into() -> None:
+    """nn.MultiheadAttention, and the same written out."""
+    module, x, g = (
+        nn.MultiheadAttention(8, 2, batch_first=True).double().eval(),
+        random(3, 5, 8),
+        random(3, 5, 8, seed=1),
+    )
+    variants.randomise(module.requires_grad_(False))
+
+    def written_out(x: Tensor) -> Tensor:
+        packed = F.linear(x, module.in_proj_weight, module.in_proj_bias)
+        q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in packed.chunk(3, -1))
+        mixed = (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
+        return module.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    for settings in ({}, {"gamma": 0.25}, {"hold_attention": True}):
+        (found,) = back(lambda x: module(x, x, x, need_weights=False)[0], x, g=g, **settings)
+        assert_close(found, back(written_out, x, g=g, **settings)[0])
+
+
 def test_in_place_ops_are_refused() -> None:
     leaf = torch.ones(2, requires_grad=True)
     with pytest.raises(NotImplementedError, match="mul_"), attnlrp.Rules():

@@ -7,6 +7,7 @@ nothing of it. Sources stand with the methods.
     eager      attention and its gradient by autograd, on the unmodified model
     chefer     relevance of every attention matrix and of the pixels, by walking the timm modules (blocks, propagation)
     rules      each relevance rule once more, element by element
+    parts      models cut between their blocks
     attnlrp    AttnLRP and CP-LRP by autograd on the eager model, with changed backward passes
     legrad     LeGrad's layer-wise gradients by autograd, block by block
     pixels     gradients, their means over paths and noise, RISE, ViT-ReciproCAM: slow loops

@@ -3,8 +3,7 @@
 Achtibat et al., "AttnLRP", ICML 2024; Ali et al., "XAI for Transformers", ICML 2022 (CP-LRP). While `Rules` is active,
 every function keeps its value and hands back the gradient of a surrogate. What does not require gradients (weights,
 class token, position embedding) is a constant; the model is copied with frozen parameters, so only what depends on the
-pixels varies. A TorchFunctionMode, so that `*`, `@` and functions imported by name are covered; it does not look into
-nn.MultiheadAttention.
+pixels varies. A TorchFunctionMode, so that `*`, `@` and functions imported by name are covered.
 """
 
 import copy
@@ -119,6 +118,18 @@ class Rules(TorchFunctionMode):
         scores = product(torch.matmul, q, k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
         return product(torch.matmul, self.softmax(scores), v)
 
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return gamma_linear(x, weight, bias, self.gamma) if self.gamma else F.linear(x, weight, bias)
+
+    def self_attention(self, x: Tensor, key: Tensor, value: Tensor, width: int, heads: int, *rest: Any) -> Tensor:
+        """What nn.MultiheadAttention computes of x [N, B, D], as the mode does not see into it."""
+        weight, bias, bias_k, bias_v, add_zero_attn, _, out_weight, out_bias = rest
+        if not (x is key is value) or bias_k is not None or bias_v is not None or add_zero_attn:
+            raise NotImplementedError("cross attention, or extra keys and values")
+        packed = self.linear(x, weight, bias).unflatten(-1, (3, heads, width // heads))
+        mixed = self.attend(*packed.permute(2, 1, 3, 0, 4))  # [N, B, 3, H, d] -> three [B, H, N, d]
+        return self.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_weight, out_bias)
+
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -143,8 +154,10 @@ class Rules(TorchFunctionMode):
             return self.softmax(args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1))
         if name == "scaled_dot_product_attention":
             return self.attend(*args, **kwargs)
-        if self.gamma and name == "linear":
-            return gamma_linear(args[0], args[1], args[2] if len(args) > 2 else kwargs.get("bias"), self.gamma)
+        if name == "linear":
+            return self.linear(*args, **kwargs)
+        if name == "multi_head_attention_forward":
+            return self.self_attention(*args), None
         if self.gamma and name == "conv2d":
             return gamma_conv(*args, **kwargs, gamma=self.gamma)
         return func(*args, **kwargs)

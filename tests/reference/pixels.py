@@ -8,11 +8,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .eager import target_logits
-from .legrad import embed
+from .parts import parts
 
 Model = Callable[[Tensor], Tensor]
 
@@ -110,19 +109,18 @@ def neighbourhood(centre: int, grid: tuple[int, int]) -> Tensor:
     return weights.flatten()
 
 
-def vit_reciprocam(model: VisionTransformer, pixels: Tensor, target: Tensor) -> Tensor:
+def vit_reciprocam(model: nn.Module, pixels: Tensor, target: Tensor) -> Tensor:
     """[B, h, w]: the target's logit when the last block's input keeps of the patches only one's neighbourhood.
 
     Byun & Lee 2023, arXiv 2310.02588. Prefix tokens are kept; one patch at a time.
     """
-    prefix, grid = model.num_prefix_tokens, model.patch_embed.grid_size
-    result = torch.zeros(len(pixels), grid[0] * grid[1], dtype=pixels.dtype)
+    cut = parts(model)
+    columns = []
     with torch.no_grad():
-        x = embed(model, pixels)
-        for block in model.blocks[:-1]:
+        x = cut.embed(pixels)
+        for block in cut.blocks[:-1]:
             x = block(x)
-        for patch in range(grid[0] * grid[1]):
-            weights = torch.cat((torch.ones(prefix, dtype=x.dtype), neighbourhood(patch, grid).to(x.dtype)))
-            tokens = model.blocks[-1](x * weights[:, None])
-            result[:, patch] = target_logits(model.forward_head(model.norm(tokens)), target)
-    return result.reshape(-1, *grid)
+        for patch in range(cut.grid[0] * cut.grid[1]):
+            weights = torch.cat((torch.ones(cut.prefix, dtype=x.dtype), neighbourhood(patch, cut.grid).to(x.dtype)))
+            columns.append(target_logits(cut.head(cut.blocks[-1](x * weights[:, None])), target))
+    return torch.stack(columns, dim=1).reshape(-1, *cut.grid)
