@@ -112,11 +112,20 @@ class Rules(TorchFunctionMode):
         self.softmaxes.append((scores, matrix))
         return matrix
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *args: Any, scale: float | None = None, **kwargs: Any) -> Tensor:
-        if any(x is not None for x in args) or any(kwargs.values()):
-            raise NotImplementedError("attention with a mask, dropout or groups")
-        scores = product(torch.matmul, q, k.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
-        return product(torch.matmul, self.softmax(scores), v)
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+    ) -> Tensor:
+        if dropout_p or is_causal or (attn_mask is not None and attn_mask.dtype == torch.bool):
+            raise NotImplementedError("attention with dropout, or with a mask that is not added")
+        scores = product(torch.matmul, query, key.mT) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        return product(torch.matmul, self.softmax(scores if attn_mask is None else scores + attn_mask), value)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return gamma_linear(x, weight, bias, self.gamma) if self.gamma else F.linear(x, weight, bias)

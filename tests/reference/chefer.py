@@ -106,7 +106,7 @@ def _stem(model: VisionTransformer, pixels: Tensor, r: Tensor) -> Tensor:
 
     The position embedding takes its share of its addition and loses it, and so do the prefix tokens.
     """
-    patches = model.patch_embed(pixels)
+    patches = model.patch_embed(pixels).reshape(len(pixels), -1, model.embed_dim)  # a grid if its size may change
     prefix = model.num_prefix_tokens
     if model.pos_embed is not None and model.no_embed_class:
         r, _ = propagation.add(patches, model.pos_embed.expand_as(patches), r[:, prefix:])
