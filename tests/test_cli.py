@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from test_runtime_session import LABELS, build
+from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
 import onnxplain

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_cli import _picture, _pixels, artifact, assert_mistake, folder, run  # noqa: F401
 from test_runtime_explainer import _assert_same, _Spy
-from test_runtime_session import LABELS, build
+from tiny_artifact import LABELS, build
 
 from onnxplain.runtime import METHODS, Explainer, comparison_sheet
 from onnxplain.runtime import sheet as sheets
