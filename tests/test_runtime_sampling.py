@@ -90,7 +90,7 @@ def test_smoothgrad(noise, seed):
     given = _sampled("smoothgrad", pixels, model, samples=samples, noise=noise, seed=seed)
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-8)
     if noise == 0:
-        np.testing.assert_allclose(given, model.gradient(pixels).sum(1), atol=1e-12)
+        np.testing.assert_allclose(given, model.gradient(pixels.astype(np.float64)).sum(1), atol=1e-12)
 
 
 def _bilinear(grid, y, x):
@@ -152,8 +152,8 @@ def test_the_runs_are_those_of_the_artifact(explainer):
     """On the model's own raster, with ranks, which are resolved on the picture itself."""
     picture = _picture(3, SIZE[1], SIZE[0])
     pixels = _input(explainer, picture)
-    [index] = {explainer.explain(picture, -2, "rollout").target}
     arguments = {"pixels": pixels[None].astype(np.float32), "target": [1, -2]}
+    index = explainer.explain_pixels(**arguments, method="rollout")[0][1].target
 
     results = explainer.explain_pixels(**arguments, method="integrated_gradients", steps=3)[0]
     start = np.full((3, 1, 1), -2.0)  # mean 0.5, std 0.25
@@ -240,5 +240,5 @@ def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
     rollout, attribution = ["attention_mean"], ["gradient_relevance_positive"]
     assert fits(197, []) == fits(197, rollout) == fits(197, attribution) == fits(1370, rollout) == answers.MAX_BATCH
     assert fits(197, attribution, 1000) == fits(1370, attribution) == 1
-    assert 1 < fits(400, attribution) < answers.MAX_BATCH
+    assert 1 < fits(700, attribution) < answers.MAX_BATCH
     assert 1 < fits(197, ["reciprocam"]) < answers.MAX_BATCH

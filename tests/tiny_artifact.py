@@ -45,8 +45,9 @@ BODY = [
     ("Unsqueeze", ["patches", "axis1"], "patches_t", {}),
 ]
 G = [("Sub", ["A_t", "small"], "g", {}), ("Mul", ["g", "class6"], "G", {})]
-R = [("Pow", ["A_t", "class6"], "r", {}), ("Sub", ["r", "small"], "R", {})]
-D = [("Mul", ["A_t", "A_t"], "d", {}), ("Mul", ["d", "class6"], "dc", {}), ("Sub", ["dc", "small"], "D", {})]
+SCALED = [("Mul", ["A_t", "class6"], "scaled", {}), ("Mul", ["scaled", "nine"], "angle", {})]
+R = [*SCALED, ("Sin", ["angle"], "R", {})]
+D = [*SCALED, ("Cos", ["angle"], "D", {})]
 SIN = [("Sin", ["pixels_class"], "sin", {})]
 
 
