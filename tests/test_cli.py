@@ -12,8 +12,8 @@ from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
 import onnxplain
-from onnxplain import cli, cli_batches, cli_output
-from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError
+from onnxplain import cli, cli_batches, cli_errors, cli_output
+from onnxplain.runtime import METHODS, PASSES, Explainer, Explanation, OnnxplainError
 
 ROOT = Path(__file__).parents[1]
 PARITY = {
@@ -153,16 +153,6 @@ def test_answers_survive_pictures_and_batches_that_fail():
         list(cli_batches.answers(broken, names))
 
 
-def test_batches_shrink_as_token_sequences_grow():
-    def size(tokens, targets=1):
-        return cli_batches.batch_size(
-            SimpleNamespace(layers=12, heads=12, layout=SimpleNamespace(tokens=tokens)), targets
-        )
-
-    assert (size(197), size(197, 1000), size(1370)) == (cli_batches.MAX_BATCH, 1, 1)
-    assert 1 < size(325) < cli_batches.MAX_BATCH
-
-
 @pytest.mark.parametrize(
     ("peak", "expected"),
     [
@@ -271,7 +261,7 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None),
-        ("backbone", path, ("gradient", "relevance"), 20),
+        ("backbone", path, tuple(PASSES)[1:], 20),
     ]
     assert "≤ 1e-05" in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f"onnxplain explain {path} IMAGE" in result.stdout
@@ -405,7 +395,7 @@ def test_interruption_and_errors_of_our_own(artifact, monkeypatch):
     monkeypatch.setattr(Explainer, "explain", _raise(ZeroDivisionError("division\nby zero")))
     message = "unexpected ZeroDivisionError: division by zero (run with ONNXPLAIN_DEBUG=1 for the traceback)"
     assert_mistake(message, "explain", artifact, "cat.png", status=1)
-    monkeypatch.setenv(cli.DEBUG, "1")
+    monkeypatch.setenv(cli_errors.DEBUG, "1")
     assert isinstance(run("explain", artifact, "cat.png").exception, ZeroDivisionError)
 
 
