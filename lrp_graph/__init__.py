@@ -1,7 +1,9 @@
 """Model -> one fused graph of logits, attention, attention gradients and relevance (needs torch)."""
 
-from .fuse import FusedGraph, Layout, fuse
+from .fuse import ALL, PASSES, FusedGraph, fuse
+from .layout import Layout
+from .reductions import REDUCTIONS
 from .reverse import MissingRuleError
 from .trace import GraphError
 
-__all__ = ["FusedGraph", "GraphError", "Layout", "MissingRuleError", "fuse"]
+__all__ = ["ALL", "PASSES", "REDUCTIONS", "FusedGraph", "GraphError", "Layout", "MissingRuleError", "fuse"]

@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from .attnlrp import attnlrp
 from .gradient import GRADIENT
-from .relevance import CHEFER
-from .reverse import Table, require_rules, reverse
-from .rewrite import shape_of, target_of
-from .trace import GraphError, Trace, trace
+from .layers import last_block, layer_gradients, reciprocam, residual_stream
+from .layout import read_layout
+from .reductions import REDUCTIONS
+from .relevance import chefer, stem
+from .reverse import Walk, require_rules, reverse
+from .rewrite import shape_of
+from .trace import GraphError, Trace, ancestors, interpret, trace
 
-aten = torch.ops.aten
-
-PASSES: dict[str, tuple[str, Table]] = {
-    "gradient": ("attention_gradient", GRADIENT),
-    "relevance": ("relevance", CHEFER),
+PASSES: dict[str, str] = {
+    "attention": "attention",
+    "gradient": "attention_gradient",
+    "relevance": "relevance",
+    "layer_gradient": "layer_gradient",
+    "pixel_gradient": "pixel_gradient",
+    "pixel_relevance": "pixel_relevance",
+    "pixel_attnlrp": "pixel_attnlrp",
+    "pixel_cp_lrp": "pixel_cp_lrp",
+    "reciprocam": "reciprocam",
 }
-"""Pass name to the output it computes and the rule table that drives it."""
+"""Pass name to the name of its raw output."""
+
+ALL = tuple(name for name in PASSES if name != "attention")
+"""The passes that can be left out: attention is always there."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How the rows and columns of an attention matrix relate to the picture.
+class _Way:
+    """One walk from the logits, and the outputs that its shares of attention and pixels become, the latter finished."""
 
-    patch_grid: (h, w), patches in row-major order, the last h * w tokens.
-    prefix_tokens: class, distillation and register tokens before the patches.
-    readout: the token rows that the head reads; where it reads class tokens and patches both, the class tokens.
-    """
+    walk: Walk
+    attention: str = ""
+    pixels: str = ""
+    finish: Callable[[Tensor, Tensor], Tensor] = lambda share, pixels: share
 
-    patch_grid: tuple[int, int]
-    prefix_tokens: int
-    readout: tuple[int, ...]
+
+def _over_channels(share: Tensor, pixels: Tensor) -> Tensor:
+    return share.sum(2)
+
+
+def _times_pixels(share: Tensor, pixels: Tensor) -> Tensor:
+    return (share * pixels).sum(2)
 
 
 class FusedGraph(nn.Module):
     """Logits, attention and the reverse passes of a traced model as one computation without autograd.
 
-    layout: see Layout. layers, heads: of the attention outputs.
+    layout: see Layout. layers, heads, tokens: of the attention outputs. passes: beside attention, those it computes.
+    names: of all outputs of ``forward``.
     """
 
-    def __init__(self, model: nn.Module, traced: Trace, passes: Sequence[str]) -> None:
+    def __init__(
+        self, model: nn.Module, traced: Trace, passes: Sequence[str], alpha: float, beta: float, gamma: float
+    ) -> None:
         super().__init__()
         self.training = False  # not eval(), which would change the model's own flags; nothing here depends on them
         self.model = model
@@ -62,24 +81,67 @@ class FusedGraph(nn.Module):
         self.layers = len(shapes)
         self.heads: int = shapes[0][1]
         self.tokens: int = shapes[0][2]
-        self.layout: Layout
+        sites = frozenset(traced.sites)
+        self._ways = (
+            _Way(Walk(GRADIENT), "attention_gradient", "pixel_gradient"),
+            _Way(Walk(chefer(alpha, beta), stem(alpha, beta)), "relevance", "pixel_relevance", _over_channels),
+            _Way(Walk(attnlrp(gamma)), "", "pixel_attnlrp", _times_pixels),
+            _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
+        )
+        raw = ["attention", *(PASSES[name] for name in self.passes)]
+        for way in self._ways:
+            for output in {way.attention, way.pixels}.intersection(raw):
+                require_rules(traced, way.walk, traced.sites if output == way.attention else [traced.pixels], output)
+        whole = ancestors(traced.whole) if "layer_gradient" in raw else set()
+        self._nodes = [node for node in traced.nodes if node in ancestors(traced.logits) | whole]
+        self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
+        self._block = last_block(traced) if "reciprocam" in raw else None
+        reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(reduction.inputs)]
+        self.names = ("logits", *raw, *reduced)
+        with torch.no_grad():
+            noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
+            self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Explain a batch.
 
         pixels: [batch, 3, H, W], preprocessed. target: int64 [batch, targets], class indices; -1 is the class with the
         greatest logit, -2 the runner-up, and so on.
-        Returns ``logits`` [batch, classes], ``attention`` [batch, layers, heads, tokens, tokens], and for each pass
-        its output [batch, targets, layers, heads, tokens, tokens].
+        Returns ``logits`` [batch, classes], ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
+        ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens, tokens],
+        ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and ``pixel_cp_lrp``
+        [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow.
         """
+        return self.compute(pixels, target, self.names)
+
+    def compute(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """As forward, but only the outputs in ``names``, in the order of ``self.names``, and only what these need."""
         values = self._interpret(pixels)
         logits = values[self._trace.logits]
         seed = one_hot(target, logits)
-        outputs = {"logits": logits, "attention": torch.stack([values[site] for site in self._trace.sites], 1)}
-        for name in self.passes:
-            output, table = PASSES[name]
-            outputs[output] = torch.stack(reverse(self._trace, values, seed, table), 2).transpose(0, 1)
-        return outputs
+        reductions = {name: item for name, item in REDUCTIONS.items() if name in names}
+        needed = set(names).union(*(reduction.inputs for reduction in reductions.values()))
+        layers = {"attention": [values[site] for site in self._trace.sites]}
+        outputs = {"logits": logits}
+        for way in self._ways:
+            ends = [way.attention in needed, way.pixels in needed]
+            wanted = [*(self._trace.sites if ends[0] else ()), *([self._trace.pixels] if ends[1] else ())]
+            shares = reverse(self._trace, values, self._trace.logits, seed, way.walk, wanted) if wanted else []
+            if ends[1]:
+                outputs[way.pixels] = way.finish(shares.pop(), pixels).transpose(0, 1)
+            layers[way.attention] = shares
+        if "layer_gradient" in needed:
+            layers["layer_gradient"] = layer_gradients(self._trace, self._stream, values, seed)
+        if self._block is not None and "reciprocam" in needed:
+            outputs["reciprocam"] = reciprocam(self._trace, self._block, values, seed, self.layout)
+        for name, reduction in reductions.items():
+            rows = zip(*(layers[item] for item in reduction.inputs), strict=True)
+            layers[name] = [reduction.function(self.layout, *row) for row in rows]
+        for name in layers.keys() & set(names):
+            per_target = name != "attention" and (name not in REDUCTIONS or REDUCTIONS[name].inputs != ("attention",))
+            stacked = torch.stack(layers[name], 2 if per_target else 1)
+            outputs[name] = stacked.transpose(0, 1) if per_target else stacked
+        return {name: outputs[name] for name in self.names if name in names}
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
@@ -89,27 +151,23 @@ class FusedGraph(nn.Module):
             values[node] = getattr(self.model.get_submodule(owner), name).detach()  # nothing here uses autograd
         for node, name in zip(self._trace.constants, self._constants, strict=True):
             values[node] = self.get_buffer(name)
-        for node in self._trace.nodes:
-            args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
-            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-        return values
+        return interpret(self._nodes, values)
 
 
-def fuse(model: nn.Module, example: Tensor, passes: Sequence[str] = tuple(PASSES)) -> FusedGraph:
+def fuse(
+    model: nn.Module, example: Tensor, passes: Sequence[str] = ALL, alpha: float = 1, beta: float = 0,
+    gamma: float = 0,
+) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
 
     model: any nn.Module that maps [batch, 3, H, W] to logits [batch, classes] through softmax attention over patches.
         It is not copied: the result computes with its parameters.
     example: [1, 3, H, W], in the dtype of the model; fixes height and width.
-    passes: the reverse passes that forward computes, of "gradient" and "relevance".
+    passes: what forward computes beside logits and attention, names in PASSES.
+    alpha, beta: of Chefer's rule for linear layers; alpha - beta is 1. gamma: of AttnLRP's.
     Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops.
     """
-    traced = trace(model, example)
-    graph = FusedGraph(model, traced, passes)
-    for name in passes:
-        require_rules(traced, PASSES[name][1], name)
-    graph.layout = _layout(graph, example)
-    return graph
+    return FusedGraph(model, trace(model, example), passes, alpha, beta, gamma)
 
 
 def one_hot(target: Tensor, logits: Tensor) -> Tensor:
@@ -118,31 +176,3 @@ def one_hot(target: Tensor, logits: Tensor) -> Tensor:
     ranking = logits.argsort(1, descending=True)
     chosen = torch.where(target < 0, ranking.gather(1, (-1 - target).clamp(0, classes - 1)), target)
     return (torch.arange(classes, device=logits.device) == chosen.mT.unsqueeze(-1)).to(logits.dtype)
-
-
-@torch.no_grad()
-def _layout(graph: FusedGraph, example: Tensor) -> Layout:
-    """Read the layout off the graph: the grid off the patch embedding, the readout off the last layer's gradient.
-
-    After the last attention every op works on single tokens, so the rows that the head reads are just those in which
-    the gradient of the last attention matrix is not zero.
-    """
-    traced = graph._trace
-    before = traced.nodes[: traced.nodes.index(traced.sites[0])]
-    shapes = [shape_of(node) for node in before if target_of(node) is aten.conv2d]
-    if not shapes:
-        raise GraphError("no patch embedding found: no convolution stands before the first attention")
-    grid = (int(shapes[-1][2]), int(shapes[-1][3]))
-    prefix = graph.tokens - grid[0] * grid[1]
-    if prefix < 0:
-        raise GraphError(f"a patch grid of {grid[0]} x {grid[1]} does not fit in {graph.tokens} tokens")
-    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
-    values = graph._interpret(noise)
-    logits = values[traced.logits]
-    target = torch.arange(min(4, logits.shape[1]), device=logits.device).unsqueeze(0)
-    last = reverse(traced, values, one_hot(target, logits), GRADIENT)[-1]
-    rows = (last.abs().sum((0, 1, 2, 4)) > 0).nonzero().flatten().tolist()
-    if not rows:
-        raise GraphError("the logits do not depend on the last attention layer (is the head all zero?)")
-    classes = tuple(row for row in rows if row < prefix)
-    return Layout(grid, prefix, classes or tuple(rows))

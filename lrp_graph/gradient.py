@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .movement import MOVEMENT, from_right, spread
 from .reverse import Call, Rule, Table, first, unbroadcast
@@ -88,13 +88,49 @@ def _mean(g: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = Fals
     return _sum(g, y, x, dims, keepdim) / math.prod(x.shape[dim] for dim in dims)
 
 
+def convolution_back(
+    g: Tensor, x: Tensor, w: Tensor, stride: Sequence[int] = (1, 1), padding: Sequence[int] | str = (0, 0),
+    dilation: Sequence[int] = (1, 1), groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """What the convolution of ``x`` with ``w`` does to shares: its transpose, with g [targets, *y.shape]."""
+    if isinstance(padding, str):
+        if padding != "valid":
+            raise NotImplementedError(f"a convolution with {padding!r} padding has no rule")
+        padding = (0, 0)
+    reached = [
+        (n - 1) * s - 2 * p + d * (k - 1) + 1
+        for n, s, p, d, k in zip(g.shape[-2:], stride, padding, dilation, w.shape[-2:], strict=True)
+    ]
+    rest = [size - r for size, r in zip(x.shape[-2:], reached, strict=True)]  # pixels that no kernel has covered
+    back = nn.functional.conv_transpose2d(
+        g.flatten(0, 1), w, None, list(stride), list(padding), rest, groups, list(dilation)
+    )
+    return back.reshape(g.shape[0], *x.shape)
+
+
+def _convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
+    return convolution_back(g, x, w, *geometry)
+
+
 def _linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     return g @ w
 
 
+DERIVATIVES: dict[Any, Callable[..., Tensor]] = {
+    aten.gelu: _gelu,
+    aten.silu: _silu,
+    aten.sigmoid: lambda y, x: y * (1 - y),
+    aten.tanh: lambda y, x: 1 - y * y,
+    aten.relu: lambda y, x: (x > 0).to(x.dtype),
+    aten.exp: lambda y, x: y,
+}
+"""Of the elementwise functions y = f(x): f'(x) from y and x."""
+
 GRADIENT: Table = {
     **MOVEMENT,
+    **{op: elementwise(derivative) for op, derivative in DERIVATIVES.items()},
     aten.linear: first(_linear),
+    aten.conv2d: first(_convolution),
     **dict.fromkeys((aten.matmul, aten.bmm), bilinear(lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)),
     aten.add: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: g * alpha),
     aten.sub: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: -alpha * g),
@@ -106,12 +142,6 @@ GRADIENT: Table = {
     aten._softmax: first(_softmax),
     aten.layer_norm: first(_layer_norm),
     aten.rms_norm: first(_rms_norm),
-    aten.gelu: elementwise(_gelu),
-    aten.silu: elementwise(_silu),
-    aten.sigmoid: elementwise(lambda y, x: y * (1 - y)),
-    aten.tanh: elementwise(lambda y, x: 1 - y * y),
-    aten.relu: elementwise(lambda y, x: (x > 0).to(x.dtype)),
-    aten.exp: elementwise(lambda y, x: y),
     aten.neg: first(lambda g, y, x: -g),
 }
 """One entry an op. Ops with a constant argument only need the share of the other one."""

@@ -1,6 +1,6 @@
 """The table of Chefer's relevance rules: the share of a value is its LRP relevance.
 
-Chefer, Gur & Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR 2021, with alpha = 1, beta = 0.
+Chefer, Gur & Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR 2021.
 ``r`` is the relevance of the output ``y``, [targets, *y.shape]. Constants and biases get nothing: what is added to or
 multiplied by a constant receives all of ``r``.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .gradient import convolution_back
 from .movement import MOVEMENT, spread
 from .reverse import Call, Rule, Table, first, unbroadcast
 
@@ -27,18 +28,49 @@ def divide(r: Tensor, z: Tensor) -> Tensor:
     return r / torch.where(z == 0, torch.inf, z + EPSILON)
 
 
-def _linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """The alpha = 1 rule, Z = x+ W+' + x- W-', R_x = x+ (S W+) + x- (S W-), S = R / Z, in three matrix products.
+def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
+    """The rule of linear layers y = x W' + b (Bach et al. 2015, equation 60), in three matrix products.
 
-    x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So half their sum is
-    Z, and the same holds on the way back. The product for Z does not depend on the target. Where no product of an input
-    and a weight is positive, the two halves cancel to rounding noise, not to 0: that is told by its size.
+    R_x = alpha (x+ (S W+) + x- (S W-)) - beta (x+ (T W-) + x- (T W+)), where S = R / (x+ W+' + x- W-') takes the
+    positive products of an input and a weight, and T = R / (x+ W-' + x- W+') the negative ones.
+
+    x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So half their sum and
+    half their difference are the two denominators, and the same holds on the way back. The product for the denominators
+    does not depend on the target. Where no product has the sign asked for, the halves cancel to rounding noise, not
+    to 0: that is told by its size.
     """
-    plain = y if b is None else y - b
-    magnitude = x.abs() @ w.abs().mT
-    z = (plain + magnitude) / 2
-    s = r / torch.where(z > 16 * torch.finfo(z.dtype).eps * magnitude, z + EPSILON, torch.inf)
-    return (x * (s @ w) + x.abs() * (s @ w.abs())) / 2
+
+    def linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        plain = y if b is None else y - b
+        magnitude = x.abs() @ w.abs().mT
+        noise = 16 * torch.finfo(y.dtype).eps * magnitude
+
+        def divided(z: Tensor) -> Tensor:
+            return r / torch.where(z.abs() > noise, z + EPSILON, torch.inf)
+
+        s = alpha * divided((plain + magnitude) / 2)
+        if not beta:
+            return (x * (s @ w) + x.abs() * (s @ w.abs())) / 2
+        t = beta * divided((plain - magnitude) / 2)
+        return (x * ((s - t) @ w) + x.abs() * ((s + t) @ w.abs())) / 2
+
+    return linear
+
+
+def _patch_embedding(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
+    """The z-B rule of the first layer, whose inputs lie in [l, h] (Montavon et al. 2017, equation 17).
+
+    R_x = x C(S, W) - l C(S, W+) - h C(S, W-), S = R / (x * W - l * W+ - h * W-), where * convolves, C is its transpose,
+    and l and h are the image's own minimum and maximum, as in Chefer's code.
+    """
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    positive, negative = w.clamp(min=0), w.clamp(max=0)
+    one = torch.ones_like(x[:1])
+    z = aten.conv2d(x, w, None, *geometry)
+    z = z - low * aten.conv2d(one, positive, None, *geometry) - high * aten.conv2d(one, negative, None, *geometry)
+    s = divide(r, z)
+    of_x, of_low, of_high = (convolution_back(s, x, weight, *geometry) for weight in (w, positive, negative))
+    return x * of_x - low * of_low - high * of_high
 
 
 def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -99,23 +131,35 @@ PASS_ON = (
     *(aten.gelu, aten.silu, aten.sigmoid, aten.tanh, aten.relu, aten.exp, aten.neg),
 )
 
-CHEFER: Table = {
-    **MOVEMENT,
-    **dict.fromkeys(PASS_ON, first(_pass_on)),
-    aten.linear: first(_linear),
-    **dict.fromkeys(
-        (aten.matmul, aten.bmm),
-        _two_sided(
-            _matmul,
-            lambda r, y, a, constant: _linear(r, y, a, constant.mT),
-            lambda r, y, b, constant: _linear(r.mT, y.mT, b.mT, constant).mT,
+
+def chefer(alpha: float = 1, beta: float = 0) -> Table:
+    """The table for these constants of the rule of linear layers."""
+    linear = alpha_beta(alpha, beta)
+    return {
+        **MOVEMENT,
+        **dict.fromkeys(PASS_ON, first(_pass_on)),
+        aten.linear: first(linear),
+        **dict.fromkeys(
+            (aten.matmul, aten.bmm),
+            _two_sided(
+                _matmul,
+                lambda r, y, a, constant: linear(r, y, a, constant.mT),
+                lambda r, y, b, constant: linear(r.mT, y.mT, b.mT, constant).mT,
+            ),
         ),
-    ),
-    aten.add: _two_sided(_residual),
-    aten.sub: _two_sided(lambda r, y, a, b, alpha=1: _residual(r, y, a, b, -alpha)),
-    aten.mul: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
-    aten.div: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
-    aten.mean: first(_mean),
-    aten.sum: first(_sum),
-}
-"""One entry an op."""
+        aten.add: _two_sided(_residual),
+        aten.sub: _two_sided(lambda r, y, a, b, alpha=1: _residual(r, y, a, b, -alpha)),
+        aten.mul: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
+        aten.div: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
+        aten.mean: first(_mean),
+        aten.sum: first(_sum),
+    }
+
+
+def stem(alpha: float = 1, beta: float = 0) -> Table:
+    """The table before the first attention: a position embedding takes its share, and pixels get theirs by z-B."""
+    return {
+        **chefer(alpha, beta),
+        aten.add: lambda r, call: _residual(r, call.out, *call.args, **call.kwargs),
+        aten.conv2d: first(_patch_embedding),
+    }

@@ -9,15 +9,14 @@ dimensions from the right, broadcasting serves any number of targets at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from .rewrite import shape_of, target_of
-from .trace import Trace
+from .trace import Trace, dependents
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,13 @@ class Call:
 
 
 Rule = Callable[[Any, Call], Sequence[Any]]
-"""(share of the output, call) -> shares of the positional arguments; arguments that do not vary need none."""
+"""(share of the output, call) -> shares of the positional arguments; None, or none at all, where there is none."""
 
 Table = Mapping[Any, Rule]
 
 
 class MissingRuleError(NotImplementedError):
-    """Ops on the way from the logits to the first attention for which a table has no rule; lists them all."""
+    """Ops on the way back for which a table has no rule; lists them all."""
 
 
 def first(rule: Callable[..., Tensor]) -> Rule:
@@ -45,47 +44,65 @@ def first(rule: Callable[..., Tensor]) -> Rule:
     return lambda share, call: (rule(share, call.out, *call.args, **call.kwargs),)
 
 
-def live_nodes(trace: Trace) -> set[fx.Node]:
-    """The nodes that depend on some attention matrix; the walk ends where they end."""
-    return _dependents(trace, trace.sites)
+@dataclass(frozen=True)
+class Walk:
+    """One way back through a trace.
+
+    table: the rules. stem: those of the nodes that come before all attention, if they are others.
+    constant: nodes whose values count as constants; no share passes through them.
+    """
+
+    table: Table
+    stem: Table | None = None
+    constant: frozenset[fx.Node] = frozenset()
+
+    def rule(self, node: fx.Node, body: Collection[fx.Node]) -> Rule | None:
+        """The rule of a node, given the nodes that depend on some attention matrix."""
+        table = self.table if self.stem is None or node in body else self.stem
+        return table.get(target_of(node))
+
+    def reachable(self, trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
+        """``roots`` and all that varies with them."""
+        return dependents([node for node in trace.nodes if node not in self.constant], roots)
 
 
-def _dependents(trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
-    found = set(roots)
-    for node in trace.nodes:
-        if target_of(node) is not torch.ops.aten.sym_size and not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def require_rules(trace: Trace, table: Table, name: str) -> None:
-    """Raise MissingRuleError unless ``table`` covers every node that the walk will visit."""
-    live = live_nodes(trace)
+def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str) -> None:
+    """Raise MissingRuleError unless ``walk`` has a rule for every node on the way to ``wanted``."""
+    live, body = walk.reachable(trace, wanted), dependents(trace.nodes, trace.sites)
     missing = [
         f"{target_of(node)} (node {node.name}, shape {shape_of(node)})"
         for node in trace.nodes
-        if not live.isdisjoint(node.all_input_nodes) and target_of(node) not in (*table, operator.getitem)
+        if node in live
+        and not live.isdisjoint(node.all_input_nodes)
+        and node.target is not operator.getitem
+        and walk.rule(node, body) is None
     ]
     if missing:
-        raise MissingRuleError(f"the {name} table has no rule for: {'; '.join(missing)}")
+        raise MissingRuleError(f"the {name} pass has no rule for: {'; '.join(missing)}")
 
 
-def reverse(trace: Trace, values: Mapping[fx.Node, Any], seed: Tensor, table: Table) -> list[Tensor]:
-    """Carry ``seed`` from the logits back to every attention matrix.
+def reverse(
+    trace: Trace, values: Mapping[fx.Node, Any], output: fx.Node, seed: Tensor, walk: Walk, wanted: Sequence[fx.Node]
+) -> list[Tensor]:
+    """Carry ``seed`` from ``output`` back to ``wanted``.
 
     values: the result of every node in the forward pass.
-    seed: [targets, batch, classes], the share of the logits.
-    Returns one [targets, batch, heads, queries, keys] for each of ``trace.sites``.
+    seed: [targets, *output.shape], the share of the output.
+    Returns the share of every wanted node, [targets, *node.shape]; zeros where ``output`` does not depend on it.
     """
-    live, varying = live_nodes(trace), _dependents(trace, [trace.pixels])
-    shares: dict[fx.Node, Any] = {trace.logits: seed}
+    live, varying = walk.reachable(trace, wanted), walk.reachable(trace, [trace.pixels])
+    body = dependents(trace.nodes, trace.sites)
+    shares: dict[fx.Node, Any] = {output: seed}
+
+    def nothing(like: Tensor) -> Tensor:
+        return seed.new_zeros(seed.shape[0], *like.shape)
 
     def value(arg: Any) -> Any:
         return fx.node.map_arg(arg, values.__getitem__)
 
     def give(arg: Any, share: Any) -> None:
         if isinstance(arg, fx.Node):
-            if arg in live:
+            if arg in live and share is not None:
                 shares[arg] = shares[arg] + share if arg in shares else share
         else:
             for inner, part in zip(arg, share, strict=True):
@@ -94,21 +111,24 @@ def reverse(trace: Trace, values: Mapping[fx.Node, Any], seed: Tensor, table: Ta
     for node in reversed(trace.nodes):
         if node not in shares or live.isdisjoint(node.all_input_nodes):
             continue
-        share = shares[node] if node in trace.sites else shares.pop(node)
+        share = shares[node] if node in wanted else shares.pop(node)
         if node.target is operator.getitem:
             source, index = node.args
             shares.setdefault(source, [None] * len(values[source]))[index] = share  # type: ignore[arg-type, index]
             continue
         out = values[node]
         if isinstance(share, list):
-            share = [seed.new_zeros(len(seed), *o.shape) if s is None else s for s, o in zip(share, out, strict=True)]
+            share = [
+                seed.new_zeros(seed.shape[0], *o.shape) if s is None else s for s, o in zip(share, out, strict=True)
+            ]
         varies = tuple(not varying.isdisjoint(_nodes(arg)) for arg in node.args)
-        call = Call(out, value(node.args), value(node.kwargs), varies)
-        for arg, part in zip(node.args, table[target_of(node)](share, call), strict=False):
+        rule = walk.rule(node, body)
+        assert rule is not None, node
+        parts = rule(share, Call(out, value(node.args), value(node.kwargs), varies))
+        for arg, part in zip(node.args, parts, strict=False):
             if not live.isdisjoint(_nodes(arg)):
                 give(arg, part)
-    empty = values[trace.logits].new_zeros
-    return [shares[site] if site in shares else empty(len(seed), *values[site].shape) for site in trace.sites]
+    return [shares[node] if node in shares else nothing(values[node]) for node in wanted]
 
 
 def _nodes(arg: Any) -> list[fx.Node]:

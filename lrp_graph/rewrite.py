@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, fx
@@ -26,3 +27,12 @@ def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
     with fake.fake_mode:  # type: ignore[attr-defined]
         node.meta["val"] = op(*values, **kwargs)
     return node
+
+
+def copy_nodes(graph: fx.Graph, nodes: Iterable[fx.Node], place: fx.Node) -> dict[fx.Node, fx.Node]:
+    """Copy ``nodes``, given in execution order, to before ``place``; copies refer to copies where there are some."""
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        with graph.inserting_before(place):
+            copies[node] = graph.node_copy(node, lambda arg: copies.get(arg, arg))
+    return copies

@@ -7,7 +7,7 @@ backward; no value that is used changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -24,13 +24,13 @@ Exchange = Callable[[fx.Graph, Node, int, int], fx.Node | None]
 """(graph, node, axis, index) -> a node equal to ``select(node, axis, index)`` that selects earlier, if there is one."""
 
 
-def move_selection_up(graph: fx.Graph) -> None:
-    """Exchange a selection with the op before it wherever nothing else of that op's result is used.
+def move_selection_up(graph: fx.Graph, nodes: Collection[fx.Node]) -> None:
+    """Exchange a selection with the op before it, one of ``nodes``, wherever nothing else of its result is used.
 
     A result of which two rows are read (distilled models) stays whole: split in two, it would get another relevance, as
     Chefer's rule for additions is not additive over the consumers of a value.
     """
-    for node in reversed(list(graph.nodes)):
+    for node in [node for node in reversed(graph.nodes) if node in nodes]:
         exchange = EXCHANGES.get(target_of(node))
         selections = list(node.users)
         if exchange is None or not selections or any(target_of(user) is not aten.select for user in selections):
@@ -98,7 +98,7 @@ def _matmul(graph: fx.Graph, node: Node, axis: int, index: int) -> fx.Node | Non
     a, b = node.args
     if axis != rank - 2 or len(shape_of(a)) != rank:
         return None
-    row = call(graph, aten.slice.Tensor, a, axis, index, index + 1)
+    row = call(graph, aten.unsqueeze.default, _select(graph, a, axis, index), axis)
     return call(graph, aten.squeeze.dim, call(graph, node.target, row, b), axis)
 
 
@@ -107,6 +107,7 @@ ELEMENTWISE = (aten.add, aten.sub, aten.mul, aten.div, aten.gelu, aten.silu, ate
 EXCHANGES: dict[Any, Exchange] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.linear, aten.layer_norm, aten.rms_norm), _last_axis),
+    **dict.fromkeys((aten.softmax, aten._softmax), _last_axis),
     aten.reshape: _reshape,
     aten.transpose: _transpose,
     aten.matmul: _matmul,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from .rewrite import call, shape_of, target_of
+from .rewrite import call, copy_nodes, shape_of, target_of
 from .selection import move_selection_up
 
 aten = torch.ops.aten
@@ -26,9 +28,10 @@ class GraphError(ValueError):
 class Trace:
     """The ATen graph of one forward pass.
 
-    nodes: the calls that the logits depend on, in execution order, attention written out as
+    nodes: the calls that the logits and the whole logits depend on, in execution order, attention written out as
         ``softmax(q k' * scale + mask) v``.
     pixels, logits: the graph's input node and its output node.
+    whole: the same logits out of a last block that computes every token, where ``logits`` need the rows read only.
     sites: the softmax nodes whose result weights values: one per attention layer, first to last.
     weights: placeholder node to the path of the parameter or buffer in the model that it stands for.
     constants: placeholder node to a tensor that the model keeps in neither.
@@ -37,6 +40,7 @@ class Trace:
     nodes: tuple[fx.Node, ...]
     pixels: fx.Node
     logits: fx.Node
+    whole: fx.Node
     sites: tuple[fx.Node, ...]
     weights: dict[fx.Node, str]
     constants: dict[fx.Node, Tensor]
@@ -75,16 +79,19 @@ def _read(program: ExportedProgram) -> Trace:
     if len(results) != 1 or len(shape_of(results[0])) != 2:
         shapes = [shape_of(node) for node in results if isinstance(node, fx.Node)]
         raise GraphError(f"the model must return one tensor [batch, classes]; it returns {shapes}")
-    sites = _attention_sites(graph)
-    move_selection_up(graph)
+    whole = results[0]
+    sites = [site for site in _attention_sites(graph) if site in ancestors(whole)]
+    twins = _twins(graph, sites, whole, output)
+    move_selection_up(graph, set(twins.values()))
     logits = output.args[0][0]
-    needed = _ancestors(logits)
+    needed = ancestors(logits) | ancestors(whole)
     calls = tuple(node for node in graph.nodes if node in needed and node.op == "call_function")
     return Trace(
         nodes=calls,
         pixels=placeholders[signature.user_inputs[0]],
         logits=logits,
-        sites=tuple(site for site in sites if site in needed),
+        whole=whole,
+        sites=tuple(sites),
         weights={placeholders[name]: path for name, path in paths.items()},
         constants={placeholders[name]: program.constants[path] for name, path in lifted.items()},
     )
@@ -135,7 +142,27 @@ def _erase_no_ops(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
+def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.Node) -> dict[fx.Node, fx.Node]:
+    """Copy what follows the last block's attention; the copies' logits become the graph's."""
+    after = {site: dependents(graph.nodes, [site]) - {site} for site in sites}
+    last = [site for site in sites if after[site].isdisjoint(sites)]
+    tail = set().union(*(after[site] for site in last)) & ancestors(logits)
+    copies = copy_nodes(graph, [node for node in graph.nodes if node in tail], output)
+    output.replace_input_with(logits, copies[logits])
+    return copies
+
+
+def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
+    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs (not on sizes only)."""
+    found = set(roots)
+    for node in nodes:
+        if target_of(node) is not aten.sym_size and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def ancestors(node: fx.Node) -> set[fx.Node]:
+    """``node`` and all it is computed from."""
     found, open_nodes = {node}, [node]
     while open_nodes:
         new = set(open_nodes.pop().all_input_nodes) - found
@@ -154,3 +181,11 @@ def _attention_sites(graph: fx.Graph) -> list[fx.Node]:
     if not sites:
         raise GraphError("no attention found in the model: no softmax whose result multiplies values")
     return sites
+
+
+def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """Run ``nodes``, in order, given the values of what they need; returns ``values``, to which theirs are added."""
+    for node in nodes:
+        args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+        values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return values
