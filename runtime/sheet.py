@@ -19,7 +19,7 @@ FONT, SMALL = 18, 14  # of the titles; of the names and the note
 PAPER, INK, FAINT, RULE = "#ffffff", "#1f2328", "#6a737d", "#d0d7de"
 NOTE = (
     "Every heatmap is scaled by itself: from its minimum, or from 0 where it has negative values, to its maximum, "
-    "maps of single pixels to a high quantile."
+    "maps of single pixels after averaging over half a patch."
 )
 
 

@@ -65,3 +65,13 @@ def test_a_few_high_pixels_do_not_darken_the_others(sign):
     fine = _explanation(heatmap, pixel_level=True)
     assert (_changed(fine) > 30).mean() > 0.3 > (_changed(replace(fine, pixel_level=False)) > 30).mean()
     assert _changed(fine)[5, 5] == _changed(fine).max()
+
+
+def test_pixels_of_opposite_signs_cancel_in_the_overlay():
+    """A chequerboard of evidence for and against shows nothing, a patch with more evidence for does."""
+    heatmap = np.where(np.indices((40, 60)).sum(0) % 2 == 0, 1.0, -1.0)
+    heatmap[10:20, 20:30] += 0.5
+    fine = replace(_explanation(heatmap, pixel_level=True), tokens=np.zeros((10, 15), np.float32))
+    change = _changed(fine)
+    assert (change[12:18, 22:28] > 30).all() and not change[:7].any() and not change[:, 34:].any()
+    np.testing.assert_array_equal(fine.heatmap, heatmap)
