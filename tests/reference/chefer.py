@@ -1,4 +1,4 @@
-"""Chefer's LRP relevance of every attention matrix of a timm VisionTransformer, and transformer attribution.
+"""Chefer's LRP relevance of every attention matrix and pixel of a timm VisionTransformer, transformer attribution.
 
 Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR 2021, with two
 deliberate differences: residual sums are normalised per image, and relevance that several consumers hand back is
@@ -99,6 +99,34 @@ def relevance(
         result = forward(model, pixels, alpha, beta)
     result.relevance(target)
     return result.stacked_relevance()
+
+
+def _stem(model: VisionTransformer, pixels: Tensor, r: Tensor) -> Tensor:
+    """Relevance of the embedded tokens [B, N, D] -> of the pixels [B, 3, H, W].
+
+    The position embedding takes its share of its addition and loses it, and so do the prefix tokens.
+    """
+    patches = model.patch_embed(pixels).reshape(len(pixels), -1, model.embed_dim)  # a grid if its size may change
+    prefix = model.num_prefix_tokens
+    if model.pos_embed is not None and model.no_embed_class:
+        r, _ = propagation.add(patches, model.pos_embed.expand_as(patches), r[:, prefix:])
+    elif model.pos_embed is not None:
+        tokens = [model.cls_token, getattr(model, "dist_token", None), model.reg_token]
+        constants = [token.expand(len(pixels), -1, -1) for token in tokens if token is not None]
+        x = torch.cat([*constants, patches], dim=1)
+        r = propagation.add(x, model.pos_embed.expand_as(x), r)[0][:, prefix:]
+    else:
+        r = r[:, prefix:]
+    projection = model.patch_embed.proj
+    r = r.transpose(1, 2).unflatten(2, tuple(model.patch_embed.grid_size))
+    return propagation.patches_z_b(pixels, projection.weight, projection.stride, r)
+
+
+def full(model: VisionTransformer, pixels: Tensor, target: Tensor, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
+    """Relevance of the pixels, summed over channels, [B, H, W], for one target class (int64 [B]) per image."""
+    with torch.no_grad():
+        embedded = forward(model, pixels, alpha, beta).relevance(target)
+        return _stem(model, pixels, embedded).sum(dim=1)
 
 
 def readout(model: VisionTransformer) -> Tensor:

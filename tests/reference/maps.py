@@ -182,6 +182,16 @@ def last_layer(
     return read([fuse_heads(np.where(weighted[layer] > 0, weighted[layer], 0.0))], readout, prefix, grid)
 
 
+def legrad(layer_gradient: npt.ArrayLike, prefix: int, grid: tuple[int, int], *, layers: int | None = None) -> Array:
+    """Sum over the last `layers` layers (None: all) of mean_h mean_rows (D_l)+, patches only. LeGrad 2024."""
+    total = np.zeros(grid)
+    tensors = np.asarray(layer_gradient, dtype=np.float64)
+    for layer in tensors if layers is None else tensors[len(tensors) - layers :]:
+        for head in layer:
+            total += np.where(head > 0, head, 0.0).mean(axis=0)[prefix:].reshape(grid) / len(layer)
+    return total
+
+
 def attention_flow(attention: npt.ArrayLike, readout: npt.ArrayLike, prefix: int, grid: tuple[int, int]) -> Array:
     """Value of patch j = maximum flow, in float64, from a source that feeds the top tokens with e down to j.
 

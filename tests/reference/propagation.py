@@ -74,3 +74,18 @@ def mean_tokens(x: Tensor, relevance: Tensor) -> Tensor:
 def product(relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Elementwise product of two activations: half to each factor."""
     return relevance / 2, relevance / 2
+
+
+def patches_z_b(x: Tensor, weight: Tensor, stride: tuple[int, int], relevance: Tensor) -> Tensor:
+    """z-B rule for the first convolution, R_x [B, C, H, W] of relevance [B, D, h, w]; the bias gets nothing.
+
+    Z = x * W - l * W+ - u * W- (convolutions), with l and u the image's own minimum and maximum everywhere, S = R / Z,
+    R_x = x (S *' W) - l (S *' W+) - u (S *' W-). Montavon et al. 2017, the box rule.
+    """
+    low = x.amin(dim=(1, 2, 3), keepdim=True).expand_as(x)
+    high = x.amax(dim=(1, 2, 3), keepdim=True).expand_as(x)
+    w_plus, w_minus = weight.clamp(min=0), weight.clamp(max=0)
+    terms = ((x, weight), (-low, w_plus), (-high, w_minus))
+    z = torch.stack([F.conv2d(values, w, stride=stride) for values, w in terms]).sum(dim=0)
+    s = safe_divide(relevance, z)
+    return torch.stack([values * F.conv_transpose2d(s, w, stride=stride) for values, w in terms]).sum(dim=0)

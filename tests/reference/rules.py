@@ -3,6 +3,8 @@
 Nothing here is shared with `propagation`. All rules take and return float64 CPU tensors.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -95,6 +97,53 @@ def product(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
         result_a.view(-1)[index] = float(relevance.flatten()[index]) / 2
         result_b.view(-1)[index] = float(relevance.flatten()[index]) / 2
     return result_a, result_b
+
+
+def linear_z_b(x: Tensor, weight: Tensor, relevance: Tensor, low: float, high: float) -> Tensor:
+    """R_i = sum_j (x_i w_ji - l w_ji+ - u w_ji-) / sum_i (same) R_j: inputs between l and u, no bias.
+
+    x [rows, in], weight [out, in], relevance [rows, out].
+    """
+    result = torch.zeros_like(x, dtype=torch.float64)
+    for row, (values, received) in enumerate(zip(x.tolist(), relevance.tolist(), strict=True)):
+        for weights, r in zip(weight.tolist(), received, strict=True):
+            shares = [v * w - low * max(w, 0.0) - high * min(w, 0.0) for v, w in zip(values, weights, strict=True)]
+            each = divide(r, sum(shares))
+            for i, share in enumerate(shares):
+                result[row, i] += share * each
+    return result
+
+
+def linear_gamma(x: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor, gamma: float) -> Tensor:
+    """R_i = sum_j (f_ij + gamma f_ij+) / (y_j + gamma sum_i f_ij+) R_j, f_ij = x_i w_ji, f- instead where y_j < 0.
+
+    x [rows, in], weight [out, in], bias [out], relevance [rows, out]. gamma = 0 is LRP-0.
+    """
+    result = torch.zeros_like(x, dtype=torch.float64)
+    biases = [0.0] * len(weight) if bias is None else bias.tolist()
+    for row, (values, received) in enumerate(zip(x.tolist(), relevance.tolist(), strict=True)):
+        for weights, constant, r in zip(weight.tolist(), biases, received, strict=True):
+            f = [v * w for v, w in zip(values, weights, strict=True)]
+            y = sum(f) + constant
+            favoured = [max(c, 0.0) if y > 0 else min(c, 0.0) for c in f]
+            for i in range(len(f)):
+                result[row, i] += (f[i] + gamma * favoured[i]) / (y + gamma * sum(favoured)) * r
+    return result
+
+
+def patches(rule: Callable[[Tensor, Tensor], Tensor], x: Tensor, relevance: Tensor, size: tuple[int, int]) -> Tensor:
+    """A rule for linear layers on each patch of one image: x [C, H, W], relevance [D, h, w] -> [C, H, W].
+
+    rule: (patch as a row [1, C p q], its relevance [1, D]) -> [1, C p q].
+    """
+    result = torch.zeros_like(x, dtype=torch.float64)
+    p, q = size
+    for row in range(x.shape[1] // p):
+        for column in range(x.shape[2] // q):
+            window = (slice(None), slice(row * p, row * p + p), slice(column * q, column * q + q))
+            shares = rule(x[window].reshape(1, -1), relevance[:, row, column][None])
+            result[window] = shares.reshape(x[window].shape)
+    return result
 
 
 def conservation_error(before: Tensor, *after: Tensor) -> float:
