@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from onnxplain.runtime import Explanation
+from onnxplain.runtime.errors import one_line
 
 GREY = Image.new("RGB", (60, 40), (100, 100, 100))
 
@@ -75,3 +76,9 @@ def test_pixels_of_opposite_signs_cancel_in_the_overlay():
     change = _changed(fine)
     assert (change[12:18, 22:28] > 30).all() and not change[:7].any() and not change[:, 34:].any()
     np.testing.assert_array_equal(fine.heatmap, heatmap)
+
+
+def test_foreign_messages_become_one_line_of_bounded_length():
+    assert one_line(ValueError("a\n  b\t c")) == "a b c"
+    assert one_line(ValueError()) == "ValueError"
+    assert len(one_line(ValueError("x" * 1000))) == 300 and one_line(ValueError("x" * 1000)).endswith("x …")
