@@ -1,54 +1,21 @@
 """The command line: typer commands over onnxplain.export and onnxplain.runtime, which are imported when needed."""
 
-import logging
-import os
 import shlex
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Argument, Option
-from typer.core import TyperGroup
 
-from onnxplain import cli_batches, cli_input, cli_output
+from onnxplain import cli_batches, cli_errors, cli_input, cli_output
 
-PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else "onnxplain"
-DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
-
-
-class OneLineErrors(TyperGroup):
-    """The group of commands; whatever goes wrong in them ends as one line on standard error and an exit status."""
-
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
-        """Exit with 0, with 2 after a mistake of the user, 130 after Ctrl-C, 1 after an error of this program."""
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        args = list(sys.argv[1:] if args is None else args) or ["--help"]
-        try:
-            with _quiet():
-                status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
-        except Exception as error:
-            status = _report(error)
-        sys.exit(status or 0)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; the base class would turn Ctrl-C into a silent exit."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _print_error("interrupted")
-            raise typer.Exit(130) from None
-
+PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else cli_errors.PROGRAM
 
 app = typer.Typer(
-    cls=OneLineErrors,
+    cls=cli_errors.OneLineErrors,
     help="Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -73,10 +40,13 @@ def export(
         list[str] | None,
         Option(
             metavar="PASS,…",
-            help="Of gradient and relevance; attention is always in.",
-            show_default="gradient,relevance",
+            help="What the file can compute beside attention; the methods need them as the command methods lists.",
+            show_default="all",
         ),
     ] = None,
+    alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
+    beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
+    gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
     opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
     random_init: Annotated[
         bool, Option("--random-init", help="Go without trained weights, to try things out.")
@@ -99,7 +69,16 @@ def export(
         status.update(f"loading {model}")
         backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names)
         try:
-            report = package.export_model(backbone, path, passes=wanted, opset=opset, progress=status.update)
+            report = package.export_model(
+                backbone,
+                path,
+                passes=wanted,
+                opset=opset,
+                alpha=alpha,
+                beta=beta,
+                gamma=gamma,
+                progress=status.update,
+            )
         except package.GateError as error:
             console.print(cli_output.parity_table(error.report.to_dict()))
             raise
@@ -134,6 +113,15 @@ def explain(
         int | None, Option(metavar="L", help="The layer that counts, from 0, or from the end as -1, -2, …")
     ] = None,
     norm: Annotated[str | None, Option(metavar="l1|l2", help="How large a head's gradient is.")] = None,
+    layers: Annotated[int | None, Option(metavar="N", help="How many of the last layers count; 0 for all.")] = None,
+    steps: Annotated[int | None, Option(metavar="N", help="Points on the way from the baseline.")] = None,
+    baseline: Annotated[str | None, Option(metavar="black|mean", help="Where that way begins.")] = None,
+    samples: Annotated[int | None, Option(metavar="N", help="How many noisy copies of the picture.")] = None,
+    noise: Annotated[float | None, Option(metavar="R", help="Noise, as a share of the picture's range.")] = None,
+    masks: Annotated[int | None, Option(metavar="N", help="How many random masks.")] = None,
+    cells: Annotated[int | None, Option(metavar="N", help="Rows and columns of a mask's grid.")] = None,
+    probability: Annotated[float | None, Option(metavar="P", help="How likely a cell shows the picture.")] = None,
+    seed: Annotated[int | None, Option(metavar="N", help="Of the random numbers.")] = None,
     all_methods: Annotated[
         bool, Option("--all-methods", help="One sheet for each picture, with a heatmap of every method.")
     ] = False,
@@ -155,6 +143,15 @@ def explain(
         "start_layer": start_layer,
         "layer": layer,
         "norm": norm,
+        "layers": layers,
+        "steps": steps,
+        "baseline": baseline,
+        "samples": samples,
+        "noise": noise,
+        "masks": masks,
+        "cells": cells,
+        "probability": probability,
+        "seed": seed,
     }
     parameters = {name: value for name, value in options.items() if value is not None}
     if all_methods:
@@ -166,17 +163,14 @@ def explain(
     started = time.monotonic()
     with console.status(f"loading {artifact}"):
         explainer = Explainer(artifact, device)
-    batch_size = cli_batches.batch_size(explainer.metadata, len(targets))
-
-    def explained(paths: Iterator[Path]) -> Iterator[Any]:
-        if all_methods:
-            return explainer.explain_all(paths, targets, batch_size)
-        return explainer.explain(paths, targets, method, batch_size, **parameters)
-
     errors = []
-    columns = (TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(pictures))
+    with cli_output.ExplainingProgress(console, len(pictures)) as progress:
+
+        def explained(paths: Iterator[Path]) -> Iterator[Any]:
+            if all_methods:
+                return explainer.explain_all(paths, targets, progress=progress.runs)
+            return explainer.explain(paths, targets, method, progress=progress.runs, **parameters)
+
         for picture, answer in cli_batches.answers(explained, pictures):
             if isinstance(answer, list):
                 cli_output.show(console, picture, answer, output)
@@ -184,14 +178,14 @@ def explain(
                 cli_output.show_all(console, picture, answer, output)
             else:
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
-            progress.advance(task)
+            progress.next_picture()
     if all_methods:
         cli_output.show_left_out(console, explainer.metadata)
     if len(pictures) > 1:
         seconds, done = time.monotonic() - started, len(pictures) - len(errors)
         console.print(f"explained {done} of {len(pictures)} pictures in {seconds:.1f} s on {explainer.device}")
     for message in errors:
-        _print_error(message)
+        cli_errors.print_error(message)
     if errors:
         raise typer.Exit(2)
 
@@ -236,43 +230,5 @@ def _export_package() -> Any:
     return package
 
 
-def _report(error: Exception) -> int:
-    """Say in one line what went wrong; the exit status."""
-    if hasattr(error, "format_message"):  # typer's, about the arguments
-        context = getattr(error, "ctx", None)
-        hint = f"; see: {context.command_path} --help" if context else ""
-        values: list[Any] = getattr(
-            error.__cause__, "errors", list
-        )()  # pydantic's; typer's own message does not repeat them
-        given = "".join(f", got {value['input']!r}" for value in values)
-        _print_error(error.format_message().rstrip(".") + given + hint)
-        return 2
-    if DEBUG in os.environ:
-        raise error
-    if isinstance(error, cli_input.mistakes()):
-        _print_error(str(error))
-        return 2
-    _print_error(f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
-    return 1
-
-
-def _print_error(message: str) -> None:
-    print("error:", " ".join(message.split()), file=sys.stderr)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What libraries warn of is not the user's concern."""
-    before = logging.root.manager.disable
-    try:
-        with warnings.catch_warnings():
-            if DEBUG not in os.environ:
-                logging.disable(logging.WARNING)
-                warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 if __name__ == "__main__":
-    app()
+    app(prog_name=PROGRAM)

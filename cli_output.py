@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,27 @@ def make_console() -> Console:
     """Standard output without markup: labels and file names may hold brackets."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+class ExplainingProgress(Progress):
+    """Bars for the pictures and, where methods need many runs of the graph, for the runs of the picture at hand.
+
+    They are gone when they are done, and there are none where the output is no terminal.
+    """
+
+    def __init__(self, console: Console, pictures: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._pictures = self.add_task("explaining", total=pictures)
+        self._runs = self.add_task("runs", visible=False)
+
+    def runs(self, done: int, total: int) -> None:
+        """So many of a picture's runs are done."""
+        self.update(self._runs, completed=done, total=total, visible=done < total)
+
+    def next_picture(self) -> None:
+        """A picture is done."""
+        self.advance(self._pictures)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -62,7 +84,7 @@ def methods_table(methods: Iterable["Method"]) -> Table:
     for method in methods:
         parameters = "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
         about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
-        result.add_row(Text(method.name, "bold"), "\n".join(method.passes), parameters or "none", about)
+        result.add_row(Text(method.name, "bold"), "\n".join(method.passes) or "none", parameters or "none", about)
         result.add_section()
     return result
 
@@ -96,6 +118,7 @@ def metadata_table(metadata: "Metadata") -> Table:
         "readout": f"the head reads {reads}",
         "attention": f"{metadata.layers} layers of {metadata.heads} heads",
         "passes": ", ".join(metadata.passes),
+        "LRP": ", ".join(f"{name} {value:g}" for name, value in metadata.rules.items()),
     }
     grid = Table.grid(padding=(0, 2))
     for name, value in rows.items():

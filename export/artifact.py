@@ -14,6 +14,7 @@ from torch import nn
 
 from ..lrp_graph import ALL, GraphError, MissingRuleError, fuse
 from ..runtime import Metadata, OnnxplainError, Preprocessing
+from ..runtime.errors import one_line
 from ..runtime.metadata import ACTIVATIONS, RULES
 from .backbones import Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
@@ -133,8 +134,7 @@ def _custom(
         with torch.no_grad():
             logits = model(torch.zeros(shape))
     except Exception as error:  # the model's code may raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise OnnxplainError(f"the model fails on a float32 image {shape} on the CPU: {reason}") from error
+        raise OnnxplainError(f"the model fails on a float32 image {shape} on the CPU: {one_line(error)}") from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
         given = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise OnnxplainError(f"the model must return one tensor [batch, classes], it returns {given}; wrap it")

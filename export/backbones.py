@@ -15,6 +15,7 @@ from torch import nn
 
 from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.errors import one_line
 from .checkpoints import load_weights, sha256
 
 TIMM = "timm/"
@@ -142,7 +143,7 @@ def _create(name: str, pretrained: bool, num_classes: int | None, image_size: in
             "give --checkpoint FILE with weights you have, or --random-init to go without"
         ) from error
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise OnnxplainError(f"timm cannot build {name} with {options}: {str(error).splitlines()[0]}") from error
+        raise OnnxplainError(f"timm cannot build {name} with {options}: {one_line(error)}") from error
 
 
 def _require_published_head(name: str, num_classes: int | None) -> None:

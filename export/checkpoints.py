@@ -10,6 +10,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from ..runtime import OnnxplainError
+from ..runtime.errors import one_line
 
 SHOWN = 3
 """How many keys of each kind an error names."""
@@ -28,7 +29,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         try:
             state = convert(state, model)
         except Exception as error:  # it reshapes what it finds under a known name
-            raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {_first_line(error)}") from error
+            raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
     expected = model.state_dict()
     problems = {
         "missing": sorted(expected.keys() - state.keys()),
@@ -59,8 +60,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     except AttributeError as error:  # timm takes it for a dictionary by names
         raise OnnxplainError(f"{path} holds no state dict of tensors") from error
     except Exception as error:  # a damaged file can raise anything
+        reason = one_line(error).partition(". ")[0]  # what torch writes beyond is how to read it unsafely
         raise OnnxplainError(
-            f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {_first_line(error)}); "
+            f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {reason}); "
             "save the model's state_dict() alone, with torch.save or as .safetensors"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -82,8 +84,3 @@ def _hint(problems: dict[str, list[str]], state: dict[str, Tensor]) -> str:
     classes = {len(state[key]) for key in wrong}
     only_head = not problems["missing"] + problems["unexpected"] and all(key.startswith("head") for key in wrong)
     return f"; it is for {classes.pop()} classes: give that as --num-classes" if only_head and len(classes) == 1 else ""
-
-
-def _first_line(error: Exception) -> str:
-    """The first sentence, as far as it stands in one line."""
-    return next(iter(str(error).splitlines()), "").partition(". ")[0]

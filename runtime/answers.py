@@ -25,6 +25,7 @@ Values = dict[str, NDArray[np.float32]]
 
 BATCH_BYTES = 2**30  # of what a run holds: pictures of many tokens go one by one
 MAX_BATCH = 8
+HEAD_WIDTH = 64  # numbers of a token for each head, which all common Vision Transformers have
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,15 @@ class Question:
 def pictures_at_once(metadata: Metadata, outputs: Iterable[str], targets: int) -> int:
     """How many pictures one run of the graph takes without holding much more than `BATCH_BYTES`.
 
-    Counted are the outputs asked for and, if there is a way back, the attention of all layers, which waits for it.
+    Counted are the outputs asked for and what the graph holds on the way: if it walks back, the attention of all
+    layers, and for reciprocam the tokens of the last block once for every patch.
     """
     wanted = [OUTPUTS[name] for name in outputs]
     numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
     if any(item.per_target for item in wanted):
         numbers += math.prod(metadata.shape(PASSES["attention"]))
+    if PASSES["reciprocam"] in wanted:
+        numbers += math.prod(metadata.patch_grid) * metadata.layout.tokens * metadata.heads * HEAD_WIDTH
     return max(1, min(MAX_BATCH, BATCH_BYTES // (4 * max(1, numbers))))
 
 

@@ -12,7 +12,7 @@ from .targets import class_of
 
 TOP = 5  # predictions in an Explanation
 COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
-PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what has the brightest colour
+PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what gets the brightest colour
 MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
 
 
@@ -42,9 +42,10 @@ class Explanation:
     def overlay(self) -> Image.Image:
         """The picture, RGB, under the heatmap's colours; the higher a value, the more opaque its colour.
 
-        The heatmap is scaled to 0..1 for this from its minimum, or from 0 where there are negative values that count
-        against the class, to its maximum, or at pixel level to a high quantile of the positive values, because single
-        pixels stand out there. A constant one leaves the picture bare.
+        The heatmap is scaled to 0..1 for this: from its minimum, or from 0 where it has negative values that count
+        against the class, to its maximum. At pixel level, where neighbouring pixels often have opposite signs, it is
+        first averaged over half a patch, and a high quantile of the positive values takes the maximum's place. A
+        constant heatmap leaves the picture bare.
         """
         from cmap import Colormap  # here, because importing it takes longer than importing everything else
 
@@ -54,15 +55,19 @@ class Explanation:
         return Image.composite(colours.convert("RGB"), self.image, levels.point(_opacity))
 
     def _levels(self) -> NDArray[np.uint8]:
-        """The heatmap as 0..255."""
-        low, high = float(self.heatmap.min()), float(self.heatmap.max())
-        if not self.relative:
-            low = max(low, 0.0)
+        """The heatmap as 0..255, and 0 if it is constant."""
+        heatmap = self.heatmap
+        if heatmap.min() == heatmap.max():
+            return np.zeros(heatmap.shape, dtype=np.uint8)
+        if self.pixel_level:
+            heatmap = _smoothed(heatmap, self.tokens.shape)
+        low = float(heatmap.min()) if self.relative else max(float(heatmap.min()), 0.0)
+        high = float(heatmap.max())
         if self.pixel_level and high > low:
-            high = float(np.quantile(self.heatmap[self.heatmap > low], PIXEL_QUANTILE))
+            high = float(np.quantile(heatmap[heatmap > low], PIXEL_QUANTILE))
         if high <= low:
-            return np.zeros(self.heatmap.shape, dtype=np.uint8)
-        scaled = np.clip((self.heatmap - low) / (high - low), 0, 1)
+            return np.zeros(heatmap.shape, dtype=np.uint8)
+        scaled = np.clip((heatmap - low) / (high - low), 0, 1)
         levels: NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
         return levels
 
@@ -89,6 +94,14 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 ACTIVATION_FUNCTIONS = {"softmax": _softmax, "sigmoid": _sigmoid}
+
+
+def _smoothed(heatmap: NDArray[np.float32], grid: tuple[int, ...]) -> NDArray[np.float32]:
+    """The means over half patches, interpolated to the heatmap's size again."""
+    height, width = heatmap.shape
+    halves = (min(2 * grid[1], width), min(2 * grid[0], height))
+    means = Image.fromarray(heatmap).resize(halves, Image.Resampling.BOX)
+    return np.asarray(means.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _opacity(level: int) -> float:

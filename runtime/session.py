@@ -129,9 +129,7 @@ def _read_metadata(session: onnxruntime.InferenceSession, path: str | Path) -> M
 
 
 def _fits(actual: Sequence[int | str | None], expected: Sequence[int | str]) -> bool:
-    """Whether two shapes can be the same; a dimension that either leaves open is a name or None."""
-    return len(actual) == len(expected) and all(
-        size == want
-        for size, want in zip(actual, expected, strict=True)
-        if isinstance(size, int) and isinstance(want, int)
-    )
+    """Whether two shapes can be the same; an open dimension is a name or None, and an unknown shape is empty."""
+    pairs = zip(actual, expected, strict=False)
+    same = all(size == want for size, want in pairs if isinstance(size, int) and isinstance(want, int))
+    return not actual or (len(actual) == len(expected) and same)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from test_runtime_session import LABELS, build
+from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
 import onnxplain
-from onnxplain import cli, cli_batches, cli_output
-from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError
+from onnxplain import cli, cli_batches, cli_errors, cli_output
+from onnxplain.runtime import METHODS, PASSES, Explainer, Explanation, OnnxplainError
 
 ROOT = Path(__file__).parents[1]
 PARITY = {
@@ -153,16 +153,6 @@ def test_answers_survive_pictures_and_batches_that_fail():
         list(cli_batches.answers(broken, names))
 
 
-def test_batches_shrink_as_token_sequences_grow():
-    def size(tokens, targets=1):
-        return cli_batches.batch_size(
-            SimpleNamespace(layers=12, heads=12, layout=SimpleNamespace(tokens=tokens)), targets
-        )
-
-    assert (size(197), size(197, 1000), size(1370)) == (cli_batches.MAX_BATCH, 1, 1)
-    assert 1 < size(325) < cli_batches.MAX_BATCH
-
-
 @pytest.mark.parametrize(
     ("peak", "expected"),
     [
@@ -242,9 +232,9 @@ def exporter(monkeypatch):
         fake.calls.append(arguments)
         return "backbone"
 
-    def export_model(backbone, path, passes, opset, progress):
+    def export_model(backbone, path, passes, opset, alpha, beta, gamma, progress):
         progress("tracing")
-        fake.calls.append((backbone, path, passes, opset))
+        fake.calls.append((backbone, path, passes, opset, alpha, beta, gamma))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +261,7 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None),
-        ("backbone", path, ("gradient", "relevance"), 20),
+        ("backbone", path, tuple(PASSES)[1:], 20, 1.0, None, 0.0),
     ]
     assert "≤ 1e-05" in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f"onnxplain explain {path} IMAGE" in result.stdout
@@ -286,11 +276,12 @@ def test_export_options(exporter):
         ("labels.json", "32", ["--passes", "attention"], ()),
     ):
         options = ["--labels", labels, "--image-size", size, *passes, "--num-classes", 2, "--checkpoint", "w.pth"]
+        options += ["--alpha", 2, "--beta", 1, "--gamma", 0.25]
         assert run("export", "--model", "vit", "--output", "x/y.onnx", "--force", *options).exit_code == 0
         wanted = (32, 48) if "x" in size else 32
         assert exporter.calls == [
             ("vit", Path("w.pth"), False, 2, wanted, ["zero", "one"]),
-            ("backbone", Path("x/y.onnx"), expected, 20),
+            ("backbone", Path("x/y.onnx"), expected, 20, 2.0, 1.0, 0.25),
         ]
         exporter.calls.clear()
 
@@ -306,6 +297,8 @@ def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):
         ("Missing option '--model'", []),
         ("Invalid value for '--num-classes'", ["--model", "vit", "--num-classes", "0"]),
         ("Invalid value for '--opset'", ["--model", "vit", "--opset", "17"]),
+        ("Invalid value for '--alpha'", ["--model", "vit", "--alpha", "0.5"]),
+        ("Invalid value for '--gamma'", ["--model", "vit", "--gamma", "-1"]),
         ("must be N or HxW in pixels, such as 224 or 224x384, got '12y'", ["--model", "vit", "--image-size", "12y"]),
         ("got '0x32'", ["--model", "vit", "--image-size", "0x32"]),
         ("got '-5'", ["--model", "vit", "--image-size", "-5"]),
@@ -405,7 +398,7 @@ def test_interruption_and_errors_of_our_own(artifact, monkeypatch):
     monkeypatch.setattr(Explainer, "explain", _raise(ZeroDivisionError("division\nby zero")))
     message = "unexpected ZeroDivisionError: division by zero (run with ONNXPLAIN_DEBUG=1 for the traceback)"
     assert_mistake(message, "explain", artifact, "cat.png", status=1)
-    monkeypatch.setenv(cli.DEBUG, "1")
+    monkeypatch.setenv(cli_errors.DEBUG, "1")
     assert isinstance(run("explain", artifact, "cat.png").exception, ZeroDivisionError)
 
 

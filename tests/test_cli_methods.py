@@ -1,15 +1,19 @@
 """`explain` with the methods' options, and --all-methods: one comparison sheet for each picture, from one run."""
 
+import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from test_cli import _picture, _pixels, artifact, assert_mistake, folder, run  # noqa: F401
 from test_runtime_explainer import _assert_same, _Spy
-from test_runtime_session import LABELS, build
+from tiny_artifact import LABELS, build
 
+from onnxplain import cli_output
 from onnxplain.runtime import METHODS, Explainer, comparison_sheet
 from onnxplain.runtime import sheet as sheets
 from onnxplain.runtime.session import Artifact
@@ -24,6 +28,18 @@ pytest.importorskip("scipy")
         ("last_layer", ["--layer", "-2"], {"layer": -2}),
         ("gmar", ["--norm", "l2", "--start-layer", "1"], {"norm": "l2", "start_layer": 1}),
         ("attention_flow", [], {}),
+        ("legrad", ["--layers", "1"], {"layers": 1}),
+        ("integrated_gradients", ["--steps", "3", "--baseline", "mean"], {"steps": 3, "baseline": "mean"}),
+        (
+            "smoothgrad",
+            ["--samples", "3", "--noise", "0.3", "--seed", "7"],
+            {"samples": 3, "noise": 0.3, "seed": 7},
+        ),
+        (
+            "rise",
+            ["--masks", "5", "--cells", "3", "--probability", "0.25", "--seed", "2"],
+            {"masks": 5, "cells": 3, "probability": 0.25, "seed": 2},
+        ),
     ],
 )
 def test_options(artifact, method, options, parameters):  # noqa: F811
@@ -39,6 +55,17 @@ def test_options(artifact, method, options, parameters):  # noqa: F811
         ("layer must be a layer number", ["--method", "raw_attention", "--layer", "2"]),
         ("norm must be one of l1, l2, got 'max'", ["--method", "gmar", "--norm", "max"]),
         ("has no parameter norm", ["--norm", "l1"]),
+        ("has no parameter masks; it has: start_layer", ["--masks", "10"]),
+        ("layers must be how many of the last layers count", ["--method", "legrad", "--layers", "3"]),
+        ("steps must be an integer of at least 1, got 0", ["--method", "integrated_gradients", "--steps", "0"]),
+        ("baseline must be one of", ["--method", "integrated_gradients", "--baseline", "white"]),
+        ("samples must be", ["--method", "smoothgrad", "--samples", "-1"]),
+        ("noise must be a finite number", ["--method", "smoothgrad", "--noise", "inf"]),
+        ("masks must be", ["--method", "rise", "--masks", "0"]),
+        ("cells must be", ["--method", "rise", "--cells", "0"]),
+        ("probability must be a number above 0", ["--method", "rise", "--probability", "0"]),
+        ("seed must be", ["--method", "rise", "--seed", "-1"]),
+        ("'--masks': Input should be a valid integer", ["--method", "rise", "--masks", "many"]),
         ("shows every method with its defaults; leave out --method", ["--all-methods", "--method", "gmar"]),
         ("leave out --head-fusion", ["--all-methods", "--head-fusion", "max"]),
         ("leave out --layer", ["--all-methods", "--layer", "0"]),
@@ -51,22 +78,22 @@ def test_mistakes(artifact, message, options):  # noqa: F811
 
 def test_methods_lists_them_all():
     out = run("methods").stdout
-    assert all(text in out for text in (*METHODS, "layer=-1", "norm=l1"))
+    assert all(text in out for text in (*METHODS, "layer=-1", "norm=l1", "noise=0.15", "masks=1000"))
 
 
 def test_a_sheet_for_each_picture_from_one_run(artifact, monkeypatch):  # noqa: F811
     runs = []
     once = Artifact.run
 
-    def spy(self, pixels, targets, passes):
-        runs.append((len(pixels), len(targets)))
-        return once(self, pixels, targets, passes)
+    def spy(self, pixels, targets, outputs):
+        runs.append((len(pixels), len(targets), len(set(outputs)) > 1))
+        return once(self, pixels, targets, outputs)
 
     monkeypatch.setattr(Artifact, "run", spy)
     targets = ["--target", "-1", "--target", "Dog"]
     result = run("explain", artifact, "pictures", "cat.png", "cut.png", "--all-methods", *targets, "--output", "out")
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and "cut.png" in result.stderr
-    assert runs == [(4, 2)]
+    assert runs[0] == (4, 2, True) and not any(shared for _, _, shared in runs[1:])
     assert sorted(path.name for path in Path("out").iterdir()) == [
         f"{stem}.all-methods.png" for stem in ("a", "b", "c", "cat")
     ]
@@ -92,7 +119,7 @@ def test_explain_all_equals_explain_from_one_run(artifact):  # noqa: F811
     one = {name: explainer.explain("cat.png", 2, name) for name in METHODS}
     spy = explainer._artifact._session = _Spy(explainer._artifact._session)
     given = explainer.explain_all("cat.png", [2, -1])
-    assert len(spy.runs) == 1 and list(given) == list(METHODS)
+    assert [len(outputs) > 2 for outputs, _, _ in spy.runs].count(True) == 1 and list(given) == list(METHODS)
     for name in METHODS:
         for item, other in zip(given[name], expected[name], strict=True):
             _assert_same(item, other)
@@ -104,22 +131,38 @@ def test_explain_all_equals_explain_from_one_run(artifact):  # noqa: F811
 
 def test_explain_all_runs_only_the_passes_there_are(tmp_path):
     explainer = Explainer(build(tmp_path / "x.onnx", passes=("attention",)), device="cpu")
-    assert list(explainer.explain_all("cat.png")) == ["rollout", "attention_flow", "raw_attention"]
+    assert list(explainer.explain_all("cat.png")) == ["rollout", "attention_flow", "raw_attention", "rise"]
 
 
 @pytest.mark.parametrize("size", [(60, 40), (40, 90), (300, 300), (1200, 20)])
-def test_the_sheet_shows_picture_and_overlays_in_place(artifact, size):  # noqa: F811
+@pytest.mark.parametrize("count", [1, 6, 7, len(METHODS)])
+def test_the_sheet_shows_picture_and_overlays_in_place(artifact, size, count):  # noqa: F811
     picture = _picture(1).resize(size)
     answers = Explainer(artifact, device="cpu").explain_all(picture, [0, 1, 3])
-    sheet = comparison_sheet(answers)
+    sheet = comparison_sheet(dict(list(answers.items())[:count]))
     width, height = sheets._cell_size(size)
     assert max(width, height) == sheets.CELL and width * size[1] == pytest.approx(height * size[0], rel=0.1)
     pixels, bare = np.asarray(sheet), np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
     windows = np.lib.stride_tricks.sliding_window_view(pixels[:, sheets.MARGIN, 0], height)
     tops = [top for top in np.flatnonzero((windows == bare[:, 0, 0]).all(1))]
     tops = [top for top in tops if (pixels[top : top + height, sheets.MARGIN : sheets.MARGIN + width] == bare).all()]
-    assert len(tops) == 3 and sheet.height > tops[-1] + height
-    assert sheet.width >= (1 + len(METHODS)) * (width + sheets.GAP) - sheets.GAP
+    lines = -(-(count + 1) // sheets.COLUMNS)
+    columns = -(-(count + 1) // lines)
+    assert len(tops) == 3 and columns <= sheets.COLUMNS
+    assert tops[1] - tops[0] == tops[2] - tops[1] >= lines * height and sheet.height >= tops[2] + lines * height
+    assert columns * width <= sheet.width <= columns * max(width + sheets.GAP, 200) + 2 * sheets.MARGIN
+
+
+def test_no_map_is_passed_over_where_it_is_made_smaller(artifact):  # noqa: F811
+    [item] = [Explainer(artifact, device="cpu").explain(_picture(1).resize((1000, 1000)), 0, "attnlrp")]
+    item.heatmap[:] = 0
+    item.heatmap[501, 499] = 1  # a single pixel
+    sheet, bare = (np.asarray(comparison_sheet({"attnlrp": [one]})) for one in (item, _flat(item)))
+    assert (sheet != bare).any()
+
+
+def _flat(item):
+    return replace(item, heatmap=np.zeros_like(item.heatmap))
 
 
 def test_long_and_foreign_labels_fit(tmp_path):
@@ -129,3 +172,29 @@ def test_long_and_foreign_labels_fit(tmp_path):
     )
     pixels = np.asarray(comparison_sheet(answers))
     assert (pixels[:, -sheets.MARGIN :] == 255).all()
+
+
+def test_bars_show_pictures_and_the_runs_of_the_picture_at_hand():
+    console = Console(force_terminal=True, width=80, file=io.StringIO())
+    with cli_output.ExplainingProgress(console, 2) as progress:
+        pictures, runs = progress.tasks
+        assert pictures.total == 2 and not runs.visible
+        progress.runs(8, 25)
+        assert (runs.completed, runs.total, runs.visible) == (8, 25, True)
+        progress.runs(25, 25)
+        assert not runs.visible
+        progress.next_picture()
+        assert pictures.completed == 1
+    quiet = Console(file=io.StringIO())
+    with cli_output.ExplainingProgress(quiet, 1) as progress:
+        progress.runs(1, 2)
+    assert quiet.file.getvalue() == ""
+
+
+def test_the_command_line_passes_progress_on(artifact, monkeypatch):  # noqa: F811
+    told = []
+    monkeypatch.setattr(cli_output.ExplainingProgress, "runs", lambda self, *numbers: told.append(numbers))
+    assert run("explain", artifact, "cat.png", "--method", "smoothgrad", "--samples", 9).exit_code == 0
+    assert told == [(8, 9), (9, 9)]
+    assert run("explain", artifact, "cat.png", "--all-methods").exit_code == 0
+    assert told[-1] == (1057, 1057)

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from test_runtime_session import GRID, HEADS, LABELS, LAYERS, SIZE, TOKENS, build
+from tiny_artifact import GRID, HEADS, LABELS, LAYERS, SIZE, TOKENS, build
 
 from onnxplain.runtime import Explainer, OnnxplainError, load_image
+from onnxplain.runtime.outputs import OUTPUTS
 from onnxplain.runtime.preprocessing import normalize
 
 
@@ -143,19 +144,23 @@ def test_bad_targets(explainer, target, message):
 
 
 @pytest.mark.parametrize(
-    ("method", "fetched", "flags"),
+    ("method", "parameters", "fetched"),
     [
-        ("rollout", ["attention"], (False, False)),
-        ("grad_rollout", ["attention", "attention_gradient"], (True, False)),
-        ("transformer_attribution", ["attention_gradient", "relevance"], (True, True)),
+        ("rollout", {}, ["attention_mean"]),
+        ("grad_rollout", {"head_fusion": "max"}, ["gradient_attention_max"]),
+        ("gmar", {"norm": "l2"}, ["attention_by_gradient_l2"]),
+        ("transformer_attribution", {}, ["gradient_relevance_positive"]),
+        ("attnlrp", {}, ["pixel_attnlrp"]),
+        ("vit_reciprocam", {}, ["reciprocam"]),
     ],
 )
-def test_only_the_passes_needed_run(spied, method, fetched, flags):
+def test_only_what_is_needed_runs(spied, method, parameters, fetched):
     explainer, runs = spied
-    explainer.explain(_picture(0), target=[0, 1, 2], method=method)
+    explainer.explain(_picture(0), target=[0, 1, 2], method=method, **parameters)
     [(outputs, feeds, _)] = runs
     assert outputs == ["logits", *fetched]
-    assert (feeds["with_gradient"], feeds["with_relevance"]) == flags
+    assert {name for name in feeds if feeds[name].ndim == 0 and feeds[name]} == {OUTPUTS[fetched[0]].flag}
+    assert len(feeds) == 2 + len(OUTPUTS)
     assert feeds["target"].dtype == np.int64 and feeds["target"].tolist() == [[0, 1, 2]]
 
 
@@ -248,6 +253,12 @@ def test_tensors(explainer):
         "attention": (1, *six[2:]),
         "attention_gradient": six,
         "relevance": six,
+        "layer_gradient": six,
+        "pixel_gradient": (1, 2, 3, *SIZE),
+        "pixel_relevance": (1, 2, *SIZE),
+        "pixel_attnlrp": (1, 2, *SIZE),
+        "pixel_cp_lrp": (1, 2, *SIZE),
+        "reciprocam": (1, 2, *GRID),
     }
     assert set(explainer.tensors(_picture(0), passes=["gradient"])) == {"logits", "attention_gradient"}
     with pytest.raises(OnnxplainError, match="has no pass pixels; it has: attention, gradient, relevance"):
@@ -273,22 +284,6 @@ def test_threads_agree(explainer):
     with ThreadPoolExecutor(4) as pool:
         for given, single in zip(pool.map(explainer.explain, pictures), expected, strict=True):
             _assert_same(given, single)
-
-
-def test_overlay(explainer):
-    result = explainer.explain(_picture(0, 61, 33))
-    shown = np.asarray(result.overlay(), int)
-    assert shown.shape == (33, 61, 3)
-    change = np.abs(shown - np.asarray(result.image, int)).sum(-1)
-    assert change[np.unravel_index(result.heatmap.argmin(), change.shape)] == 0
-    assert change[np.unravel_index(result.heatmap.argmax(), change.shape)] > 30
-
-
-def test_overlay_of_a_constant_map_is_the_picture(explainer):
-    result = explainer.explain(_picture(0))
-    result.heatmap[:] = 3
-    with np.errstate(all="raise"):
-        assert np.array_equal(result.overlay(), result.image)
 
 
 def test_image_kinds_agree(explainer, tmp_path):

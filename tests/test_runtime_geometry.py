@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from onnxplain.runtime import Preprocessing, preprocess
-from onnxplain.runtime.geometry import Placement, resize
+from onnxplain.runtime.geometry import Placement, patch_sums, resize
 from onnxplain.runtime.metadata import CROP_MODES
 
 
@@ -99,3 +99,26 @@ def test_a_hot_patch_lands_on_its_part_of_the_picture(crop_mode):
     np.testing.assert_allclose(peak, [y, x], atol=1)
     if crop_mode == "center":
         assert not heatmap[:, :100].any() and not heatmap[:, 300:].any()
+
+
+def test_outside_the_crop_is_what_is_asked_for():
+    values = np.random.default_rng(0).normal(size=(4, 6))
+    placement = Placement((8, 10), (8, 10), (2, 3), (4, 6))
+    given = placement.place(values, -5.0)
+    np.testing.assert_array_equal(given[2:6, 3:9], values)
+    given[2:6, 3:9] = -5
+    assert (given == -5).all()
+
+
+@pytest.mark.parametrize(("size", "grid"), [((160, 288), (10, 18)), ((12, 20), (3, 5)), ((15, 22), (4, 5))])
+def test_patch_sums(size, grid):
+    """Where patches do not fill the input evenly, every pixel still belongs to one."""
+    values = np.random.default_rng(0).normal(size=size)
+    given = patch_sums(values, grid)
+    assert given.shape == grid
+    np.testing.assert_allclose(given.sum(), values.sum(), atol=1e-9)
+    if size[0] % grid[0] == size[1] % grid[1] == 0:
+        height, width = size[0] // grid[0], size[1] // grid[1]
+        for row, column in np.ndindex(*grid):
+            patch = values[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            assert given[row, column] == pytest.approx(patch.sum(), abs=1e-9)

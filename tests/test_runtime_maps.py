@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 from reference import maps
-from test_runtime_methods import HEADS, LAYERS, LAYOUTS, _apply, _tensors
+from test_runtime_methods import HEADS, LAYERS, LAYOUTS, SIZE, _apply, _tensors
 
-from onnxplain.runtime import METHODS, OnnxplainError, comparable_methods
+from onnxplain.runtime import METHODS, PASSES, OnnxplainError, comparable_methods
 from onnxplain.runtime.metadata import Layout
 from onnxplain.runtime.methods import find_method
 
@@ -60,6 +60,36 @@ def test_accumulated(layout, start_layer):
     _check("relevance_rollout", maps.relevance_rollout, layout, start_layer=start_layer)
 
 
+@pytest.mark.parametrize(("layout", "layers"), list(product(NAMES, [0, 1, 2, LAYERS])))
+def test_legrad(layout, layers):
+    place, tensors = LAYOUTS[layout], _tensors(LAYOUTS[layout])
+    given = _apply("legrad", tensors, place, layers=layers)
+    expected = np.zeros(place.patch_grid)
+    for layer in tensors["layer_gradient"][LAYERS - (layers or LAYERS) :]:
+        for patch in range(place.patch_grid[0] * place.patch_grid[1]):
+            column = layer[:, :, place.prefix_tokens + patch]
+            expected[divmod(patch, place.patch_grid[1])] += np.where(column > 0, column, 0).mean()
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-12)
+
+
+def test_maps_that_the_graph_itself_works_out():
+    layout = LAYOUTS["cls and registers"]
+    tensors = _tensors(layout)
+    for name, output in (("attnlrp", "pixel_attnlrp"), ("cp_lrp", "pixel_cp_lrp"), ("full", "pixel_relevance")):
+        np.testing.assert_array_equal(_apply(name, tensors, layout), tensors[output])
+    np.testing.assert_array_equal(_apply("vit_reciprocam", tensors, layout), tensors["reciprocam"])
+
+
+def test_gradients_of_pixels():
+    tensors = _tensors(LAYOUTS["cls"])
+    plain, times_input = np.zeros(SIZE), np.zeros(SIZE)
+    for channel in range(3):
+        plain += tensors["pixel_gradient"][channel]
+        times_input += tensors["pixels"][channel] * tensors["pixel_gradient"][channel]
+    np.testing.assert_allclose(_apply("gradient", tensors, LAYOUTS["cls"]), plain, atol=1e-12)
+    np.testing.assert_allclose(_apply("input_x_gradient", tensors, LAYOUTS["cls"]), times_input, atol=1e-12)
+
+
 @pytest.mark.parametrize("layout", NAMES)
 def test_attention_flow(layout):
     pytest.importorskip("scipy")
@@ -73,9 +103,13 @@ def test_attention_flow_by_hand():
     bottom, middle, top = np.eye(3)[[1, 1, 2]], np.eye(3), np.eye(3)
     attention = np.stack([bottom, middle, top])[:, None]
     layout = Layout((0,), 1, (1, 2))
-    given = METHODS["attention_flow"].function(attention, layout)
+    given = _flow(attention.mean(axis=1), layout)
     np.testing.assert_allclose(given, [[0.5, 0.0]], atol=1e-9)  # the other half of CLS is its residual
     np.testing.assert_allclose(given, maps.attention_flow(attention, layout.readout_row(), 1, (1, 2)), atol=1e-9)
+
+
+def _flow(attention, layout):
+    return METHODS["attention_flow"].function(attention, layout)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -85,7 +119,7 @@ def test_attention_flow_of_sharp_attention(seed):
     scores = 6 * np.random.default_rng(seed).normal(size=(LAYERS, HEADS, layout.tokens, layout.tokens))
     attention = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     expected = maps.attention_flow(attention, layout.readout_row(), layout.prefix_tokens, layout.patch_grid)
-    np.testing.assert_allclose(METHODS["attention_flow"].function(attention, layout), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(_flow(attention.mean(axis=1), layout), expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +132,26 @@ def test_attention_flow_of_sharp_attention(seed):
         ("gmar", {"norm": "l3"}, "norm must be one of l1, l2, got 'l3'"),
         ("gmar", {"norm": 1}, "norm must be"),
         ("attention_gradcam", {"layer": 0}, "has no parameter layer; it has: none"),
+        ("legrad", {"layers": LAYERS + 1}, r"how many of the last layers .* \(this model has 4\), got 5"),
+        ("legrad", {"layers": -1}, "layers must be"),
+        ("integrated_gradients", {"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ("integrated_gradients", {"steps": 1.5}, "steps must be"),
+        ("integrated_gradients", {"baseline": "white"}, "baseline must be one of black, mean, got 'white'"),
+        ("smoothgrad", {"samples": 0}, "samples must be"),
+        ("smoothgrad", {"noise": -0.1}, "noise must be a finite number of at least 0, got -0.1"),
+        ("smoothgrad", {"noise": float("inf")}, "noise must be"),
+        ("smoothgrad", {"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ("rise", {"masks": 0}, "masks must be"),
+        ("rise", {"cells": 0}, "cells must be"),
+        ("rise", {"cells": True}, "cells must be"),
+        ("rise", {"probability": 0}, "probability must be a number above 0 and at most 1, got 0"),
+        ("rise", {"probability": float("nan")}, "probability must be"),
     ],
 )
 def test_bad_parameters(method, parameters, message):
-    with pytest.raises(OnnxplainError, match=message):
+    with pytest.raises(OnnxplainError, match=message) as error:
         METHODS[method].arguments(parameters, LAYERS)
+    assert "\n" not in str(error.value)
 
 
 def test_every_pass_alone_is_enough_for_what_needs_no_other():
@@ -112,15 +161,17 @@ def test_every_pass_alone_is_enough_for_what_needs_no_other():
 
 def test_methods_to_compare(monkeypatch):
     pytest.importorskip("scipy")
-    every = ("attention", "gradient", "relevance")
-    methods, left_out = comparable_methods(every, 197)
+    every = tuple(PASSES)
+    methods, left_out = comparable_methods(every, 65)
     assert [item.name for item in methods] == list(METHODS) and not left_out
+    methods, left_out = comparable_methods(every, 197)
+    assert list(left_out) == ["rise"] and "197 tokens" in left_out["rise"]
     methods, left_out = comparable_methods(every, 1370)
-    assert list(left_out) == ["attention_flow"] and "1370 tokens" in left_out["attention_flow"]
-    assert len(methods) == len(METHODS) - 1
+    assert list(left_out) == ["vit_reciprocam", "attention_flow", "rise"]
+    assert "slow with 1370 tokens" in left_out["attention_flow"] and len(methods) == len(METHODS) - 3
     monkeypatch.setitem(sys.modules, "scipy", None)
     methods, left_out = comparable_methods(("attention",), 17)
-    assert [item.name for item in methods] == ["rollout", "raw_attention"]
+    assert [item.name for item in methods] == ["rollout", "raw_attention", "rise"]
     assert left_out == {"attention_flow": "it needs scipy: pip install 'onnxplain[flow]'"}
     with pytest.raises(OnnxplainError, match=r"attention_flow cannot run here: it needs scipy: pip install 'onn"):
         find_method("attention_flow", every)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from onnxplain.runtime import Metadata, OnnxplainError, Preprocessing
+from onnxplain.runtime import PASSES, REDUCTIONS, Metadata, OnnxplainError, Preprocessing
+from onnxplain.runtime.outputs import OUTPUTS
 
 
 def _metadata(**changes):
@@ -20,6 +21,7 @@ def _metadata(**changes):
         "layers": 2,
         "heads": 4,
         "passes": ["attention", "gradient"],
+        "rules": {"alpha": 2, "beta": 1.0, "gamma": 0.25},
         "parity": {"logits": {"max_error": 1e-7}},
     }
     return Metadata(**{**values, **changes})
@@ -28,7 +30,7 @@ def _metadata(**changes):
 def test_round_trip():
     metadata = _metadata()
     document = json.loads(metadata.to_json())
-    assert document["schema"] == 1 and document["patch_grid"] == [2, 3]
+    assert document["schema"] == 2 and document["patch_grid"] == [2, 3]
     assert document["preprocessing"]["size"] == [32, 48]
     read = Metadata.from_json(metadata.to_json())
     assert read == metadata
@@ -52,6 +54,7 @@ BROKEN = {
     "layers": [0, 1.0],
     "heads": [0, None],
     "passes": [[], ["gradient"], ["attention", "attention"], ["attention", "magic"], ["attention", ["gradient"]]],
+    "rules": [None, {}, {"alpha": 1.0, "beta": 0.0}, {"alpha": 1.0, "beta": 0.0, "gamma": "0"}, {"alpha": 1, "b": 2}],
     "parity": [None, [1]],
     "preprocessing": [None, 3],
 }
@@ -97,7 +100,7 @@ def test_missing_field_is_named(name):
         ("", "not JSON"),
         ("{", "not JSON"),
         ("[]", "must be a JSON object, got list"),
-        ('{"schema": 2}', "schema is 2, this runtime reads 1"),
+        ('{"schema": 1}', "schema is 1, this runtime reads 2; export it again with this version"),
         ("{}", "schema is None"),
     ],
 )
@@ -111,3 +114,39 @@ def test_exporter_is_told_as_well():
         _metadata(heads=0)
     with pytest.raises(ValueError, match="JSON"):
         _metadata(parity={"error": float("nan")}).to_json()
+
+
+def test_outputs_of_the_passes():
+    metadata = _metadata()
+    names = [item.output for item in metadata.outputs]
+    assert (
+        names[:2] == ["attention", "attention_gradient"] and "attention_min" in names and "attention_gradcam" in names
+    )
+    assert not any("relevance" in name or "pixel" in name for name in names)
+    assert [item.output for item in _metadata(passes=["attention"]).outputs] == [
+        "attention",
+        "attention_mean",
+        "attention_max",
+        "attention_min",
+    ]
+    shapes = {item.output: metadata.shape(item) for item in OUTPUTS.values()}
+    assert shapes["relevance"] == (2, 4, 7, 7) and shapes["gradient_relevance_positive"] == (2, 7, 7)
+    assert shapes["pixel_gradient"] == (3, 32, 48) and shapes["reciprocam"] == (2, 3)
+    assert shapes["layer_gradient_positive"] == (2, 7) and shapes["attention_gradcam"] == (7,)
+    assert [item.flag for item in OUTPUTS.values()][:3] == ["with_attention", "with_gradient", "with_relevance"]
+    assert all(item.flag == f"with_{name}" for name, item in (PASSES | REDUCTIONS).items())
+
+
+def test_rules_are_those_of_plain_lrp_unless_told():
+    fields = {
+        name: getattr(_metadata(), name) for name in ("model", "checkpoint", "preprocessing", "labels", "activation")
+    }
+    rest = {
+        "patch_grid": (1, 1),
+        "prefix_tokens": 1,
+        "readout": (0,),
+        "layers": 1,
+        "heads": 1,
+        "passes": ("attention",),
+    }
+    assert Metadata(**fields, **rest).rules == {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}

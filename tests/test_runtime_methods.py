@@ -4,10 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from slow_reductions import reductions
 
 from onnxplain.runtime import METHODS, OnnxplainError, available_methods
-from onnxplain.runtime.metadata import PASSES, Layout
+from onnxplain.runtime.metadata import Layout
 from onnxplain.runtime.methods import find_method
+from onnxplain.runtime.outputs import OUTPUTS, PASSES
 
 LAYERS, HEADS = 4, 3
 LAYOUTS = {
@@ -19,7 +21,12 @@ LAYOUTS = {
 }
 
 
+SIZE = (12, 20)
+ONE_RUN = [name for name, method in METHODS.items() if method.runs is None]
+
+
 def _tensors(layout, seed=0):
+    """The raw outputs for one image and target, and `pixels`."""
     rng = np.random.default_rng(seed)
     shape = (LAYERS, HEADS, layout.tokens, layout.tokens)
     attention = rng.exponential(size=shape)
@@ -27,13 +34,26 @@ def _tensors(layout, seed=0):
         "attention": attention / attention.sum(-1, keepdims=True),
         "gradient": rng.normal(size=shape),
         "relevance": rng.normal(size=shape),
+        "layer_gradient": rng.normal(size=shape),
+        "pixels": rng.normal(size=(3, *SIZE)),
+        "pixel_gradient": rng.normal(size=(3, *SIZE)),
+        "pixel_relevance": rng.normal(size=SIZE),
+        "pixel_attnlrp": rng.normal(size=SIZE),
+        "pixel_cp_lrp": rng.normal(size=SIZE),
+        "reciprocam": rng.normal(size=layout.patch_grid),
     }
 
 
-def _apply(name, tensors, layout, **parameters):
+def _call(name, outputs, layout, **parameters):
+    """The method's map, from the graph's outputs and `pixels`."""
     method = METHODS[name]
-    arguments = method.arguments(parameters, LAYERS)
-    return method.function(**{item: tensors[item] for item in method.passes}, layout=layout, **arguments)
+    names, rest = method.bind(method.arguments(parameters, LAYERS))
+    context = {"pixels": outputs["pixels"]} if method.pixel_level else {"layout": layout}
+    return method.function(*(outputs[item] for item in names), **context, **rest)
+
+
+def _apply(name, tensors, layout, **parameters):
+    return _call(name, tensors | reductions(tensors, layout), layout, **parameters)
 
 
 def _fuse(layer, head_fusion):
@@ -114,26 +134,72 @@ def test_ties_are_discarded_by_position():
     np.testing.assert_allclose(_apply("rollout", tensors, layout, discard_ratio=0.5), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ONE_RUN)
 def test_inputs_are_not_changed_and_float32_is_close(name):
     layout = LAYOUTS["cls"]
     tensors = _tensors(layout)
+    tensors |= reductions(tensors, layout)
     copies = {key: value.copy() for key, value in tensors.items()}
     parameters = {"discard_ratio": 0.4} if "discard_ratio" in METHODS[name].arguments({}, LAYERS) else {}
-    exact = _apply(name, tensors, layout, **parameters)
+    exact = _call(name, tensors, layout, **parameters)
     for key, value in tensors.items():
         np.testing.assert_array_equal(value, copies[key])
-    single = _apply(name, {key: value.astype(np.float32) for key, value in tensors.items()}, layout, **parameters)
+    single = _call(name, {key: value.astype(np.float32) for key, value in tensors.items()}, layout, **parameters)
     np.testing.assert_allclose(single, exact, rtol=1e-5, atol=1e-6)
-    assert exact.shape == layout.patch_grid
+    assert exact.shape == (SIZE if METHODS[name].pixel_level else layout.patch_grid)
+    assert exact.dtype == single.dtype == np.float64
+    assert not any(np.shares_memory(exact, value) for value in tensors.values())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_table_rows_are_complete(name):
     method = METHODS[name]
     assert method.name == name and set(method.passes) <= set(PASSES) and method.summary and method.reference
+    assert "\n" not in method.summary and method.summary[-1] != "."
+    arguments = method.arguments({}, 1)
+    assert set(method.bind(arguments)[0]) <= set(OUTPUTS) and (method.runs is None or method.runs in arguments)
     for parameter in method.parameters:
         assert parameter.check(parameter.default, 1) and isinstance(parameter.default, parameter.type)
+        assert parameter.summary and parameter.valid.format(layers=1, last=0)
+
+
+def test_passes_follow_from_outputs():
+    expected = {
+        "transformer_attribution": ("gradient", "relevance"),
+        "legrad": ("layer_gradient",),
+        "grad_rollout": ("attention", "gradient"),
+        "generic_attention": ("attention", "gradient"),
+        "attnlrp": ("pixel_attnlrp",),
+        "cp_lrp": ("pixel_cp_lrp",),
+        "full": ("pixel_relevance",),
+        "vit_reciprocam": ("reciprocam",),
+        "gmar": ("attention", "gradient"),
+        "attention_gradcam": ("attention", "gradient"),
+        "rollout": ("attention",),
+        "attention_flow": ("attention",),
+        "raw_attention": ("attention",),
+        "relevance_rollout": ("relevance",),
+        "last_layer": ("relevance",),
+        "last_layer_gradient": ("gradient", "relevance"),
+        "integrated_gradients": ("pixel_gradient",),
+        "smoothgrad": ("pixel_gradient",),
+        "input_x_gradient": ("pixel_gradient",),
+        "gradient": ("pixel_gradient",),
+        "rise": (),
+    }
+    assert {name: method.passes for name, method in METHODS.items()} == expected
+    assert {name for name, method in METHODS.items() if not method.per_target} == {
+        "rollout",
+        "attention_flow",
+        "raw_attention",
+    }
+    for method in METHODS.values():  # whatever a parameter chooses, it needs the same passes
+        for parameter in method.parameters:
+            for value in ("mean", "max", "min", "l1", "l2"):
+                if parameter.type is str and parameter.check(value, 1):
+                    outputs, rest = method.bind(method.arguments({parameter.name: value}, 1))
+                    assert {name for item in outputs for name in OUTPUTS[item].passes} == set(method.passes)
+                    assert parameter.name not in rest or parameter.name == "baseline"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +213,7 @@ def test_table_rows_are_complete(name):
         ({"start_layer": LAYERS}, r"start_layer must be .*layers 0 to 3.*got 4"),
         ({"start_layer": -1}, "start_layer"),
         ({"start_layer": 1.5}, "start_layer"),
+        ({"start_layer": True}, "start_layer must be .* got True"),
         ({"colour": 1}, "no parameter colour; it has: head_fusion, discard_ratio, start_layer"),
     ],
 )
@@ -158,7 +225,15 @@ def test_bad_parameters(parameters, message):
 def test_method_for_passes():
     assert find_method(None, ("attention", "gradient", "relevance")).name == "transformer_attribution"
     assert find_method(None, ("attention", "gradient")).name == "grad_rollout"
-    assert [item.name for item in available_methods(("attention",))] == ["rollout", "attention_flow", "raw_attention"]
+    assert find_method(None, ("attention", "layer_gradient")).name == "legrad"
+    assert find_method(None, tuple(PASSES)).name == "transformer_attribution"
+    assert find_method(None, ("attention",)).name == "rollout"
+    assert [item.name for item in available_methods(("attention",))] == [
+        "rollout",
+        "attention_flow",
+        "raw_attention",
+        "rise",
+    ]
     with pytest.raises(OnnxplainError, match="there is no method 'magic'; there are: transformer_attribution, "):
         find_method("magic", ("attention",))
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Opening an artifact: what is one, what is none, on which device. `build` makes the small one other tests use."""
+"""Opening an artifact: what is one, what is none, on which device."""
 
 import subprocess
 import sys
@@ -7,124 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from tiny_artifact import HEADS, LAYERS, SIZE, TOKENS, build
 
-from onnxplain.runtime import METADATA_KEY, Explainer, Metadata, OnnxplainError, Preprocessing
-from onnxplain.runtime.metadata import PASSES
-
-SIZE, GRID, LAYERS, HEADS = (16, 24), (2, 3), 2, 2
-TOKENS = 1 + GRID[0] * GRID[1]
-LABELS = ["tabby, tabby cat", "tiger cat", "crane", "crane, whooping crane", "Dog", "crane"]
-ALL_PASSES = ("attention", "gradient", "relevance")
-
-# The body: logits from the picture's mean colour, attention from the mean of each patch
-BODY = [
-    ("ReduceMean", ["pixels", "hw"], "colour", {"keepdims": 0}),
-    ("MatMul", ["colour", "weight"], "logits", {}),
-    ("AveragePool", ["pixels"], "pooled", {"kernel_shape": [8, 8], "strides": [8, 8]}),
-    ("ReduceMean", ["pooled", "channel"], "patches", {"keepdims": 0}),
-    ("Reshape", ["patches", "flat"], "patch_row", {}),
-    ("Pad", ["patch_row", "prefix"], "token_row", {}),
-    ("Unsqueeze", ["token_row", "to_keys"], "keys", {}),
-    ("Mul", ["keys", "scale"], "scores", {}),
-    ("Softmax", ["scores"], "attention", {"axis": -1}),
-    ("TopK", ["logits", "classes"], ["sorted", "order"], {"axis": 1}),
-    ("Neg", ["target"], "negated", {}),
-    ("Sub", ["negated", "one"], "rank", {}),
-    ("Max", ["rank", "zero"], "safe_rank", {}),
-    ("GatherElements", ["order", "safe_rank"], "ranked", {"axis": 1}),
-    ("Less", ["target", "zero"], "is_rank", {}),
-    ("Where", ["is_rank", "ranked", "target"], "class", {}),
-    ("Add", ["class", "one"], "class_from_one", {}),
-    ("Cast", ["class_from_one"], "class_value", {"to": TensorProto.FLOAT}),
-    ("Unsqueeze", ["class_value", "to_matrices"], "class_factor", {}),
-    ("Unsqueeze", ["attention", "one"], "attention_per_target", {}),
-]
-BRANCHES = {
-    "gradient": [("Mul", ["attention_per_target", "class_factor"], "{}", {})],
-    "relevance": [("Pow", ["attention_per_target", "class_factor"], "{}", {})],
-}
-
-
-def _nodes(rows, name=""):
-    return [
-        helper.make_node(
-            op,
-            inputs,
-            [item.format(name) for item in (outputs if isinstance(outputs, list) else [outputs])],
-            **attributes,
-        )
-        for op, inputs, outputs, attributes in rows
-    ]
-
-
-def _branch(rows, output):
-    info = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
-    return helper.make_graph(_nodes(rows, output), output, [], [info])
-
-
-def build(path, passes=ALL_PASSES, metadata=None, **changes):
-    rng = np.random.default_rng(0)
-    constants = {
-        "weight": rng.normal(size=(3, len(LABELS))).astype(np.float32) * 3,
-        "scale": rng.normal(size=(1, LAYERS, HEADS, TOKENS, 1)).astype(np.float32) * 2,
-        "prefix": np.array([0, 1, 0, 0]),
-        "hw": np.array([2, 3]),
-        "channel": np.array([1]),
-        "flat": np.array([0, -1]),
-        "to_keys": np.array([1, 2, 3]),
-        "to_matrices": np.array([2, 3, 4, 5]),
-        "classes": np.array([len(LABELS)]),
-        "one": np.array([1]),
-        "zero": np.array([0]),
-    }
-    nodes = _nodes(BODY)
-    inputs = [
-        helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, *SIZE]),
-        helper.make_tensor_value_info("target", TensorProto.INT64, ["batch", "targets"]),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)]),
-        helper.make_tensor_value_info("attention", TensorProto.FLOAT, ["batch", LAYERS, HEADS, TOKENS, TOKENS]),
-    ]
-    for name in passes[1:]:
-        output, flag = PASSES[name].output, f"with_{name}"
-        empty = numpy_helper.from_array(np.zeros((0,) * 6, np.float32))
-        nothing = [("Constant", [], "{}", {"value": empty})]
-        nodes.append(
-            helper.make_node(
-                "If",
-                [flag],
-                [output],
-                then_branch=_branch(BRANCHES[name], f"{output}_then"),
-                else_branch=_branch(nothing, f"{output}_else"),
-            )
-        )
-        inputs.append(helper.make_tensor_value_info(flag, TensorProto.BOOL, []))
-        outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * 6))
-        constants[flag] = np.array(True)
-    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    described = Metadata(
-        **{
-            "model": "tiny",
-            "checkpoint": {"source": "random", "sha256": None},
-            "preprocessing": Preprocessing(SIZE, (0.5,) * 3, (0.25,) * 3, 0.9, "center", "bicubic"),
-            "labels": LABELS,
-            "activation": "softmax",
-            "patch_grid": GRID,
-            "prefix_tokens": 1,
-            "readout": [0],
-            "layers": LAYERS,
-            "heads": HEADS,
-            "passes": passes,
-            **changes,
-        }
-    ).to_json()
-    helper.set_model_props(model, {METADATA_KEY: metadata if metadata is not None else described})
-    onnx.save(model, path)
-    return path
+from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError, Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +23,8 @@ def test_a_disabled_pass_is_empty_and_flags_are_optional(artifact):
     feeds = {"pixels": np.zeros((1, 3, *SIZE), np.float32), "target": np.array([[0]])}
     off = session.run(["relevance", "attention_gradient"], {**feeds, "with_relevance": np.array(False)})
     assert off[0].size == 0 and off[1].shape == (1, 1, LAYERS, HEADS, TOKENS, TOKENS)
+    off = session.run(["attention", "attention_mean"], {**feeds, "with_attention": np.array(False)})
+    assert off[0].size == 0 and off[1].shape == (1, LAYERS, TOKENS, TOKENS)
 
 
 def test_loading_is_silent(artifact):
@@ -159,9 +47,15 @@ def _write(path, content):
         (lambda path: _write(path, b"hello, this is text"), "not an ONNX file"),
         (lambda path: _write(path, build(path).read_bytes()[:500]), "not an ONNX file"),
         (lambda path: build(path, metadata="{}"), "not an onnxplain artifact: metadata schema is None"),
-        (lambda path: build(path, labels=["only one"]), r"not an onnxplain artifact: logits ends in \[6\], .* \[1\]"),
-        (lambda path: build(path, patch_grid=[3, 3]), "not an onnxplain artifact: attention ends in"),
-        (lambda path: build(path, preprocessing=Preprocessing((24, 24), (0,) * 3, (1,) * 3)), "pixels ends in"),
+        (lambda path: build(path, labels=["only one"]), r"logits is \[batch, 6\], its metadata says \[batch, 1\]"),
+        (
+            lambda path: build(path, patch_grid=[3, 3]),
+            r"not an onnxplain artifact: attention is \[batch, 2, 2, 7, 7\], .* 10, 10\]",
+        ),
+        (
+            lambda path: build(path, preprocessing=Preprocessing((24, 24), (0,) * 3, (1,) * 3)),
+            r"pixels is \[batch, 3, 16, 24\], .* \[batch, 3, 24, 24\]",
+        ),
     ],
 )
 def test_files_that_are_no_artifact(make, message, tmp_path):
@@ -183,6 +77,33 @@ def test_another_onnx_file_and_one_that_lacks_a_pass(tmp_path):
     onnx.save(model, path)
     with pytest.raises(OnnxplainError, match="not an onnxplain artifact: an ONNX file without 'onnxplain' metadata"):
         Explainer(path)
+
+
+def _without(model, name):
+    model.graph.output.remove(next(item for item in model.graph.output if item.name == name))
+
+
+def _dimension(model, name, axis, size):
+    shape = next(item for item in model.graph.output if item.name == name).type.tensor_type.shape
+    shape.dim[axis].dim_value = size
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: _without(model, "gradient_attention_max"), "the graph has no gradient_attention_max"),
+        (lambda model: _dimension(model, "relevance_positive", -1, 8), r"relevance_positive is .*7, 8\], .*7, 7\]"),
+        (lambda model: _dimension(model, "reciprocam", -2, 3), r"reciprocam is .*3, 3\], .*2, 3\]"),
+    ],
+)
+def test_every_output_that_the_passes_promise_is_there_and_fits(change, message, tmp_path):
+    path = build(tmp_path / "x.onnx")
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    with pytest.raises(OnnxplainError, match=message) as error:
+        Explainer(path)
+    assert "not an onnxplain artifact" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_devices(artifact, monkeypatch):
