@@ -154,7 +154,9 @@ def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value)
     inner = [value for node in nodes for value in node.outputs if _crosses(value, group)]
     results = []
     for value in inner:
-        result = ir.Value(name=value.name, type=value.type, shape=value.shape)
+        # Not with the lengths' names: onnxruntime would put it into a buffer that held an empty tensor of that shape.
+        shape = value.shape if value.is_graph_output() else _nameless(value)
+        result = ir.Value(name=value.name, type=value.type, shape=shape)
         value.name = f"{name}/{value.name}"
         for user, place in list(value.uses()):
             if user not in group:
@@ -168,6 +170,11 @@ def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value)
         ir.AttrGraph("else_branch", _nothing(name, results)),
     ]
     graph.append(ir.Node("", "If", [condition], branches, outputs=results, name=f"{name}_if"))
+
+
+def _nameless(value: ir.Value) -> ir.Shape:
+    assert value.shape is not None, value
+    return ir.Shape([size if isinstance(size, int) else None for size in value.shape])
 
 
 def _crosses(value: ir.Value, group: set[ir.Node]) -> bool:
