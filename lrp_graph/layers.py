@@ -48,8 +48,8 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
         passages = [node for node in passages if _is_stream(node, tokens)]
         if not passages:
             raise GraphError(
-                f"no residual stream [batch, {tokens}, width] found after {site.name}; the passes layer_gradient and "
-                "reciprocam need one, leave them out"
+                f"no residual stream [batch, {tokens}, width] found after {site.name}; the pass layer_gradient "
+                "needs one, leave it out"
             )
         stream.append(passages[-1])
     return tuple(stream)
@@ -111,7 +111,10 @@ def last_block(trace: Trace) -> LastBlock:
     tokens, before = shape_of(trace.sites[-1])[-1], ancestors(trace.sites[-1])
     passages = [node for node in _post_dominators(nodes) if node in before and _is_stream(node, tokens)]
     if not passages:
-        raise GraphError(f"no residual stream [batch, {tokens}, width] found before the last attention")
+        raise GraphError(
+            f"no residual stream [batch, {tokens}, width] found before {trace.sites[-1].name}; the pass reciprocam "
+            "needs one, leave it out"
+        )
     features = passages[-1]
     graph = features.graph
     (output,) = graph.find_nodes(op="output")
@@ -119,9 +122,10 @@ def last_block(trace: Trace) -> LastBlock:
     with graph.inserting_before(output):
         logits = call(graph, aten.clone.default, copies[trace.whole])
     move_selection_up(graph, set(copies.values()))
-    wanted = dependents(graph.nodes, [features]) & ancestors(logits) - {features}
     batch = shape_of(trace.pixels)[0]
     sizes = [node for node in trace.nodes if target_of(node) is aten.sym_size and node.meta["val"] == batch]
+    given = {features, *sizes}
+    wanted = (dependents(graph.nodes, given) & ancestors(logits, given)) - given  # sizes are multiplied in reshapes
     return LastBlock(features, tuple(node for node in graph.nodes if node in wanted), tuple(sizes), logits)
 
 
