@@ -89,9 +89,7 @@ class FusedGraph(nn.Module):
             _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
         )
         raw = ["attention", *(PASSES[name] for name in self.passes)]
-        for way in self._ways:
-            for output in {way.attention, way.pixels}.intersection(raw):
-                require_rules(traced, way.walk, traced.sites if output == way.attention else [traced.pixels], output)
+        self._require_rules()
         whole = ancestors(traced.whole) if "layer_gradient" in raw else set()
         self._nodes = [node for node in traced.nodes if node in ancestors(traced.logits) | whole]
         self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
@@ -142,6 +140,17 @@ class FusedGraph(nn.Module):
             stacked = torch.stack(layers[name], 2 if per_target else 1)
             outputs[name] = stacked.transpose(0, 1) if per_target else stacked
         return {name: outputs[name] for name in self.names if name in names}
+
+    def _require_rules(self) -> None:
+        """Raise MissingRuleError for the first pass with an op that has no rule, or if there is none for the layout."""
+        pixels, sites = [self._trace.pixels], self._trace.sites
+        ends: dict[str, tuple[Walk, Sequence[fx.Node]]] = {"layer_gradient": (Walk(GRADIENT), sites)}
+        for way in self._ways:
+            ends |= {way.attention: (way.walk, sites), way.pixels: (way.walk, pixels)}
+        for name in self.passes:
+            if PASSES[name] in ends:
+                require_rules(self._trace, *ends[PASSES[name]], f"{name} pass")
+        require_rules(self._trace, Walk(GRADIENT), sites[-1:], "search for the tokens that the head reads")
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""

@@ -67,7 +67,7 @@ class Walk:
 
 
 def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str) -> None:
-    """Raise MissingRuleError unless ``walk`` has a rule for every node on the way to ``wanted``."""
+    """Raise MissingRuleError unless ``walk``, called ``name``, has a rule for every node on the way to ``wanted``."""
     live, body = walk.reachable(trace, wanted), dependents(trace.nodes, trace.sites)
     missing = [
         f"{target_of(node)} (node {node.name}, shape {shape_of(node)})"
@@ -78,7 +78,7 @@ def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str
         and walk.rule(node, body) is None
     ]
     if missing:
-        raise MissingRuleError(f"the {name} pass has no rule for: {'; '.join(missing)}")
+        raise MissingRuleError(f"the {name} has no rule for: {'; '.join(missing)}")
 
 
 def reverse(
