@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from .attnlrp import attnlrp
 from .gradient import GRADIENT
-from .layers import last_block, layer_gradients, reciprocam, residual_stream
+from .layers import embedding, last_block, layer_gradients, reciprocam, residual_stream
 from .layout import read_layout
 from .reductions import REDUCTIONS
 from .relevance import chefer, stem
@@ -82,9 +82,10 @@ class FusedGraph(nn.Module):
         self.heads: int = shapes[0][1]
         self.tokens: int = shapes[0][2]
         sites = frozenset(traced.sites)
+        relevance = Walk(chefer(alpha, beta), stem(alpha, beta), embedding(traced))
         self._ways = (
             _Way(Walk(GRADIENT), "attention_gradient", "pixel_gradient"),
-            _Way(Walk(chefer(alpha, beta), stem(alpha, beta)), "relevance", "pixel_relevance", _over_channels),
+            _Way(relevance, "relevance", "pixel_relevance", _over_channels),
             _Way(Walk(attnlrp(gamma)), "", "pixel_attnlrp", _times_pixels),
             _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
         )

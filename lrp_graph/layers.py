@@ -55,6 +55,21 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
     return tuple(stream)
 
 
+def embedding(trace: Trace) -> frozenset[fx.Node]:
+    """The nodes before the first block; those before the first attention where no one value enters that block."""
+    first = trace.sites[0]
+    return frozenset(ancestors(_stream_before(trace, first) or first))
+
+
+def _stream_before(trace: Trace, site: fx.Node) -> fx.Node | None:
+    """The last token stream [batch, tokens, width] before ``site`` through which all goes from pixels to logits."""
+    after, whole = dependents(trace.nodes, [trace.pixels]), ancestors(trace.whole)
+    nodes = [trace.pixels, *(node for node in trace.nodes if node in after and node in whole)]
+    tokens, before = shape_of(site)[-1], ancestors(site)
+    passages = [node for node in _post_dominators(nodes) if node in before and _is_stream(node, tokens)]
+    return passages[-1] if passages else None
+
+
 def _post_dominators(nodes: list[fx.Node]) -> list[fx.Node]:
     """Those of ``nodes``, all that depend on the first of them, that every path from the first to the last meets.
 
@@ -106,16 +121,12 @@ def last_block(trace: Trace) -> LastBlock:
 
     Raises GraphError if there is no such stream.
     """
-    after, whole = dependents(trace.nodes, [trace.pixels]), ancestors(trace.whole)
-    nodes = [trace.pixels, *(node for node in trace.nodes if node in after and node in whole)]
-    tokens, before = shape_of(trace.sites[-1])[-1], ancestors(trace.sites[-1])
-    passages = [node for node in _post_dominators(nodes) if node in before and _is_stream(node, tokens)]
-    if not passages:
+    features = _stream_before(trace, trace.sites[-1])
+    if features is None:
         raise GraphError(
-            f"no residual stream [batch, {tokens}, width] found before {trace.sites[-1].name}; the pass reciprocam "
-            "needs one, leave it out"
+            f"no residual stream [batch, {shape_of(trace.sites[-1])[-1]}, width] found before {trace.sites[-1].name}; "
+            "the pass reciprocam needs one, leave it out"
         )
-    features = passages[-1]
     graph = features.graph
     (output,) = graph.find_nodes(op="output")
     copies = copy_nodes(graph, _between(trace, features), output)

@@ -157,7 +157,7 @@ def chefer(alpha: float = 1, beta: float = 0) -> Table:
 
 
 def stem(alpha: float = 1, beta: float = 0) -> Table:
-    """The table before the first attention: a position embedding takes its share, and pixels get theirs by z-B."""
+    """The table before the first block: a position embedding takes its share, and pixels get theirs by z-B."""
 
     def add(r: Tensor, call: Call) -> list[Tensor | None]:
         shares = _residual(r, call.out, *call.args, **call.kwargs)
