@@ -91,8 +91,8 @@ class FusedGraph(nn.Module):
         )
         raw = ["attention", *(PASSES[name] for name in self.passes)]
         self._require_rules()
-        whole = ancestors(traced.whole) if "layer_gradient" in raw else set()
-        self._nodes = [node for node in traced.nodes if node in ancestors(traced.logits) | whole]
+        needed = ancestors(traced.logits) | (ancestors(traced.whole) if "layer_gradient" in raw else set())
+        self._nodes = [node for node in traced.nodes if node in needed]
         self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
         self._block = last_block(traced) if "reciprocam" in raw else None
         reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(reduction.inputs)]
