@@ -149,7 +149,7 @@ def reciprocam(trace: Trace, block: LastBlock, values: Values, seed: Tensor, lay
     """
     features: Tensor = values[block.features]
     h, w = layout.patch_grid
-    rows, columns = (_neighbourhood(size).to(features) for size in layout.patch_grid)
+    rows, columns = (_neighbourhood(size, features) for size in layout.patch_grid)
     masks = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(h * w, h * w)
     masks = nn.functional.pad(masks, [layout.prefix_tokens, 0], value=1.0)
     masked = (features.unsqueeze(1) * masks.unsqueeze(-1)).flatten(0, 1)
@@ -159,9 +159,10 @@ def reciprocam(trace: Trace, block: LastBlock, values: Values, seed: Tensor, lay
     return scores.mT.reshape(features.shape[0], -1, h, w)
 
 
-def _neighbourhood(size: int) -> Tensor:
+def _neighbourhood(size: int, like: Tensor) -> Tensor:
     """exp(-d^2 / 2) for neighbours at distance d = 0 or 1 in a row of ``size``, else 0: [size, size]."""
-    distance = (torch.arange(size)[:, None] - torch.arange(size)).abs()
+    place = torch.arange(size).to(like)
+    distance = (place[:, None] - place).abs()
     return torch.where(distance <= 1, torch.exp(-(distance**2) / 2), 0.0)
 
 
