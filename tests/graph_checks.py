@@ -22,16 +22,15 @@ def fused(name: str, dtype: torch.dtype = torch.float64) -> tuple[VisionTransfor
     return model, fuse(model, variants.pixels(model, 1, seed=9))
 
 
-def per_image(output: str) -> bool:
-    """Whether an output is of the image alone, without an axis of targets."""
-    return output == "logits" or (output.startswith("attention") and "grad" not in output)
+PER_IMAGE = ("logits", "attention", "attention_mean", "attention_max", "attention_min")
+"""The outputs without an axis of targets."""
 
 
 def slice_axis(output: str) -> int:
     """The axis whose slices `worst` compares each by itself: layers or, where there are none, targets or images."""
-    if output in ("logits", "reciprocam") or output.startswith("pixel"):
-        return int(output != "logits")
-    return 1 if per_image(output) else 2
+    if output == "logits":
+        return 0
+    return 1 if output in PER_IMAGE or output.startswith("pixel") or output == "reciprocam" else 2
 
 
 def worst(actual: Tensor, expected: Tensor, axis: int) -> float:
@@ -71,7 +70,8 @@ def per_target(run: Callable[[Tensor], Tensor], classes: Tensor) -> Tensor:
 
 def check_gradient(model: nn.Module, graph: FusedGraph, pixels: Tensor, tolerance: float = 1e-9) -> None:
     """Logits, attention and the gradients by it and by the pixels as autograd has them on the unmodified model."""
-    found = graph.compute(pixels, TARGET, ("logits", "attention", "attention_gradient", "pixel_gradient"))
+    names = {"logits", "attention", "attention_gradient", "pixel_gradient"}.intersection(graph.names)
+    found = graph.compute(pixels, TARGET, names)
     classes = resolved(TARGET, found["logits"])
     logits, attention, _ = eager.attention_and_gradient(model, pixels, classes[:, 0])
     expected = per_target(lambda column: eager.attention_and_gradient(model, pixels, column)[2], classes)

@@ -167,6 +167,7 @@ MOVEMENT_CASES = (
     Case(aten.transpose, lambda x: x.transpose(-2, -1), [(4, 5, 6)]),
     Case(aten.transpose, lambda x: x.transpose(1, -1), [(4, 5, 6)]),
     Case(aten.transpose, lambda x: x.transpose(0, 1), [(4, 5, 6)]),
+    Case(aten.mT, lambda x: x.mT, [(4, 5, 6)]),
     Case(aten.permute, lambda x: x.permute(2, 0, 3, 1), [(4, 5, 6)]),
     Case(aten.permute, lambda x: x.permute(0, -1, 1, -2), [(4, 5, 6)]),
     Case(aten.select, lambda x: x.select(1, 2)),
