@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -175,8 +176,13 @@ def fuse(
     example: [1, 3, H, W], in the dtype of the model; fixes height and width.
     passes: what forward computes beside logits and attention, names in PASSES.
     alpha, beta: of Chefer's rule for linear layers; alpha - beta is 1. gamma: of AttnLRP's.
-    Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops.
+    Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops,
+    ValueError for other constants.
     """
+    if not math.isclose(alpha - beta, 1) or beta < 0 or gamma < 0:
+        raise ValueError(
+            f"alpha - beta must be 1 and beta and gamma not negative, got alpha {alpha}, beta {beta}, gamma {gamma}"
+        )
     return FusedGraph(model, trace(model, example), passes, alpha, beta, gamma)
 
 

@@ -55,6 +55,38 @@ def test_float32(name: str) -> None:
     assert all(found.dtype == torch.float32 for found in graph(pixels, TARGET).values())
 
 
+# The constants of rules.
+
+
+@pytest.mark.parametrize("name", ["plain", "mean_pool", "swiglu"])
+def test_alpha_and_beta(name: str) -> None:
+    model, plain = fused(name)
+    pixels = variants.pixels(model, BATCH)
+    graph = fuse(model, pixels[:1], passes=["relevance", "pixel_relevance"], alpha=2, beta=1)
+    found = graph(pixels, TARGET)
+    classes = resolved(TARGET, found["logits"])
+    expected = per_target(lambda c: chefer.relevance(model, pixels, c, 2, 1), classes)
+    assert worst(found["relevance"], expected, 2) <= 1e-7
+    other = plain.compute(pixels, TARGET, ("relevance", "pixel_relevance"))
+    assert worst(found["relevance"], other["relevance"], 2) > 0.1
+    assert worst(found["pixel_relevance"], other["pixel_relevance"], 1) > 0.1
+
+
+def test_gamma_is_of_attnlrp_alone() -> None:
+    model, plain = fused("plain")
+    pixels = variants.pixels(model, BATCH)
+    found, expected = fuse(model, pixels[:1], gamma=0.25)(pixels, TARGET), plain(pixels, TARGET)
+    for output in ("pixel_attnlrp", "pixel_cp_lrp"):
+        assert worst(found.pop(output), expected.pop(output), 1) > 0.1
+    assert_same(found, expected, 0)
+
+
+@pytest.mark.parametrize("constants", [{"alpha": 2}, {"beta": 1}, {"alpha": 0.5, "beta": -0.5}, {"gamma": -0.1}])
+def test_refused_constants(constants: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"^alpha - beta must be 1 and beta and gamma not negative, got alpha"):
+        fuse(nn.Identity(), torch.zeros(1, 3, 32, 32), **constants)
+
+
 # Other ways to write a transformer.
 
 
