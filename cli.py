@@ -40,10 +40,13 @@ def export(
         list[str] | None,
         Option(
             metavar="PASS,…",
-            help="Of gradient and relevance; attention is always in.",
-            show_default="gradient,relevance",
+            help="What the file can compute beside attention; the methods need them as the command methods lists.",
+            show_default="all",
         ),
     ] = None,
+    alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
+    beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
+    gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
     opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
     random_init: Annotated[
         bool, Option("--random-init", help="Go without trained weights, to try things out.")
@@ -66,7 +69,16 @@ def export(
         status.update(f"loading {model}")
         backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names)
         try:
-            report = package.export_model(backbone, path, passes=wanted, opset=opset, progress=status.update)
+            report = package.export_model(
+                backbone,
+                path,
+                passes=wanted,
+                opset=opset,
+                alpha=alpha,
+                beta=beta,
+                gamma=gamma,
+                progress=status.update,
+            )
         except package.GateError as error:
             console.print(cli_output.parity_table(error.report.to_dict()))
             raise

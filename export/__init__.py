@@ -2,6 +2,6 @@
 
 from .artifact import export_model
 from .backbones import MODELS, Backbone, Row, load_backbone
-from .parity import Check, GateError, Report
+from .report import Check, GateError, Report
 
 __all__ = ["MODELS", "Backbone", "Check", "GateError", "Report", "Row", "export_model", "load_backbone"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,23 +12,25 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from ..lrp_graph import GraphError, MissingRuleError, fuse
-from ..runtime import PASSES, Metadata, OnnxplainError, Preprocessing
+from ..lrp_graph import ALL, GraphError, MissingRuleError, fuse
+from ..runtime import Metadata, OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
-from ..runtime.metadata import ACTIVATIONS
+from ..runtime.metadata import ACTIVATIONS, RULES
 from .backbones import Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
-from .parity import GateError, Report, compare
-
-REVERSE_PASSES = tuple(name for name, item in PASSES.items() if item.per_target)
+from .parity import compare
+from .report import GateError, Report
 
 
 def export_model(
     model: Backbone | nn.Module,
     path: str | Path,
     format: str = "onnx",
-    passes: Sequence[str] = REVERSE_PASSES,
+    passes: Sequence[str] = ALL,
     opset: int = OPSET,
+    alpha: float = RULES["alpha"],
+    beta: float | None = None,
+    gamma: float = RULES["gamma"],
     labels: Sequence[str] | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
     activation: str = "softmax",
@@ -39,16 +42,23 @@ def export_model(
         needed, dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm means
         them, ``labels`` are numbers unless given, and ``activation`` is "softmax" or "sigmoid".
     path: replaced only if the artifact passes; its folder is made.
-    passes: what the artifact can compute beside logits and attention, of "gradient" and "relevance".
+    passes: what the artifact can compute beside logits and attention, names in PASSES; all by default.
+    alpha, beta: of Chefer's rule for linear layers, in relevance and pixel_relevance: alpha of what speaks for an
+        output less beta of what speaks against it; at least 1, and beta is alpha - 1, which need not be given.
+    gamma: of AttnLRP's rule for linear layers and convolutions, in pixel_attnlrp and pixel_cp_lrp: how much what agrees
+        with an output is favoured, from 0.
     progress: called with a description of each stage as it begins.
     Raises GateError if the file's outputs differ from the model's, OnnxplainError if the model cannot be explained or
     an argument is not valid. Nothing is written then.
     """
     if format != "onnx":
         raise OnnxplainError(f"there is no format {format!r}; there is: onnx")
-    unknown = [name for name in passes if name not in REVERSE_PASSES]
+    if isinstance(passes, str):
+        raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
+    unknown = [str(name) for name in passes if name not in ALL]
     if unknown:
-        raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(REVERSE_PASSES)}")
+        raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(ALL)}")
+    rules = _checked_rules(alpha, alpha - 1 if beta is None else beta, gamma)
     if opset not in OPSETS:
         raise OnnxplainError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
@@ -60,7 +70,7 @@ def export_model(
     with written_whole(Path(path)) as temporary:
         progress("tracing the model")
         try:
-            graph = fuse(backbone.model, torch.zeros(1, 3, *size), [name for name in REVERSE_PASSES if name in passes])
+            graph = fuse(backbone.model, torch.zeros(1, 3, *size), [name for name in ALL if name in passes], **rules)
         except (GraphError, MissingRuleError) as error:
             raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
         progress("translating the fused graph to ONNX")
@@ -77,6 +87,7 @@ def export_model(
             layers=graph.layers,
             heads=graph.heads,
             passes=("attention", *graph.passes),
+            rules=rules,
         )
         describe(file, metadata.to_json())
         ir.save(file, temporary)
@@ -88,6 +99,21 @@ def export_model(
         describe(file, replace(metadata, parity=report.to_dict()).to_json())
         ir.save(file, temporary)
     return report
+
+
+def _checked_rules(alpha: float, beta: float, gamma: float) -> dict[str, float]:
+    """The parameters of LRP, as numbers; raises OnnxplainError unless the rules keep the sum of relevance with them."""
+    given = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    for name, value in given.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise OnnxplainError(f"{name} must be a number, got {value!r}")
+    if alpha < 1 or not math.isclose(alpha - beta, 1, abs_tol=1e-9):
+        raise OnnxplainError(
+            f"alpha must be at least 1 and beta one less than alpha, got alpha {alpha:g} and beta {beta:g}"
+        )
+    if gamma < 0:
+        raise OnnxplainError(f"gamma must be at least 0, got {gamma:g}")
+    return {name: float(value) for name, value in given.items()}
 
 
 def _custom(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
 from timm.models import get_pretrained_cfg
 from torch import nn
@@ -18,6 +19,8 @@ from ..runtime.errors import one_line
 from .checkpoints import load_weights, sha256
 
 TIMM = "timm/"
+SEED = 0
+"""Of weights that are not loaded."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def load_backbone(
 
     name: a key of MODELS, "demo", or "timm/<name>" for any of timm's Vision Transformers.
     checkpoint: weights to load in place of the published ones, .safetensors or .pth (read without running pickles).
-    random_init: no weights at all, for trying things out.
+    random_init: random weights, the same each time, for trying things out.
     num_classes, image_size (pixels, one number or (height, width)), labels: in place of the model's own.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
@@ -131,7 +134,9 @@ def _create(name: str, pretrained: bool, num_classes: int | None, image_size: in
     if num_classes is not None:
         options["num_classes"] = num_classes
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        with torch.random.fork_rng():  # what timm fills with random numbers is the same each time
+            torch.manual_seed(SEED)
+            return timm.create_model(name, pretrained=pretrained, **options)
     except OSError as error:  # what huggingface_hub raises without network or for a repository that is not there
         raise OnnxplainError(
             f"cannot download the weights of {name} ({type(error).__name__}); "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -11,6 +11,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from ..lrp_graph import REDUCTIONS, Layout
 
 SOFTMAX = (torch.softmax, Tensor.softmax, nn.functional.softmax)
 
@@ -47,19 +49,33 @@ def _recording() -> Iterator[list[Tensor]]:
         yield recorder.attention
 
 
-def eager_tensors(model: nn.Module, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Logits, attention and its gradient as an artifact should give them, shapes as there.
+@torch.enable_grad()
+def eager_outputs(
+    model: nn.Module, pixels: Tensor, target: Tensor, layout: Layout, names: Collection[str]
+) -> dict[str, Tensor]:
+    """Those of ``names`` that autograd on the model itself can tell, as an artifact should give them, shapes as there.
 
-    pixels: [batch, 3, H, W]; target: int64 [batch, targets], class indices only.
+    pixels: [batch, 3, H, W]; target: int64 [batch, targets], class indices only. layout: for the reductions.
     """
-    with torch.enable_grad(), _recording() as attention:
-        logits = model(pixels.requires_grad_())
-    gradients = [
-        torch.stack(torch.autograd.grad(logits.gather(1, column[:, None]).sum(), attention, retain_graph=True), 1)
-        for column in target.unbind(1)
-    ]
-    return {
-        "logits": logits.detach(),
-        "attention": torch.stack(attention, 1).detach(),
-        "attention_gradient": torch.stack(gradients, 1),
-    }
+    pixels = pixels.detach().requires_grad_()
+    with _recording() as attention:
+        logits = model(pixels)
+    given = [matrix.detach() for matrix in attention]
+    columns = []
+    for column in target.unbind(1):
+        score = logits.gather(1, column[:, None]).sum()
+        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True)
+        columns.append(_layered({"attention": given, "attention_gradient": gradient}, layout, names))
+        columns[-1]["pixel_gradient"] = of_pixels
+    outputs = {"logits": logits.detach()} | _layered({"attention": given}, layout, names)
+    outputs |= {name: torch.stack([column[name] for column in columns], 1) for name in columns[0].keys() - outputs}
+    return {name: tensor for name, tensor in outputs.items() if name in names}
+
+
+def _layered(layers: Mapping[str, Sequence[Tensor]], layout: Layout, names: Collection[str]) -> dict[str, Tensor]:
+    """Of raw tensors given layer by layer, what of them and their reductions is in ``names``: [batch, layers, …]."""
+    outputs = {name: torch.stack(list(tensors), 1) for name, tensors in layers.items() if name in names}
+    for name in set(names) & REDUCTIONS.keys():
+        if layers.keys() >= set(REDUCTIONS[name].inputs):
+            outputs[name] = REDUCTIONS[name](layout, layers, 1)
+    return outputs

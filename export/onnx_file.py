@@ -16,8 +16,9 @@ import torch
 from onnxscript import optimizer
 
 from ..lrp_graph import FusedGraph
-from ..runtime import METADATA_KEY, PASSES, OnnxplainError
-from .gating import gate_passes
+from ..runtime import METADATA_KEY, OnnxplainError
+from ..runtime.outputs import OUTPUTS
+from .gating import gate_outputs
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -31,7 +32,6 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open."""
     # Two of each: sizes of 1 would be taken for constants.
     example = torch.zeros(2, 3, *size), torch.zeros(2, 2, dtype=torch.int64)
-    outputs = ["logits", *(PASSES[name].output for name in ("attention", *graph.passes))]
     with _silent():
         program = torch.onnx.export(
             graph,
@@ -39,7 +39,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
             dynamo=True,
             opset_version=opset,
             input_names=["pixels", "target"],
-            output_names=outputs,
+            output_names=list(graph.names),
             dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,
@@ -52,9 +52,10 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
+        tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
     ):
         step(model)
-    gate_passes(model, {PASSES[name].output: f"with_{name}" for name in graph.passes})
+    gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name != "logits"})
     _drop_traces_of_this_machine(model)
     return model
 

@@ -134,13 +134,11 @@ class FusedGraph(nn.Module):
             layers["layer_gradient"] = layer_gradients(self._trace, self._stream, values, seed)
         if self._block is not None and "reciprocam" in needed:
             outputs["reciprocam"] = reciprocam(self._trace, self._block, values, seed, self.layout)
+        once = {"attention", *(name for name, item in reductions.items() if item.inputs == ("attention",))}
+        layered = {name: torch.stack(layers[name], 1 if name in once else 2) for name in layers.keys() & set(names)}
         for name, reduction in reductions.items():
-            rows = zip(*(layers[item] for item in reduction.inputs), strict=True)
-            layers[name] = [reduction.function(self.layout, *row) for row in rows]
-        for name in layers.keys() & set(names):
-            per_target = name != "attention" and (name not in REDUCTIONS or REDUCTIONS[name].inputs != ("attention",))
-            stacked = torch.stack(layers[name], 2 if per_target else 1)
-            outputs[name] = stacked.transpose(0, 1) if per_target else stacked
+            layered[name] = reduction(self.layout, layers, 1 if name in once else 2)
+        outputs |= {name: tensor if name in once else tensor.transpose(0, 1) for name, tensor in layered.items()}
         return {name: outputs[name] for name in self.names if name in names}
 
     def _require_rules(self) -> None:

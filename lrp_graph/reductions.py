@@ -7,7 +7,7 @@ takes 90 MB a layer and could hardly be carried out of the graph; reduced, they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +20,21 @@ HEADS = -3
 
 @dataclass(frozen=True)
 class Reduction:
-    """One output: ``function(layout, *tensors)`` of a layer's raw tensors, which ``inputs`` names by output."""
+    """One output: ``function(layout, *tensors)`` of a layer's raw tensors, which ``inputs`` names by output.
+
+    last_only: of the last layer alone, without an axis of layers.
+    """
 
     inputs: tuple[str, ...]
     function: Callable[..., Tensor]
+    last_only: bool = False
+
+    def __call__(self, layout: Layout, layers: Mapping[str, Sequence[Tensor]], axis: int) -> Tensor:
+        """The output, given each layer's raw tensors by output name; ``axis`` is that of the layers in the result."""
+        rows = list(zip(*(layers[name] for name in self.inputs), strict=True))
+        if self.last_only:
+            return self.function(layout, *rows[-1])
+        return torch.stack([self.function(layout, *row) for row in rows], axis)
 
 
 def _positive_mean(*factors: Tensor) -> Tensor:
@@ -61,9 +72,9 @@ REDUCTIONS: dict[str, Reduction] = {
     "attention_by_gradient_l2": Reduction(
         ("attention", "attention_gradient"), lambda _, a, g: _weighted_by_gradient(a, g, 2)
     ),
-    "attention_gradcam": Reduction(("attention", "attention_gradient"), _gradcam),
+    "attention_gradcam": Reduction(("attention", "attention_gradient"), _gradcam, last_only=True),
     "relevance_positive": Reduction(("relevance",), lambda _, r: _positive_mean(r)),
     "gradient_relevance_positive": Reduction(("attention_gradient", "relevance"), lambda _, g, r: _positive_mean(g, r)),
     "layer_gradient_positive": Reduction(("layer_gradient",), lambda _, d: _positive_mean(d).mean(-2)),
 }
-"""Output name to what it is made of: [batch, (targets,) layers, …], matrices [N, N] or rows [N]."""
+"""Output name to what it is made of: [batch, (targets,) (layers,) …], matrices [N, N] or rows [N]."""

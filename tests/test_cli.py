@@ -232,9 +232,9 @@ def exporter(monkeypatch):
         fake.calls.append(arguments)
         return "backbone"
 
-    def export_model(backbone, path, passes, opset, progress):
+    def export_model(backbone, path, passes, opset, alpha, beta, gamma, progress):
         progress("tracing")
-        fake.calls.append((backbone, path, passes, opset))
+        fake.calls.append((backbone, path, passes, opset, alpha, beta, gamma))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +261,7 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None),
-        ("backbone", path, tuple(PASSES)[1:], 20),
+        ("backbone", path, tuple(PASSES)[1:], 20, 1.0, None, 0.0),
     ]
     assert "≤ 1e-05" in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f"onnxplain explain {path} IMAGE" in result.stdout
@@ -276,11 +276,12 @@ def test_export_options(exporter):
         ("labels.json", "32", ["--passes", "attention"], ()),
     ):
         options = ["--labels", labels, "--image-size", size, *passes, "--num-classes", 2, "--checkpoint", "w.pth"]
+        options += ["--alpha", 2, "--beta", 1, "--gamma", 0.25]
         assert run("export", "--model", "vit", "--output", "x/y.onnx", "--force", *options).exit_code == 0
         wanted = (32, 48) if "x" in size else 32
         assert exporter.calls == [
             ("vit", Path("w.pth"), False, 2, wanted, ["zero", "one"]),
-            ("backbone", Path("x/y.onnx"), expected, 20),
+            ("backbone", Path("x/y.onnx"), expected, 20, 2.0, 1.0, 0.25),
         ]
         exporter.calls.clear()
 
@@ -296,6 +297,8 @@ def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):
         ("Missing option '--model'", []),
         ("Invalid value for '--num-classes'", ["--model", "vit", "--num-classes", "0"]),
         ("Invalid value for '--opset'", ["--model", "vit", "--opset", "17"]),
+        ("Invalid value for '--alpha'", ["--model", "vit", "--alpha", "0.5"]),
+        ("Invalid value for '--gamma'", ["--model", "vit", "--gamma", "-1"]),
         ("must be N or HxW in pixels, such as 224 or 224x384, got '12y'", ["--model", "vit", "--image-size", "12y"]),
         ("got '0x32'", ["--model", "vit", "--image-size", "0x32"]),
         ("got '-5'", ["--model", "vit", "--image-size", "-5"]),
