@@ -34,8 +34,8 @@ def test_shapes(name: str) -> None:
     assert shapes.pop("pixel_gradient") == (3, *size) and shapes.pop("reciprocam") == (h, w)
     for output in ("pixel_relevance", "pixel_attnlrp", "pixel_cp_lrp"):
         assert shapes.pop(output) == size
-    for output in ("attention_gradcam", "layer_gradient_positive"):
-        assert shapes.pop(output) == (graph.layers, graph.tokens)
+    assert shapes.pop("attention_gradcam") == (graph.tokens,)
+    assert shapes.pop("layer_gradient_positive") == (graph.layers, graph.tokens)
     assert set(shapes.values()) == {(graph.layers, graph.tokens, graph.tokens)}
     for output, value in found.items():
         assert value.shape[: 1 if output in PER_IMAGE else 2] == (BATCH, targets)[: 1 if output in PER_IMAGE else 2]

@@ -37,12 +37,15 @@ small (float[batch, 4] x) => (float[batch, 4] y, float[batch, batch] first, floa
     same = Identity(y)
 }
 """
-NEEDS = {"first": {"Exp", "Sin"}, "second": {"Exp", "Sin", "Sub"}, "third": {"Exp", "Cos"}, "fourth": {"Exp", "Cos", "Tan"}}
+NEEDS = {
+    "first": {"Exp", "Sin"},
+    "second": {"Exp", "Sin", "Sub"},
+    "third": {"Exp", "Cos"},
+    "fourth": {"Exp", "Cos", "Tan"},
+}
 NEEDS |= {"same": set()}
 FLAGS = {name: f"with_{name}" for name in NEEDS}
-COMBINATIONS = [
-    set(names) for count in range(len(NEEDS) + 1) for names in itertools.combinations(NEEDS, count)
-]
+COMBINATIONS = [set(names) for count in range(len(NEEDS) + 1) for names in itertools.combinations(NEEDS, count)]
 X = np.array([[-1, 0, 0.5, 2], [1, -2, 0, 0.25], [0, 1, 1, -1]], np.float32)
 
 
