@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_checks import TARGET, Hand, images, resolved, sdpa
 from reference import attnlrp_rules as rules
 from rule_cases import (
     MOVEMENT_CASES,
     TARGETS,
     Case,
-    assert_close,
     convolutions,
     inputs,
     missing,
@@ -23,7 +21,6 @@ from rule_cases import (
 from textbook import Textbook, both_get, check, check_twice, each_matrix
 from torch import Tensor
 
-from onnxplain.lrp_graph import fuse
 from onnxplain.lrp_graph.attnlrp import attnlrp
 from onnxplain.lrp_graph.gradient import GRADIENT
 from onnxplain.lrp_graph.reverse import Table
@@ -194,29 +191,3 @@ def test_relevance_is_conserved_by_all_rules_but_softmax() -> None:
     for case in SOFTMAX:
         with pytest.raises(AssertionError):
             check_conservation(case, ATTNLRP)
-
-
-# The tables in a model, against autograd on one with the same values and other derivatives.
-
-
-def halves(a: Tensor, b: Tensor) -> Tensor:
-    """a b, the derivatives half of what they are."""
-    return (a.detach() @ b + a @ b.detach()) / 2
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return halves((halves(q, k.mT) * 8**-0.5).softmax(-1), v)
-
-
-def attend_constantly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (q @ k.mT * 8**-0.5).softmax(-1).detach() @ v
-
-
-@pytest.mark.parametrize(("name", "attend"), [("pixel_attnlrp", attend), ("pixel_cp_lrp", attend_constantly)])
-def test_attention(name: str, attend: Callable[..., Tensor]) -> None:
-    pixels = images().requires_grad_()
-    found = fuse(Hand(sdpa), pixels[:1].detach(), passes=[name])(pixels.detach(), TARGET)
-    logits = Hand(attend)(pixels)
-    scores = logits.gather(1, resolved(TARGET, logits)).sum(0)
-    expected = [(torch.autograd.grad(s, pixels, retain_graph=True)[0] * pixels.detach()).sum(1) for s in scores]
-    assert_close(found[name], torch.stack(expected, 1))
