@@ -54,11 +54,11 @@ def runs_of(model_name: str, threads: int, folder: Path) -> dict[str, Run]:
     artifact = Artifact(path, "cpu", threads)
     explainer = Explainer(path, "cpu", threads)
     eager_pixels, eager_target = torch.from_numpy(pixels), torch.tensor([1])
-    everything = ("attention", "gradient", "relevance")
+    everything = ("attention", "attention_gradient", "relevance")
     return {
         "plain forward, logits only": plain_forward(backbone.model, pixels, folder, threads),
         "attention": lambda: artifact.run(pixels, [1], ["attention"]),
-        "attention, gradient": lambda: artifact.run(pixels, [1], ["attention", "gradient"]),
+        "attention, gradient": lambda: artifact.run(pixels, [1], ["attention", "attention_gradient"]),
         "attention, gradient, relevance": lambda: artifact.run(pixels, [1], everything),
         "the same for 4 classes": lambda: artifact.run(pixels, [1, 2, 3, 4], everything),
         "transformer_attribution, artifact": lambda: explainer.explain_pixels(

@@ -19,13 +19,13 @@ from .reverse import Call, Rule, Table, first
 aten = torch.ops.aten
 
 
-def _secant(derivative: Callable[..., Tensor]) -> Rule:
-    """y = f(x) entry by entry keeps its relevance: g f(x) / x, in the limit f'(0) where x is 0."""
+def _secant(f: Callable[..., Tensor], derivative: Callable[..., Tensor]) -> Rule:
+    """y = f(x) entry by entry keeps its relevance: g f(x) / x, and f'(0) where x is 0."""
 
     def rule(g: Tensor, y: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         zero = torch.zeros((), dtype=x.dtype, device=x.device)
         slope = y / torch.where(x == 0, 1, x)
-        return g * torch.where(x == 0, derivative(zero, zero, *args, **kwargs), slope)
+        return g * torch.where(x == 0, derivative(f(zero, *args, **kwargs), zero, *args, **kwargs), slope)
 
     return first(rule)
 
@@ -94,7 +94,7 @@ def attnlrp(gamma: float = 0) -> Table:
     favouring: Table = {aten.linear: first(linear), aten.conv2d: first(convolution)} if gamma else {}
     return {
         **GRADIENT,
-        **{op: _secant(derivative) for op, derivative in DERIVATIVES.items()},
+        **{op: _secant(op, derivative) for op, derivative in DERIVATIVES.items()},
         **{op: _halved(GRADIENT[op]) for op in (aten.matmul, aten.bmm, aten.mul)},
         aten.div: bilinear(lambda g, y, a, b: g / b, lambda g, y, a, b: torch.zeros_like(g)),
         aten.layer_norm: first(_layer_norm),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from .attnlrp import attnlrp
 from .gradient import GRADIENT
-from .layers import last_block, layer_gradients, reciprocam, residual_stream
+from .layers import embedding, last_block, layer_gradients, reciprocam, residual_stream
 from .layout import read_layout
 from .reductions import REDUCTIONS
 from .relevance import chefer, stem
@@ -82,18 +83,17 @@ class FusedGraph(nn.Module):
         self.heads: int = shapes[0][1]
         self.tokens: int = shapes[0][2]
         sites = frozenset(traced.sites)
+        relevance = Walk(chefer(alpha, beta), stem(alpha, beta), embedding(traced))
         self._ways = (
             _Way(Walk(GRADIENT), "attention_gradient", "pixel_gradient"),
-            _Way(Walk(chefer(alpha, beta), stem(alpha, beta)), "relevance", "pixel_relevance", _over_channels),
+            _Way(relevance, "relevance", "pixel_relevance", _over_channels),
             _Way(Walk(attnlrp(gamma)), "", "pixel_attnlrp", _times_pixels),
             _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
         )
         raw = ["attention", *(PASSES[name] for name in self.passes)]
-        for way in self._ways:
-            for output in {way.attention, way.pixels}.intersection(raw):
-                require_rules(traced, way.walk, traced.sites if output == way.attention else [traced.pixels], output)
-        whole = ancestors(traced.whole) if "layer_gradient" in raw else set()
-        self._nodes = [node for node in traced.nodes if node in ancestors(traced.logits) | whole]
+        self._require_rules()
+        needed = ancestors(traced.logits) | (ancestors(traced.whole) if "layer_gradient" in raw else set())
+        self._nodes = [node for node in traced.nodes if node in needed]
         self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
         self._block = last_block(traced) if "reciprocam" in raw else None
         reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(reduction.inputs)]
@@ -141,6 +141,17 @@ class FusedGraph(nn.Module):
         outputs |= {name: tensor if name in once else tensor.transpose(0, 1) for name, tensor in layered.items()}
         return {name: outputs[name] for name in self.names if name in names}
 
+    def _require_rules(self) -> None:
+        """Raise MissingRuleError for the first pass with an op that has no rule, or if there is none for the layout."""
+        pixels, sites = [self._trace.pixels], self._trace.sites
+        ends: dict[str, tuple[Walk, Sequence[fx.Node]]] = {"layer_gradient": (Walk(GRADIENT), sites)}
+        for way in self._ways:
+            ends |= {way.attention: (way.walk, sites), way.pixels: (way.walk, pixels)}
+        for name in self.passes:
+            if PASSES[name] in ends:
+                require_rules(self._trace, *ends[PASSES[name]], f"{name} pass")
+        require_rules(self._trace, Walk(GRADIENT), sites[-1:], "search for the tokens that the head reads")
+
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
         values: dict[fx.Node, Any] = {self._trace.pixels: pixels}
@@ -163,8 +174,13 @@ def fuse(
     example: [1, 3, H, W], in the dtype of the model; fixes height and width.
     passes: what forward computes beside logits and attention, names in PASSES.
     alpha, beta: of Chefer's rule for linear layers; alpha - beta is 1. gamma: of AttnLRP's.
-    Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops.
+    Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops,
+    ValueError for other constants.
     """
+    if not math.isclose(alpha - beta, 1) or beta < 0 or gamma < 0:
+        raise ValueError(
+            f"alpha - beta must be 1 and beta and gamma not negative, got alpha {alpha}, beta {beta}, gamma {gamma}"
+        )
     return FusedGraph(model, trace(model, example), passes, alpha, beta, gamma)
 
 

@@ -48,11 +48,26 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
         passages = [node for node in passages if _is_stream(node, tokens)]
         if not passages:
             raise GraphError(
-                f"no residual stream [batch, {tokens}, width] found after {site.name}; the passes layer_gradient and "
-                "reciprocam need one, leave them out"
+                f"no residual stream [batch, {tokens}, width] found after {site.name}; the pass layer_gradient "
+                "needs one, leave it out"
             )
         stream.append(passages[-1])
     return tuple(stream)
+
+
+def embedding(trace: Trace) -> frozenset[fx.Node]:
+    """The nodes before the first block; those before the first attention where no one value enters that block."""
+    first = trace.sites[0]
+    return frozenset(ancestors(_stream_before(trace, first) or first))
+
+
+def _stream_before(trace: Trace, site: fx.Node) -> fx.Node | None:
+    """The last token stream [batch, tokens, width] before ``site`` through which all goes from pixels to logits."""
+    after, whole = dependents(trace.nodes, [trace.pixels]), ancestors(trace.whole)
+    nodes = [trace.pixels, *(node for node in trace.nodes if node in after and node in whole)]
+    tokens, before = shape_of(site)[-1], ancestors(site)
+    passages = [node for node in _post_dominators(nodes) if node in before and _is_stream(node, tokens)]
+    return passages[-1] if passages else None
 
 
 def _post_dominators(nodes: list[fx.Node]) -> list[fx.Node]:
@@ -106,22 +121,22 @@ def last_block(trace: Trace) -> LastBlock:
 
     Raises GraphError if there is no such stream.
     """
-    after, whole = dependents(trace.nodes, [trace.pixels]), ancestors(trace.whole)
-    nodes = [trace.pixels, *(node for node in trace.nodes if node in after and node in whole)]
-    tokens, before = shape_of(trace.sites[-1])[-1], ancestors(trace.sites[-1])
-    passages = [node for node in _post_dominators(nodes) if node in before and _is_stream(node, tokens)]
-    if not passages:
-        raise GraphError(f"no residual stream [batch, {tokens}, width] found before the last attention")
-    features = passages[-1]
+    features = _stream_before(trace, trace.sites[-1])
+    if features is None:
+        raise GraphError(
+            f"no residual stream [batch, {shape_of(trace.sites[-1])[-1]}, width] found before {trace.sites[-1].name}; "
+            "the pass reciprocam needs one, leave it out"
+        )
     graph = features.graph
     (output,) = graph.find_nodes(op="output")
     copies = copy_nodes(graph, _between(trace, features), output)
     with graph.inserting_before(output):
         logits = call(graph, aten.clone.default, copies[trace.whole])
     move_selection_up(graph, set(copies.values()))
-    wanted = dependents(graph.nodes, [features]) & ancestors(logits) - {features}
     batch = shape_of(trace.pixels)[0]
     sizes = [node for node in trace.nodes if target_of(node) is aten.sym_size and node.meta["val"] == batch]
+    given = {features, *sizes}
+    wanted = (dependents(graph.nodes, given) & ancestors(logits, given)) - given  # sizes are multiplied in reshapes
     return LastBlock(features, tuple(node for node in graph.nodes if node in wanted), tuple(sizes), logits)
 
 
@@ -134,7 +149,7 @@ def reciprocam(trace: Trace, block: LastBlock, values: Values, seed: Tensor, lay
     """
     features: Tensor = values[block.features]
     h, w = layout.patch_grid
-    rows, columns = (_neighbourhood(size).to(features) for size in layout.patch_grid)
+    rows, columns = (_neighbourhood(size, features) for size in layout.patch_grid)
     masks = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(h * w, h * w)
     masks = nn.functional.pad(masks, [layout.prefix_tokens, 0], value=1.0)
     masked = (features.unsqueeze(1) * masks.unsqueeze(-1)).flatten(0, 1)
@@ -144,9 +159,10 @@ def reciprocam(trace: Trace, block: LastBlock, values: Values, seed: Tensor, lay
     return scores.mT.reshape(features.shape[0], -1, h, w)
 
 
-def _neighbourhood(size: int) -> Tensor:
+def _neighbourhood(size: int, like: Tensor) -> Tensor:
     """exp(-d^2 / 2) for neighbours at distance d = 0 or 1 in a row of ``size``, else 0: [size, size]."""
-    distance = (torch.arange(size)[:, None] - torch.arange(size)).abs()
+    place = torch.arange(size).to(like)
+    distance = (place[:, None] - place).abs()
     return torch.where(distance <= 1, torch.exp(-(distance**2) / 2), 0.0)
 
 

@@ -94,6 +94,7 @@ MOVEMENT: Table = {
     **dict.fromkeys((aten.clone, aten.to, aten._to_copy, aten.type_as), first(_cast)),
     **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk), first(_split)),
     aten.transpose: first(_transposed),
+    aten.mT: first(lambda share, out, x: share.mT),
     aten.permute: first(_permuted),
     aten.select: first(_selected),
     aten.slice: first(_sliced),

@@ -157,9 +157,15 @@ def chefer(alpha: float = 1, beta: float = 0) -> Table:
 
 
 def stem(alpha: float = 1, beta: float = 0) -> Table:
-    """The table before the first attention: a position embedding takes its share, and pixels get theirs by z-B."""
+    """The table before the first block: a position embedding takes its share, and pixels get theirs by z-B."""
+
+    def add(r: Tensor, call: Call) -> list[Tensor | None]:
+        shares = _residual(r, call.out, *call.args, **call.kwargs)
+        sides = zip(shares, call.args, call.varies, strict=True)
+        return [unbroadcast(share, x) if varies else None for share, x, varies in sides]
+
     return {
         **chefer(alpha, beta),
-        aten.add: lambda r, call: _residual(r, call.out, *call.args, **call.kwargs),
+        aten.add: add,
         aten.conv2d: first(_patch_embedding),
     }

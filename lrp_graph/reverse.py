@@ -9,7 +9,7 @@ dimensions from the right, broadcasting serves any number of targets at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,17 +48,17 @@ def first(rule: Callable[..., Tensor]) -> Rule:
 class Walk:
     """One way back through a trace.
 
-    table: the rules. stem: those of the nodes that come before all attention, if they are others.
+    table: the rules. stem: those of the nodes in ``embedding``, if they are others.
     constant: nodes whose values count as constants; no share passes through them.
     """
 
     table: Table
     stem: Table | None = None
+    embedding: frozenset[fx.Node] = frozenset()
     constant: frozenset[fx.Node] = frozenset()
 
-    def rule(self, node: fx.Node, body: Collection[fx.Node]) -> Rule | None:
-        """The rule of a node, given the nodes that depend on some attention matrix."""
-        table = self.table if self.stem is None or node in body else self.stem
+    def rule(self, node: fx.Node) -> Rule | None:
+        table = self.table if self.stem is None or node not in self.embedding else self.stem
         return table.get(target_of(node))
 
     def reachable(self, trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
@@ -67,18 +67,18 @@ class Walk:
 
 
 def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str) -> None:
-    """Raise MissingRuleError unless ``walk`` has a rule for every node on the way to ``wanted``."""
-    live, body = walk.reachable(trace, wanted), dependents(trace.nodes, trace.sites)
+    """Raise MissingRuleError unless ``walk``, called ``name``, has a rule for every node on the way to ``wanted``."""
+    live = walk.reachable(trace, wanted)
     missing = [
         f"{target_of(node)} (node {node.name}, shape {shape_of(node)})"
         for node in trace.nodes
         if node in live
         and not live.isdisjoint(node.all_input_nodes)
         and node.target is not operator.getitem
-        and walk.rule(node, body) is None
+        and walk.rule(node) is None
     ]
     if missing:
-        raise MissingRuleError(f"the {name} pass has no rule for: {'; '.join(missing)}")
+        raise MissingRuleError(f"the {name} has no rule for: {'; '.join(missing)}")
 
 
 def reverse(
@@ -91,7 +91,6 @@ def reverse(
     Returns the share of every wanted node, [targets, *node.shape]; zeros where ``output`` does not depend on it.
     """
     live, varying = walk.reachable(trace, wanted), walk.reachable(trace, [trace.pixels])
-    body = dependents(trace.nodes, trace.sites)
     shares: dict[fx.Node, Any] = {output: seed}
 
     def nothing(like: Tensor) -> Tensor:
@@ -122,7 +121,7 @@ def reverse(
                 seed.new_zeros(seed.shape[0], *o.shape) if s is None else s for s, o in zip(share, out, strict=True)
             ]
         varies = tuple(not varying.isdisjoint(_nodes(arg)) for arg in node.args)
-        rule = walk.rule(node, body)
+        rule = walk.rule(node)
         assert rule is not None, node
         parts = rule(share, Call(out, value(node.args), value(node.kwargs), varies))
         for arg, part in zip(node.args, parts, strict=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,13 +161,13 @@ def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Nod
     return found
 
 
-def ancestors(node: fx.Node) -> set[fx.Node]:
-    """``node`` and all it is computed from."""
+def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
+    """``node`` and all it is computed from, where the values of ``given`` are not computed."""
     found, open_nodes = {node}, [node]
     while open_nodes:
         new = set(open_nodes.pop().all_input_nodes) - found
         found |= new
-        open_nodes.extend(new)
+        open_nodes.extend(new.difference(given))
     return found
 
 

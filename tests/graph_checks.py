@@ -15,8 +15,6 @@ BATCH = 3
 TARGET = torch.tensor([[0, -1, 3, -2], [-5, 2, -1, 2], [4, 1, -3, 0]])
 """Four per image, indices and ranks mixed, one of them twice."""
 
-LAYER_AXIS = {"logits": 0, "attention": 1, "attention_gradient": 2, "relevance": 2}
-
 
 @cache
 def fused(name: str, dtype: torch.dtype = torch.float64) -> tuple[VisionTransformer, FusedGraph]:
@@ -24,10 +22,21 @@ def fused(name: str, dtype: torch.dtype = torch.float64) -> tuple[VisionTransfor
     return model, fuse(model, variants.pixels(model, 1, seed=9))
 
 
-def worst(actual: Tensor, expected: Tensor, layer_axis: int) -> float:
-    """The greatest difference in a layer over the greatest entry of that layer."""
+PER_IMAGE = ("logits", "attention", "attention_mean", "attention_max", "attention_min")
+"""The outputs without an axis of targets."""
+
+
+def slice_axis(output: str) -> int:
+    """The axis whose slices `worst` compares each by itself: layers or, where there are none, targets or images."""
+    if output == "logits":
+        return 0
+    return 1 if output in PER_IMAGE or output.startswith("pixel") or output == "reciprocam" else 2
+
+
+def worst(actual: Tensor, expected: Tensor, axis: int) -> float:
+    """The greatest difference in a slice along ``axis`` over the greatest entry of that slice."""
     assert actual.shape == expected.shape and actual.isfinite().all()
-    rest = [axis for axis in range(expected.dim()) if axis != layer_axis]
+    rest = [other for other in range(expected.dim()) if other != axis]
     scale = expected.abs().amax(rest)
     assert scale.all()
     return float(((actual - expected).abs().amax(rest) / scale).max())
@@ -36,7 +45,7 @@ def worst(actual: Tensor, expected: Tensor, layer_axis: int) -> float:
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
     assert found.keys() == expected.keys()
     for output, value in found.items():
-        assert worst(value, expected[output], LAYER_AXIS[output]) <= tolerance, output
+        assert worst(value, expected[output], slice_axis(output)) <= tolerance, output
 
 
 def images() -> Tensor:
@@ -60,14 +69,25 @@ def per_target(run: Callable[[Tensor], Tensor], classes: Tensor) -> Tensor:
 
 
 def check_gradient(model: nn.Module, graph: FusedGraph, pixels: Tensor, tolerance: float = 1e-9) -> None:
-    """Logits, attention and its gradient as autograd has them on the unmodified model."""
-    found = graph(pixels, TARGET)
+    """Logits, attention and the gradients by it and by the pixels as autograd has them on the unmodified model."""
+    names = {"logits", "attention", "attention_gradient", "pixel_gradient"}.intersection(graph.names)
+    found = graph.compute(pixels, TARGET, names)
     classes = resolved(TARGET, found["logits"])
     logits, attention, _ = eager.attention_and_gradient(model, pixels, classes[:, 0])
     expected = per_target(lambda column: eager.attention_and_gradient(model, pixels, column)[2], classes)
     assert worst(found["logits"], logits, 0) <= tolerance
     assert worst(found["attention"], attention, 1) <= tolerance
     assert worst(found["attention_gradient"], expected, 2) <= tolerance
+    if "pixel_gradient" in found:
+        expected = per_target(lambda column: pixel_gradient(model, pixels, column), classes)
+        assert worst(found["pixel_gradient"], expected, 1) <= tolerance
+
+
+def pixel_gradient(model: nn.Module, pixels: Tensor, target: Tensor) -> Tensor:
+    """d logit_target / d pixels by autograd, [batch, 3, H, W]."""
+    leaves = pixels.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(eager.target_logits(model(leaves), target).sum(), leaves)
+    return gradient
 
 
 class Hand(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 
-from onnxplain.lrp_graph.reverse import Call, Rule, Table, reverse
+from onnxplain.lrp_graph.reverse import Call, Rule, Table, Walk, reverse
 from onnxplain.lrp_graph.rewrite import target_of
 from onnxplain.lrp_graph.trace import Trace
 
@@ -63,7 +63,7 @@ class _Module(nn.Module):
 
 @cache
 def traced(case: Case) -> tuple[Trace, list[fx.Node]]:
-    """The case as a trace whose "pixels" are the list of varying tensors, each of them a site; the constants' nodes."""
+    """The case as a trace whose "pixels" are the list of varying tensors, its sites one each; the constants' nodes."""
     varying = [random(2, *shape) for shape in case.varying]
     constants = [random(*shape) for shape in case.constants]
     sizes = ({0: Dim.DYNAMIC},) * len(varying) + (None,) * len(constants)
@@ -82,7 +82,7 @@ def traced(case: Case) -> tuple[Trace, list[fx.Node]]:
     calls = [node for node in graph.nodes if node.op == "call_function" and (node.users or node is result)]
     assert case.op in map(target_of, calls), f"this case never calls {case.op}"
     nodes = sites + [node for node in calls if node not in sites]
-    return Trace(tuple(nodes), pixels, result, tuple(sites), {}, {}), placeholders[len(varying) :]
+    return Trace(tuple(nodes), pixels, result, result, tuple(sites), {}, {}), placeholders[len(varying) :]
 
 
 def shares(case: Case, table: Table, varying: list[Tensor], constants: list[Tensor], seed: Tensor) -> list[Tensor]:
@@ -93,7 +93,7 @@ def shares(case: Case, table: Table, varying: list[Tensor], constants: list[Tens
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
         values[node] = node.target(*args, **kwargs)
     torch.testing.assert_close(values[trace.logits], case.run(*varying, *constants), rtol=0, atol=0, equal_nan=True)
-    return reverse(trace, values, seed, table)
+    return reverse(trace, values, trace.logits, seed, Walk(table), trace.sites)
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
@@ -167,6 +167,7 @@ MOVEMENT_CASES = (
     Case(aten.transpose, lambda x: x.transpose(-2, -1), [(4, 5, 6)]),
     Case(aten.transpose, lambda x: x.transpose(1, -1), [(4, 5, 6)]),
     Case(aten.transpose, lambda x: x.transpose(0, 1), [(4, 5, 6)]),
+    Case(aten.mT, lambda x: x.mT, [(4, 5, 6)]),
     Case(aten.permute, lambda x: x.permute(2, 0, 3, 1), [(4, 5, 6)]),
     Case(aten.permute, lambda x: x.permute(0, -1, 1, -2), [(4, 5, 6)]),
     Case(aten.select, lambda x: x.select(1, 2)),
@@ -196,6 +197,37 @@ MOVEMENT_CASES = (
     Case(aten.expand, lambda x: x.expand(5, -1, 4, 6), [(4, 1)]),
     Case(aten.expand, lambda x: x.unsqueeze(1).expand(-1, 5, -1, -1)),
 )
+
+
+GEOMETRIES: tuple[tuple[Shape, Shape, dict[str, Any]], ...] = (
+    ((2, 6, 9), (3, 2, 3, 3), {"stride": (3, 3)}),  # patches
+    ((3, 4, 6), (2, 3, 2, 3), {"stride": (2, 3)}),
+    ((2, 7, 7), (3, 2, 3, 3), {"stride": (2, 2)}),  # patches that overlap
+    ((2, 8, 7), (3, 2, 3, 3), {"stride": (3, 3)}),  # pixels that no patch covers, at the border ...
+    ((2, 8, 8), (3, 2, 2, 2), {"stride": (3, 3)}),  # ... and between patches
+    ((2, 4, 5), (3, 2, 3, 3), {}),
+    ((2, 5, 6), (3, 2, 3, 3), {"stride": (2, 1), "padding": (1, 2)}),
+    ((2, 7, 8), (3, 2, 3, 2), {"stride": (1, 2), "dilation": (2, 3)}),
+    ((4, 6, 6), (6, 2, 3, 3), {"stride": (3, 3), "groups": 2}),
+    ((2, 5, 4), (3, 2, 2, 2), {"stride": (2, 2), "padding": "valid"}),
+    ((4, 7, 8), (4, 2, 2, 3), {"stride": (2, 2), "padding": (1, 1), "dilation": (2, 1), "groups": 2}),
+)
+
+
+def convolutions(rule: Callable[..., Tensor] | None = None) -> list[Case]:
+    """A convolution of each geometry, every other one with a bias; ``rule(share, x, weight, bias, **geometry)``."""
+
+    def case(number: int, shape: Shape, weight: Shape, geometry: dict[str, Any]) -> Case:
+        def run(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+            return nn.functional.conv2d(x, w, b, **geometry)
+
+        def textbook(share: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Sequence[Tensor]:
+            ints = {name: value for name, value in geometry.items() if value != "valid"}
+            return [rule(share, x, w, b, **ints)]
+
+        return Case(aten.conv2d, run, [shape], [weight, weight[:1]][: 1 + number % 2], rule and textbook)
+
+    return [case(number, *geometry) for number, geometry in enumerate(GEOMETRIES)]
 
 
 def missing(table: Table, cases: Sequence[Case]) -> set[Any]:

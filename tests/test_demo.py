@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from benchmarks.localisation import chance, measure
+from benchmarks.localisation import chance, measure, points_at
 from onnxplain.demo.samples import samples
 from onnxplain.demo.scenes import SIZE, _digits, scene
 from onnxplain.export import export_model, load_backbone
-from onnxplain.runtime import Explainer
+from onnxplain.runtime import METHODS, Explainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,6 +83,49 @@ def test_maps_point_at_the_class_asked_for(artifact: Path) -> None:
     class_blind = measure(explainer, "rollout", scenes)
     assert class_blind[0] < chance(scenes)[0] + 0.15  # it finds some digit, not the one asked for
     assert min(mass) > class_blind[1]
+
+
+def test_every_method_explains_each_picture_and_class_by_itself(artifact: Path) -> None:
+    explainer = Explainer(artifact)
+    first, second = scene(10_000), scene(10_001)
+    few = {"rise": {"masks": 20}}
+    for name, method in METHODS.items():
+        if method.missing:
+            continue
+        pair = list(explainer.explain([first.picture, second.picture], [1, -1], name, **few.get(name, {})))
+        alone = explainer.explain(second.picture, -1, name, **few.get(name, {}))
+        assert pair[1][1].target == alone.target == alone.predictions[0][0]
+        largest = np.abs(alone.heatmap).max()
+        np.testing.assert_allclose(pair[1][1].heatmap, alone.heatmap, rtol=0, atol=1e-3 * largest, err_msg=name)
+        for one in (*pair[0], *pair[1]):
+            assert np.isfinite(one.heatmap).all() and np.ptp(one.heatmap) > 0 and one.tokens.shape == (12, 12), name
+        assert np.array_equal(pair[0][0].heatmap, pair[0][1].heatmap) != method.per_target, name
+
+
+def test_integrated_gradients_add_up_to_the_difference_of_the_scores(artifact: Path) -> None:
+    explainer = Explainer(artifact)
+    picture = scene(10_000).picture
+    black = explainer.explain(np.zeros_like(picture), [3, 7], "rollout")
+    for result, other in zip(explainer.explain(picture, [3, 7], "integrated_gradients", steps=128), black, strict=True):
+        difference = result.score - other.score
+        assert result.heatmap.sum() == pytest.approx(difference, rel=0.02, abs=0.02)
+        assert result.tokens.sum() == pytest.approx(difference, rel=0.02, abs=0.02)
+
+
+def test_smoothgrad_without_noise_is_the_gradient(artifact: Path) -> None:
+    explainer = Explainer(artifact)
+    smooth = explainer.explain(scene(10_000).picture, 3, "smoothgrad", samples=2, noise=0)
+    plain = explainer.explain(scene(10_000).picture, 3, "gradient")
+    np.testing.assert_allclose(smooth.heatmap, plain.heatmap, rtol=0, atol=1e-4 * np.abs(plain.heatmap).max())
+
+
+def test_rise_finds_the_class_asked_for(artifact: Path) -> None:
+    explainer, points = Explainer(artifact), []
+    for seed in range(10_000, 10_004):
+        drawn = scene(seed, "test")
+        results = explainer.explain(drawn.picture, list(drawn.labels), "rise", masks=200)
+        points += [points_at(result.heatmap, box) for result, box in zip(results, drawn.boxes, strict=True)]
+    assert np.mean(points) >= 0.7
 
 
 def test_the_two_commands_of_the_readme(tmp_path: Path) -> None:

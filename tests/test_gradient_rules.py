@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from rule_cases import MOVEMENT_CASES, TARGETS, Case, assert_close, inputs, missing, random, shares, slightly_wrong
+from rule_cases import (
+    MOVEMENT_CASES,
+    TARGETS,
+    Case,
+    assert_close,
+    convolutions,
+    inputs,
+    missing,
+    random,
+    shares,
+    slightly_wrong,
+)
 
 from onnxplain.lrp_graph.gradient import GRADIENT
 from onnxplain.lrp_graph.reverse import Table
@@ -17,6 +28,7 @@ CASES = (
     Case(aten.linear, F.linear, constants=[(5, 6)]),
     Case(aten.linear, F.linear, [(6,)], [(5, 6), (5,)]),
     Case(aten.linear, F.linear, [(2, 4, 6)], [(5, 6), (5,)]),
+    *convolutions(),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (2, 6, 5)]),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (1, 6, 5)]),  # one key head for all
     Case(aten.matmul, torch.matmul, [(1, 4, 6), (2, 6, 5)]),
@@ -124,3 +136,8 @@ def test_the_check_catches_another_ops_rule(op: Any, like: Any) -> None:
 def test_a_slice_with_a_step_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="step of 2"):
         check(Case(aten.slice, lambda x: x[:, ::2]))
+
+
+def test_a_convolution_that_keeps_the_size_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="'same' padding"):
+        check(Case(aten.conv2d, lambda x, w: F.conv2d(x, w, padding="same"), [(2, 6, 5)], [(3, 2, 3, 3)]))

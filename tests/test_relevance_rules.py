@@ -1,7 +1,4 @@
-"""Every rule of Chefer's table against the element-by-element ones of `reference.rules`, in float64.
-
-These are applied one target and one sample at a time, so nothing can leak from one to another.
-"""
+"""Every rule of Chefer's tables against the element-by-element ones of `reference.rules`, in float64."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -11,62 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import rules
-from rule_cases import (
-    BATCH,
-    MOVEMENT_CASES,
-    TARGETS,
-    Case,
-    assert_close,
-    inputs,
-    missing,
-    random,
-    shares,
-    slightly_wrong,
-    where_moved,
-)
+from rule_cases import MOVEMENT_CASES, TARGETS, Case, assert_close, convolutions, missing, random
+from textbook import Textbook, all_of_it, both_get, check, check_twice, each_matrix
 from torch import Tensor
 
-from onnxplain.lrp_graph.relevance import CHEFER, divide
-from onnxplain.lrp_graph.reverse import Call, Table
+from onnxplain.lrp_graph.relevance import chefer, divide, stem
+from onnxplain.lrp_graph.reverse import Call
 
 aten = torch.ops.aten
-
-Textbook = Callable[..., Sequence[Tensor]]
-"""(one target's relevance of one sample, the sample's varying tensors, constants) -> relevance of the varying ones."""
-
-
-def all_of_it(r: Tensor, x: Tensor, *_: Tensor) -> Sequence[Tensor]:
-    """The only varying tensor gets everything; where it was repeated, the sum over the repetitions."""
-    return [r.sum_to_size(x.shape)]
-
-
-def linear(r: Tensor, x: Tensor, w: Tensor, *_: Tensor) -> Sequence[Tensor]:
-    return [rules.linear(x.reshape(-1, x.shape[-1]), w, r.reshape(-1, r.shape[-1])).reshape(x.shape)]
-
-
-def each_matrix(rule: Textbook) -> Textbook:
-    """Apply a rule for matrices to each pair of matrices, then sum over what was repeated."""
-
-    def textbook(r: Tensor, *tensors: Tensor) -> Sequence[Tensor]:
-        full = [t.expand(*r.shape[:-2], *t.shape[-2:]) for t in (r, *tensors)]
-        parts = [rule(*each) for each in zip(*(t.reshape(-1, *t.shape[-2:]) for t in full), strict=True)]
-        found = [torch.stack(matrices) for matrices in zip(*parts, strict=True)]
-        return [
-            part.reshape(whole.shape).sum_to_size(t.shape)
-            for part, whole, t in zip(found, full[1:], tensors, strict=False)
-        ]
-
-    return textbook
-
-
-def both_get(rule: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Textbook:
-    """Apply a rule (a, b, r) for equal shapes, then sum over what was repeated."""
-
-    def textbook(r: Tensor, a: Tensor, b: Tensor) -> Sequence[Tensor]:
-        whole = [t.expand_as(r)[None] for t in (a, b)]
-        return [part[0].sum_to_size(t.shape) for part, t in zip(rule(*whole, r[None]), (a, b), strict=True)]
-
-    return textbook
+CHEFER = chefer()
+ONE, TWO = [(4, 6)], [(4, 6), (4, 6)]
 
 
 def reduction(rule: Callable[[Tensor, Tensor], Tensor], *dims: int) -> Textbook:
@@ -82,11 +33,42 @@ def reduction(rule: Callable[[Tensor, Tensor], Tensor], *dims: int) -> Textbook:
 
 
 matrices = each_matrix(lambda r, a, b: rules.matmul(a, b, r))
-times_constant = each_matrix(lambda r, x, c: [rules.linear(x, c.mT, r)])
-constant_times = each_matrix(lambda r, x, c: [rules.linear(x.mT, c, r.mT).mT])
 residual, product = both_get(rules.add), both_get(rules.product)
 mean, total = rules.mean_tokens, rules.sum_tokens
-ONE, TWO = [(4, 6)], [(4, 6), (4, 6)]
+
+
+def linear_layers(alpha: float = 1, beta: float = 0) -> list[Case]:
+    """Layers and products with a constant, by the rule with these constants."""
+
+    def linear(r: Tensor, x: Tensor, w: Tensor, *_: Tensor) -> Sequence[Tensor]:
+        rows = [t.reshape(-1, t.shape[-1]) for t in (x, r)]
+        return [rules.linear(rows[0], w, rows[1], alpha, beta).reshape(x.shape)]
+
+    def one_sign(w: Tensor, v: Tensor) -> Tensor:
+        return torch.cat([w, -v.abs(), v.abs()])
+
+    times_constant = each_matrix(lambda r, x, c: [rules.linear(x, c.mT, r, alpha, beta)])
+    constant_times = each_matrix(lambda r, x, c: [rules.linear(x.mT, c, r.mT, alpha, beta).mT])
+    return [
+        Case(aten.linear, F.linear, ONE, [(5, 6)], linear),
+        Case(aten.linear, F.linear, [(6,)], [(5, 6), (5,)], linear),
+        Case(aten.linear, F.linear, [(2, 4, 6)], [(5, 6), (5,)], linear),
+        Case(  # three outputs to which nothing contributes positively, and three to which nothing does negatively
+            aten.linear,
+            lambda x, w, v, b: F.linear(F.relu(x), one_sign(w, v), b),
+            ONE,
+            [(2, 6), (3, 6), (8,)],
+            lambda r, x, w, v, b: linear(r, F.relu(x), one_sign(w, v)),
+        ),
+        Case(aten.matmul, torch.matmul, ONE, [(6, 5)], times_constant),
+        Case(aten.matmul, torch.matmul, [(2, 4, 6)], [(6, 5)], times_constant),
+        Case(aten.matmul, torch.matmul, [(1, 4, 6)], [(2, 6, 5)], times_constant),
+        Case(aten.matmul, lambda x, c: c @ x, ONE, [(5, 4)], constant_times),
+        Case(aten.matmul, lambda x, c: c @ x, ONE, [(4, 4)], constant_times),
+        Case(aten.matmul, lambda x, c: c @ x, [(1, 4, 6)], [(2, 1, 4)], constant_times),  # a pool's queries
+        Case(aten.bmm, lambda x, c: torch.bmm(x, c.expand(x.shape[0], -1, -1)), ONE, [(6, 5)], times_constant),
+    ]
+
 
 PASSED_ON = {
     aten.softmax: lambda x: x.softmax(-1),
@@ -100,27 +82,11 @@ PASSED_ON = {
 
 RULES = (
     *(Case(op, run, textbook=all_of_it) for op, run in PASSED_ON.items()),
-    Case(aten.linear, F.linear, ONE, [(5, 6)], linear),
-    Case(aten.linear, F.linear, [(6,)], [(5, 6), (5,)], linear),
-    Case(aten.linear, F.linear, [(2, 4, 6)], [(5, 6), (5,)], linear),
-    Case(  # three outputs to which nothing contributes positively
-        aten.linear,
-        lambda x, w, v, b: F.linear(F.relu(x), torch.cat([w, -v.abs()]), b),
-        ONE,
-        [(2, 6), (3, 6), (5,)],
-        lambda r, x, w, v, b: linear(r, F.relu(x), torch.cat([w, -v.abs()])),
-    ),
+    *linear_layers(),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (2, 6, 5)], textbook=matrices),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (1, 6, 5)], textbook=matrices),  # one key head for all
     Case(aten.matmul, torch.matmul, [(1, 4, 6), (2, 6, 5)], textbook=matrices),
-    Case(aten.matmul, torch.matmul, ONE, [(6, 5)], times_constant),
-    Case(aten.matmul, torch.matmul, [(2, 4, 6)], [(6, 5)], times_constant),
-    Case(aten.matmul, torch.matmul, [(1, 4, 6)], [(2, 6, 5)], times_constant),
-    Case(aten.matmul, lambda x, c: c @ x, ONE, [(5, 4)], constant_times),
-    Case(aten.matmul, lambda x, c: c @ x, ONE, [(4, 4)], constant_times),
-    Case(aten.matmul, lambda x, c: c @ x, [(1, 4, 6)], [(2, 1, 4)], constant_times),  # a pool's queries
     Case(aten.bmm, torch.bmm, [(4, 6), (6, 5)], textbook=matrices),
-    Case(aten.bmm, lambda x, c: torch.bmm(x, c.expand(x.shape[0], -1, -1)), ONE, [(6, 5)], times_constant),
     Case(aten.add, torch.add, TWO, textbook=residual),
     Case(aten.add, torch.add, [(4, 6), (1, 6)], textbook=residual),
     Case(aten.add, torch.add, [(4, 1), (1, 6)], textbook=residual),
@@ -165,43 +131,45 @@ RULES = (
 CASES = (*MOVEMENT_CASES, *RULES)
 
 
-def with_zeros(case: Case) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs with zeros among the denominators: a row and a column of the first sample, x + y = 0 in the second."""
-    varying, constants = inputs(case)
-    for x in varying:
-        x[0, 0] = 0
-        x[0, ..., 0] = 0
-    if len(varying) == 2 and varying[0].shape == varying[1].shape:
-        varying[1][1, 0] = -varying[0][1, 0]
-    return varying, constants
+def embedded(r: Tensor, x: Tensor, c: Tensor) -> Sequence[Tensor]:
+    """What of a sum the varying term gets, where the constant takes its share."""
+    return residual(r, x, c)[:1]
 
 
-def check(case: Case, table: Table = CHEFER) -> None:
-    varying, constants = with_zeros(case)
-    y = case.run(*varying, *constants)
-    r = random(TARGETS, *y.shape, seed=99).float().to(y.dtype)  # what casts do not round
-    actual = shares(case, table, varying, constants, r)
-    if case.textbook is None:
-        expected = where_moved(case, r, varying)
-    else:
-        single = [[case.textbook(part[i], *(x[i] for x in varying), *constants) for i in range(BATCH)] for part in r]
-        expected = [
-            torch.stack([torch.stack([s[place] for s in row]) for row in single]) for place in range(len(varying))
-        ]
-    for found, wanted in zip(actual, expected, strict=True):
-        assert_close(found, wanted)
+STEM_RULES = (
+    *convolutions(lambda r, x, w, b, **geometry: rules.first_convolution(x, w, r, **geometry)),
+    Case(aten.add, torch.add, ONE, [(4, 6)], embedded),
+    Case(aten.add, lambda x, c: c + x, ONE, [(4, 6)], lambda r, x, c: residual(r, c, x)[1:]),
+    Case(aten.add, lambda x, c: torch.add(x, c, alpha=-3), ONE, [(6,)], lambda r, x, c: embedded(r, x, -3 * c)),
+    Case(aten.add, torch.add, [(1, 6)], [(4, 1)], embedded),  # an embedding of positions before there is one of each
+    Case(aten.add, lambda x: x + 2, ONE, textbook=lambda r, x: embedded(r, x, torch.full_like(x, 2))),
+    Case(aten.add, torch.add, [(4, 6), (1, 6)], textbook=residual),
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rule(case: Case) -> None:
-    check(case)
+    check_twice(case, CHEFER)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2, 1), (1.5, 0.5)])
+@pytest.mark.parametrize("place", range(len(linear_layers())))
+def test_rule_of_linear_layers(place: int, alpha: float, beta: float) -> None:
+    case = linear_layers(alpha, beta)[place]
+    check_twice(case, chefer(alpha, beta))
     with pytest.raises(AssertionError):
-        check(case, slightly_wrong(CHEFER, case.op))
+        check(case, CHEFER)
+
+
+@pytest.mark.parametrize("case", STEM_RULES, ids=str)
+def test_rule_of_the_stem(case: Case) -> None:
+    check_twice(case, stem())
 
 
 def test_every_rule_has_a_case() -> None:
     assert not missing(CHEFER, CASES)
     assert missing({**CHEFER, aten.sin: CHEFER[aten.exp]}, CASES) == {aten.sin}
+    assert not missing(stem(), (*CASES, *STEM_RULES))
 
 
 @pytest.mark.parametrize("op", [aten.add, aten.sub, aten.mul, aten.div, aten.matmul, aten.bmm], ids=str)
@@ -233,11 +201,12 @@ def test_division() -> None:
     assert divide(r, torch.zeros(len(z))).eq(0).all()
 
 
-def test_linear_tells_rounding_noise_from_a_small_denominator() -> None:
-    """In float32 the contributions to four outputs, all negative, cancel to 1e-7 and not to 0."""
+@pytest.mark.parametrize(("alpha", "beta"), [(1, 0), (2, 1)])
+def test_linear_tells_rounding_noise_from_a_small_denominator(alpha: float, beta: float) -> None:
+    """In float32 the contributions to four outputs, all of one sign, cancel to 1e-7 and not to 0."""
     x, w, r = random(8, 64).relu(), random(12, 64, seed=1), random(8, 12, seed=2)
-    w[:4] = -w[:4].abs()
-    expected = rules.linear(x, w, r)
+    w[:4], w[4:8] = -w[:4].abs(), w[4:8].abs()
+    expected = rules.linear(x, w, r, alpha, beta)
     x, w, r = x.float(), w.float(), r.float()
-    (found,) = CHEFER[aten.linear](r[None], Call(F.linear(x, w), (x, w), {}, (True, False)))
+    (found,) = chefer(alpha, beta)[aten.linear](r[None], Call(F.linear(x, w), (x, w), {}, (True, False)))
     assert_close(found[0].double(), expected, 1e-5)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from onnxplain.lrp_graph import FusedGraph, fuse
 from onnxplain.lrp_graph.rewrite import shape_of, target_of
+from onnxplain.lrp_graph.trace import ancestors
 
 aten = torch.ops.aten
 
@@ -22,17 +23,24 @@ def without_moving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FusedGraph]
 
     def plain(*args: Any) -> FusedGraph:
         with monkeypatch.context() as patch:
-            patch.setattr("onnxplain.lrp_graph.trace.move_selection_up", lambda graph: None)
+            for module in ("trace", "layers"):
+                patch.setattr(f"onnxplain.lrp_graph.{module}.move_selection_up", lambda graph, nodes: None)
             return fuse(*args)
 
     return plain
 
 
 def ranks_after_attention(graph: FusedGraph) -> set[int]:
-    """How many axes the results of the linear layers after the last attention have."""
+    """How many axes the results of the linear layers between the last attention and the logits have."""
     nodes = graph._trace.nodes
-    tail = nodes[nodes.index(graph._trace.sites[-1]) :]
+    tail = ancestors(graph._trace.logits).intersection(nodes[nodes.index(graph._trace.sites[-1]) :])
     return {len(shape_of(node)) for node in tail if target_of(node) is aten.linear}
+
+
+def layers_of_all_tokens(graph: FusedGraph) -> int:
+    """How many linear layers of the copy of the last block compute every token."""
+    assert graph._block is not None
+    return sum(target_of(node) is aten.linear and len(shape_of(node)) == 3 for node in graph._block.nodes)
 
 
 @pytest.mark.parametrize("name", ["plain", "distilled", "swiglu", "res_post", "parallel_scaling_fused", "clip"])
@@ -45,6 +53,7 @@ def test_moving_the_selection_changes_no_value(name: str, without_moving: Callab
     assert graph.layout == whole.layout
     # Two rows of a distilled model are read: it stays whole.
     assert ranks_after_attention(graph) == ({2, 3} if name == "distilled" else {2})
+    assert (layers_of_all_tokens(graph) < layers_of_all_tokens(whole)) == (name != "distilled")
 
 
 def test_all_rows_of_a_mean_pooled_model_stay() -> None:

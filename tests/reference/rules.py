@@ -3,7 +3,8 @@
 Nothing here is shared with `propagation`. All rules take and return float64 CPU tensors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,3 +155,55 @@ def conservation_error(before: Tensor, *after: Tensor) -> float:
         parts = sum(float(part[image].sum()) for part in after)
         errors.append(abs(parts - total) / max(1.0, abs(total)))
     return max(errors)
+
+
+Place = tuple[int, int, int]
+"""(channel, row, column)."""
+
+
+def products(
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Iterator[tuple[Place, list[tuple[Place, float]]]]:
+    """For each output of the convolution of one image x [C, H, W] with weight [O, C / groups, kh, kw]: its place, and
+    the places in x, padding left out, that it is a sum of, each with its weight."""
+    channels, height, width = x.shape
+    outputs, depth, *kernel = weight.shape
+    sizes = (height, width)
+    rows, columns = (
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, p, d, k, s in zip(sizes, padding, dilation, kernel, stride, strict=True)
+    )
+    for o in range(outputs):
+        first_channel = o // (outputs // groups) * (channels // groups)
+        for i in range(rows):
+            for j in range(columns):
+                terms = []
+                for c in range(depth):
+                    for u in range(kernel[0]):
+                        for v in range(kernel[1]):
+                            row = i * stride[0] - padding[0] + u * dilation[0]
+                            column = j * stride[1] - padding[1] + v * dilation[1]
+                            if 0 <= row < height and 0 <= column < width:
+                                terms.append(((first_channel + c, row, column), float(weight[o, c, u, v])))
+                yield (o, i, j), terms
+
+
+def first_convolution(x: Tensor, weight: Tensor, relevance: Tensor, **geometry: Any) -> Tensor:
+    """z-B rule of one image x [C, H, W] whose values lie in [l, h], its own minimum and maximum: input p gets
+    q_pj R_j / sum_p q_pj of output j, with q_pj = x_p w_pj - l w_pj+ - h w_pj-. (Montavon et al. 2017, eq. 17.)
+
+    relevance [O, h, w]. geometry: as for `products`. The bias gets nothing.
+    """
+    low, high = float(x.min()), float(x.max())
+    result = torch.zeros_like(x, dtype=torch.float64)
+    for output, terms in products(x, weight, **geometry):
+        parts = [(p, float(x[p]) * w - low * max(w, 0.0) - high * min(w, 0.0)) for p, w in terms]
+        quotient = divide(float(relevance[output]), sum(part for _, part in parts))
+        for p, part in parts:
+            result[p] += part * quotient
+    return result
