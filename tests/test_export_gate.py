@@ -208,6 +208,19 @@ def test_existing_artifact_is_replaced(model, good, tmp_path, exporter_gives):
     assert path.stat().st_mode == other.stat().st_mode
 
 
+def test_reciprocam_of_many_patches_is_left_out_unless_named(model, good, tmp_path, monkeypatch):
+    copies = 4 * 16 * 17 * 32  # bytes: patches, tokens, width
+    options = {"labels": LABELS, "preprocessing": PREPROCESSING}
+    for limit, passes, there in ((copies, None, True), (copies - 1, None, False), (copies - 1, ["reciprocam"], True)):
+        graphs = []
+        monkeypatch.setattr(artifact, "LARGE", limit)
+        monkeypatch.setattr(artifact, "onnx_model", lambda graph, *_, to=graphs: to.append(graph) or ir.load(good))
+        monkeypatch.setattr(artifact, "compare", lambda *_: parity.Report(()))
+        report = export_model(model, tmp_path / "x.onnx", passes=passes, **options)
+        assert ("reciprocam" in graphs[0].passes) == there == (not report.notes)
+        assert there or report.notes[0].startswith("reciprocam: left out, since it would need several times")
+
+
 class _Pair(nn.Module):
     def forward(self, pixels):
         return pixels.mean((2, 3)), pixels
