@@ -109,20 +109,25 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
     samples: dict[str, _Samples] = defaultdict(_Samples)
     distances: list[tuple[float, float]] = []
     broken: list[str] = []
-    for portion in portions:
+
+    def take(portion: _Portion) -> None:
+        """A function, so that nothing of one portion is held in the next."""
         ours = _from_file(path, pixels, portion)
-        broken += [name for name, tensor in ours.items() if not _is_sound(name, tensor, metadata, portion)]
+        broken.extend(name for name, tensor in ours.items() if not _is_sound(name, tensor, metadata, portion))
+        if broken:
+            return
         for number, image in enumerate(pixels.split(1)):
-            if broken:
-                break
             given = {name: tensor[number] for name, tensor in ours.items()}
             single = _reference(model, graph, image, portion)
             exact = _reference(exact_model, exact_graph, image.double(), portion)
             for name in ours:
-                _take(
-                    samples[name], (number, portion.first_class), *(_classes(name, t) for t in (given, single, exact))
-                )
-            distances += _distances(metadata, given, single, exact)
+                of_all = (_classes(name, tensors) for tensors in (given, single, exact))
+                _take(samples[name], (number, portion.first_class), *of_all)
+            distances.extend(_distances(metadata, given, single, exact))
+            del single, exact
+
+    for portion in portions:
+        take(portion)
     rows = [Check(name, "finite and of the right shape", float("inf"), 0.0, False) for name in broken]
     if not broken:
         rows = [_equality(name, sample) for name, sample in samples.items()]
@@ -162,7 +167,10 @@ def _from_file(path: Path, pixels: Tensor, portion: _Portion) -> dict[str, NDArr
     """What the file gives; copied, as an array from onnxruntime would keep the memory of the whole run."""
     artifact = Artifact(path, "cpu", None)
     wanted = [name for name in portion.names if name != "logits"]
-    runs = [artifact.run(some.numpy(), portion.targets.tolist(), wanted) for some in pixels.split(portion.images)]
+    runs = [
+        {name: tensor.copy() for name, tensor in artifact.run(some.numpy(), portion.targets.tolist(), wanted).items()}
+        for some in pixels.split(portion.images)
+    ]
     return {name: np.concatenate([run[name] for run in runs]) for name in portion.names}
 
 
