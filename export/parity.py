@@ -39,11 +39,10 @@ HEATMAP_FACTOR = 5.0
 COSINE = 1e-4
 """1 - cosine of a heatmap with the one computed in float64, always allowed."""
 
-IMAGES = 3
+IMAGES = 2
 TARGETS = 2
 LARGE = 2**28
 """Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
-IMAGES_WHERE_LARGE = 2
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -71,14 +70,17 @@ class _Portions:
     names: Sequence[Sequence[str]]
 
     def collect(self, run: Callable[[Tensor, Sequence[str]], Tensors]) -> dict[str, NDArray[Any]]:
-        """What ``run(targets, names)`` gives for each of them, put together: [batch, (targets,) …]."""
+        """What ``run(targets, names)`` gives for each of them, put together: [batch, (targets,) …].
+
+        All of it copied: an array from onnxruntime would keep the memory of the whole run.
+        """
         columns: list[dict[str, NDArray[Any]]] = []
         for targets in self.targets:
             columns.append({})
             for names in self.names:
                 columns[-1] |= run(targets, names)
         return {
-            name: np.concatenate([column[name] for column in columns], 1) if _per_target(name) else tensor
+            name: np.concatenate([column[name] for column in columns], 1) if _per_target(name) else tensor.copy()
             for name, tensor in columns[0].items()
         }
 
@@ -106,8 +108,7 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
     outputs = [item for item in metadata.outputs if item not in large]
     generator = torch.Generator().manual_seed(0)
-    images = IMAGES_WHERE_LARGE if large else IMAGES
-    pixels = torch.randn(images, 3, *metadata.preprocessing.size, generator=generator)
+    pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
     targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
     if large:
         portions = _Portions(targets.split(1), _by_passes(outputs))
@@ -115,8 +116,8 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
         portions = _Portions([targets], [[item.output for item in outputs]])
     ours = _from_file(artifact, pixels, portions)
     del artifact  # with the memory that onnxruntime keeps for its next run
-    shapes = {item.output: (images, *[len(targets)] * item.per_target, *metadata.shape(item)) for item in outputs}
-    shapes["logits"] = (images, len(metadata.labels))
+    shapes = {item.output: (IMAGES, *[len(targets)] * item.per_target, *metadata.shape(item)) for item in outputs}
+    shapes["logits"] = (IMAGES, len(metadata.labels))
     broken = [name for name, tensor in ours.items() if tensor.shape != shapes[name] or not np.isfinite(tensor).all()]
     rows = [Check(name, "finite and of the right shape", float("inf"), 0.0, False) for name in broken]
     if not broken:

@@ -286,6 +286,16 @@ def test_own_classes_labels_and_size():
     assert _logits(backbone.model, _pixels((64, 64))).shape == (2, 2)
 
 
+def test_random_weights_are_the_same_each_time_and_disturb_nobodys():
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = load_backbone(f"timm/{TINY}", random_init=True).model.state_dict()
+    assert torch.rand(1) == expected
+    second = load_backbone(f"timm/{TINY}", random_init=True).model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_demo(monkeypatch, tmp_path):
     """With weights of its own, so that it does not depend on those in the package."""
     path, trained = tmp_path / "demo.safetensors", demo.architecture().eval()

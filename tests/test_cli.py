@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import onnxplain
 from onnxplain import cli, cli_batches, cli_errors, cli_output
-from onnxplain.runtime import METHODS, PASSES, Explainer, Explanation, OnnxplainError
+from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError
 
 ROOT = Path(__file__).parents[1]
 PARITY = {
@@ -261,7 +261,7 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None),
-        ("backbone", path, tuple(PASSES)[1:], 20, 1.0, None, 0.0),
+        ("backbone", path, None, 20, 1.0, None, 0.0),
     ]
     assert "≤ 1e-05" in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f"onnxplain explain {path} IMAGE" in result.stdout
