@@ -60,9 +60,10 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     return model
 
 
-def describe(model: ir.Model, metadata: str) -> None:
-    """Store the JSON document that the runtime reads."""
+def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
+    """Write the file, with the JSON document that the runtime reads."""
     model.metadata_props[METADATA_KEY] = metadata
+    ir.save(model, path)
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METHODS, REDUCTIONS, Metadata
+from ..runtime.artifact import Artifact
+from ..runtime.formats import open_artifact
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
-from ..runtime.session import Artifact
 from .eager import eager_outputs
 from .report import Check, Report
 
@@ -103,7 +104,7 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
 
     What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
     """
-    artifact = Artifact(path, "cpu", None)
+    artifact = open_artifact(path, "cpu", None)
     metadata = artifact.metadata
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
     outputs = [item for item in metadata.outputs if item not in large]

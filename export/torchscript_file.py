@@ -61,7 +61,7 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
     return script
 
 
-def save(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
+def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
     """Write the file, with the JSON document that the runtime reads."""
     with silent():
         torch.jit.save(model, str(path), _extra_files={METADATA_KEY: metadata})
