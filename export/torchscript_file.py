@@ -63,8 +63,8 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
 
 def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
     """Write the file, with the JSON document that the runtime reads."""
-    with silent():
-        torch.jit.save(model, str(path), _extra_files={METADATA_KEY: metadata})
+    with silent(), path.open("wb") as stream:  # given a path, PyTorch would write its name into the file
+        torch.jit.save(model, stream, _extra_files={METADATA_KEY: metadata})
 
 
 def _weights(program: ExportedProgram, module: nn.Module) -> dict[fx.Node, str]:
