@@ -1,14 +1,10 @@
-"""TorchScript artifacts: the same outputs and maps as ONNX, only what is asked for, and what is refused."""
+"""TorchScript artifacts: outputs and maps as of ONNX, only what is asked for; refusals are in test_torchscript_refused.py."""
 
 import functools
 import json
-import os
-import subprocess
-import sys
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,9 +14,8 @@ from export_cases import ILL_CONDITIONED, LABELS, OUTPUTS, build, error, preproc
 from reference import variants
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from onnxplain import cli_input
 from onnxplain.demo.scenes import scene
-from onnxplain.export import GateError, artifact, export_model, load_backbone, torchscript_file
+from onnxplain.export import export_model, load_backbone
 from onnxplain.export.onnx_file import onnx_model, save_onnx
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import METADATA_KEY, METHODS, Explainer, Metadata, OnnxplainError
@@ -246,93 +241,3 @@ def test_several_threads_at_once(exported):
         for given in pool.map(lambda _: case.file.run(case.pixels, TARGETS, OUTPUTS), range(8)):
             for output, tensor in expected.items():
                 np.testing.assert_array_equal(given[output], tensor)
-
-
-def _write(path, content):
-    path.write_bytes(content)
-
-
-def _save(path, metadata=None):
-    class Other(torch.nn.Module):
-        def forward(self, pixels, target):
-            return pixels
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        files = {} if metadata is None else {METADATA_KEY: metadata}
-        torch.jit.save(torch.jit.script(Other()), path, _extra_files=files)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda path, case: None, "there is no artifact"),
-        (lambda path, case: path.mkdir(), "there is no artifact"),
-        (lambda path, case: _write(path, b""), "is not a TorchScript file"),
-        (lambda path, case: _write(path, b"hello, this is text"), "is not a TorchScript file"),
-        (lambda path, case: _write(path, case.path.read_bytes()[:50_000]), "is not a TorchScript file"),
-        (lambda path, case: torch.save({"weight": torch.ones(3)}, path), "is not a TorchScript file"),
-        (lambda path, case: _save(path), "a TorchScript file without 'onnxplain' metadata"),
-        (lambda path, case: _save(path, "{}"), "not an onnxplain artifact: metadata schema is None"),
-        (lambda path, case: _save(path, case.file.metadata.to_json()), "its code has no with_attention"),
-    ],
-)
-def test_files_that_are_no_artifact(make, message, tmp_path, exported):
-    path = tmp_path / "x.pt"
-    make(path, exported("plain"))
-    with pytest.raises(OnnxplainError, match=message) as caught:
-        Explainer(path, "cpu")
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_metadata_that_does_not_fit(exported, tmp_path):
-    case, path = exported("plain"), tmp_path / "x.pt"
-    text = json.loads(case.file.metadata.to_json()) | {"labels": ["only one"]}
-    torchscript_file.save_torchscript(_load(case.path), json.dumps(text), path)
-    with pytest.raises(OnnxplainError, match=r"logits is \[3, 5\], its metadata says \[3, 1\]"):
-        open_artifact(path, "cpu", None).run(case.pixels, [0], [])
-
-
-def _in_a_process(code):
-    environment = os.environ | {"PYTHONPATH": str(Path(cli_input.__file__).parents[1])}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
-
-
-def test_without_torch_the_error_says_what_to_install(exported):
-    path = str(exported("plain").path)
-    done = _in_a_process(
-        f"import sys; sys.modules['torch'] = None; from onnxplain.runtime import Explainer; Explainer({path!r})"
-    )
-    last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and "OnnxplainError" in last and "needs PyTorch: pip install torch" in last
-
-
-def test_opening_is_silent(exported):
-    done = _in_a_process(f"from onnxplain.runtime import Explainer; Explainer({str(exported('plain').path)!r}, 'cpu')")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-@pytest.mark.parametrize(("weight", "factor"), [("head_bias", 1.001), ("pos_embed", torch.nan)])
-def test_a_damaged_file_is_refused(weight, factor, exported, tmp_path, monkeypatch):
-    case, path = exported("plain"), tmp_path / "new" / "x.pt"
-    module = _load(case.path)
-    next(buffer for name, buffer in module.named_buffers() if name.endswith(weight)).mul_(factor)
-    monkeypatch.setattr(artifact, "torchscript_model", lambda *_: module)
-    with pytest.raises(GateError, match=r"nothing was written .*logits"):
-        export_model(case.model, path, "torchscript", labels=LABELS, preprocessing=preprocessing(case.model))
-    assert not path.parent.exists()
-
-
-@pytest.mark.parametrize(("format", "name"), [("torchscript", "x.onnx"), ("onnx", "x.pt"), ("torchscript", "x")])
-def test_the_name_has_to_say_the_format(format, name, tmp_path):
-    model = build("plain")
-    with pytest.raises(OnnxplainError, match="would not be known as one"):
-        export_model(model, tmp_path / name, format, labels=LABELS, preprocessing=preprocessing(model))
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_default_name_of_a_file():
-    assert cli_input.artifact_path(None, "timm/vit_x", "torchscript") == Path("artifacts/vit_x.pt")
-    assert cli_input.artifact_path(None, "demo", "onnx") == Path("artifacts/demo.onnx")
-    with pytest.raises(OnnxplainError, match="there is no format 'tf'; there are: onnx, torchscript"):
-        cli_input.artifact_path(None, "demo", "tf")
