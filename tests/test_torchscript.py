@@ -1,4 +1,4 @@
-"""TorchScript artifacts: outputs and maps as of ONNX, only what is asked for; refusals are in test_torchscript_refused.py."""
+"""TorchScript artifacts: outputs and maps as of ONNX, only what is asked for; what is refused has its own file."""
 
 import functools
 import json
