@@ -34,8 +34,11 @@ def export(
     ] = None,
     image_size: Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")] = None,
     output: Annotated[
-        Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx")
+        Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
     ] = None,
+    format: Annotated[
+        str, Option(metavar="onnx|torchscript", help="PyTorch calls TorchScript deprecated; its files are named .pt.")
+    ] = "onnx",
     passes: Annotated[
         list[str] | None,
         Option(
@@ -53,11 +56,11 @@ def export(
     ] = False,
     force: Annotated[bool, Option("--force", help="Replace the output if it exists.")] = False,
 ) -> None:
-    """Turn a Vision Transformer into one ONNX file that explains itself, and compare it with PyTorch.
+    """Turn a Vision Transformer into one file that explains itself, and compare it with PyTorch.
 
     If the file does not compute what the model computes, it is not written.
     """
-    path = output or Path("artifacts") / f"{model.rpartition('/')[2]}.onnx"
+    path = cli_input.artifact_path(output, model, format)
     size = None if image_size is None else cli_input.parse_size(image_size)
     wanted = None if passes is None else cli_input.parse_passes(passes)
     names = None if labels is None else cli_input.read_labels(labels)
@@ -72,6 +75,7 @@ def export(
             report = package.export_model(
                 backbone,
                 path,
+                format,
                 passes=wanted,
                 opset=opset,
                 alpha=alpha,

@@ -55,6 +55,15 @@ def parse_passes(given: list[str]) -> tuple[str, ...]:
     return tuple(name for name in reverse if name in wanted)
 
 
+def artifact_path(given: Path | None, model: str, format: str) -> Path:
+    """The file that export writes, its name that of the model unless one is given."""
+    from onnxplain.runtime.formats import FORMATS, check_format
+
+    path = given or Path("artifacts") / f"{model.rpartition('/')[2]}{FORMATS.get(format, '')}"
+    check_format(format, path)
+    return path
+
+
 def read_labels(path: Path) -> list[str]:
     """The lines of a file, or the strings of its JSON list."""
     try:

@@ -28,7 +28,7 @@ from torch import nn
 
 from onnxplain.export import export_model, load_backbone
 from onnxplain.runtime import Explainer
-from onnxplain.runtime.session import Artifact
+from onnxplain.runtime.session import OnnxArtifact
 
 Run = Callable[[], Any]
 
@@ -51,7 +51,7 @@ def runs_of(model_name: str, threads: int, folder: Path) -> dict[str, Run]:
     path = folder / "fused.onnx"
     export_model(backbone, path)
     pixels = np.random.default_rng(0).normal(size=(1, 3, *backbone.preprocessing.size)).astype(np.float32)
-    artifact = Artifact(path, "cpu", threads)
+    artifact = OnnxArtifact(path, "cpu", threads)
     explainer = Explainer(path, "cpu", threads)
     eager_pixels, eager_target = torch.from_numpy(pixels), torch.tensor([1])
     everything = ("attention", "attention_gradient", "relevance")

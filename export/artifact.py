@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from torch import nn
 
 from ..lrp_graph import ALL, FusedGraph, GraphError, MissingRuleError, fuse
 from ..runtime import Metadata, OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
+from ..runtime.formats import check_format
 from ..runtime.metadata import ACTIVATIONS, RULES
 from .backbones import Backbone, checked_labels
-from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
+from .onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
 from .parity import LARGE, compare
 from .report import GateError, Report
+from .torchscript_file import save_torchscript, torchscript_model
 
 COPYING = "reciprocam"
 """The pass that copies an image's features for each patch."""
@@ -39,12 +41,13 @@ def export_model(
     activation: str = "softmax",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Report:
-    """Write a self-contained ONNX artifact and return the report of its comparison with the model.
+    """Write a self-contained artifact and return the report of its comparison with the model.
 
     model: from load_backbone, or any image classifier [batch, 3, H, W] -> [batch, classes]; then ``preprocessing`` is
         needed, dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm means
         them, ``labels`` are numbers unless given, and ``activation`` is "softmax" or "sigmoid".
     path: replaced only if the artifact passes; its folder is made.
+    format: "onnx", or "torchscript", which PyTorch calls deprecated, for a path that ends with .pt.
     passes: what the artifact can compute beside logits and attention, names in PASSES. By default all, but reciprocam
         only where the image has so few patches that the copies it makes of them fit in memory; the report tells.
     alpha, beta: of Chefer's rule for linear layers, in relevance and pixel_relevance: alpha of what speaks for an
@@ -55,8 +58,7 @@ def export_model(
     Raises GateError if the file's outputs differ from the model's, OnnxplainError if the model cannot be explained or
     an argument is not valid. Nothing is written then.
     """
-    if format != "onnx":
-        raise OnnxplainError(f"there is no format {format!r}; there is: onnx")
+    check_format(format, path)
     if isinstance(passes, str):
         raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
     wanted = ALL if passes is None else tuple(passes)
@@ -79,8 +81,8 @@ def export_model(
         if passes is None and graph.masked_bytes > LARGE:
             notes = (_note(graph),)
             graph = _fused(backbone, [name for name in ALL if name != COPYING], rules)
-        progress("translating the fused graph to ONNX")
-        file = onnx_model(graph, size, opset)
+        progress(f"translating the fused graph to {format}")
+        save = _saver(graph, size, format, opset)
         metadata = Metadata(
             model=backbone.name,
             checkpoint={"source": backbone.source, "sha256": backbone.sha256},
@@ -95,16 +97,14 @@ def export_model(
             passes=("attention", *graph.passes),
             rules=rules,
         )
-        describe(file, metadata.to_json())
-        ir.save(file, temporary)
+        save(metadata.to_json(), temporary)
         progress("comparing the file with the model")
         report = compare(temporary, backbone.model, graph)
         report = replace(report, notes=report.notes + notes)
         if not report.passed:
             raise GateError(report)
         progress("writing the artifact")
-        describe(file, replace(metadata, parity=report.to_dict()).to_json())
-        ir.save(file, temporary)
+        save(replace(metadata, parity=report.to_dict()).to_json(), temporary)
     return report
 
 
@@ -114,6 +114,13 @@ def _fused(backbone: Backbone, passes: Sequence[str], rules: Mapping[str, float]
         return fuse(backbone.model, example, [name for name in ALL if name in passes], **rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
+
+
+def _saver(graph: FusedGraph, size: tuple[int, int], format: str, opset: int) -> Callable[[str, Path], None]:
+    """What writes the artifact, given its metadata and a path; the translation is done once."""
+    if format == "torchscript":
+        return partial(save_torchscript, torchscript_model(graph, size))
+    return partial(save_onnx, onnx_model(graph, size, opset))
 
 
 def _note(graph: FusedGraph) -> str:

@@ -32,7 +32,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open."""
     # Two of each: sizes of 1 would be taken for constants.
     example = torch.zeros(2, 3, *size), torch.zeros(2, 2, dtype=torch.int64)
-    with _silent():
+    with silent():
         program = torch.onnx.export(
             graph,
             example,
@@ -60,9 +60,10 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     return model
 
 
-def describe(model: ir.Model, metadata: str) -> None:
-    """Store the JSON document that the runtime reads."""
+def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
+    """Write the file, with the JSON document that the runtime reads."""
     model.metadata_props[METADATA_KEY] = metadata
+    ir.save(model, path)
 
 
 @contextmanager
@@ -112,8 +113,8 @@ def _drop_traces_of_this_machine(model: ir.Model) -> None:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """The exporter talks of its own internals; nothing of it concerns the user."""
+def silent() -> Iterator[None]:
+    """PyTorch's exporters talk of their own internals; nothing of it concerns the user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METHODS, REDUCTIONS, Metadata
+from ..runtime.formats import open_artifact
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
-from ..runtime.session import Artifact
 from .eager import eager_outputs
 from .report import Check, Report
 
@@ -94,7 +94,7 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
 
     What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
     """
-    metadata = Artifact(path, "cpu", None).metadata
+    metadata = open_artifact(path, "cpu", None).metadata
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
     outputs = [item for item in metadata.outputs if item not in large]
     generator = torch.Generator().manual_seed(0)
@@ -165,7 +165,7 @@ def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
 
 def _from_file(path: Path, pixels: Tensor, portion: _Portion) -> dict[str, NDArray[Any]]:
     """What the file gives; copied, as an array from onnxruntime would keep the memory of the whole run."""
-    artifact = Artifact(path, "cpu", None)
+    artifact = open_artifact(path, "cpu", None)
     wanted = [name for name in portion.names if name != "logits"]
     runs = [
         {name: tensor.copy() for name, tensor in artifact.run(some.numpy(), portion.targets.tolist(), wanted).items()}

@@ -1,4 +1,4 @@
-"""Explain images with an exported artifact: onnxruntime, NumPy and Pillow, never PyTorch."""
+"""Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript."""
 
 from .errors import OnnxplainError
 from .explainer import Explainer

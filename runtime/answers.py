@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .artifact import Artifact
 from .errors import OnnxplainError
 from .geometry import Map, Placement, patch_sums, resize
 from .metadata import Metadata
@@ -16,7 +17,6 @@ from .method import Method
 from .outputs import OUTPUTS, PASSES
 from .preprocessing import normalize
 from .result import Explanation, probabilities, top_predictions
-from .session import Artifact
 from .targets import class_of
 
 Answer = Explanation | list[Explanation]

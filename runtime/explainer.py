@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from .answers import Answer, Picture, Progress, Question, answer_all, only
 from .errors import OnnxplainError
+from .formats import open_artifact
 from .geometry import Placement
 from .metadata import Metadata
 from .methods import comparable_methods, find_method
 from .outputs import PASSES
 from .preprocessing import IMAGE_TYPES, ImageSource, denormalize, load_image, preprocess
 from .result import Explanation
-from .session import Artifact
 from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
@@ -25,14 +25,15 @@ Images = list[Any] | tuple[ImageSource, ...] | Iterator[ImageSource]
 class Explainer:
     """An artifact, loaded once; explain images with it as often as needed, from several threads too.
 
-    `path`: the ONNX file that export wrote. `device`: "auto" (CUDA if onnxruntime offers it), "cpu" or "cuda".
-    `threads`: how many onnxruntime uses for one run; None for all cores.
+    `path`: the file that export wrote; .pt is opened with PyTorch, which has to be installed then, all else with
+    onnxruntime. `device`: "auto" (CUDA if that offers it), "cpu" or "cuda". `threads`: how many one run uses; None for
+    all cores.
 
     Raises OnnxplainError if the file is missing, broken or not an onnxplain artifact, or if there is no such device.
     """
 
     def __init__(self, path: str | Path, device: str = "auto", threads: int | None = None) -> None:
-        self._artifact = Artifact(path, device, threads)
+        self._artifact = open_artifact(path, device, threads)
 
     @property
     def metadata(self) -> Metadata:

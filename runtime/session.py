@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .artifact import check_arguments, read_metadata, rows_of
 from .errors import OnnxplainError, one_line
 from .metadata import METADATA_KEY, Metadata
 from .outputs import OUTPUTS
@@ -21,16 +22,15 @@ CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 # TF32 keeps ten bits of a float32's mantissa: too few for relevance, which divides by sums that can be near zero
 CUDA_OPTIONS = {"use_tf32": "0"}
-DEVICES = ("auto", "cpu", "cuda")
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
 
 
-class Artifact:
-    """One ONNX file, open: `metadata`, and `run`. Safe to use from several threads."""
+class OnnxArtifact:
+    """One ONNX file, open: an `Artifact`."""
 
-    def __init__(self, path: str | Path, device: str, threads: int | None) -> None:
-        self._session = _open(Path(path), device, threads)
-        self.metadata = _read_metadata(self._session, path)
+    def __init__(self, path: Path, device: str, threads: int | None) -> None:
+        self._session = _open(path, device, threads)
+        self.metadata = _described(self._session, path)
         # A flag is an input with an initializer, which onnxruntime lists apart
         arguments = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self._inputs = {argument.name for argument in arguments}
@@ -43,15 +43,11 @@ class Artifact:
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """`logits` and the named outputs, for pixels [batch, 3, H, W] and the same targets for each image.
-
-        Only what these outputs need is computed. Raises OnnxplainError if onnxruntime fails, as it does when memory
-        runs out.
-        """
+        """See `Artifact.run`."""
         wanted = list(dict.fromkeys(outputs))
         feeds = {
             "pixels": pixels,
-            "target": np.tile(np.array(targets, dtype=np.int64), (len(pixels), 1)),
+            "target": rows_of(targets, len(pixels)),
             **{item.flag: np.array(item.output in wanted) for item in OUTPUTS.values()},
         }
         names = ["logits", *wanted]
@@ -66,15 +62,12 @@ class Artifact:
 
 
 def _open(path: Path, device: str, threads: int | None) -> onnxruntime.InferenceSession:
+    check_arguments(path, device, threads)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     if threads is not None:
-        if threads < 1:
-            raise OnnxplainError(f"threads must be at least 1, or None for all cores, got {threads}")
         options.intra_op_num_threads = threads
     providers = _providers(device)
-    if not path.is_file():
-        raise OnnxplainError(f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions have no common base class
@@ -86,8 +79,6 @@ def _open(path: Path, device: str, threads: int | None) -> onnxruntime.Inference
 
 def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
     """onnxruntime's execution providers for a device, first choice first."""
-    if device not in DEVICES:
-        raise OnnxplainError(f"there is no device {device!r}; there are: {', '.join(DEVICES)}")
     offered = onnxruntime.get_available_providers()
     if device == "cuda" and CUDA not in offered:
         raise OnnxplainError(
@@ -96,18 +87,9 @@ def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
     return [CPU] if device == "cpu" or CUDA not in offered else [(CUDA, CUDA_OPTIONS), CPU]
 
 
-def _read_metadata(session: onnxruntime.InferenceSession, path: str | Path) -> Metadata:
+def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     """The file's metadata, checked against the graph it comes with."""
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise OnnxplainError(
-            f"{path}: not an onnxplain artifact: an ONNX file without {METADATA_KEY!r} metadata; "
-            "write one with: onnxplain export"
-        )
-    try:
-        metadata = Metadata.from_json(text)
-    except OnnxplainError as error:
-        raise OnnxplainError(f"{path}: {error}") from None
+    metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
     shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
     expected: dict[str, list[int | str]] = {
         "pixels": ["batch", 3, *metadata.preprocessing.size],

@@ -16,7 +16,7 @@ from tiny_artifact import LABELS, build
 from onnxplain import cli_output
 from onnxplain.runtime import METHODS, Explainer, comparison_sheet
 from onnxplain.runtime import sheet as sheets
-from onnxplain.runtime.session import Artifact
+from onnxplain.runtime.session import OnnxArtifact
 
 pytest.importorskip("scipy")
 
@@ -83,13 +83,13 @@ def test_methods_lists_them_all():
 
 def test_a_sheet_for_each_picture_from_one_run(artifact, monkeypatch):  # noqa: F811
     runs = []
-    once = Artifact.run
+    once = OnnxArtifact.run
 
     def spy(self, pixels, targets, outputs):
         runs.append((len(pixels), len(targets), len(set(outputs)) > 1))
         return once(self, pixels, targets, outputs)
 
-    monkeypatch.setattr(Artifact, "run", spy)
+    monkeypatch.setattr(OnnxArtifact, "run", spy)
     targets = ["--target", "-1", "--target", "Dog"]
     result = run("explain", artifact, "pictures", "cat.png", "cut.png", "--all-methods", *targets, "--output", "out")
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and "cut.png" in result.stderr

@@ -13,6 +13,7 @@ from torch import nn
 from onnxplain.export import GateError, artifact, export_model, parity
 from onnxplain.lrp_graph.gradient import GRADIENT
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, OnnxplainError
+from onnxplain.runtime.session import OnnxArtifact
 
 aten = torch.ops.aten
 
@@ -158,8 +159,8 @@ def test_large_inputs(name, model, good, tmp_path, exporter_gives, monkeypatch):
     """Where raw tensors are too large to take out, their reductions are compared, and the report says so."""
     monkeypatch.setattr(parity, "LARGE", 4 * 2 * 4 * 17 * 17 - 1)
     large = {"attention", "attention_gradient", "relevance", "layer_gradient"}
-    runs, run = [], parity.Artifact.run
-    monkeypatch.setattr(parity.Artifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
+    runs, run = [], OnnxArtifact.run
+    monkeypatch.setattr(OnnxArtifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
     file = ir.load(good)
     path = tmp_path / "large.onnx"
     if name != "good":
@@ -227,7 +228,7 @@ class _Pair(nn.Module):
 
 
 ARGUMENTS = {
-    "format": ({"format": "tf"}, "there is no format 'tf'; there is: onnx"),
+    "format": ({"format": "tf"}, "there is no format 'tf'; there are: onnx, torchscript"),
     "pass": ({"passes": ["gradient", "magic"]}, "there is no pass magic; there are: gradient, relevance,"),
     "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
     "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),

@@ -1,0 +1,32 @@
+"""The formats of artifacts, told apart by the file's suffix."""
+
+from pathlib import Path
+
+from .artifact import Artifact
+from .errors import OnnxplainError
+from .session import OnnxArtifact
+from .torchscript import TorchScriptArtifact
+
+# The suffix of each; any other suffix is taken for ONNX
+FORMATS = {"onnx": ".onnx", "torchscript": ".pt"}
+
+
+def check_format(name: str, path: str | Path) -> None:
+    """Raise OnnxplainError unless there is a format of that name and a file at `path` would be taken for one."""
+    if name not in FORMATS:
+        raise OnnxplainError(f"there is no format {name!r}; there are: {', '.join(FORMATS)}")
+    if _format_of(path) != name:
+        raise OnnxplainError(
+            f"a file in the format {name} would not be known as one by the name {path}: "
+            f"{FORMATS['torchscript']} stands for torchscript, and all else for onnx"
+        )
+
+
+def open_artifact(path: str | Path, device: str, threads: int | None) -> Artifact:
+    """Open the artifact at `path`, as `Explainer` describes it."""
+    kind = TorchScriptArtifact if _format_of(path) == "torchscript" else OnnxArtifact
+    return kind(Path(path), device, threads)
+
+
+def _format_of(path: str | Path) -> str:
+    return "torchscript" if Path(path).suffix.lower() == FORMATS["torchscript"] else "onnx"

@@ -1,0 +1,124 @@
+"""What is no TorchScript artifact is refused, when it is opened as when it is written."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from export_cases import LABELS, build, preprocessing
+from reference import variants
+
+from onnxplain import cli_input
+from onnxplain.export import GateError, artifact, export_model, torchscript_file
+from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
+from onnxplain.runtime.formats import open_artifact
+
+
+def _load(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated
+        return torch.jit.load(path)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A model, the path of its artifact and that artifact, open."""
+    model, path = build("plain"), tmp_path_factory.mktemp("artifacts") / "plain.pt"
+    export_model(model, path, "torchscript", labels=LABELS, preprocessing=preprocessing(model))
+    file, pixels = open_artifact(path, "cpu", 1), variants.pixels(model, 3).numpy()
+    return SimpleNamespace(model=model, path=path, file=file, pixels=pixels)
+
+
+def _write(path, content):
+    path.write_bytes(content)
+
+
+def _save(path, metadata=None):
+    class Other(torch.nn.Module):
+        def forward(self, pixels, target):
+            return pixels
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        files = {} if metadata is None else {METADATA_KEY: metadata}
+        torch.jit.save(torch.jit.script(Other()), path, _extra_files=files)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path, case: None, "there is no artifact"),
+        (lambda path, case: path.mkdir(), "there is no artifact"),
+        (lambda path, case: _write(path, b""), "is not a TorchScript file"),
+        (lambda path, case: _write(path, b"hello, this is text"), "is not a TorchScript file"),
+        (lambda path, case: _write(path, case.path.read_bytes()[:50_000]), "is not a TorchScript file"),
+        (lambda path, case: torch.save({"weight": torch.ones(3)}, path), "is not a TorchScript file"),
+        (lambda path, case: _save(path), "a TorchScript file without 'onnxplain' metadata"),
+        (lambda path, case: _save(path, "{}"), "not an onnxplain artifact: metadata schema is None"),
+        (lambda path, case: _save(path, case.file.metadata.to_json()), "its code has no with_attention"),
+    ],
+)
+def test_files_that_are_no_artifact(make, message, tmp_path, case):
+    path = tmp_path / "x.pt"
+    make(path, case)
+    with pytest.raises(OnnxplainError, match=message) as caught:
+        Explainer(path, "cpu")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_metadata_that_does_not_fit(case, tmp_path):
+    path = tmp_path / "x.pt"
+    text = json.loads(case.file.metadata.to_json()) | {"labels": ["only one"]}
+    torchscript_file.save_torchscript(_load(case.path), json.dumps(text), path)
+    with pytest.raises(OnnxplainError, match=r"logits is \[3, 5\], its metadata says \[3, 1\]"):
+        open_artifact(path, "cpu", None).run(case.pixels, [0], [])
+
+
+def _in_a_process(code):
+    environment = os.environ | {"PYTHONPATH": str(Path(cli_input.__file__).parents[1])}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_without_torch_the_error_says_what_to_install(case):
+    path = str(case.path)
+    done = _in_a_process(
+        f"import sys; sys.modules['torch'] = None; from onnxplain.runtime import Explainer; Explainer({path!r})"
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "OnnxplainError" in last and "needs PyTorch: pip install torch" in last
+
+
+def test_opening_is_silent(case):
+    done = _in_a_process(f"from onnxplain.runtime import Explainer; Explainer({str(case.path)!r}, 'cpu')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("weight", "factor"), [("head_bias", 1.001), ("pos_embed", torch.nan)])
+def test_a_damaged_file_is_refused(weight, factor, case, tmp_path, monkeypatch):
+    path = tmp_path / "new" / "x.pt"
+    module = _load(case.path)
+    next(buffer for name, buffer in module.named_buffers() if name.endswith(weight)).mul_(factor)
+    monkeypatch.setattr(artifact, "torchscript_model", lambda *_: module)
+    with pytest.raises(GateError, match=r"nothing was written .*logits"):
+        export_model(case.model, path, "torchscript", labels=LABELS, preprocessing=preprocessing(case.model))
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(("format", "name"), [("torchscript", "x.onnx"), ("onnx", "x.pt"), ("torchscript", "x")])
+def test_the_name_has_to_say_the_format(format, name, tmp_path):
+    model = build("plain")
+    with pytest.raises(OnnxplainError, match="would not be known as one"):
+        export_model(model, tmp_path / name, format, labels=LABELS, preprocessing=preprocessing(model))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_name_of_a_file():
+    assert cli_input.artifact_path(None, "timm/vit_x", "torchscript") == Path("artifacts/vit_x.pt")
+    assert cli_input.artifact_path(None, "demo", "onnx") == Path("artifacts/demo.onnx")
+    with pytest.raises(OnnxplainError, match="there is no format 'tf'; there are: onnx, torchscript"):
+        cli_input.artifact_path(None, "demo", "tf")
