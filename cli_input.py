@@ -43,12 +43,14 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
-def parse_passes(given: list[str] | None) -> tuple[str, ...]:
-    """The reverse passes; attention, which is always there, may be named as well."""
+def parse_passes(given: list[str] | None) -> tuple[str, ...] | None:
+    """The reverse passes, None if none is given; attention, which is always there, may be named as well."""
+    if given is None:
+        return None
     from onnxplain.runtime import PASSES
 
     reverse = tuple(name for name in PASSES if name != "attention")
-    wanted = reverse if given is None else [name.strip() for text in given for name in text.split(",")]
+    wanted = [name.strip() for text in given for name in text.split(",")]
     unknown = [name for name in wanted if name not in PASSES]
     if unknown:
         raise InputError(f"there is no pass {unknown[0]!r} for --passes; there are: {', '.join(PASSES)}")

@@ -16,7 +16,7 @@ from ..lrp_graph import ALL, GraphError, MissingRuleError, fuse
 from ..runtime import Metadata, OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from ..runtime.metadata import ACTIVATIONS, RULES
-from .backbones import Backbone, checked_labels
+from .backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
 from .parity import compare
 from .report import GateError, Report
@@ -26,7 +26,7 @@ def export_model(
     model: Backbone | nn.Module,
     path: str | Path,
     format: str = "onnx",
-    passes: Sequence[str] = ALL,
+    passes: Sequence[str] | None = None,
     opset: int = OPSET,
     alpha: float = RULES["alpha"],
     beta: float | None = None,
@@ -42,7 +42,8 @@ def export_model(
         needed, dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm means
         them, ``labels`` are numbers unless given, and ``activation`` is "softmax" or "sigmoid".
     path: replaced only if the artifact passes; its folder is made.
-    passes: what the artifact can compute beside logits and attention, names in PASSES; all by default.
+    passes: what the artifact can compute beside logits and attention, names in PASSES; all by default, none where the
+        model's outputs are features and not classes.
     alpha, beta: of Chefer's rule for linear layers, in relevance and pixel_relevance: alpha of what speaks for an
         output less beta of what speaks against it; at least 1, and beta is alpha - 1, which need not be given.
     gamma: of AttnLRP's rule for linear layers and convolutions, in pixel_attnlrp and pixel_cp_lrp: how much what agrees
@@ -55,6 +56,14 @@ def export_model(
         raise OnnxplainError(f"there is no format {format!r}; there is: onnx")
     if isinstance(passes, str):
         raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
+    has_classes = not isinstance(model, Backbone) or model.has_classes
+    if passes and not has_classes:
+        raise OnnxplainError(
+            f"{model.name} has no classes to explain, its file can show attention only: leave out --passes, or give it "
+            f"classes with {HOW_TO_GET_CLASSES}"
+        )
+    if passes is None:
+        passes = ALL if has_classes else ()
     unknown = [str(name) for name in passes if name not in ALL]
     if unknown:
         raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(ALL)}")
