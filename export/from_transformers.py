@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,8 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
     vision = getattr(config, "vision_config", config)
     if is_classifier and request.num_classes is not None:
         config.num_labels = request.num_classes
+    if hasattr(config, "projection_dim"):  # CLIP's, of both towers: what the vision half says of itself does not count
+        vision.projection_dim = config.projection_dim
     model = _with_weights(made, config if is_classifier else vision, name, folder, request)
     preprocessing = _preprocessing(library, folder, request.image_size)
     check_patches(name, preprocessing.size, _pair(getattr(vision, "patch_size", 1)))
@@ -164,10 +167,11 @@ def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Requ
             return made(config, **extra).eval()
         given = {} if request.checkpoint is None else {"state_dict": read_state(request.checkpoint)}
         try:
-            model, found = made.from_pretrained(
-                None if given else folder, config=config, attn_implementation=ATTENTION, dtype=float32,
-                output_loading_info=True, ignore_mismatched_sizes=True, weights_only=True, **extra, **given,
-            )  # fmt: skip
+            with _quiet():
+                model, found = made.from_pretrained(
+                    None if given else folder, config=config, attn_implementation=ATTENTION, dtype=float32,
+                    output_loading_info=True, ignore_mismatched_sizes=True, weights_only=True, **extra, **given,
+                )  # fmt: skip
         except Exception as error:  # a damaged file can raise anything
             raise OnnxplainError(
                 f"transformers cannot load the weights of {name} safely ({type(error).__name__}: {one_line(error)})"
@@ -176,6 +180,22 @@ def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Requ
     unexpected = found["unexpected_keys"] if "ForImageClassification" in made.__name__ else ()
     check_keys(f"{request.checkpoint or name} does not fit {made.__name__}", found["missing_keys"], unexpected, wrong)
     return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no table of keys, of which check_keys tells what matters."""
+    from transformers.utils import logging as log
+
+    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bar:
+            log.enable_progress_bar()
 
 
 def _hide_nothing(sequence: Tensor, noise: Tensor | None = None) -> tuple[Tensor, None, None]:
