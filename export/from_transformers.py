@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor, float32, nn
+from torch import Tensor, float32, nn, no_grad, zeros
 
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
@@ -69,6 +69,18 @@ class Classifier(nn.Module):
         return self.model(pixel_values=pixels, **self.options).logits
 
 
+class Constant(nn.Module):
+    """Stands for a module whose output depends on the image size only."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value)
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        """The output that it had."""
+        return self.value
+
+
 class Tower(nn.Module):
     """A vision model of transformers and what is read of its output."""
 
@@ -114,6 +126,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
     options = _options(vision, preprocessing.size)
     if vision.model_type == "vit_mae":  # it is trained with most patches hidden, and looks with none
         model.embeddings.random_masking = _hide_nothing
+    _freeze_biases(model, options, preprocessing.size)
     file = None if request.random_init else request.checkpoint or weights_in(folder)
     source = "random" if file is None else f"transformers {name}" if request.checkpoint is None else file.name
     digest = None if file is None else sha256(file)
@@ -206,6 +219,20 @@ def _options(vision: Any, size: tuple[int, int]) -> dict[str, bool]:
     """For another image size than that of training; the DINO family needs none."""
     own = _pair(getattr(vision, "image_size", size))
     return {"interpolate_pos_encoding": True} if size != own and not vision.model_type.startswith("dinov") else {}
+
+
+def _freeze_biases(model: nn.Module, options: dict[str, bool], size: tuple[int, int]) -> None:
+    """BEiT computes its relative position biases anew each time, with assignments in place that cannot be traced."""
+    places = [name for name, module in model.named_modules() if type(module).__name__ == "BeitRelativePositionBias"]
+    for place in places:
+        module = model.get_submodule(place)
+        module.register_forward_hook(lambda module, given, result, place=place: biases.update({place: result}))
+    biases: dict[str, Tensor] = {}
+    if places:
+        with no_grad():
+            model(pixel_values=zeros(1, 3, *size), **options)
+    for place, bias in biases.items():
+        model.set_submodule(place, Constant(bias))
 
 
 def _pair(length: Any) -> tuple[int, int]:
