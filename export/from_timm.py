@@ -63,6 +63,7 @@ def load(name: str, request: Request) -> Loaded:
         labels=_labels(model) if classes else None,
         tokens=Method(model, "forward_features"),
         prefix=getattr(model, "num_prefix_tokens", 0),
+        class_token=getattr(model, "cls_token", None) is not None,
     )
 
 

@@ -13,7 +13,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import load_state, read_state, sha256, without_prefixes
-from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
+from .sources import Loaded, Request, crop_pct, same_random_numbers
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -47,13 +47,12 @@ def load(name: str, request: Request) -> Loaded:
             with suppress(KeyError, ValueError, RuntimeError):  # for other keys or shapes, of which load_state tells
                 state = interpolate_embeddings(height, model.patch_size, state)
         load_state(model, state, path or name)
-    if isinstance(model, VisionTransformer):
-        check_patches(name, (height, width), (model.patch_size,) * 2)
-        if request.features:
-            model.heads = nn.Identity()
+    features = request.features and isinstance(model, VisionTransformer)
+    if features:
+        model.heads = nn.Identity()
     return Loaded(
         model=model,
-        classes=0 if request.features and isinstance(model, VisionTransformer) else classes,
+        classes=0 if features else classes,
         preprocessing=Preprocessing(
             size=(height, width),
             mean=tuple(transform.mean),
@@ -75,7 +74,7 @@ def _create(architecture: str, classes: int, size: int) -> Any:
             if isinstance(model, VisionTransformer):  # torchvision begins with a head of zeros, which explains nothing
                 nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
             return model
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise OnnxplainError(f"torchvision cannot build {architecture} at {size} pixels: {one_line(error)}") from error
 
 

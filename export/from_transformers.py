@@ -141,6 +141,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         sha256=digest,
         tokens=Tower(model, options, TOKENS.get(made.__name__, lambda tower, out: out.last_hidden_state)),
         prefix=PREFIX.get(vision.model_type, lambda config: 1)(vision),
+        class_token=made.__name__ != "SiglipVisionModel",
     )
 
 

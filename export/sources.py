@@ -41,7 +41,8 @@ class Loaded:
 
     classes: how many the outputs stand for, 0 where they are features. source, sha256: of the weights. labels: where
     they are known. tokens: the same model, giving the last layer's normalised tokens [batch, tokens, width], of which
-    ``prefix`` stand before the patches; None where the source cannot tell.
+    ``prefix`` stand before the patches, the first of them the class token if there is one; None where the source cannot
+    tell.
     """
 
     model: nn.Module
@@ -52,6 +53,7 @@ class Loaded:
     labels: tuple[str, ...] | None = None
     tokens: nn.Module | None = None
     prefix: int = 0
+    class_token: bool = True
 
 
 @contextmanager
