@@ -153,7 +153,9 @@ def _width(loaded: Loaded, pooling: str) -> int:
     if features is None:
         raise OnnxplainError(f"a head on {loaded.source} can read the model's own features only: --head-pooling own")
     if "cls" in pooling and not loaded.class_token:
-        raise OnnxplainError(f"the model has no class token to be read by pooling {pooling}: --head-pooling mean or own")
+        raise OnnxplainError(
+            f"the model has no class token to be read by pooling {pooling}: --head-pooling mean or own"
+        )
     try:
         with torch.no_grad():
             given = features.eval()(torch.zeros(1, 3, *loaded.preprocessing.size))

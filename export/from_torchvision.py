@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
@@ -19,8 +20,8 @@ from .sources import Loaded, Request, crop_pct, same_random_numbers
 def load(name: str, request: Request) -> Loaded:
     """Build torchvision's model ``name``, or ``name.WEIGHTS`` with one of its sets of published weights."""
     architecture, _, tag = name.partition(".")
-    if architecture not in list_models():
-        vits = ", ".join(model for model in list_models() if model.startswith("vit"))
+    if architecture not in list_models(torchvision.models):
+        vits = ", ".join(model for model in list_models(torchvision.models) if model.startswith("vit"))
         raise OnnxplainError(f"torchvision has no model {architecture!r}; its Vision Transformers are {vits}")
     published = get_model_weights(architecture)
     if tag and tag not in published.__members__:

@@ -51,7 +51,9 @@ def test_torchvision_with_its_preprocessing(tag, vit, monkeypatch):
     """Published weights, of which one set is for 384 pixels; only the download is left out."""
     transform = WEIGHTS[tag].transforms()
     model = randomise(vit(1000, image_size=transform.crop_size[0]))
-    monkeypatch.setattr(WEIGHTS, "get_state_dict", lambda self, **_: model.state_dict() if self is WEIGHTS[tag] else None)
+    monkeypatch.setattr(
+        WEIGHTS, "get_state_dict", lambda self, **_: model.state_dict() if self is WEIGHTS[tag] else None
+    )
     backbone = load_backbone(f"torchvision/vit_b_16.{tag}")
     assert_agree(ours(backbone), outputs(model, transform(astronaut()).unsqueeze(0)))
     assert backbone.labels == tuple(WEIGHTS[tag].meta["categories"])
@@ -124,7 +126,9 @@ def clip(monkeypatch):
 
 
 def _theirs(model, size=None):
-    transform = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(size=size or 64), is_train=False)
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(size=size or 64), is_train=False
+    )
     with torch.no_grad():
         return model.encode_image(transform(astronaut()).unsqueeze(0))
 

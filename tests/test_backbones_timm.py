@@ -105,12 +105,14 @@ def test_mae_with_a_probe(pooling, create, tmp_path):
     model = randomise(create("vit_base_patch16_224.mae"))
     safetensors.torch.save_file(model.state_dict(), tmp_path / "mae.safetensors")
     width = 96 if pooling == "cls+mean" else 48
-    head = Head(torch.randn(3, width), torch.randn(3), torch.randn(width), torch.rand(width) + 0.1, pooling, ("a", "b", "c"))
+    head = Head(
+        torch.randn(3, width), torch.randn(3), torch.randn(width), torch.rand(width) + 0.1, pooling, ("a", "b", "c")
+    )
     write_head(tmp_path / "head.safetensors", head)
     backbone = load_backbone("mae", checkpoint=tmp_path / "mae.safetensors", head=tmp_path / "head.safetensors")
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
     tokens = outputs(model.forward_features, transform(astronaut()).unsqueeze(0))
-    features = torch.cat([tokens[:, 0]] * ("mean" != pooling) + [tokens[:, 1:].mean(1)] * ("mean" in pooling), 1)
+    features = torch.cat([tokens[:, 0]] * (pooling != "mean") + [tokens[:, 1:].mean(1)] * ("mean" in pooling), 1)
     norm = nn.BatchNorm1d(width, eps=0, affine=False).eval()
     norm.running_mean, norm.running_var = head.mean, head.std**2
     assert_agree(ours(backbone), nn.functional.linear(norm(features), head.weight, head.bias))

@@ -24,51 +24,71 @@ SMALL = {
 NAMES = {0: "cat", 1: "dog", 2: "crane"}
 TEXT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 9}
 
-# As their preprocessor_config.json says: of google/vit-base-patch16-224 (squashed), facebook/deit-* (squashed, then
-# cropped), facebook/dinov2-* and openai/clip-* (shorter edge, then cropped), facebook/vit-mae-base (as old files say it).
-SQUASHED = {"image_processor_type": "ViTImageProcessor", "size": {"height": SIZE, "width": SIZE}, "resample": 2}
+# As the preprocessor_config.json says of google/vit-base-patch16-224 (squashed), facebook/deit-* (squashed, then
+# cropped), facebook/dinov2-* and openai/clip-* (shorter edge, then cropped), facebook/vit-mae-base (an old file).
+HEIGHT_WIDTH = {"height": SIZE, "width": SIZE}
+TO_48 = {"do_center_crop": True, "resample": 3}
+SQUASHED = {"image_processor_type": "ViTImageProcessor", "size": HEIGHT_WIDTH, "resample": 2}
 CROPPED = {
-    "image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 48}, "do_center_crop": True, "resample": 3,
-    "crop_size": {"height": SIZE, "width": SIZE}, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
-}  # fmt: skip
-DEIT = {"image_processor_type": "DeiTImageProcessor", "size": 48, "crop_size": SIZE, "do_center_crop": True, "resample": 3}
+    "image_processor_type": "BitImageProcessor",
+    "size": {"shortest_edge": 48},
+    "crop_size": HEIGHT_WIDTH,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    **TO_48,
+}
+DEIT = {"image_processor_type": "DeiTImageProcessor", "size": 48, "crop_size": SIZE, **TO_48}
+CLIP = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 48, "crop_size": SIZE, **TO_48}
 OLD = {"feature_extractor_type": "ViTFeatureExtractor", "size": SIZE, "resample": 2, "image_mean": [0.4, 0.5, 0.6]}
-CLIP = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 48, "crop_size": SIZE, "do_center_crop": True, "resample": 3}
-SIGLIP = {"image_processor_type": "SiglipImageProcessor", "size": {"height": SIZE, "width": SIZE}, "resample": 3}
-BEIT = {"feature_extractor_type": "BeitFeatureExtractor", "size": SIZE, "crop_size": SIZE, "do_center_crop": False, "resample": 2}
+SIGLIP = {"image_processor_type": "SiglipImageProcessor", "size": HEIGHT_WIDTH, "resample": 3}
+BEIT = {"feature_extractor_type": "BeitFeatureExtractor", "size": SIZE, "do_center_crop": False, "resample": 2}
 
-# class, configuration, preprocessor_config.json
+DECODER = {
+    "decoder_num_hidden_layers": 1,
+    "decoder_hidden_size": 16,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 16,
+}
+TWO_TOWERS = {"vision_config": SMALL, "text_config": TEXT}
+CONFIGS = {
+    "vit": lambda: transformers.ViTConfig(**SMALL, encoder_stride=14),
+    "deit": lambda: transformers.DeiTConfig(**SMALL),
+    "deit-distilled": lambda: transformers.DeiTConfig(**SMALL),
+    "dinov2": lambda: transformers.Dinov2Config(**SMALL),
+    "dinov2-reg": lambda: transformers.Dinov2WithRegistersConfig(**SMALL),
+    "dinov3": lambda: transformers.DINOv3ViTConfig(**SMALL, num_register_tokens=4),
+    "beit": lambda: transformers.BeitConfig(**SMALL, use_relative_position_bias=True),
+    "mae": lambda: transformers.ViTMAEConfig(**SMALL, **DECODER),
+    "clip": lambda: transformers.CLIPConfig(**TWO_TOWERS, projection_dim=24),
+    "siglip": lambda: transformers.SiglipConfig(**TWO_TOWERS),
+}
+
+# row of the table: class that is saved, its preprocessor_config.json
 CLASSIFIERS = {
-    "vit": ("ViTForImageClassification", lambda t: t.ViTConfig(**SMALL), SQUASHED),
-    "deit": ("DeiTForImageClassification", lambda t: t.DeiTConfig(**SMALL), DEIT),
-    "deit-distilled": ("DeiTForImageClassificationWithTeacher", lambda t: t.DeiTConfig(**SMALL), DEIT),
-    "dinov2": ("Dinov2ForImageClassification", lambda t: t.Dinov2Config(**SMALL), CROPPED),
-    "dinov2-reg": ("Dinov2WithRegistersForImageClassification", lambda t: t.Dinov2WithRegistersConfig(**SMALL), CROPPED),
-    "beit": ("BeitForImageClassification", lambda t: t.BeitConfig(**SMALL, use_relative_position_bias=True), BEIT),
-    "clip": ("CLIPForImageClassification", lambda t: t.CLIPConfig(vision_config=SMALL, text_config=TEXT), CLIP),
-    "siglip": ("SiglipForImageClassification", lambda t: t.SiglipConfig(vision_config=SMALL, text_config=TEXT), SIGLIP),
-}  # fmt: skip
-
-# class that is saved, configuration, preprocessor_config.json, class that gives the features, how
-first = lambda out: out.last_hidden_state[:, 0]  # noqa: E731
+    "vit": ("ViTForImageClassification", SQUASHED),
+    "deit": ("DeiTForImageClassification", DEIT),
+    "deit-distilled": ("DeiTForImageClassificationWithTeacher", DEIT),
+    "dinov2": ("Dinov2ForImageClassification", CROPPED),
+    "dinov2-reg": ("Dinov2WithRegistersForImageClassification", CROPPED),
+    "beit": ("BeitForImageClassification", BEIT),
+    "clip": ("CLIPForImageClassification", CLIP),
+    "siglip": ("SiglipForImageClassification", SIGLIP),
+}
 TOWERS = {
-    "vit": ("ViTModel", lambda t: t.ViTConfig(**SMALL), SQUASHED, "ViTModel", first),
-    "vit for masked images": ("ViTForMaskedImageModeling", lambda t: t.ViTConfig(**SMALL, encoder_stride=14), SQUASHED, None, None),
-    "dinov2": ("Dinov2Model", lambda t: t.Dinov2Config(**SMALL), CROPPED, "Dinov2Model", lambda out: out.pooler_output),
-    "dinov3": ("DINOv3ViTModel", lambda t: t.DINOv3ViTConfig(**SMALL, num_register_tokens=4), SQUASHED, "DINOv3ViTModel", lambda out: out.pooler_output),
-    "clip": ("CLIPModel", lambda t: t.CLIPConfig(vision_config=SMALL, text_config=TEXT, projection_dim=24), CLIP, None, None),
-    "siglip": ("SiglipModel", lambda t: t.SiglipConfig(vision_config=SMALL, text_config=TEXT), SIGLIP, None, None),
-    "mae": ("ViTMAEForPreTraining", lambda t: t.ViTMAEConfig(**SMALL, decoder_num_hidden_layers=1, decoder_hidden_size=16, decoder_num_attention_heads=2, decoder_intermediate_size=16), OLD, None, None),
-}  # fmt: skip
+    "vit": ("ViTModel", SQUASHED),
+    "dinov2": ("Dinov2Model", CROPPED),
+    "dinov3": ("DINOv3ViTModel", SQUASHED),
+    "clip": ("CLIPModel", CLIP),
+    "siglip": ("SiglipModel", SIGLIP),
+    "mae": ("ViTMAEForPreTraining", OLD),
+}
 
 
-def _save(folder, kind, config, preprocessor, **changed):
+def _save(folder, name, kind, preprocessor, names=NAMES):
     """A model with random weights, saved by its own library."""
-    config = config(transformers)
+    config = CONFIGS[name]()
     if "ForImageClassification" in kind:
-        config.id2label, config.label2id = NAMES, {name: index for index, name in NAMES.items()}
-    for name, value in changed.items():
-        setattr(config, name, value)
+        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
     model = randomise(getattr(transformers, kind)(config))
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
@@ -83,7 +103,7 @@ def _pixels(folder):
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier(name, tmp_path):
-    model = _save(tmp_path, *CLASSIFIERS[name])
+    model = _save(tmp_path, name, *CLASSIFIERS[name])
     backbone = load_backbone(f"hf/{tmp_path}")
     pixels = _pixels(tmp_path)
     mine = torch.from_numpy(preprocess(astronaut(), backbone.preprocessing)[0])
@@ -96,7 +116,7 @@ def test_classifier(name, tmp_path):
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier_is_traced(name, tmp_path):
     """Every model of transformers is the same to the engine, attention and all."""
-    _save(tmp_path, *CLASSIFIERS[name])
+    _save(tmp_path, name, *CLASSIFIERS[name])
     backbone = load_backbone(f"hf/{tmp_path}")
     pixels = torch.randn(2, 3, SIZE, SIZE)
     graph = fuse(backbone.model, pixels[:1])
@@ -106,32 +126,31 @@ def test_classifier_is_traced(name, tmp_path):
     assert graph.layers == 2 and graph.layout.patch_grid == (3, 3)
 
 
-@pytest.mark.parametrize("name", [name for name in TOWERS if TOWERS[name][4] is not None])
+@pytest.mark.parametrize("name", ["vit", "dinov2", "dinov3"])
 def test_weights_without_a_head(name, tmp_path):
-    model = _save(tmp_path, *TOWERS[name][:3])
+    model = _save(tmp_path, name, *TOWERS[name])
     backbone = load_backbone(f"hf/{tmp_path}")
-    assert_agree(ours(backbone), TOWERS[name][4](outputs(model, _pixels(tmp_path))))
+    assert_agree(ours(backbone), outputs(model, _pixels(tmp_path)).last_hidden_state[:, 0])
     assert not backbone.has_classes and backbone.labels[:2] == ("feature 0", "feature 1")
 
 
-def test_features_of_clip_siglip_and_masked_models(tmp_path):
-    """The image half of models that have two."""
-    for name in ("clip", "siglip", "vit for masked images"):
-        (tmp_path / name).mkdir()
-        model = _save(tmp_path / name, *TOWERS[name][:3])
-        pixels = _pixels(tmp_path / name)
-        with torch.no_grad():
-            if name == "vit for masked images":
-                expected = model.vit(pixels).last_hidden_state[:, 0]
-            else:
-                expected = model.get_image_features(pixel_values=pixels)
-                expected = getattr(expected, "pooler_output", expected)
-        assert_agree(ours(load_backbone(f"hf/{tmp_path / name}")), expected)
+def test_masked_image_model(tmp_path):
+    model = _save(tmp_path, "vit", "ViTForMaskedImageModeling", SQUASHED)
+    expected = outputs(model.vit, _pixels(tmp_path)).last_hidden_state[:, 0]
+    assert_agree(ours(load_backbone(f"hf/{tmp_path}")), expected)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_the_image_half_of_models_that_have_two(name, tmp_path):
+    model = _save(tmp_path, name, *TOWERS[name])
+    with torch.no_grad():
+        expected = model.get_image_features(pixel_values=_pixels(tmp_path)).pooler_output
+    assert_agree(ours(load_backbone(f"hf/{tmp_path}")), expected)
 
 
 def test_features_of_mae_hide_nothing(tmp_path):
     """What transformers gives when told to hide no patch and to keep their order."""
-    model = _save(tmp_path, *TOWERS["mae"][:3])
+    model = _save(tmp_path, "mae", *TOWERS["mae"])
     model.config.mask_ratio = 0.0
     pixels = _pixels(tmp_path)
     with torch.no_grad():
@@ -145,7 +164,7 @@ def test_features_of_mae_hide_nothing(tmp_path):
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
 def test_head_on_tokens(name, pooling, tmp_path):
     """Pooled after the last normalisation, class and register tokens left out of the mean."""
-    model = _save(tmp_path, *TOWERS[name][:3])
+    model = _save(tmp_path, name, *TOWERS[name])
     if name == "siglip" and "cls" in pooling:
         assert "no class token" in _message(f"hf/{tmp_path}", head=Head(torch.zeros(1, 32), pooling=pooling))
         return
@@ -168,7 +187,7 @@ def test_head_on_tokens(name, pooling, tmp_path):
 @pytest.mark.parametrize("name", ["vit", "deit", "dinov2", "dinov2-reg", "beit", "clip", "siglip"])
 def test_another_image_size(name, tmp_path):
     """Position embeddings are resized as transformers does it."""
-    model = _save(tmp_path, *CLASSIFIERS[name])
+    model = _save(tmp_path, name, *CLASSIFIERS[name])
     backbone = load_backbone(f"hf/{tmp_path}", image_size=(56, 28))
     pixels = torch.randn(1, 3, 56, 28)
     extra = {} if name.startswith("dinov2") else {"interpolate_pos_encoding": True}
@@ -179,7 +198,7 @@ def test_another_image_size(name, tmp_path):
 @pytest.mark.parametrize("row", ["vit", "deit", "deit-distilled", "dinov2", "dinov2-reg", "beit"])
 def test_row_of_the_table_from_a_folder(row, tmp_path):
     """--model vit --checkpoint FOLDER; and the file in it stands for the folder."""
-    model = _save(tmp_path, *CLASSIFIERS[row])
+    model = _save(tmp_path, row, *CLASSIFIERS[row])
     for checkpoint in (tmp_path, tmp_path / "model.safetensors"):
         backbone = load_backbone(row, checkpoint=checkpoint)
         assert_agree(ours(backbone), outputs(model, _pixels(tmp_path)).logits)
@@ -188,7 +207,7 @@ def test_row_of_the_table_from_a_folder(row, tmp_path):
 
 @pytest.mark.parametrize("row", ["mae", "clip", "siglip", "dinov3"])
 def test_row_without_classes_from_a_folder(row, tmp_path):
-    _save(tmp_path, *TOWERS[row][:3])
+    _save(tmp_path, row, *TOWERS[row])
     backbone = load_backbone(row, checkpoint=tmp_path)
     assert_agree(ours(backbone), ours(load_backbone(f"hf/{tmp_path}")))
     assert not backbone.has_classes
@@ -197,7 +216,6 @@ def test_row_without_classes_from_a_folder(row, tmp_path):
 @pytest.mark.parametrize("row", ["dinov2", "dinov2-reg"])
 def test_published_weights_come_from_the_rows_repository(row, tmp_path, monkeypatch):
     """As the hub would give them: with 1000 classes without names, which are ImageNet's."""
-    kind, config, preprocessor = CLASSIFIERS[row]
     asked = []
 
     def download(repository, name):
@@ -207,9 +225,7 @@ def test_published_weights_come_from_the_rows_repository(row, tmp_path, monkeypa
         return str(tmp_path / name)
 
     monkeypatch.setattr("onnxplain.export.checkpoints.hf_hub_download", download)
-    model = randomise(getattr(transformers, kind)(config(transformers).__class__(**SMALL, num_labels=1000)))
-    model.save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    _save(tmp_path, row, *CLASSIFIERS[row], names={index: f"LABEL_{index}" for index in range(1000)})
     backbone = load_backbone(row)
     assert set(asked) == {MODELS[row].repository}
     assert backbone.source == f"transformers {MODELS[row].repository}"
@@ -218,8 +234,10 @@ def test_published_weights_come_from_the_rows_repository(row, tmp_path, monkeypa
 
 def test_pth_and_bin(tmp_path):
     """A state dict of the user's own for the architecture in the folder; and a folder with pytorch_model.bin."""
-    model = _save(tmp_path, *CLASSIFIERS["vit"])
-    torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "x.pth")
+    model = _save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "x.pth"
+    )
     expected = outputs(model, _pixels(tmp_path)).logits
     assert_agree(ours(load_backbone(f"hf/{tmp_path}", checkpoint=tmp_path / "x.pth")), expected)
     (tmp_path / "model.safetensors").unlink()
@@ -228,7 +246,7 @@ def test_pth_and_bin(tmp_path):
 
 
 def test_random_weights_and_other_classes(tmp_path):
-    _save(tmp_path, *TOWERS["vit"][:3])
+    _save(tmp_path, "vit", *TOWERS["vit"])
     (tmp_path / "model.safetensors").unlink()
     first, second = (load_backbone(f"hf/{tmp_path}", random_init=True, num_classes=4) for _ in range(2))
     assert torch.equal(ours(first), ours(second)) and first.labels == ("0", "1", "2", "3") and first.source == "random"
@@ -247,7 +265,7 @@ def test_malicious_weights_are_refused_unexecuted(tmp_path):
         def __reduce__(self):
             return (tmp_path / "executed").mkdir, ()
 
-    _save(tmp_path, *CLASSIFIERS["vit"])
+    _save(tmp_path, "vit", *CLASSIFIERS["vit"])
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(), protocol=2))
     assert "cannot load the weights" in _message(f"hf/{tmp_path}")
@@ -255,8 +273,10 @@ def test_malicious_weights_are_refused_unexecuted(tmp_path):
 
 
 def test_what_does_not_fit(tmp_path):
-    model = _save(tmp_path, *CLASSIFIERS["vit"])
-    assert f"a model of type vit, not dinov2; export it as --model hf/{tmp_path}" in _message("dinov2", checkpoint=tmp_path)
+    model = _save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    assert f"a model of type vit, not dinov2; export it as --model hf/{tmp_path}" in _message(
+        "dinov2", checkpoint=tmp_path
+    )
     message = _message(f"hf/{tmp_path}", num_classes=7)
     assert "2 of wrong shape: classifier.bias [3] instead of [7]" in message and "3 classes" in message
     state = model.state_dict() | {"extra": torch.zeros(1)}
@@ -267,7 +287,7 @@ def test_what_does_not_fit(tmp_path):
     assert "multiple of" in _message(f"hf/{tmp_path}", image_size=43)
     (tmp_path / "preprocessor_config.json").unlink()
     assert "no preprocessor_config.json; copy it" in _message(f"hf/{tmp_path}")
-    assert "no checkpoint in the folder" in _message("timm/test_vit", checkpoint=tmp_path / ".." )
+    assert "no checkpoint in the folder" in _message("timm/test_vit", checkpoint=tmp_path / "..")
     (tmp_path / "config.json").write_text('{"model_type": "nope"}')
     assert "transformers cannot read" in _message(f"hf/{tmp_path}")
     (tmp_path / "config.json").unlink()
@@ -277,14 +297,14 @@ def test_what_does_not_fit(tmp_path):
 
 def test_file_in_transformers_format_alone(tmp_path):
     """Without its config.json it cannot be read; the message says what is missing."""
-    model = _save(tmp_path, *CLASSIFIERS["vit"])
+    model = _save(tmp_path, "vit", *CLASSIFIERS["vit"])
     torch.save(model.state_dict(), tmp_path / "x.pth")
     assert "in transformers' format: give the folder" in _message("timm/test_vit", checkpoint=tmp_path / "x.pth")
 
 
 def test_wide_picture_is_cropped_as_transformers_does_to_a_pixel(tmp_path):
     """transformers rounds the place of the crop down, timm to even: they may differ by one pixel."""
-    _save(tmp_path, *CLASSIFIERS["dinov2"])
+    _save(tmp_path, "dinov2", *CLASSIFIERS["dinov2"])
     wide = astronaut().resize((640, 480), Image.Resampling.BICUBIC)
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     expected = processor(wide, return_tensors="pt")["pixel_values"][0]
