@@ -62,7 +62,7 @@ def _library() -> Any:
     try:
         import open_clip
     except ImportError as error:
-        raise OnnxplainError(f"models of open_clip need {error.name}: pip install open_clip_torch") from error
+        raise OnnxplainError(f"models of open_clip need {error.name}: pip install 'onnxplain[open_clip]'") from error
     return open_clip
 
 

@@ -53,6 +53,9 @@ PREFIX: dict[str, Callable[[Any], int]] = {
 }
 """How many tokens stand before the patches, if not the class token alone."""
 
+PROCESSORS = ("ViT", "DeiT", "Bit", "CLIP", "Siglip", "Beit", "DINOv3ViT")
+"""Image processors that do what timm's evaluation transform does: resize, crop in the centre, normalise."""
+
 ATTENTION = "onnxplain_sdpa"
 """The name under which PyTorch's attention is known to transformers without the mask that it would build for it."""
 
@@ -150,7 +153,9 @@ def _library() -> Any:
         import transformers
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
     except ImportError as error:
-        raise OnnxplainError(f"models of transformers need {error.name}: pip install transformers") from error
+        raise OnnxplainError(
+            f"models of transformers need {error.name}: pip install 'onnxplain[transformers]'"
+        ) from error
     transformers.AttentionInterface.register(ATTENTION, sdpa_attention_forward)
     return transformers
 
@@ -258,6 +263,10 @@ def _preprocessing(library: Any, folder: Path, image_size: tuple[int, int] | Non
         raise OnnxplainError(
             f"transformers cannot read {folder}/preprocessor_config.json: {one_line(error)}"
         ) from error
+    kind = type(processor).__name__.removesuffix("Pil").removesuffix("ImageProcessor")
+    if kind not in PROCESSORS:
+        known = ", ".join(f"{name}ImageProcessor" for name in PROCESSORS)
+        raise OnnxplainError(f"{folder}/preprocessor_config.json is of a {kind}ImageProcessor; known are {known}")
     if not processor.do_resize or not processor.do_rescale or abs(processor.rescale_factor * 255 - 1) > 1e-6:
         raise OnnxplainError(f"{folder}/preprocessor_config.json must resize pictures and rescale them by 1/255")
     edge = processor.size.get("shortest_edge")

@@ -1,7 +1,6 @@
 """Models by name: what the table leads to, what a wrong option is answered with, labels."""
 
 import socket
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,13 +9,13 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from reference import variants
 from timm.data import resolve_model_data_config
-from torch import nn
 
 from onnxplain.demo import model as demo
-from onnxplain.export import MODELS, export_model, load_backbone
+from onnxplain.export import MODELS, Backbone, export_model, load_backbone
 from onnxplain.export.backbones import DEMO_LABELS
-from onnxplain.runtime import OnnxplainError
+from onnxplain.runtime import Explainer, OnnxplainError, Preprocessing, available_methods
 
 TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
 HEADLESS = "vit_small_patch14_dinov2"
@@ -133,12 +132,17 @@ def test_own_classes_labels_and_size():
 
 def test_features_are_no_classes(tmp_path):
     """A model without a head is exported with attention alone, and says what it takes to have more."""
-    backbone = load_backbone("timm/test_vit3", random_init=True, num_classes=3)
-    tiny = replace(backbone, model=nn.Sequential(), has_classes=False)
-    with pytest.raises(
-        OnnxplainError, match=r"attention only: leave out --passes, or give it classes with --head FILE"
-    ):
-        export_model(tiny, tmp_path / "x.onnx", passes=["gradient"])
+    small = variants.build("plain", torch.float32)
+    backbone = Backbone(
+        "small", small, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcde"), "softmax", "", None, False
+    )
+    with pytest.raises(OnnxplainError, match="attention only: leave out --passes, or give it classes with --head FILE"):
+        export_model(backbone, tmp_path / "x.onnx", passes=["gradient"])
+    assert not list(tmp_path.iterdir())
+    assert export_model(backbone, tmp_path / "x.onnx").passed
+    passes = Explainer(tmp_path / "x.onnx", "cpu").metadata.passes
+    assert passes == ("attention",)
+    assert {method.name for method in available_methods(passes)} >= {"rollout", "raw_attention", "attention_flow"}
 
 
 def test_demo(monkeypatch, tmp_path):

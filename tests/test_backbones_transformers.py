@@ -8,91 +8,14 @@ import torch
 import transformers
 from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
-from real_picture import assert_agree, astronaut, ours, outputs, randomise
+from real_picture import assert_agree, astronaut, ours, outputs
 from torch import nn
+from transformers_models import CLASSIFIERS, SIZE, SQUASHED, TOWERS, save
 
 from onnxplain.export import MODELS, Head, load_backbone
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError
 from onnxplain.runtime.preprocessing import preprocess
-
-SIZE = 42
-SMALL = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "image_size": SIZE,
-    "patch_size": 14,
-}  # fmt: skip
-NAMES = {0: "cat", 1: "dog", 2: "crane"}
-TEXT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 9}
-
-# As the preprocessor_config.json says of google/vit-base-patch16-224 (squashed), facebook/deit-* (squashed, then
-# cropped), facebook/dinov2-* and openai/clip-* (shorter edge, then cropped), facebook/vit-mae-base (an old file).
-HEIGHT_WIDTH = {"height": SIZE, "width": SIZE}
-TO_48 = {"do_center_crop": True, "resample": 3}
-SQUASHED = {"image_processor_type": "ViTImageProcessor", "size": HEIGHT_WIDTH, "resample": 2}
-CROPPED = {
-    "image_processor_type": "BitImageProcessor",
-    "size": {"shortest_edge": 48},
-    "crop_size": HEIGHT_WIDTH,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-    **TO_48,
-}
-DEIT = {"image_processor_type": "DeiTImageProcessor", "size": 48, "crop_size": SIZE, **TO_48}
-CLIP = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 48, "crop_size": SIZE, **TO_48}
-OLD = {"feature_extractor_type": "ViTFeatureExtractor", "size": SIZE, "resample": 2, "image_mean": [0.4, 0.5, 0.6]}
-SIGLIP = {"image_processor_type": "SiglipImageProcessor", "size": HEIGHT_WIDTH, "resample": 3}
-BEIT = {"feature_extractor_type": "BeitFeatureExtractor", "size": SIZE, "do_center_crop": False, "resample": 2}
-
-DECODER = {
-    "decoder_num_hidden_layers": 1,
-    "decoder_hidden_size": 16,
-    "decoder_num_attention_heads": 2,
-    "decoder_intermediate_size": 16,
-}
-TWO_TOWERS = {"vision_config": SMALL, "text_config": TEXT}
-CONFIGS = {
-    "vit": lambda: transformers.ViTConfig(**SMALL, encoder_stride=14),
-    "deit": lambda: transformers.DeiTConfig(**SMALL),
-    "deit-distilled": lambda: transformers.DeiTConfig(**SMALL),
-    "dinov2": lambda: transformers.Dinov2Config(**SMALL),
-    "dinov2-reg": lambda: transformers.Dinov2WithRegistersConfig(**SMALL),
-    "dinov3": lambda: transformers.DINOv3ViTConfig(**SMALL, num_register_tokens=4),
-    "beit": lambda: transformers.BeitConfig(**SMALL, use_relative_position_bias=True),
-    "mae": lambda: transformers.ViTMAEConfig(**SMALL, **DECODER),
-    "clip": lambda: transformers.CLIPConfig(**TWO_TOWERS, projection_dim=24),
-    "siglip": lambda: transformers.SiglipConfig(**TWO_TOWERS),
-}
-
-# row of the table: class that is saved, its preprocessor_config.json
-CLASSIFIERS = {
-    "vit": ("ViTForImageClassification", SQUASHED),
-    "deit": ("DeiTForImageClassification", DEIT),
-    "deit-distilled": ("DeiTForImageClassificationWithTeacher", DEIT),
-    "dinov2": ("Dinov2ForImageClassification", CROPPED),
-    "dinov2-reg": ("Dinov2WithRegistersForImageClassification", CROPPED),
-    "beit": ("BeitForImageClassification", BEIT),
-    "clip": ("CLIPForImageClassification", CLIP),
-    "siglip": ("SiglipForImageClassification", SIGLIP),
-}
-TOWERS = {
-    "vit": ("ViTModel", SQUASHED),
-    "dinov2": ("Dinov2Model", CROPPED),
-    "dinov3": ("DINOv3ViTModel", SQUASHED),
-    "clip": ("CLIPModel", CLIP),
-    "siglip": ("SiglipModel", SIGLIP),
-    "mae": ("ViTMAEForPreTraining", OLD),
-}
-
-
-def _save(folder, name, kind, preprocessor, names=NAMES):
-    """A model with random weights, saved by its own library."""
-    config = CONFIGS[name]()
-    if "ForImageClassification" in kind:
-        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
-    model = randomise(getattr(transformers, kind)(config))
-    model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    return model
 
 
 def _pixels(folder):
@@ -103,7 +26,7 @@ def _pixels(folder):
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier(name, tmp_path):
-    model = _save(tmp_path, name, *CLASSIFIERS[name])
+    model = save(tmp_path, name, *CLASSIFIERS[name])
     backbone = load_backbone(f"hf/{tmp_path}")
     pixels = _pixels(tmp_path)
     mine = torch.from_numpy(preprocess(astronaut(), backbone.preprocessing)[0])
@@ -116,7 +39,7 @@ def test_classifier(name, tmp_path):
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier_is_traced(name, tmp_path):
     """Every model of transformers is the same to the engine, attention and all."""
-    _save(tmp_path, name, *CLASSIFIERS[name])
+    save(tmp_path, name, *CLASSIFIERS[name])
     backbone = load_backbone(f"hf/{tmp_path}")
     pixels = torch.randn(2, 3, SIZE, SIZE)
     graph = fuse(backbone.model, pixels[:1])
@@ -128,21 +51,21 @@ def test_classifier_is_traced(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["vit", "dinov2", "dinov3"])
 def test_weights_without_a_head(name, tmp_path):
-    model = _save(tmp_path, name, *TOWERS[name])
+    model = save(tmp_path, name, *TOWERS[name])
     backbone = load_backbone(f"hf/{tmp_path}")
     assert_agree(ours(backbone), outputs(model, _pixels(tmp_path)).last_hidden_state[:, 0])
     assert not backbone.has_classes and backbone.labels[:2] == ("feature 0", "feature 1")
 
 
 def test_masked_image_model(tmp_path):
-    model = _save(tmp_path, "vit", "ViTForMaskedImageModeling", SQUASHED)
+    model = save(tmp_path, "vit", "ViTForMaskedImageModeling", SQUASHED)
     expected = outputs(model.vit, _pixels(tmp_path)).last_hidden_state[:, 0]
     assert_agree(ours(load_backbone(f"hf/{tmp_path}")), expected)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
 def test_the_image_half_of_models_that_have_two(name, tmp_path):
-    model = _save(tmp_path, name, *TOWERS[name])
+    model = save(tmp_path, name, *TOWERS[name])
     with torch.no_grad():
         expected = model.get_image_features(pixel_values=_pixels(tmp_path)).pooler_output
     assert_agree(ours(load_backbone(f"hf/{tmp_path}")), expected)
@@ -150,7 +73,7 @@ def test_the_image_half_of_models_that_have_two(name, tmp_path):
 
 def test_features_of_mae_hide_nothing(tmp_path):
     """What transformers gives when told to hide no patch and to keep their order."""
-    model = _save(tmp_path, "mae", *TOWERS["mae"])
+    model = save(tmp_path, "mae", *TOWERS["mae"])
     model.config.mask_ratio = 0.0
     pixels = _pixels(tmp_path)
     with torch.no_grad():
@@ -164,7 +87,7 @@ def test_features_of_mae_hide_nothing(tmp_path):
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
 def test_head_on_tokens(name, pooling, tmp_path):
     """Pooled after the last normalisation, class and register tokens left out of the mean."""
-    model = _save(tmp_path, name, *TOWERS[name])
+    model = save(tmp_path, name, *TOWERS[name])
     if name == "siglip" and "cls" in pooling:
         assert "no class token" in _message(f"hf/{tmp_path}", head=Head(torch.zeros(1, 32), pooling=pooling))
         return
@@ -187,7 +110,7 @@ def test_head_on_tokens(name, pooling, tmp_path):
 @pytest.mark.parametrize("name", ["vit", "deit", "dinov2", "dinov2-reg", "beit", "clip", "siglip"])
 def test_another_image_size(name, tmp_path):
     """Position embeddings are resized as transformers does it."""
-    model = _save(tmp_path, name, *CLASSIFIERS[name])
+    model = save(tmp_path, name, *CLASSIFIERS[name])
     backbone = load_backbone(f"hf/{tmp_path}", image_size=(56, 28))
     pixels = torch.randn(1, 3, 56, 28)
     extra = {} if name.startswith("dinov2") else {"interpolate_pos_encoding": True}
@@ -198,7 +121,7 @@ def test_another_image_size(name, tmp_path):
 @pytest.mark.parametrize("row", ["vit", "deit", "deit-distilled", "dinov2", "dinov2-reg", "beit"])
 def test_row_of_the_table_from_a_folder(row, tmp_path):
     """--model vit --checkpoint FOLDER; and the file in it stands for the folder."""
-    model = _save(tmp_path, row, *CLASSIFIERS[row])
+    model = save(tmp_path, row, *CLASSIFIERS[row])
     for checkpoint in (tmp_path, tmp_path / "model.safetensors"):
         backbone = load_backbone(row, checkpoint=checkpoint)
         assert_agree(ours(backbone), outputs(model, _pixels(tmp_path)).logits)
@@ -207,7 +130,7 @@ def test_row_of_the_table_from_a_folder(row, tmp_path):
 
 @pytest.mark.parametrize("row", ["mae", "clip", "siglip", "dinov3"])
 def test_row_without_classes_from_a_folder(row, tmp_path):
-    _save(tmp_path, row, *TOWERS[row])
+    save(tmp_path, row, *TOWERS[row])
     backbone = load_backbone(row, checkpoint=tmp_path)
     assert_agree(ours(backbone), ours(load_backbone(f"hf/{tmp_path}")))
     assert not backbone.has_classes
@@ -225,7 +148,7 @@ def test_published_weights_come_from_the_rows_repository(row, tmp_path, monkeypa
         return str(tmp_path / name)
 
     monkeypatch.setattr("onnxplain.export.checkpoints.hf_hub_download", download)
-    _save(tmp_path, row, *CLASSIFIERS[row], names={index: f"LABEL_{index}" for index in range(1000)})
+    save(tmp_path, row, *CLASSIFIERS[row], names={index: f"LABEL_{index}" for index in range(1000)})
     backbone = load_backbone(row)
     assert set(asked) == {MODELS[row].repository}
     assert backbone.source == f"transformers {MODELS[row].repository}"
@@ -234,7 +157,7 @@ def test_published_weights_come_from_the_rows_repository(row, tmp_path, monkeypa
 
 def test_pth_and_bin(tmp_path):
     """A state dict of the user's own for the architecture in the folder; and a folder with pytorch_model.bin."""
-    model = _save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    model = save(tmp_path, "vit", *CLASSIFIERS["vit"])
     torch.save(
         {"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "x.pth"
     )
@@ -246,7 +169,7 @@ def test_pth_and_bin(tmp_path):
 
 
 def test_random_weights_and_other_classes(tmp_path):
-    _save(tmp_path, "vit", *TOWERS["vit"])
+    save(tmp_path, "vit", *TOWERS["vit"])
     (tmp_path / "model.safetensors").unlink()
     first, second = (load_backbone(f"hf/{tmp_path}", random_init=True, num_classes=4) for _ in range(2))
     assert torch.equal(ours(first), ours(second)) and first.labels == ("0", "1", "2", "3") and first.source == "random"
@@ -265,7 +188,7 @@ def test_malicious_weights_are_refused_unexecuted(tmp_path):
         def __reduce__(self):
             return (tmp_path / "executed").mkdir, ()
 
-    _save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    save(tmp_path, "vit", *CLASSIFIERS["vit"])
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(), protocol=2))
     assert "cannot load the weights" in _message(f"hf/{tmp_path}")
@@ -273,7 +196,7 @@ def test_malicious_weights_are_refused_unexecuted(tmp_path):
 
 
 def test_what_does_not_fit(tmp_path):
-    model = _save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    model = save(tmp_path, "vit", *CLASSIFIERS["vit"])
     assert f"a model of type vit, not dinov2; export it as --model hf/{tmp_path}" in _message(
         "dinov2", checkpoint=tmp_path
     )
@@ -285,6 +208,15 @@ def test_what_does_not_fit(tmp_path):
     message = _message(f"hf/{tmp_path}", checkpoint=tmp_path / "x.pth")
     assert "1 missing: classifier.bias" in message and "1 unexpected: extra" in message
     assert "multiple of" in _message(f"hf/{tmp_path}", image_size=43)
+    for changed, expected in (
+        ({"image_processor_type": "ConvNextImageProcessor"}, "is of a ConvNextImageProcessor; known are ViTImage"),
+        ({"do_resize": False}, "must resize pictures and rescale them by 1/255"),
+        ({"rescale_factor": 1.0}, "must resize pictures and rescale them by 1/255"),
+    ):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(SQUASHED | changed))
+        assert expected in _message(f"hf/{tmp_path}")
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    assert "transformers cannot read" in _message(f"hf/{tmp_path}")
     (tmp_path / "preprocessor_config.json").unlink()
     assert "no preprocessor_config.json; copy it" in _message(f"hf/{tmp_path}")
     assert "no checkpoint in the folder" in _message("timm/test_vit", checkpoint=tmp_path / "..")
@@ -297,14 +229,14 @@ def test_what_does_not_fit(tmp_path):
 
 def test_file_in_transformers_format_alone(tmp_path):
     """Without its config.json it cannot be read; the message says what is missing."""
-    model = _save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    model = save(tmp_path, "vit", *CLASSIFIERS["vit"])
     torch.save(model.state_dict(), tmp_path / "x.pth")
     assert "in transformers' format: give the folder" in _message("timm/test_vit", checkpoint=tmp_path / "x.pth")
 
 
-def test_wide_picture_is_cropped_as_transformers_does_to_a_pixel(tmp_path):
-    """transformers rounds the place of the crop down, timm to even: they may differ by one pixel."""
-    _save(tmp_path, "dinov2", *CLASSIFIERS["dinov2"])
+def test_wide_picture(tmp_path):
+    """As transformers crops it, except that where half a pixel is left, timm's transform rounds it and theirs cuts."""
+    save(tmp_path, "dinov2", *CLASSIFIERS["dinov2"])
     wide = astronaut().resize((640, 480), Image.Resampling.BICUBIC)
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     expected = processor(wide, return_tensors="pt")["pixel_values"][0]
