@@ -52,7 +52,7 @@ def export(
         Option(
             metavar="PASS,…",
             help="What the file can compute beside attention; the methods need them as the command methods lists.",
-            show_default="all",
+            show_default="all that fit in memory",
         ),
     ] = None,
     alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
@@ -70,7 +70,7 @@ def export(
     """
     path = output or Path("artifacts") / f"{model.rpartition('/')[2]}.onnx"
     size = None if image_size is None else cli_input.parse_size(image_size)
-    wanted = cli_input.parse_passes(passes)
+    wanted = None if passes is None else cli_input.parse_passes(passes)
     names = None if labels is None else cli_input.read_labels(labels)
     cli_input.check_new_file(path, force)
     console = cli_output.make_console()

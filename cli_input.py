@@ -43,10 +43,8 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
-def parse_passes(given: list[str] | None) -> tuple[str, ...] | None:
-    """The reverse passes, None if none is given; attention, which is always there, may be named as well."""
-    if given is None:
-        return None
+def parse_passes(given: list[str]) -> tuple[str, ...]:
+    """The reverse passes; attention, which is always there, may be named as well."""
     from onnxplain.runtime import PASSES
 
     reverse = tuple(name for name in PASSES if name != "attention")

@@ -99,6 +99,7 @@ def parity_table(report: Mapping[str, Any]) -> Table:
         sign = "≤" if (value <= limit) == passed else ">"  # an error is to be small, a change is to be large
         verdict = Text("yes", "green") if passed else Text("NO", "bold red")
         result.add_row(row["output"], row["check"], f"{value:.2g}", f"{sign} {limit:.2g}", verdict)
+    result.caption = "\n".join(report.get("notes", ())) or None
     return result
 
 

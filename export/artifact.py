@@ -12,14 +12,17 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from ..lrp_graph import ALL, GraphError, MissingRuleError, fuse
+from ..lrp_graph import ALL, FusedGraph, GraphError, MissingRuleError, fuse
 from ..runtime import Metadata, OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from ..runtime.metadata import ACTIVATIONS, RULES
 from .backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, describe, onnx_model, written_whole
-from .parity import compare
+from .parity import LARGE, compare
 from .report import GateError, Report
+
+COPYING = "reciprocam"
+"""The pass that copies an image's features for each patch."""
 
 
 def export_model(
@@ -42,8 +45,9 @@ def export_model(
         needed, dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm means
         them, ``labels`` are numbers unless given, and ``activation`` is "softmax" or "sigmoid".
     path: replaced only if the artifact passes; its folder is made.
-    passes: what the artifact can compute beside logits and attention, names in PASSES; all by default, none where the
-        model's outputs are features and not classes.
+    passes: what the artifact can compute beside logits and attention, names in PASSES. By default all, but reciprocam
+        only where the image has so few patches that the copies it makes of them fit in memory; the report tells. None
+        where the model's outputs are features and not classes.
     alpha, beta: of Chefer's rule for linear layers, in relevance and pixel_relevance: alpha of what speaks for an
         output less beta of what speaks against it; at least 1, and beta is alpha - 1, which need not be given.
     gamma: of AttnLRP's rule for linear layers and convolutions, in pixel_attnlrp and pixel_cp_lrp: how much what agrees
@@ -56,15 +60,15 @@ def export_model(
         raise OnnxplainError(f"there is no format {format!r}; there is: onnx")
     if isinstance(passes, str):
         raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
-    has_classes = not isinstance(model, Backbone) or model.has_classes
-    if passes and not has_classes:
-        raise OnnxplainError(
-            f"{model.name} has no classes to explain, its file can show attention only: leave out --passes, or give it "
-            f"classes with {HOW_TO_GET_CLASSES}"
-        )
-    if passes is None:
-        passes = ALL if has_classes else ()
-    unknown = [str(name) for name in passes if name not in ALL]
+    if isinstance(model, Backbone) and not model.has_classes:
+        if passes:
+            raise OnnxplainError(
+                f"{model.name} has no classes to explain, its file can show attention only: leave out --passes, or "
+                f"give it classes with {HOW_TO_GET_CLASSES}"
+            )
+        passes = ()
+    wanted = ALL if passes is None else tuple(passes)
+    unknown = [str(name) for name in wanted if name not in ALL]
     if unknown:
         raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(ALL)}")
     rules = _checked_rules(alpha, alpha - 1 if beta is None else beta, gamma)
@@ -76,12 +80,13 @@ def export_model(
         raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")
     backbone = model if isinstance(model, Backbone) else _custom(model, labels, preprocessing, activation)
     size = backbone.preprocessing.size
+    notes: tuple[str, ...] = ()
     with written_whole(Path(path)) as temporary:
         progress("tracing the model")
-        try:
-            graph = fuse(backbone.model, torch.zeros(1, 3, *size), [name for name in ALL if name in passes], **rules)
-        except (GraphError, MissingRuleError) as error:
-            raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
+        graph = _fused(backbone, wanted, rules)
+        if passes is None and graph.masked_bytes > LARGE:
+            notes = (_note(graph),)
+            graph = _fused(backbone, [name for name in ALL if name != COPYING], rules)
         progress("translating the fused graph to ONNX")
         file = onnx_model(graph, size, opset)
         metadata = Metadata(
@@ -102,12 +107,28 @@ def export_model(
         ir.save(file, temporary)
         progress("comparing the file with the model")
         report = compare(temporary, backbone.model, graph)
+        report = replace(report, notes=report.notes + notes)
         if not report.passed:
             raise GateError(report)
         progress("writing the artifact")
         describe(file, replace(metadata, parity=report.to_dict()).to_json())
         ir.save(file, temporary)
     return report
+
+
+def _fused(backbone: Backbone, passes: Sequence[str], rules: Mapping[str, float]) -> FusedGraph:
+    example = torch.zeros(1, 3, *backbone.preprocessing.size)
+    try:
+        return fuse(backbone.model, example, [name for name in ALL if name in passes], **rules)
+    except (GraphError, MissingRuleError) as error:
+        raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
+
+
+def _note(graph: FusedGraph) -> str:
+    return (
+        f"{COPYING}: left out, since it would need several times {graph.masked_bytes / 2**20:.0f} MiB for each image; "
+        "name it among the passes to have it all the same"
+    )
 
 
 def _checked_rules(alpha: float, beta: float, gamma: float) -> dict[str, float]:

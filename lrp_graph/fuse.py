@@ -102,6 +102,14 @@ class FusedGraph(nn.Module):
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
 
+    @property
+    def masked_bytes(self) -> int:
+        """What reciprocam's masked features of one image take in float32, the least of what it needs; 0 without it."""
+        if self._block is None:
+            return 0
+        rows, columns = self.layout.patch_grid
+        return 4 * rows * columns * self.tokens * int(shape_of(self._block.features)[-1])
+
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Explain a batch.
 

@@ -145,6 +145,16 @@ def test_features_are_no_classes(tmp_path):
     assert {method.name for method in available_methods(passes)} >= {"rollout", "raw_attention", "attention_flow"}
 
 
+def test_random_weights_are_the_same_each_time_and_disturb_nobodys():
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = load_backbone(f"timm/{TINY}", random_init=True).model.state_dict()
+    assert torch.rand(1) == expected
+    second = load_backbone(f"timm/{TINY}", random_init=True).model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_demo(monkeypatch, tmp_path):
     """With weights of its own, so that it does not depend on those in the package."""
     path, trained = tmp_path / "demo.safetensors", demo.architecture().eval()

@@ -6,16 +6,16 @@ import onnxruntime
 import pytest
 import timm
 import torch
+from export_cases import ILL_CONDITIONED, LABELS, OUTPUTS, PER_TARGET
 from reference import variants
 from torch import nn
 
-from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export import GateError, artifact, export_model, parity
 from onnxplain.lrp_graph.gradient import GRADIENT
-from onnxplain.runtime import OnnxplainError
+from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, OnnxplainError
 
 aten = torch.ops.aten
 
-LABELS = ["ant", "bee", "cat", "dog", "eel"]
 PREPROCESSING = {"size": (32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 STAGES = 4
 
@@ -64,13 +64,24 @@ def _weight(name, factor):
     return damage
 
 
-def _constant_twos(file, path):
-    """Relevance rules halve: make it 5 % more."""
-    numbers = [value for value in file.graph.initializers.values() if value.shape == ()]
-    twos = [value for value in numbers if value.dtype == ir.DataType.FLOAT and value.const_value.numpy() == 2.0]
-    assert twos
-    for value in twos:
-        value.const_value = ir.tensor(np.full(value.shape.numpy(), 2.1, np.float32), name=value.name)
+def _branch(file, output):
+    (node,) = (node for node in file.graph if node.op_type == "If" and node.outputs[0].name == output)
+    return node.attributes["then_branch"].as_graph()
+
+
+def _scaled(output, factor):
+    """An output times a number."""
+
+    def damage(file, path):
+        branch = _branch(file, output)
+        number = ir.node("Constant", [], {"value": ir.tensor(np.float32(factor), name="factor")})
+        product = ir.node("Mul", [branch.outputs[0], number.outputs[0]])
+        for value, name in ((number.outputs[0], "factor"), (product.outputs[0], "damaged")):
+            value.name, value.type = name, ir.TensorType(ir.DataType.FLOAT)
+        branch.extend([number, product])
+        branch.outputs[0] = product.outputs[0]
+
+    return damage
 
 
 def _baked_in(output):
@@ -79,31 +90,38 @@ def _baked_in(output):
     def damage(file, path):
         feeds = {"pixels": np.ones((1, 3, 32, 32), np.float32), "target": np.zeros((1, 1), np.int64)}
         (tensor,) = onnxruntime.InferenceSession(path).run([output], feeds)
-        constant = ir.tensor(np.tile(tensor, (3, 2, *[1] * (tensor.ndim - 2))))  # the gate asks for 3 images, 2 classes
-        (node,) = (node for node in file.graph if node.outputs[0].name == output)
-        result = ir.Value(name="baked", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(constant.shape))
-        inside = ir.Node("", "Constant", [], [ir.AttrTensor("value", constant)], outputs=[result])
-        branch = ir.Graph([], [result], nodes=[inside], name="baked_in", opset_imports=file.graph.opset_imports)
-        node.attributes["then_branch"] = ir.AttrGraph("then_branch", branch)
+        times = [parity.IMAGES, parity.TARGETS] if output in PER_TARGET else [parity.IMAGES]
+        constant = ir.tensor(np.tile(tensor, [*times, *[1] * (tensor.ndim - len(times))]), name="constant")
+        branch = _branch(file, output)
+        node = ir.node("Constant", [], {"value": constant})
+        node.outputs[0].name, node.outputs[0].type = "baked", ir.TensorType(ir.DataType.FLOAT)
+        branch.append(node)
+        branch.outputs[0] = node.outputs[0]
 
     return damage
 
 
 EQUAL, IMAGE, CLASS = "error against eager PyTorch", "change with the image", "change with the class"
 FINITE = "finite and of the right shape"
+RAW = [item.output for item in PASSES.values()]
 DAMAGES = {
     "logits": (_weight("head.bias", 1.001), {("logits", EQUAL)}),
     "nan": (_weight("head.bias", [1, 1, 1, 1, np.nan]), {("logits", FINITE)}),
-    "attention": (_weight("pos_embed", 1.001), {("attention", EQUAL)}),
-    "relevance": (_constant_twos, {("relevance", EQUAL)}),
+    "weight": (_weight("pos_embed", 1.001), {("attention", EQUAL), ("pixel_gradient", EQUAL)}),
     **{
-        f"constant {output}": (_baked_in(output), {(output, check) for check in (EQUAL, IMAGE, CLASS)})
-        for output in ("attention_gradient", "relevance")
+        f"scaled {output}": (_scaled(output, 1.1 if output in ILL_CONDITIONED else 1.001), {(output, EQUAL)})
+        for output in OUTPUTS
+    },
+    **{
+        f"constant {output}": (
+            _baked_in(output),
+            {(output, IMAGE), *([(output, CLASS)] if output in PER_TARGET else [])},
+        )
+        for output in RAW
     },
 }
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # heatmaps out of NaN
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damaged_artifact_is_refused(name, model, good, kept, exporter_gives):
     damage, expected = DAMAGES[name]
@@ -114,15 +132,50 @@ def test_damaged_artifact_is_refused(name, model, good, kept, exporter_gives):
         export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING)
     assert expected <= _failures(caught.value)
     assert all(output in str(caught.value) for output, _ in expected) and "\n" not in str(caught.value)
-    if name in ("logits", "relevance"):
-        assert expected == _failures(caught.value)
+    if name.startswith("scaled"):
+        assert {output for output, _ in _failures(caught.value)} <= {output for output, _ in expected}
 
 
 def test_wrong_rule_is_refused(model, kept, monkeypatch):
     monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
     with pytest.raises(GateError) as caught:
         export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
-    assert _failures(caught.value) == {("attention_gradient", EQUAL)}
+    assert {("attention_gradient", EQUAL), ("gradient_attention_mean", EQUAL)} <= _failures(caught.value)
+    assert {check for _, check in _failures(caught.value)} == {EQUAL}
+
+
+def test_wrong_rule_is_refused_where_only_reductions_are_compared(model, kept, monkeypatch):
+    monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
+    monkeypatch.setattr(parity, "LARGE", 1)
+    with pytest.raises(GateError) as caught:
+        export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
+    assert ("gradient_attention_mean", EQUAL) in _failures(caught.value)
+    assert "attention_gradient" not in {row.output for row in caught.value.report.rows}
+
+
+@pytest.mark.parametrize("name", ["good", "scaled relevance_positive", "scaled reciprocam", "scaled attention_mean"])
+def test_large_inputs(name, model, good, tmp_path, exporter_gives, monkeypatch):
+    """Where raw tensors are too large to take out, their reductions are compared, and the report says so."""
+    monkeypatch.setattr(parity, "LARGE", 4 * 2 * 4 * 17 * 17 - 1)
+    large = {"attention", "attention_gradient", "relevance", "layer_gradient"}
+    runs, run = [], parity.Artifact.run
+    monkeypatch.setattr(parity.Artifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
+    file = ir.load(good)
+    path = tmp_path / "large.onnx"
+    if name != "good":
+        DAMAGES[name][0](file, good)
+    exporter_gives(file)
+    options = {"labels": LABELS, "preprocessing": PREPROCESSING}
+    if name == "good":
+        report = export_model(model, path, **options)
+        assert {row.output for row in report.rows} == {"logits", *OUTPUTS, "transformer_attribution"} - large
+        assert len(report.notes) == 1 and all(output in report.notes[0] for output in large)
+        assert Metadata.from_json(ir.load(path).metadata_props[METADATA_KEY]).parity["notes"] == list(report.notes)
+    else:
+        with pytest.raises(GateError) as caught:
+            export_model(model, path, **options)
+        assert DAMAGES[name][1] == {item for item in _failures(caught.value) if item[1] == EQUAL}
+    assert large.isdisjoint(set().union(*runs)) and len(runs) > parity.TARGETS
 
 
 @pytest.mark.parametrize("stage", range(STAGES))
@@ -155,6 +208,19 @@ def test_existing_artifact_is_replaced(model, good, tmp_path, exporter_gives):
     assert path.stat().st_mode == other.stat().st_mode
 
 
+def test_reciprocam_of_many_patches_is_left_out_unless_named(model, good, tmp_path, monkeypatch):
+    copies = 4 * 16 * 17 * 32  # bytes: patches, tokens, width
+    options = {"labels": LABELS, "preprocessing": PREPROCESSING}
+    for limit, passes, there in ((copies, None, True), (copies - 1, None, False), (copies - 1, ["reciprocam"], True)):
+        graphs = []
+        monkeypatch.setattr(artifact, "LARGE", limit)
+        monkeypatch.setattr(artifact, "onnx_model", lambda graph, *_, to=graphs: to.append(graph) or ir.load(good))
+        monkeypatch.setattr(artifact, "compare", lambda *_: parity.Report(()))
+        report = export_model(model, tmp_path / "x.onnx", passes=passes, **options)
+        assert ("reciprocam" in graphs[0].passes) == there == (not report.notes)
+        assert there or report.notes[0].startswith("reciprocam: left out, since it would need several times")
+
+
 class _Pair(nn.Module):
     def forward(self, pixels):
         return pixels.mean((2, 3)), pixels
@@ -162,7 +228,13 @@ class _Pair(nn.Module):
 
 ARGUMENTS = {
     "format": ({"format": "tf"}, "there is no format 'tf'; there is: onnx"),
-    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass magic; there are: gradient, relevance"),
+    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass magic; there are: gradient, relevance,"),
+    "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
+    "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),
+    "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),
+    "gamma": ({"gamma": -0.25}, "gamma must be at least 0, got -0.25"),
+    "no number": ({"gamma": "1"}, "gamma must be a number, got '1'"),
+    "infinite": ({"alpha": float("inf")}, "alpha must be a number, got inf"),
     "old opset": ({"opset": 17}, "opset must be from 18 to"),
     "new opset": ({"opset": 99}, "got 99"),
     "activation": ({"activation": "relu"}, "there is no activation 'relu'; there are: softmax, sigmoid"),
