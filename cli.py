@@ -24,9 +24,20 @@ app = typer.Typer(
 
 @app.command()
 def export(
-    model: Annotated[str, Option(metavar="NAME", help="vit, deit, demo or timm/<name>; see the command models.")],
+    model: Annotated[str, Option(metavar="NAME", help="vit, dinov2, demo, timm/<name>, …; see the command models.")],
     checkpoint: Annotated[
-        Path | None, Option(metavar="FILE", help="Weights instead of the published ones: .safetensors or .pth.")
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Weights instead of the published ones: .safetensors or .pth, or a folder or hub repository.",
+        ),
+    ] = None,
+    head: Annotated[
+        Path | None, Option(metavar="FILE", help="A classification head to put on the model: .safetensors or .pth.")
+    ] = None,
+    head_pooling: Annotated[
+        str | None,
+        Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="what its file says"),
     ] = None,
     num_classes: Annotated[int | None, Option(metavar="N", min=1, help="Classes, if not the model's own.")] = None,
     labels: Annotated[
@@ -70,7 +81,7 @@ def export(
     with console.status("importing PyTorch") as status:
         package = _export_package()
         status.update(f"loading {model}")
-        backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names)
+        backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names, head, head_pooling)
         try:
             report = package.export_model(
                 backbone,
@@ -88,6 +99,9 @@ def export(
             raise
     console.print(cli_output.parity_table(report.to_dict()))
     console.print(f"wrote {path}: {cli_output.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
+    if not backbone.has_classes:
+        needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
+        console.print(f"{needed} {package.HOW_TO_GET_CLASSES}", soft_wrap=True)
     console.print(f"try: {PROGRAM} explain {shlex.quote(str(path))} IMAGE", soft_wrap=True)
 
 
@@ -197,7 +211,8 @@ def explain(
 @app.command()
 def models() -> None:
     """List the models that export knows."""
-    cli_output.make_console().print(cli_output.models_table(_export_package().MODELS.values()))
+    package = _export_package()
+    cli_output.make_console().print(cli_output.models_table(package.MODELS.values(), package.SOURCES))
 
 
 @app.command()

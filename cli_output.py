@@ -67,13 +67,15 @@ def file_size(path: Path) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def models_table(rows: Iterable["Row"]) -> Table:
-    """The models with a name, and the two names that stand for others."""
-    result = table("model", "timm's name", "what it is")
+def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
+    """The models with a name, and the libraries whose models have two."""
+    result = table("model", "what it is", "classes", "weights")
     for row in rows:
-        result.add_row(row.name, row.timm_name, row.about)
-    result.add_row("demo", "", "the small model that comes with onnxplain")
-    result.add_row("timm/<name>", "<name>", "any Vision Transformer of timm, such as timm/vit_small_patch16_224")
+        classes = str(row.classes) if row.classes else "with --head"
+        result.add_row(row.name, row.about, classes, row.repository or f"timm {row.timm_name}")
+    result.add_row("demo", "the small model that comes with onnxplain", "10", "in the package")
+    for library, about in sources.items():
+        result.add_row(f"{library}/<name>", about, "", "")
     return result
 
 

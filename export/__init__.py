@@ -1,7 +1,24 @@
 """Fused graph -> artifact: load a backbone, export it, compare what was written with the original (needs torch)."""
 
 from .artifact import export_model
-from .backbones import MODELS, Backbone, Row, load_backbone
+from .backbones import HOW_TO_GET_CLASSES, Backbone, load_backbone
+from .heads import POOLINGS, Head, read_head, write_head
+from .models import MODELS, SOURCES, Row
 from .report import Check, GateError, Report
 
-__all__ = ["MODELS", "Backbone", "Check", "GateError", "Report", "Row", "export_model", "load_backbone"]
+__all__ = [
+    "HOW_TO_GET_CLASSES",
+    "MODELS",
+    "POOLINGS",
+    "SOURCES",
+    "Backbone",
+    "Check",
+    "GateError",
+    "Head",
+    "Report",
+    "Row",
+    "export_model",
+    "load_backbone",
+    "read_head",
+    "write_head",
+]

@@ -17,7 +17,7 @@ from ..runtime import Metadata, OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from ..runtime.formats import check_format
 from ..runtime.metadata import ACTIVATIONS, RULES
-from .backbones import Backbone, checked_labels
+from .backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
 from .parity import LARGE, compare
 from .report import GateError, Report
@@ -49,7 +49,8 @@ def export_model(
     path: replaced only if the artifact passes; its folder is made.
     format: "onnx", or "torchscript", which PyTorch calls deprecated, for a path that ends with .pt.
     passes: what the artifact can compute beside logits and attention, names in PASSES. By default all, but reciprocam
-        only where the image has so few patches that the copies it makes of them fit in memory; the report tells.
+        only where the image has so few patches that the copies it makes of them fit in memory; the report tells. None
+        where the model's outputs are features and not classes.
     alpha, beta: of Chefer's rule for linear layers, in relevance and pixel_relevance: alpha of what speaks for an
         output less beta of what speaks against it; at least 1, and beta is alpha - 1, which need not be given.
     gamma: of AttnLRP's rule for linear layers and convolutions, in pixel_attnlrp and pixel_cp_lrp: how much what agrees
@@ -61,6 +62,13 @@ def export_model(
     check_format(format, path)
     if isinstance(passes, str):
         raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
+    if isinstance(model, Backbone) and not model.has_classes:
+        if passes:
+            raise OnnxplainError(
+                f"{model.name} has no classes to explain, its file can show attention only: leave out --passes, or "
+                f"give it classes with {HOW_TO_GET_CLASSES}"
+            )
+        passes = ()
     wanted = ALL if passes is None else tuple(passes)
     unknown = [str(name) for name in wanted if name not in ALL]
     if unknown:

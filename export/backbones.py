@@ -1,45 +1,27 @@
-"""Supported models as rows of data, and how a name becomes a model with weights, labels and preprocessing."""
+"""How a name becomes a model with weights, labels and preprocessing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
-from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
-from timm.models import get_pretrained_cfg
+from timm.data import ImageNetInfo
 from torch import nn
 
 from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
-from .checkpoints import load_weights, sha256
+from .checkpoints import WEIGHTS, fetch, is_repository, is_transformers, load_weights, sha256, weights_in
+from .heads import POOLINGS, Head, Headed, read_head
+from .models import IMAGENET, MODELS, SOURCES, Row
+from .sources import Loaded, Request, same_random_numbers
 
-TIMM = "timm/"
-SEED = 0
-"""Of weights that are not loaded."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of models: where its architecture and published weights are found in timm."""
-
-    name: str
-    timm_name: str
-    about: str
-
-
-MODELS = {
-    row.name: row
-    for row in (
-        Row("vit", "vit_base_patch16_224.augreg2_in21k_ft_in1k", "supervised ViT-B/16, ImageNet-1k"),
-        Row("deit", "deit_tiny_patch16_224.fb_in1k", "DeiT-Ti/16, ImageNet-1k"),
-    )
-}
-"""The models with a name of their own, beside ``demo`` and ``timm/<name>``."""
+HOW_TO_GET_CLASSES = "--head FILE, or --num-classes N with a --checkpoint FILE that has a head"
+MODULES = {"hf": "from_transformers"}
+"""Where the module that loads a library's models is not named from_<library>."""
 
 DEMO_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -51,6 +33,7 @@ class Backbone:
     model: maps float32 [batch, 3, H, W] to logits [batch, classes]; in evaluation mode.
     labels: one per class. activation: "softmax", or "sigmoid" where several classes can be true at once.
     source: where the weights come from. sha256: of the checkpoint file, None where there is none.
+    has_classes: False where the outputs are features, of which no class map can be made, only maps of attention.
     """
 
     name: str
@@ -60,6 +43,7 @@ class Backbone:
     activation: str
     source: str
     sha256: str | None
+    has_classes: bool = True
 
 
 def load_backbone(
@@ -69,96 +53,132 @@ def load_backbone(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     labels: Sequence[str] | None = None,
+    head: str | Path | Head | None = None,
+    head_pooling: str | None = None,
 ) -> Backbone:
     """Build a model by name, with its published weights unless told otherwise.
 
-    name: a key of MODELS, "demo", or "timm/<name>" for any of timm's Vision Transformers.
-    checkpoint: weights to load in place of the published ones, .safetensors or .pth (read without running pickles).
+    name: a key of MODELS, "demo", or "<library>/<name>" with a key of SOURCES.
+    checkpoint: weights to load in place of the published ones: .safetensors or .pth (read without running pickles), or
+        a folder or hub repository that holds them.
     random_init: random weights, the same each time, for trying things out.
     num_classes, image_size (pixels, one number or (height, width)), labels: in place of the model's own.
+    head: a file that read_head reads, in place of the model's own. head_pooling: what it reads of the model, a key of
+        POOLINGS, in place of what the file says.
+    A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
+    options = (checkpoint, num_classes, image_size, head, head_pooling)
     if checkpoint is not None and random_init:
         raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
     if name == "demo":
-        if any(option is not None for option in (checkpoint, num_classes, image_size)) or random_init:
+        if any(option is not None for option in options) or random_init:
             raise OnnxplainError("the demo model comes as it is; weights, classes and image size cannot be changed")
         return _demo(labels)
-    timm_name = MODELS[name].timm_name if name in MODELS else name.removeprefix(TIMM)
-    if name not in MODELS and not name.startswith(TIMM):
+    source, _, rest = name.partition("/")
+    if name not in MODELS and (source not in SOURCES or source == name):
         raise OnnxplainError(
-            f"unknown model {name!r}; known are {', '.join([*MODELS, 'demo'])} and timm/<name>, such as "
-            "timm/vit_small_patch16_224"
+            f"unknown model {name!r}; known are {', '.join([*MODELS, 'demo'])}, and "
+            f"{', '.join(f'{library}/<name>' for library in SOURCES)}, such as timm/vit_small_patch16_224"
         )
     if num_classes is not None and num_classes < 1:
         raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
-    published = checkpoint is None and not random_init
-    model = _create(timm_name, published, num_classes, image_size)
-    if not getattr(model, "num_classes", 0):
-        raise OnnxplainError(f"{name} has no classification head; give it one with --num-classes N and a --checkpoint")
-    if checkpoint is not None:
-        load_weights(model, Path(checkpoint))
-    config = resolve_model_data_config(model)
-    height_width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    preprocessing = Preprocessing(
-        size=height_width or tuple(config["input_size"][1:]),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        crop_pct=config["crop_pct"],
-        crop_mode=config["crop_mode"],
-        interpolation=config["interpolation"],
-    )
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
-    if any(pixels % step for pixels, step in zip(preprocessing.size, patch, strict=True)):
+    if head is not None and num_classes is not None:
+        raise OnnxplainError("--head has its number of classes; leave out --num-classes")
+    if head_pooling is not None and (head is None or head_pooling not in POOLINGS):
         raise OnnxplainError(
-            f"--image-size must be a multiple of {name}'s patches of {patch[0]} x {patch[1]} pixels, "
-            f"got {preprocessing.size[0]} x {preprocessing.size[1]}"
+            f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
         )
+    row = MODELS.get(name, Row(name, rest, "", classes=0))
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    given = read_head(head) if isinstance(head, str | Path) else head
+    makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
+    adds_head = makes_head or given is not None
+    request = Request(None, random_init, None if adds_head else num_classes, size, adds_head, row.drop)
+    loaded = _load_row(row, checkpoint, request) if name in MODELS else _load_from(source, rest, checkpoint, request)
+    if makes_head:
+        given = _random_head(_width(loaded, row.pooling), num_classes or row.classes)
+    if given is not None:
+        loaded = _with_head(loaded, given, head_pooling or given.pooling or row.pooling)
     return Backbone(
-        name=name.removeprefix(TIMM),
-        model=model.eval(),
-        preprocessing=preprocessing,
-        labels=_labels(model, labels),
-        activation="softmax",
-        source="random" if random_init else f"timm {timm_name}" if published else Path(checkpoint or "").name,
-        sha256=sha256(Path(checkpoint)) if checkpoint is not None else None,
+        name=name.rpartition("/")[2],
+        model=loaded.model.eval(),
+        preprocessing=loaded.preprocessing,
+        labels=_labels(loaded, labels or (given.labels if given is not None else None), name in MODELS),
+        activation="softmax" if given is None else given.activation,
+        source=loaded.source,
+        sha256=loaded.sha256,
+        has_classes=loaded.classes > 0,
     )
 
 
-def _create(name: str, pretrained: bool, num_classes: int | None, image_size: int | tuple[int, int] | None) -> Any:
-    if not timm.is_model(name):
-        raise OnnxplainError(f"timm has no model {name!r}; timm.list_models('*vit*') lists those it has")
-    if pretrained:
-        _require_published_head(name, num_classes)
-    options: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
-    if num_classes is not None:
-        options["num_classes"] = num_classes
-    try:
-        with torch.random.fork_rng():  # what timm fills with random numbers is the same each time
-            torch.manual_seed(SEED)
-            return timm.create_model(name, pretrained=pretrained, **options)
-    except OSError as error:  # what huggingface_hub raises without network or for a repository that is not there
-        raise OnnxplainError(
-            f"cannot download the weights of {name} ({type(error).__name__}); "
-            "give --checkpoint FILE with weights you have, or --random-init to go without"
-        ) from error
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise OnnxplainError(f"timm cannot build {name} with {options}: {one_line(error)}") from error
+def _load_from(source: str, name: str, checkpoint: str | Path | None, request: Request) -> Loaded:
+    """A model of a library; the checkpoint is a file, or a folder or repository that holds one."""
+    if checkpoint is not None:
+        path = _local(checkpoint)
+        request = replace(request, checkpoint=weights_in(path) if path.is_dir() else path)
+    load: Callable[..., Loaded] = import_module(f".{MODULES.get(source, f'from_{source}')}", __package__).load
+    return load(name, request)
 
 
-def _require_published_head(name: str, num_classes: int | None) -> None:
-    """timm would fill a head of another size with random numbers, whose explanation says nothing."""
-    try:
-        config = get_pretrained_cfg(name)
-    except RuntimeError as error:  # for a tag that timm does not know
-        raise OnnxplainError(f"timm cannot build {name}: {error}") from error
-    published = config.num_classes if config is not None else None
-    if published == 0 or (published is not None and num_classes not in (None, published)):
-        head = f"a head of {published} classes, not of {num_classes}" if published else "no classification head"
+def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
+    """The model of a row, from weights in timm's format, the authors' or transformers'."""
+    from .from_transformers import load as load_transformers
+
+    if row.repository is not None and checkpoint is None and not request.random_init:
+        return load_transformers(row.repository, request, row.type)
+    path = None if checkpoint is None else _local(checkpoint)
+    if path is not None:
+        folder = path.parent if path.is_file() and path.name in WEIGHTS else path
+        if row.type and is_transformers(folder):
+            return load_transformers(str(folder), request, row.type)
+        path = weights_in(path) if path.is_dir() else path
+    size = request.image_size or (None if row.image_size is None else (row.image_size,) * 2)
+    request = replace(request, checkpoint=path, image_size=size)
+    loaded = _load_from("timm", row.timm_name, path, request)
+    if row.crop_pct is None:
+        return loaded
+    return replace(loaded, preprocessing=replace(loaded.preprocessing, crop_pct=row.crop_pct))
+
+
+def _local(checkpoint: str | Path) -> Path:
+    """The file or folder that is meant, downloaded if it is a repository's."""
+    path = Path(checkpoint).expanduser()
+    return fetch(str(checkpoint)) if not path.exists() and is_repository(str(checkpoint)) else path
+
+
+def _width(loaded: Loaded, pooling: str) -> int:
+    """How many features a pooling gives."""
+    features = loaded.model if pooling == "own" else loaded.tokens
+    if features is None:
+        raise OnnxplainError(f"a head on {loaded.source} can read the model's own features only: --head-pooling own")
+    if "cls" in pooling and not loaded.class_token:
         raise OnnxplainError(
-            f"the published weights of {name} have {head}; give weights that have one with --num-classes N and "
-            "--checkpoint FILE"
+            f"the model has no class token to be read by pooling {pooling}: --head-pooling mean or own"
         )
+    try:
+        with torch.no_grad():
+            given = features.eval()(torch.zeros(1, 3, *loaded.preprocessing.size))
+    except Exception as error:  # the model's code may raise anything
+        raise OnnxplainError(f"the model fails on an image of its size: {one_line(error)}") from error
+    return int(POOLINGS[pooling](given, loaded.prefix).shape[-1])
+
+
+def _with_head(loaded: Loaded, head: Head, pooling: str) -> Loaded:
+    """The model with the head on it. Raises OnnxplainError if the head is for features of another width."""
+    width = _width(loaded, pooling)
+    if width != head.weight.shape[1]:
+        raise OnnxplainError(
+            f"the head is for features of width {head.weight.shape[1]}, pooling {pooling} gives {width}; "
+            f"--head-pooling can be {', '.join(POOLINGS)}"
+        )
+    features = loaded.model if pooling == "own" or loaded.tokens is None else loaded.tokens
+    return replace(loaded, model=Headed(features, pooling, loaded.prefix, head.linear()), classes=len(head.weight))
+
+
+def _random_head(width: int, classes: int) -> Head:
+    with same_random_numbers():
+        return Head(torch.randn(classes, width) / width**0.5)
 
 
 def checked_labels(given: Sequence[str], classes: int) -> tuple[str, ...]:
@@ -168,15 +188,19 @@ def checked_labels(given: Sequence[str], classes: int) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _labels(model: Any, given: Sequence[str] | None) -> tuple[str, ...]:
-    """The given labels, ImageNet's descriptions where the head is ImageNet's, or the class numbers."""
-    classes = model.num_classes
+def _labels(loaded: Loaded, given: Sequence[str] | None, named: bool) -> tuple[str, ...]:
+    """The given labels, the model's own, ImageNet's where a model of the table has its classes, or numbers."""
+    if not loaded.classes:
+        if given is not None:
+            raise OnnxplainError(f"labels given for a model without classes; it can get some with {HOW_TO_GET_CLASSES}")
+        return tuple(f"feature {index}" for index in range(_width(loaded, "own")))
     if given is not None:
-        return checked_labels(given, classes)
-    subset = infer_imagenet_subset(model) if model.pretrained_cfg.get("num_classes") == classes else None
-    if subset is None:
-        return tuple(str(index) for index in range(classes))
-    return tuple(ImageNetInfo(subset).label_descriptions())
+        return checked_labels(given, loaded.classes)
+    if loaded.labels is not None and len(loaded.labels) == loaded.classes:
+        return loaded.labels
+    if named and loaded.classes == IMAGENET:
+        return tuple(ImageNetInfo().label_descriptions())
+    return tuple(str(index) for index in range(loaded.classes))
 
 
 def _demo(labels: Sequence[str] | None) -> Backbone:

@@ -1,11 +1,17 @@
-"""Weights from files, without running anything that a file may contain."""
+"""Weights from files, folders and hubs, without running anything that a file may contain."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
@@ -14,6 +20,16 @@ from ..runtime.errors import one_line
 
 SHOWN = 3
 """How many keys of each kind an error names."""
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""The names of weights in a folder or a hub's repository, the first that is there counts."""
+CONTAINERS = ("ema_state_dict", "model_state_dict", "module", "teacher")
+"""What training programs name the state dict in their checkpoints, beside the names that timm knows."""
+PREFIXES = ("module.", "model.", "backbone.")
+"""What they put before the names of weights."""
+TRANSFORMERS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
+"""How the keys end by which transformers' weights are known."""
+
+State = dict[str, Tensor]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -23,7 +39,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
         their EMA variants, "module."), other position grids and foreign layouts are converted by timm.
     Raises OnnxplainError if the file cannot be read or lists the keys that are missing, unexpected or of wrong shape.
     """
-    state = _read(path)
+    load_state(model, read_state(path), path)
+
+
+def load_state(model: nn.Module, state: State, path: Path | str) -> None:
+    """As load_weights, of a state dict that was read from ``path``."""
+    state = without_prefixes(state, model)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         try:
@@ -31,19 +52,40 @@ def load_weights(model: nn.Module, path: Path) -> None:
         except Exception as error:  # it reshapes what it finds under a known name
             raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
     expected = model.state_dict()
-    problems = {
-        "missing": sorted(expected.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - expected.keys()),
-        "of wrong shape": [
-            f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
-            for key in expected.keys() & state.keys()
-            if state[key].shape != expected[key].shape
-        ],
+    wrong = {
+        key: (state[key].shape, expected[key].shape)
+        for key in expected.keys() & state.keys()
+        if state[key].shape != expected[key].shape
     }
-    if any(problems.values()):
-        found = "; ".join(_summary(problems))
-        raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {found}{_hint(problems, state)}")
+    check_keys(f"{path} does not fit {type(model).__name__}", expected.keys() - state, state.keys() - expected, wrong)
     model.load_state_dict(state)
+
+
+def without_prefixes(state: State, model: nn.Module) -> State:
+    """Strip from the keys what training programs put before them, unless the model's own names begin so."""
+    expected = model.state_dict().keys()
+    for prefix in PREFIXES:
+        if not any(key.startswith(prefix) for key in expected):
+            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def check_keys(
+    subject: str, missing: Collection[str], unexpected: Collection[str], wrong: Mapping[str, tuple[Any, Any]]
+) -> None:
+    """Raise OnnxplainError, beginning with ``subject``, if there are any such keys.
+
+    wrong: key to its shape and to the shape that it should have.
+    """
+    shapes = [f"{key} {list(given)} instead of {list(needed)}" for key, (given, needed) in sorted(wrong.items())]
+    problems = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of wrong shape": shapes}
+    if any(problems.values()):
+        found = "; ".join(
+            f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
+            for kind, keys in problems.items()
+            if keys
+        )
+        raise OnnxplainError(f"{subject}: {found}{_hint(problems, wrong)}")
 
 
 def sha256(path: Path) -> str:
@@ -52,9 +94,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, what: str = "checkpoint") -> State:
+    """The tensors of a file by name, out of the container that a training program may have put them in."""
     if not path.is_file():
-        raise OnnxplainError(f"no checkpoint at {path}")
+        raise OnnxplainError(f"no {what} at {path}")
     try:
         state = load_state_dict(str(path), weights_only=True)
     except AttributeError as error:  # timm takes it for a dictionary by names
@@ -65,22 +108,77 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {reason}); "
             "save the model's state_dict() alone, with torch.save or as .safetensors"
         ) from error
+    if isinstance(state, dict):
+        state = next((state[name] for name in CONTAINERS if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise OnnxplainError(f"{path} holds no state dict of tensors")
-    return state
+    return {str(key): value for key, value in state.items()}
 
 
-def _summary(problems: dict[str, list[str]]) -> list[str]:
-    return [
-        f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
-        for kind, keys in problems.items()
-        if keys
-    ]
+def weights_in(folder: Path) -> Path:
+    """The file of weights in a folder; raises OnnxplainError if there is none."""
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if not found:
+        raise OnnxplainError(f"no checkpoint in the folder {folder}; it would be named {' or '.join(WEIGHTS[:2])}")
+    return found[0]
 
 
-def _hint(problems: dict[str, list[str]], state: dict[str, Tensor]) -> str:
-    """What to do where only the head, which timm calls that in all its transformers, is of another size."""
-    wrong = [entry.split()[0] for entry in problems["of wrong shape"]]
-    classes = {len(state[key]) for key in wrong}
-    only_head = not problems["missing"] + problems["unexpected"] and all(key.startswith("head") for key in wrong)
+def config_of(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder, empty if there is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OnnxplainError(f"{path} is not JSON: {one_line(error)}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def is_transformers(folder: Path) -> bool:
+    """Whether a folder holds a model as the library transformers writes it."""
+    return "model_type" in config_of(folder)
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name that is no path here can be that of a repository on the hub, such as owner/model."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+(?<!\.pth)(?<!\.pt)(?<!\.bin)(?<!\.safetensors)(?<!\.npz)", name) is not None
+
+
+def fetch(repository: str, weights: bool = True) -> Path:
+    """The folder of a hub's repository with its configuration and weights, downloaded unless they are here already."""
+    names = ["config.json", "preprocessor_config.json"]
+    try:
+        paths = [path for name in names if (path := _download(repository, name)) is not None]
+        if weights and not any(_download(repository, name) for name in WEIGHTS):
+            raise OnnxplainError(f"{repository} holds no weights; they would be named {' or '.join(WEIGHTS[:2])}")
+    except OnnxplainError:
+        raise
+    except (OSError, ValueError) as error:  # without network, for a repository that is not there or not open to all
+        raise OnnxplainError(
+            f"cannot download the weights of {repository} ({type(error).__name__}); give --checkpoint with a file or "
+            "folder you have, or --random-init to go without"
+        ) from error
+    if not paths:
+        raise OnnxplainError(f"{repository} holds no config.json that would tell what model it is")
+    return paths[0].parent
+
+
+def _download(repository: str, name: str) -> Path | None:
+    """A file of the repository, None if it is known to have none of that name."""
+    try:
+        return Path(hf_hub_download(repository, name))
+    except LocalEntryNotFoundError:  # nothing is known without network
+        raise
+    except EntryNotFoundError:
+        return None
+
+
+def _hint(problems: Mapping[str, list[str]], wrong: Mapping[str, tuple[Any, Any]]) -> str:
+    """What to do where only the head is of another size, or the file is of another library."""
+    if any(key.endswith(TRANSFORMERS) for key in problems["unexpected"]):
+        return "; it is in transformers' format: give the folder that holds it with its config.json"
+    classes = {given[0] for given, _ in wrong.values()}
+    heads = all("head" in key or "classifier" in key for key in wrong)
+    only_head = heads and not problems["missing"] + problems["unexpected"]
     return f"; it is for {classes.pop()} classes: give that as --num-classes" if only_head and len(classes) == 1 else ""

@@ -224,13 +224,16 @@ class FakeGateError(OnnxplainError):
     report = SimpleNamespace(to_dict=lambda: {"checks": [PARITY["checks"][0] | {"value": 1.0, "passed": False}]})
 
 
+BACKBONE = SimpleNamespace(name="vit", has_classes=True)
+
+
 @pytest.fixture
 def exporter(monkeypatch):
     """A fake onnxplain.export; `.calls` is what it was asked for."""
 
     def load_backbone(*arguments):
         fake.calls.append(arguments)
-        return "backbone"
+        return BACKBONE
 
     def export_model(backbone, path, passes, opset, alpha, beta, gamma, progress):
         progress("tracing")
@@ -241,10 +244,14 @@ def exporter(monkeypatch):
         path.write_bytes(bytes(123_000))
         return SimpleNamespace(to_dict=lambda: PARITY)
 
-    rows = {"vit": SimpleNamespace(name="vit", timm_name="vit_base", about="a ViT")}
+    rows = {
+        "vit": SimpleNamespace(name="vit", timm_name="vit_base", about="a ViT", classes=10, repository=None),
+        "mae": SimpleNamespace(name="mae", timm_name="x", about="none", classes=0, repository="facebook/mae"),
+    }
     fake = SimpleNamespace(
-        load_backbone=load_backbone, export_model=export_model, GateError=FakeGateError, MODELS=rows, calls=[]
-    )
+        load_backbone=load_backbone, export_model=export_model, GateError=FakeGateError, MODELS=rows,
+        SOURCES={"timm": "any of timm"}, HOW_TO_GET_CLASSES="--head FILE", calls=[],
+    )  # fmt: skip
     monkeypatch.setitem(sys.modules, "onnxplain.export", fake)
     monkeypatch.setattr(onnxplain, "export", fake, raising=False)
     return fake
@@ -252,7 +259,8 @@ def exporter(monkeypatch):
 
 def test_models(exporter):
     out = run("models").stdout
-    assert all(text in out for text in ("vit_base", "a ViT", "demo", "timm/<name>"))
+    assert all(text in out for text in ("timm vit_base", "a ViT", "10", "demo", "timm/<name>", "any of timm"))
+    assert "facebook/mae" in out and "with --head" in out
 
 
 def test_export_defaults(exporter):
@@ -260,8 +268,8 @@ def test_export_defaults(exporter):
     path = Path("artifacts/vit_small.tv.onnx")
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
-        ("timm/vit_small.tv", None, True, None, None, None),
-        ("backbone", path, None, 20, 1.0, None, 0.0),
+        ("timm/vit_small.tv", None, True, None, None, None, None, None),
+        (BACKBONE, path, None, 20, 1.0, None, 0.0),
     ]
     assert "≤ 1e-05" in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f"onnxplain explain {path} IMAGE" in result.stdout
@@ -280,10 +288,23 @@ def test_export_options(exporter):
         assert run("export", "--model", "vit", "--output", "x/y.onnx", "--force", *options).exit_code == 0
         wanted = (32, 48) if "x" in size else 32
         assert exporter.calls == [
-            ("vit", Path("w.pth"), False, 2, wanted, ["zero", "one"]),
-            ("backbone", Path("x/y.onnx"), expected, 20, 2.0, 1.0, 0.25),
+            ("vit", Path("w.pth"), False, 2, wanted, ["zero", "one"], None, None),
+            (BACKBONE, Path("x/y.onnx"), expected, 20, 2.0, 1.0, 0.25),
         ]
         exporter.calls.clear()
+
+
+def test_export_of_a_head(exporter):
+    result = run("export", "--model", "mae", "--head", "h.safetensors", "--head-pooling", "mean")
+    assert result.exit_code == 0 and "no classes" not in result.stdout
+    assert exporter.calls[0] == ("mae", None, False, None, None, None, Path("h.safetensors"), "mean")
+
+
+def test_export_of_a_model_without_classes(exporter, monkeypatch):
+    """What the file can do, and what it takes to have more."""
+    monkeypatch.setattr(BACKBONE, "has_classes", False)
+    out = run("export", "--model", "mae").stdout
+    assert "vit has no classes, so the file shows attention only; maps of classes need --head FILE" in out
 
 
 def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):

@@ -1,0 +1,90 @@
+"""The vision towers of open_clip: features to which prompts or a probe give classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.errors import one_line
+from .checkpoints import load_state, read_state, sha256, without_prefixes
+from .sources import Loaded, Request, check_patches, same_random_numbers
+
+CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
+"""open_clip's word for how a picture is resized to timm's."""
+
+
+def load(name: str, request: Request) -> Loaded:
+    """Build the vision tower of ``architecture`` or ``architecture/tag``, the tag one of its published weights."""
+    library = _library()
+    architecture, _, tag = name.partition("/")
+    if architecture not in library.list_models():
+        raise OnnxplainError(f"open_clip has no model {architecture!r}; open_clip.list_models() lists those it has")
+    if request.num_classes is not None:
+        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE")
+    tags = library.list_pretrained_tags_by_model(architecture)
+    if tag and tag.lower() not in [known.lower() for known in tags]:
+        raise OnnxplainError(f"open_clip has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}")
+    downloads = request.checkpoint is None and not request.random_init
+    if downloads and not tags:
+        raise OnnxplainError(f"open_clip has no weights of {architecture}; give --checkpoint FILE")
+    tag = (tag or tags[0]) if downloads else ""
+    model = _create(library, architecture, tag or None, request)
+    path = request.checkpoint
+    if path is not None:
+        _load(library, model, path)
+    settings = library.get_model_preprocess_cfg(model)
+    size = settings["size"]
+    preprocessing = Preprocessing(
+        size=(size, size) if isinstance(size, int) else tuple(size),
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        crop_pct=1.0,
+        crop_mode=CROP_MODES[settings["resize_mode"]],
+        interpolation=settings["interpolation"],
+    )
+    tower = model.visual
+    check_patches(name, preprocessing.size, getattr(tower, "patch_size", (1, 1)))
+    return Loaded(
+        model=tower.eval(),
+        classes=0,
+        preprocessing=preprocessing,
+        source="random"
+        if request.random_init
+        else f"open_clip {architecture}/{tag}"
+        if downloads
+        else str(request.checkpoint.name),
+        sha256=None if path is None else sha256(path),
+    )
+
+
+def _library() -> Any:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise OnnxplainError(f"models of open_clip need {error.name}: pip install 'onnxplain[open_clip]'") from error
+    return open_clip
+
+
+def _create(library: Any, architecture: str, tag: str | None, request: Request) -> Any:
+    try:
+        with same_random_numbers():
+            return library.create_model(
+                architecture, pretrained=tag, load_weights=tag is not None, pretrained_text=False,
+                force_image_size=request.image_size,
+            )  # fmt: skip
+    except OSError as error:
+        raise OnnxplainError(
+            f"cannot download the weights of open_clip's {architecture} {tag or ''} ({type(error).__name__}); "
+            "give --checkpoint FILE with weights you have, or --random-init to go without"
+        ) from error
+    except Exception as error:
+        raise OnnxplainError(f"open_clip cannot build {architecture}: {one_line(error)}") from error
+
+
+def _load(library: Any, model: Any, path: Path) -> None:
+    """The tower's share of a checkpoint of both towers."""
+    state = without_prefixes(read_state(path), model)
+    library.model.resize_pos_embed(state, model)
+    visual = {key.removeprefix("visual."): tensor for key, tensor in state.items() if key.startswith("visual.")}
+    load_state(model.visual, visual or state, path)

@@ -1,0 +1,90 @@
+"""Supported models as rows of data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IMAGENET = 1000
+"""Classes of ImageNet-1k."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of models.
+
+    timm_name: architecture and, after the dot, its published weights. classes: of these, 0 where they have no head.
+    repository: where weights are published in transformers' format that are to be preferred to timm's.
+    type: what such weights call the model, at its beginning. image_size, crop_pct: where they are not timm's.
+    pooling: what a head reads, see POOLINGS. drop: beginnings of keys in checkpoints that are of other parts.
+    """
+
+    name: str
+    timm_name: str
+    about: str
+    classes: int = IMAGENET
+    repository: str | None = None
+    type: str = ""
+    image_size: int | None = None
+    crop_pct: float | None = None
+    pooling: str = "own"
+    drop: tuple[str, ...] = ()
+
+
+def _dinov2(name: str, size: str, registers: bool = False) -> Row:
+    kind = "-with-registers" if registers else ""
+    return Row(
+        name,
+        f"vit_{size}_patch14_{'reg4_' if registers else ''}dinov2.lvd142m",
+        f"DINOv2 ViT-{size[0].upper()}/14{' with registers' if registers else ''} and its linear head",
+        repository=f"facebook/dinov2{kind}-{size}-imagenet1k-1-layer",
+        type="dinov2_with_registers" if registers else "dinov2",
+        image_size=224,
+        crop_pct=0.875,
+        pooling="cls+mean",
+    )
+
+
+MODELS = {
+    row.name: row
+    for row in (
+        Row("vit", "vit_base_patch16_224.augreg2_in21k_ft_in1k", "supervised ViT-B/16", type="vit"),
+        Row("vit-reg", "vit_medium_patch16_reg4_gap_256.sbb_in12k_ft_in1k", "ViT-M/16 with registers, mean pooling"),
+        Row("deit", "deit_tiny_patch16_224.fb_in1k", "DeiT-Ti/16", type="deit"),
+        Row("deit-small", "deit_small_patch16_224.fb_in1k", "DeiT-S/16", type="deit"),
+        Row("deit-base", "deit_base_patch16_224.fb_in1k", "DeiT-B/16", type="deit"),
+        Row("deit-distilled", "deit_tiny_distilled_patch16_224.fb_in1k", "DeiT-Ti/16, distilled", type="deit"),
+        Row("deit-small-distilled", "deit_small_distilled_patch16_224.fb_in1k", "DeiT-S/16, distilled", type="deit"),
+        Row("deit-base-distilled", "deit_base_distilled_patch16_224.fb_in1k", "DeiT-B/16, distilled", type="deit"),
+        Row("deit3", "deit3_base_patch16_224.fb_in22k_ft_in1k", "DeiT III ViT-B/16"),
+        _dinov2("dinov2", "base"),
+        _dinov2("dinov2-small", "small"),
+        _dinov2("dinov2-large", "large"),
+        _dinov2("dinov2-reg", "base", registers=True),
+        Row("dinov3", "vit_base_patch16_dinov3.lvd1689m", "DINOv3 ViT-B/16", 0, type="dinov3_vit"),
+        Row(
+            "mae",
+            "vit_base_patch16_224.mae",
+            "MAE ViT-B/16",
+            classes=0,
+            type="vit_mae",
+            drop=("decoder_", "mask_token"),
+        ),
+        Row("clip", "vit_base_patch16_clip_quickgelu_224.openai", "CLIP ViT-B/16, OpenAI", 0, type="clip"),
+        Row("clip-laion", "vit_base_patch16_clip_224.laion2b", "CLIP ViT-B/16, LAION-2B", 0, type="clip"),
+        Row("clip-ft", "vit_base_patch16_clip_224.openai_ft_in1k", "CLIP ViT-B/16, OpenAI, fine-tuned"),
+        Row("siglip", "vit_base_patch16_siglip_224.webli", "SigLIP ViT-B/16, attention pool", 0, type="siglip"),
+        Row("eva02", "eva02_small_patch14_336.mim_in22k_ft_in1k", "EVA-02-S/14 at 336 pixels"),
+        Row("beit", "beit_base_patch16_224.in22k_ft_in22k_in1k", "BEiT-B/16", type="beit"),
+    )
+}
+"""The models with a name of their own."""
+
+SOURCES = {
+    "timm": "any Vision Transformer of timm, such as timm/vit_small_patch16_224",
+    "hf": "a folder or hub repository in transformers' format, such as hf/google/vit-base-patch16-224",
+    "torchvision": "a Vision Transformer of torchvision, such as torchvision/vit_b_16",
+    "open_clip": "a vision tower of open_clip, such as open_clip/ViT-B-16 or open_clip/ViT-B-16/laion2b_s34b_b88k",
+}
+"""The libraries whose models are known as <library>/<name>, beside MODELS and ``demo``."""
+MODULES = {"hf": "from_transformers"}
+"""Where the module that loads a library's models is not named after it."""

@@ -1,0 +1,98 @@
+"""What the libraries that models come from have in common: what is asked of them, and what they give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..runtime import OnnxplainError, Preprocessing
+
+SEED = 0
+"""Of weights that are not loaded."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a model is to be built with.
+
+    checkpoint: a file to load, or None for the published weights. random_init: load nothing. num_classes, image_size
+    (height, width), None for the model's own. features: a head will be put on the model, its own is not needed. drop:
+    beginnings of keys in a checkpoint that are not of this model.
+    """
+
+    checkpoint: Path | None = None
+    random_init: bool = False
+    num_classes: int | None = None
+    image_size: tuple[int, int] | None = None
+    features: bool = False
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its weights, [batch, 3, H, W] -> [batch, outputs].
+
+    classes: how many the outputs stand for, 0 where they are features. source, sha256: of the weights. labels: where
+    they are known. tokens: the same model, giving the last layer's normalised tokens [batch, tokens, width], of which
+    ``prefix`` stand before the patches, the first of them the class token if there is one; None where the source cannot
+    tell.
+    """
+
+    model: nn.Module
+    classes: int
+    preprocessing: Preprocessing
+    source: str
+    sha256: str | None = None
+    labels: tuple[str, ...] | None = None
+    tokens: nn.Module | None = None
+    prefix: int = 0
+    class_token: bool = True
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """What libraries fill with random numbers inside is the same each time; outside nothing is changed."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            random.seed(SEED)
+            np.random.seed(SEED)
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def crop_pct(size: int, resized: int) -> float:
+    """size / resized, such that timm's floor(size / crop_pct) is ``resized`` again."""
+    share = size / resized
+    return share if int(size / share) == resized else float(np.nextafter(share, 0))
+
+
+def check_patches(name: str, size: tuple[int, int], patch: tuple[int, int]) -> None:
+    """Raise OnnxplainError unless the patches fill the image."""
+    if any(pixels % step for pixels, step in zip(size, patch, strict=True)):
+        raise OnnxplainError(
+            f"--image-size must be a multiple of {name}'s patches of {patch[0]} x {patch[1]} pixels, "
+            f"got {size[0]} x {size[1]}"
+        )
+
+
+class Method(nn.Module):
+    """A method of a model as a module of its own."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the method gives."""
+        return getattr(self.model, self.name)(pixels)

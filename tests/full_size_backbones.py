@@ -1,0 +1,81 @@
+"""The checks of test_backbones_*.py at full size: python -m pytest tests/full_size_backbones.py.
+
+Weights are random, everything else is as published: architecture, file format, size, preprocessing.
+"""
+
+import json
+
+import open_clip
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+import transformers
+from real_picture import assert_agree, astronaut, ours, outputs, randomise
+from timm.data import create_transform, resolve_model_data_config
+
+from onnxplain.export import MODELS, load_backbone
+
+DINOV2_PROCESSOR = {
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "BitImageProcessor",
+    "image_std": [0.229, 0.224, 0.225],
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": 256},
+}
+WIDTHS = {"dinov2-small": (384, 6, 12), "dinov2": (768, 12, 12), "dinov2-large": (1024, 16, 24)}
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("dinov2")])
+def test_timm(name, tmp_path):
+    model = randomise(timm.create_model(MODELS[name].timm_name))
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    transform = create_transform(**resolve_model_data_config(model), is_training=False)
+    backbone = load_backbone(name, checkpoint=tmp_path / "model.safetensors")
+    assert_agree(ours(backbone), outputs(model, transform(astronaut()).unsqueeze(0)))
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("size", [224, 518])
+def test_dinov2_of_transformers(name, size, tmp_path):
+    """Trained at 518 pixels, its position embeddings are resized to the picture."""
+    width, heads, layers = WIDTHS[name]
+    config = transformers.Dinov2Config(
+        hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers, image_size=518, patch_size=14,
+        num_labels=1000,
+    )  # fmt: skip
+    model = randomise(transformers.Dinov2ForImageClassification(config))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(DINOV2_PROCESSOR))
+    backbone = load_backbone(name, checkpoint=tmp_path, image_size=None if size == 224 else size)
+    assert backbone.preprocessing.size == (size, size)
+    pixels = torch.randn(1, 3, size, size)
+    assert_agree(outputs(backbone.model, pixels), outputs(model, pixels).logits)
+    if size == 224:
+        processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+        assert_agree(ours(backbone), outputs(model, processor(astronaut(), return_tensors="pt")["pixel_values"]).logits)
+
+
+def test_torchvision(tmp_path):
+    model = randomise(torchvision.models.vit_b_16())
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    transform = torchvision.models.ViT_B_16_Weights.DEFAULT.transforms()
+    backbone = load_backbone("torchvision/vit_b_16", checkpoint=tmp_path / "x.pth")
+    assert_agree(ours(backbone), outputs(model, transform(astronaut()).unsqueeze(0)))
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16", "ViT-B-16-quickgelu"])
+def test_open_clip(name, tmp_path):
+    model, _, transform = open_clip.create_model_and_transforms(name)
+    randomise(model)
+    torch.save(model.state_dict(), tmp_path / "x.pt")
+    backbone = load_backbone(f"open_clip/{name}", checkpoint=tmp_path / "x.pt")
+    assert_agree(ours(backbone), outputs(model.encode_image, transform(astronaut()).unsqueeze(0)))

@@ -1,0 +1,174 @@
+"""torchvision/<name> and open_clip/<name>: weights as these libraries save them, against their own output."""
+
+from functools import partial
+
+import open_clip
+import pytest
+import torch
+import torchvision
+from real_picture import assert_agree, astronaut, ours, outputs, randomise
+from torchvision.models.vision_transformer import VisionTransformer
+
+from onnxplain.export import Head, from_torchvision, load_backbone
+from onnxplain.lrp_graph import fuse
+from onnxplain.runtime import OnnxplainError
+
+VIT = {"patch_size": 16, "num_layers": 2, "num_heads": 3, "hidden_dim": 48, "mlp_dim": 96}
+CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 48, "patch_size": 16, "head_width": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def _message(*args, **options):
+    with pytest.raises(OnnxplainError) as caught:
+        load_backbone(*args, **options)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    return str(caught.value)
+
+
+# --- torchvision
+
+
+@pytest.fixture
+def vit(monkeypatch):
+    """torchvision's vit_b_16, smaller."""
+
+    def small(name, weights, num_classes, image_size=224):
+        assert name == "vit_b_16" and weights is None
+        return VisionTransformer(image_size=image_size, num_classes=num_classes, **VIT)
+
+    monkeypatch.setattr(from_torchvision, "get_model", small)
+    return partial(small, "vit_b_16", None)
+
+
+WEIGHTS = torchvision.models.ViT_B_16_Weights
+
+
+@pytest.mark.parametrize("tag", ["IMAGENET1K_V1", "IMAGENET1K_SWAG_E2E_V1"])
+def test_torchvision_with_its_preprocessing(tag, vit, monkeypatch):
+    """Published weights, of which one set is for 384 pixels; only the download is left out."""
+    transform = WEIGHTS[tag].transforms()
+    model = randomise(vit(1000, image_size=transform.crop_size[0]))
+    monkeypatch.setattr(
+        WEIGHTS, "get_state_dict", lambda self, **_: model.state_dict() if self is WEIGHTS[tag] else None
+    )
+    backbone = load_backbone(f"torchvision/vit_b_16.{tag}")
+    assert_agree(ours(backbone), outputs(model, transform(astronaut()).unsqueeze(0)))
+    assert backbone.labels == tuple(WEIGHTS[tag].meta["categories"])
+    assert backbone.source == f"torchvision ViT_B_16_Weights.{tag}" and backbone.name == f"vit_b_16.{tag}"
+
+
+def test_torchvision_checkpoint_of_other_classes_and_size(vit, tmp_path):
+    """As its reference training saves it, and at another size as torchvision resizes position embeddings."""
+    model = randomise(vit(5))
+    torch.save({"model": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "x.pth")
+    path = tmp_path / "x.pth"
+    assert "it is for 5 classes: give that as --num-classes" in _message("torchvision/vit_b_16", checkpoint=path)
+    backbone = load_backbone("torchvision/vit_b_16", checkpoint=path, num_classes=5, labels=list("abcde"))
+    transform = WEIGHTS.DEFAULT.transforms()
+    assert_agree(ours(backbone), outputs(model, transform(astronaut()).unsqueeze(0)))
+    assert backbone.labels == tuple("abcde") and len(backbone.sha256) == 64
+    larger = vit(5, image_size=320)
+    interpolate = torchvision.models.vision_transformer.interpolate_embeddings
+    larger.load_state_dict(interpolate(320, 16, model.state_dict()))
+    pixels = torch.randn(1, 3, 320, 320)
+    backbone = load_backbone("torchvision/vit_b_16", checkpoint=path, num_classes=5, image_size=320)
+    assert_agree(outputs(backbone.model, pixels), outputs(larger.eval(), pixels))
+
+
+def test_torchvision_is_traced(vit):
+    backbone = load_backbone("torchvision/vit_b_16", random_init=True)
+    pixels = torch.randn(2, 3, 224, 224)
+    graph = fuse(backbone.model, pixels[:1])
+    assert graph.layers == 2 and graph.layout.patch_grid == (14, 14) and graph.layout.readout == (0,)
+    with torch.no_grad():
+        logits = graph.compute(pixels, torch.zeros(2, 1, dtype=torch.int64), ["logits"])["logits"]
+    assert_agree(logits, outputs(backbone.model, pixels))
+
+
+def test_torchvision_with_a_head(vit, tmp_path):
+    model = randomise(vit(1000))
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    head = Head(torch.randn(2, 48))
+    backbone = load_backbone("torchvision/vit_b_16", checkpoint=tmp_path / "x.pth", head=head)
+    model.heads = torch.nn.Identity()
+    assert_agree(ours(backbone), outputs(model, WEIGHTS.DEFAULT.transforms()(astronaut()).unsqueeze(0)) @ head.weight.T)
+    message = _message("torchvision/vit_b_16", random_init=True, head=head, head_pooling="mean")
+    assert "own features only: --head-pooling own" in message
+
+
+def test_torchvision_mistakes(vit):
+    assert "no model 'vit_b_17'; its Vision Transformers are vit_b_16" in _message("torchvision/vit_b_17")
+    assert "no weights 'X' of vit_b_16; it has IMAGENET1K_V1" in _message("torchvision/vit_b_16.X")
+    assert "square" in _message("torchvision/vit_b_16", random_init=True, image_size=(224, 320))
+    assert "indivisible by patch size" in _message("torchvision/vit_b_16", random_init=True, image_size=225)
+    assert "head of 1000 classes, not of 3" in _message("torchvision/vit_b_16", num_classes=3)
+
+
+def test_torchvision_without_network(vit, monkeypatch):
+    def fail(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(WEIGHTS, "get_state_dict", fail)
+    assert "cannot download the weights of vit_b_16" in _message("torchvision/vit_b_16")
+
+
+# --- open_clip
+
+
+@pytest.fixture
+def clip(monkeypatch):
+    """An architecture of open_clip, smaller than any it has."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CLIP)
+    return randomise(open_clip.create_model("tiny", load_weights=False))
+
+
+def _theirs(model, size=None):
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(size=size or 64), is_train=False
+    )
+    with torch.no_grad():
+        return model.encode_image(transform(astronaut()).unsqueeze(0))
+
+
+@pytest.mark.parametrize("wrapper", ["bare", "training"])
+def test_open_clip(wrapper, clip, tmp_path):
+    """Both towers in one file, as its training saves them."""
+    state = clip.state_dict()
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}
+    torch.save(state if wrapper == "bare" else wrapped, tmp_path / "x.pt")
+    backbone = load_backbone("open_clip/tiny", checkpoint=tmp_path / "x.pt")
+    assert_agree(ours(backbone), _theirs(clip))
+    assert not backbone.has_classes and len(backbone.labels) == 24 and backbone.name == "tiny"
+
+
+def test_open_clip_with_a_head_at_another_size(clip, tmp_path):
+    torch.save(clip.state_dict(), tmp_path / "x.pt")
+    head = Head(torch.randn(3, 24), labels=("a", "b", "c"))
+    backbone = load_backbone("open_clip/tiny", checkpoint=tmp_path / "x.pt", head=head, image_size=96)
+    larger = open_clip.create_model("tiny", load_weights=False, force_image_size=96).eval()
+    open_clip.load_checkpoint(larger, str(tmp_path / "x.pt"))
+    assert_agree(ours(backbone), _theirs(larger, 96) @ head.weight.T)
+    assert backbone.labels == ("a", "b", "c") and backbone.preprocessing.size == (96, 96)
+
+
+def test_open_clip_is_traced(clip):
+    backbone = load_backbone("open_clip/tiny", random_init=True)
+    pixels = torch.randn(2, 3, 64, 64)
+    graph = fuse(backbone.model, pixels[:1], ())
+    assert graph.layers == 2 and graph.layout.patch_grid == (4, 4) and graph.layout.readout == (0,)
+    with torch.no_grad():
+        assert_agree(graph(pixels, torch.zeros(2, 1, dtype=torch.int64))["logits"], outputs(backbone.model, pixels))
+
+
+def test_open_clip_mistakes(clip, tmp_path):
+    assert "no model 'ViT-B-17'" in _message("open_clip/ViT-B-17")
+    assert "no weights 'x' of ViT-B-16; it has openai" in _message("open_clip/ViT-B-16/x")
+    assert "no weights of tiny; give --checkpoint" in _message("open_clip/tiny")
+    assert "has no classes; give it a head" in _message("open_clip/tiny", random_init=True, num_classes=3)
+    state = clip.state_dict()
+    del state["visual.proj"]
+    torch.save(state, tmp_path / "x.pt")
+    assert "1 missing: proj" in _message("open_clip/tiny", checkpoint=tmp_path / "x.pt")
