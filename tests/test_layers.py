@@ -14,7 +14,8 @@ from torchvision.models.vision_transformer import VisionTransformer as Torchvisi
 
 from onnxplain.lrp_graph import ALL, FusedGraph, GraphError, fuse
 from onnxplain.lrp_graph.layers import embedding
-from onnxplain.lrp_graph.trace import ancestors, trace
+from onnxplain.lrp_graph.rewrite import ancestors
+from onnxplain.lrp_graph.trace import trace
 
 STREAMS = ("layer_gradient", "reciprocam")
 
