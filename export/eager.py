@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from ..lrp_graph import Layout, layer_outputs
 
-SOFTMAX = (torch.softmax, Tensor.softmax, nn.functional.softmax)
+SOFTMAX = (torch.softmax, Tensor.softmax)
 
 
 class _Recorder(TorchFunctionMode):
-    """Collects every softmax result of attention's shape, [batch, heads, queries, keys], the first two perhaps in one."""
+    """Collects every softmax result of attention's shape, [batch, heads, queries, keys], or the first two in one."""
 
     def __init__(self, batch: int) -> None:
         super().__init__()
@@ -27,14 +27,19 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if function not in SOFTMAX or result.dim() not in (3, 4):
-            return result
+        return self._record(result) if function in SOFTMAX else result
+
+    def _record(self, result: Tensor) -> Tensor:
         if result.dim() == 4:
             self.attention.append(result)
+        if result.dim() != 3:
             return result
-        # nn.MultiheadAttention has heads and batch in one axis
-        self.attention.append(result.unflatten(0, (self.batch, -1)))
+        self.attention.append(result.unflatten(0, (self.batch, -1)))  # nn.MultiheadAttention has both in one axis
         return self.attention[-1].flatten(0, 1)
+
+    def softmax(self, input: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
+        """PyTorch's function of that name."""
+        return self._record(torch.ops.aten.softmax.int(input, dim, dtype))
 
     def scaled_dot_product_attention(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -51,7 +56,11 @@ class _Recorder(TorchFunctionMode):
 def _recording(batch: int) -> Iterator[list[Tensor]]:
     recorder = _Recorder(batch)
     # Patched, not intercepted by the mode, which does not see calls inside nn.MultiheadAttention.
-    with patch.object(nn.functional, "scaled_dot_product_attention", recorder.scaled_dot_product_attention), recorder:
+    with (
+        patch.object(nn.functional, "scaled_dot_product_attention", recorder.scaled_dot_product_attention),
+        patch.object(nn.functional, "softmax", recorder.softmax),
+        recorder,
+    ):
         yield recorder.attention
 
 
@@ -66,12 +75,13 @@ def eager_outputs(
     pixels = pixels.detach().requires_grad_()
     with _recording(len(pixels)) as attention:
         logits = model(pixels)
-    given = [matrix.detach() for matrix in attention]
     columns = []
     for column in target.unbind(1):
         score = logits.gather(1, column[:, None]).sum()
-        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True)
-        raw = {"attention": given, "attention_gradient": gradient}
+        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True, allow_unused=True)
+        used = [place for place, share in enumerate(gradient) if share is not None]  # a pool may be there for nothing
+        given = [attention[place].detach() for place in used]
+        raw = {"attention": given, "attention_gradient": [gradient[place] for place in used]}
         columns.append(layer_outputs(layout, raw, names, lambda name: 1))
         columns[-1]["pixel_gradient"] = of_pixels
     outputs = {"logits": logits.detach()} | layer_outputs(layout, {"attention": given}, names, lambda name: 1)

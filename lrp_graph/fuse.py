@@ -96,7 +96,6 @@ class FusedGraph(nn.Module):
             _Way(Walk(attnlrp(gamma)), "", "pixel_attnlrp", _times_pixels),
             _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
         )
-        require_rules(traced, Walk(GRADIENT), traced.attention[-1:], "search for the tokens that the head reads")
         self.left_out: dict[str, str] = {}
         for name in ALL if passes is None else passes:
             try:
@@ -105,6 +104,7 @@ class FusedGraph(nn.Module):
                 if passes is not None:
                     raise
                 self.left_out[name] = str(error)
+        require_rules(traced, Walk(GRADIENT), traced.sites[-1:], "search for the tokens that the head reads")
         self.passes = tuple(name for name in (ALL if passes is None else passes) if name not in self.left_out)
         raw = ["attention", *(PASSES[name] for name in self.passes)]
         needed = ancestors(traced.logits) | (ancestors(traced.whole) if "layer_gradient" in raw else set())

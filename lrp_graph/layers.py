@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from .gradient import GRADIENT
 from .layout import Layout
 from .reverse import Walk, reverse
-from .rewrite import GraphError, ancestors, call, copy_nodes, interpret, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, interpret, shape_of, target_of
 from .selection import move_selection_up
-from .trace import Trace, dependents
+from .trace import Trace
 
 aten = torch.ops.aten
 

@@ -107,6 +107,11 @@ def _with_margins(share: Tensor, out: Tensor, x: Tensor, margins: list[int], mod
     return torch.nn.functional.pad(share, [-margin for margin in margins])
 
 
+def _gathered(share: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, **_: Any) -> Tensor:
+    places = index.expand(share.shape[0], *index.shape)
+    return share.new_zeros(share.shape[0], *x.shape).scatter_add(from_right(dim, x), places, share)
+
+
 def _cast(share: Tensor, out: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
     return share.to(x.dtype)
 
@@ -140,4 +145,5 @@ MOVEMENT: Table = {
     aten.repeat: first(_repeated),
     aten.repeat_interleave: first(_interleaved),
     aten.pad: first(_with_margins),
+    aten.gather: first(_gathered),
 }

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+aten = torch.ops.aten
+
 
 class GraphError(ValueError):
     """The model's graph is not that of a transformer that can be explained; the message says what is missing."""
@@ -55,6 +57,15 @@ def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
         new = set(open_nodes.pop().all_input_nodes) - found
         found |= new
         open_nodes.extend(new.difference(given))
+    return found
+
+
+def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
+    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs (not on sizes only)."""
+    found = set(roots)
+    for node in nodes:
+        if target_of(node) is not aten.sym_size and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .rewrite import GraphError, ancestors, call, interpret, length, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, dependents, interpret, length, shape_of, target_of
 
 aten = torch.ops.aten
 
@@ -20,8 +20,12 @@ Rewrite = Callable[[fx.Graph, Node], fx.Node]
 """(graph, node) -> what stands for it, inserted before it."""
 
 
-def one_spelling(graph: fx.Graph) -> None:
-    """Write attention out, changes in place as plain calls, and drop calls that return their argument unchanged."""
+def one_spelling(graph: fx.Graph, pixels: fx.Node) -> None:
+    """Write attention out, changes in place as plain calls, and drop calls that return their argument unchanged.
+
+    What does not depend on ``pixels`` is run as it is, changes of parts of tables in place and all.
+    """
+    varying = dependents(graph.nodes, [pixels])
     for node in list(graph.nodes):
         rewrite = SPELLINGS.get(target_of(node)) if node.op == "call_function" else None
         if rewrite is not None:
@@ -29,20 +33,22 @@ def one_spelling(graph: fx.Graph) -> None:
                 new = rewrite(graph, node)
             node.replace_all_uses_with(new)
             graph.erase_node(node)
-        elif node.op == "call_function" and _changes_its_argument(node):
+        elif node in varying and _changes_its_argument(node):
             _not_in_place(graph, node)
     _erase_no_ops(graph)
 
 
 def _changes_its_argument(node: fx.Node) -> bool:
-    name = str(target_of(node)).removeprefix("aten.")
-    return name.endswith("_") and not name.endswith("__") and hasattr(aten, name[:-1])
+    name = str(target_of(node))
+    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__")
 
 
 def _not_in_place(graph: fx.Graph, node: Node) -> None:
     """``x.relu_()``: whoever reads x later reads the result. Views of x taken before must not be read later."""
-    plain = getattr(getattr(aten, target_of(node).__name__[:-1]), node.target._overloadname)
+    plain = getattr(getattr(aten, target_of(node).__name__[:-1], None), node.target._overloadname, None)
     source = node.args[0]
+    if plain is None or target_of(source) in (aten.select, aten.slice):
+        raise GraphError(f"{node.name}: a part of a value is replaced in place; write it with torch.where or torch.cat")
     with graph.inserting_before(node):
         new = call(graph, plain, *node.args, **node.kwargs)
     before = set(graph.nodes) - set(_from(node))

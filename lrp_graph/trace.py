@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from .rewrite import GraphError, ancestors, call, copy_nodes, length, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, length, shape_of, target_of
 from .selection import move_selection_up
 from .spelling import one_spelling
 
@@ -72,18 +71,23 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
 def _read(program: ExportedProgram) -> Trace:
     graph = program.graph
-    one_spelling(graph)
     signature = program.graph_signature
     paths = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lifted = signature.inputs_to_lifted_tensor_constants
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    pixels = placeholders[signature.user_inputs[0]]
+    one_spelling(graph, pixels)
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = output.args[0]
     if len(results) != 1 or len(shape_of(results[0])) != 2:
         shapes = [shape_of(node) for node in results if isinstance(node, fx.Node)]
         raise GraphError(f"the model must return one tensor [batch, classes]; it returns {shapes}")
     whole = results[0]
-    pixels = placeholders[signature.user_inputs[0]]
+    chance = [
+        node for node in ancestors(whole) if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    ]
+    if chance:
+        raise GraphError(f"the model draws random numbers, so there is no one answer to explain: {chance[0].name}")
     sites = [site for site in _attention_sites(graph, shape_of(pixels)[0]) if site in ancestors(whole)]
     twins = _twins(graph, sites, whole, output)
     move_selection_up(graph, set(twins.values()))
@@ -115,15 +119,6 @@ def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.No
     copies = copy_nodes(graph, [node for node in graph.nodes if node in tail], output)
     output.replace_input_with(logits, copies[logits])
     return copies
-
-
-def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
-    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs (not on sizes only)."""
-    found = set(roots)
-    for node in nodes:
-        if target_of(node) is not aten.sym_size and not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
 
 
 def _attention_sites(graph: fx.Graph, batch: torch.SymInt) -> list[fx.Node]:
