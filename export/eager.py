@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..lrp_graph import REDUCTIONS, Layout
+from ..lrp_graph import Layout, layer_outputs
 
-SOFTMAX = (torch.softmax, Tensor.softmax, nn.functional.softmax)
+SOFTMAX = (torch.softmax, Tensor.softmax)
 
 
 RAW = {"attention", "attention_gradient"}
@@ -23,17 +23,28 @@ TOLD = {"logits", "pixel_gradient", *RAW, *(name for name, item in REDUCTIONS.it
 
 
 class _Recorder(TorchFunctionMode):
-    """Collects every softmax result of the shape of an attention matrix, [batch, heads, queries, keys]."""
+    """Collects every softmax result of attention's shape, [batch, heads, queries, keys], or the first two in one."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
         super().__init__()
+        self.batch = batch
         self.attention: list[Tensor] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if function in SOFTMAX and result.dim() == 4:
+        return self._record(result) if function in SOFTMAX else result
+
+    def _record(self, result: Tensor) -> Tensor:
+        if result.dim() == 4:
             self.attention.append(result)
-        return result
+        if result.dim() != 3:
+            return result
+        self.attention.append(result.unflatten(0, (self.batch, -1)))  # nn.MultiheadAttention has both in one axis
+        return self.attention[-1].flatten(0, 1)
+
+    def softmax(self, input: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
+        """PyTorch's function of that name."""
+        return self._record(torch.ops.aten.softmax.int(input, dim, dtype))
 
     def scaled_dot_product_attention(
         self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -47,10 +58,14 @@ class _Recorder(TorchFunctionMode):
 
 
 @contextmanager
-def _recording() -> Iterator[list[Tensor]]:
-    recorder = _Recorder()
+def _recording(batch: int) -> Iterator[list[Tensor]]:
+    recorder = _Recorder(batch)
     # Patched, not intercepted by the mode, which does not see calls inside nn.MultiheadAttention.
-    with patch.object(nn.functional, "scaled_dot_product_attention", recorder.scaled_dot_product_attention), recorder:
+    with (
+        patch.object(nn.functional, "scaled_dot_product_attention", recorder.scaled_dot_product_attention),
+        patch.object(nn.functional, "softmax", recorder.softmax),
+        recorder,
+    ):
         yield recorder.attention
 
 
@@ -65,24 +80,17 @@ def eager_outputs(
     if not set(names) & TOLD:
         return {}
     pixels = pixels.detach().requires_grad_()
-    with _recording() as attention:
+    with _recording(len(pixels)) as attention:
         logits = model(pixels)
-    given = [matrix.detach() for matrix in attention]
     columns = []
     for column in target.unbind(1):
         score = logits.gather(1, column[:, None]).sum()
-        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True)
-        columns.append(_layered({"attention": given, "attention_gradient": gradient}, layout, names))
+        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True, allow_unused=True)
+        used = [place for place, share in enumerate(gradient) if share is not None]  # a pool may be there for nothing
+        given = [attention[place].detach() for place in used]
+        raw = {"attention": given, "attention_gradient": [gradient[place] for place in used]}
+        columns.append(layer_outputs(layout, raw, names, lambda name: 1))
         columns[-1]["pixel_gradient"] = of_pixels
-    outputs = {"logits": logits.detach()} | _layered({"attention": given}, layout, names)
+    outputs = {"logits": logits.detach()} | layer_outputs(layout, {"attention": given}, names, lambda name: 1)
     outputs |= {name: torch.stack([column[name] for column in columns], 1) for name in columns[0].keys() - outputs}
     return {name: tensor for name, tensor in outputs.items() if name in names}
-
-
-def _layered(layers: Mapping[str, Sequence[Tensor]], layout: Layout, names: Collection[str]) -> dict[str, Tensor]:
-    """Of raw tensors given layer by layer, what of them and their reductions is in ``names``: [batch, layers, …]."""
-    outputs = {name: torch.stack(list(tensors), 1) for name, tensors in layers.items() if name in names}
-    for name in set(names) & REDUCTIONS.keys():
-        if layers.keys() >= set(REDUCTIONS[name].inputs):
-            outputs[name] = REDUCTIONS[name](layout, layers, 1)
-    return outputs

@@ -2,8 +2,18 @@
 
 from .fuse import ALL, PASSES, FusedGraph, fuse
 from .layout import Layout
-from .reductions import REDUCTIONS
+from .reductions import REDUCTIONS, layer_outputs
 from .reverse import MissingRuleError
-from .trace import GraphError
+from .rewrite import GraphError
 
-__all__ = ["ALL", "PASSES", "REDUCTIONS", "FusedGraph", "GraphError", "Layout", "MissingRuleError", "fuse"]
+__all__ = [
+    "ALL",
+    "PASSES",
+    "REDUCTIONS",
+    "FusedGraph",
+    "GraphError",
+    "Layout",
+    "MissingRuleError",
+    "fuse",
+    "layer_outputs",
+]

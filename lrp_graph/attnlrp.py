@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .gradient import DERIVATIVES, GRADIENT, bilinear, convolution_back
+from .gradient import DERIVATIVES, GRADIENT, bilinear
 from .reverse import Call, Rule, Table, first
+from .windows import convolution_back, in_groups
 
 aten = torch.ops.aten
 
@@ -99,5 +100,6 @@ def attnlrp(gamma: float = 0) -> Table:
         aten.div: bilinear(lambda g, y, a, b: g / b, lambda g, y, a, b: torch.zeros_like(g)),
         aten.layer_norm: first(_layer_norm),
         aten.rms_norm: first(_rms_norm),
+        aten.group_norm: first(in_groups(_layer_norm)),
         **favouring,
     }

@@ -12,13 +12,13 @@ from torch import Tensor, fx, nn
 
 from .attnlrp import attnlrp
 from .gradient import GRADIENT
-from .layers import embedding, last_block, layer_gradients, reciprocam, residual_stream
+from .layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
 from .layout import read_layout
-from .reductions import REDUCTIONS
+from .reductions import POOL, REDUCTIONS, layer_outputs, pool_outputs
 from .relevance import chefer, stem
-from .reverse import Walk, require_rules, reverse
-from .rewrite import shape_of
-from .trace import GraphError, Trace, ancestors, interpret, trace
+from .reverse import MissingRuleError, Walk, require_rules, reverse
+from .rewrite import GraphError, ancestors, interpret, shape_of
+from .trace import Trace, trace
 
 PASSES: dict[str, str] = {
     "attention": "attention",
@@ -58,31 +58,37 @@ def _times_pixels(share: Tensor, pixels: Tensor) -> Tensor:
 class FusedGraph(nn.Module):
     """Logits, attention and the reverse passes of a traced model as one computation without autograd.
 
-    layout: see Layout. layers, heads, tokens: of the attention outputs. passes: beside attention, those it computes.
-    names: of all outputs of ``forward``.
+    layout: see Layout. layers, heads, tokens: of the attention outputs. pool_heads: of the attention pool, 0 without.
+    passes: beside attention, those it computes. left_out: those that nobody asked for and the model's ops do not allow,
+    and why. names: of all outputs of ``forward``.
     """
 
     def __init__(
-        self, model: nn.Module, traced: Trace, passes: Sequence[str], alpha: float, beta: float, gamma: float
+        self, model: nn.Module, traced: Trace, passes: Sequence[str] | None, alpha: float, beta: float, gamma: float
     ) -> None:
         super().__init__()
         self.training = False  # not eval(), which would change the model's own flags; nothing here depends on them
         self.model = model
-        self.passes = tuple(passes)
         self._trace = traced
         self._constants = [f"constant_{i}" for i in range(len(traced.constants))]
         for name, constant in zip(self._constants, traced.constants.values(), strict=True):
             self.register_buffer(name, constant.clone())
         shapes = [shape_of(site) for site in traced.sites]
-        if any(len(s) != 4 or s != shapes[0] for s in shapes) or shapes[0][0] != shape_of(traced.pixels)[0]:
+        if (
+            any(len(s) != 4 or s != shapes[0] for s in shapes)
+            or shapes[0][0] != shape_of(traced.pixels)[0]
+            or shapes[0][2] != shapes[0][3]
+        ):
             raise GraphError(
-                "attention layers over all tokens, of one shape [batch, heads, tokens, tokens], are needed; windowed, "
-                f"hierarchical and pooled attention is not supported: got {shapes}"
+                "attention layers over all tokens, of one shape [batch, heads, tokens, tokens], are needed, and on top "
+                "at most one pool with one query; windowed, hierarchical and other attention is not supported: "
+                f"got {[shape_of(site) for site in traced.attention]}"
             )
         self.layers = len(shapes)
         self.heads: int = shapes[0][1]
         self.tokens: int = shapes[0][2]
-        sites = frozenset(traced.sites)
+        self.pool_heads: int = shape_of(traced.pool)[1] if traced.pool is not None else 0
+        sites = frozenset(traced.attention)
         relevance = Walk(chefer(alpha, beta), stem(alpha, beta), embedding(traced))
         self._ways = (
             _Way(Walk(GRADIENT), "attention_gradient", "pixel_gradient"),
@@ -90,14 +96,24 @@ class FusedGraph(nn.Module):
             _Way(Walk(attnlrp(gamma)), "", "pixel_attnlrp", _times_pixels),
             _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
         )
+        self.left_out: dict[str, str] = {}
+        for name in ALL if passes is None else passes:
+            try:
+                self._require(name)
+            except (GraphError, MissingRuleError) as error:
+                if passes is not None:
+                    raise
+                self.left_out[name] = str(error)
+        require_rules(traced, Walk(GRADIENT), traced.sites[-1:], "search for the tokens that the head reads")
+        self.passes = tuple(name for name in (ALL if passes is None else passes) if name not in self.left_out)
         raw = ["attention", *(PASSES[name] for name in self.passes)]
-        self._require_rules()
         needed = ancestors(traced.logits) | (ancestors(traced.whole) if "layer_gradient" in raw else set())
         self._nodes = [node for node in traced.nodes if node in needed]
         self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
         self._block = last_block(traced) if "reciprocam" in raw else None
         reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(reduction.inputs)]
-        self.names = ("logits", *raw, *reduced)
+        pool = pool_outputs({*raw, *reduced}) if self.pool_heads else []
+        self.names = ("logits", *raw, *reduced, *pool)
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
@@ -118,47 +134,52 @@ class FusedGraph(nn.Module):
         Returns ``logits`` [batch, classes], ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
         ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens, tokens],
         ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and ``pixel_cp_lrp``
-        [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow.
+        [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow. With an
+        attention pool the outputs of ``pool_outputs`` as well, and ``layer_gradient`` is of the pool's attention,
+        [batch, targets, layers, pool_heads, 1, tokens]; there are zeros for tokens that the pool does not see.
         """
         return self.compute(pixels, target, self.names)
 
     def compute(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """As forward, but only the outputs in ``names``, in the order of ``self.names``, and only what these need."""
+        names = set(names)
         values = self._interpret(pixels)
         logits = values[self._trace.logits]
         seed = one_hot(target, logits)
-        reductions = {name: item for name, item in REDUCTIONS.items() if name in names}
-        needed = set(names).union(*(reduction.inputs for reduction in reductions.values()))
-        layers = {"attention": [values[site] for site in self._trace.sites]}
+        reductions = [item for name, item in REDUCTIONS.items() if not names.isdisjoint((name, POOL + name))]
+        needed = {name.removeprefix(POOL) for name in names}.union(*(item.inputs for item in reductions))
+        layers: dict[str, Sequence[Tensor]] = {"attention": [values[site] for site in self._trace.attention]}
         outputs = {"logits": logits}
         for way in self._ways:
             ends = [way.attention in needed, way.pixels in needed]
-            wanted = [*(self._trace.sites if ends[0] else ()), *([self._trace.pixels] if ends[1] else ())]
+            wanted = [*(self._trace.attention if ends[0] else ()), *([self._trace.pixels] if ends[1] else ())]
             shares = reverse(self._trace, values, self._trace.logits, seed, way.walk, wanted) if wanted else []
             if ends[1]:
                 outputs[way.pixels] = way.finish(shares.pop(), pixels).transpose(0, 1)
-            layers[way.attention] = shares
+            if ends[0]:
+                layers[way.attention] = shares
         if "layer_gradient" in needed:
             layers["layer_gradient"] = layer_gradients(self._trace, self._stream, values, seed)
         if self._block is not None and "reciprocam" in needed:
             outputs["reciprocam"] = reciprocam(self._trace, self._block, values, seed, self.layout)
-        once = {"attention", *(name for name, item in reductions.items() if item.inputs == ("attention",))}
-        layered = {name: torch.stack(layers[name], 1 if name in once else 2) for name in layers.keys() & set(names)}
-        for name, reduction in reductions.items():
-            layered[name] = reduction(self.layout, layers, 1 if name in once else 2)
-        outputs |= {name: tensor if name in once else tensor.transpose(0, 1) for name, tensor in layered.items()}
+        once = {"attention", *(name for name, item in REDUCTIONS.items() if item.inputs == ("attention",))}
+        layered = layer_outputs(self.layout, layers, names, lambda name: 1 if name in once else 2)
+        for name, tensor in layered.items():
+            outputs[name] = tensor if name.removeprefix(POOL) in once else tensor.transpose(0, 1)
         return {name: outputs[name] for name in self.names if name in names}
 
-    def _require_rules(self) -> None:
-        """Raise MissingRuleError for the first pass with an op that has no rule, or if there is none for the layout."""
-        pixels, sites = [self._trace.pixels], self._trace.sites
-        ends: dict[str, tuple[Walk, Sequence[fx.Node]]] = {"layer_gradient": (Walk(GRADIENT), sites)}
+    def _require(self, name: str) -> None:
+        """Raise MissingRuleError or GraphError if the model's ops do not allow this pass."""
+        pixels, attention = [self._trace.pixels], self._trace.attention
+        ends: dict[str, tuple[Walk, Sequence[fx.Node]]] = {"layer_gradient": (Walk(GRADIENT), attention)}
         for way in self._ways:
-            ends |= {way.attention: (way.walk, sites), way.pixels: (way.walk, pixels)}
-        for name in self.passes:
-            if PASSES[name] in ends:
-                require_rules(self._trace, *ends[PASSES[name]], f"{name} pass")
-        require_rules(self._trace, Walk(GRADIENT), sites[-1:], "search for the tokens that the head reads")
+            ends |= {way.attention: (way.walk, attention), way.pixels: (way.walk, pixels)}
+        if PASSES[name] in ends:
+            require_rules(self._trace, *ends[PASSES[name]], f"{name} pass")
+        if name == "layer_gradient":
+            residual_stream(self._trace)
+        if name == "reciprocam":
+            require_stream(self._trace)
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
@@ -172,7 +193,7 @@ class FusedGraph(nn.Module):
 
 
 def fuse(
-    model: nn.Module, example: Tensor, passes: Sequence[str] = ALL, alpha: float = 1, beta: float = 0,
+    model: nn.Module, example: Tensor, passes: Sequence[str] | None = None, alpha: float = 1, beta: float = 0,
     gamma: float = 0,
 ) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
@@ -180,10 +201,11 @@ def fuse(
     model: any nn.Module that maps [batch, 3, H, W] to logits [batch, classes] through softmax attention over patches.
         It is not copied: the result computes with its parameters.
     example: [1, 3, H, W], in the dtype of the model; fixes height and width.
-    passes: what forward computes beside logits and attention, names in PASSES.
+    passes: what forward computes beside logits and attention, names in PASSES; by default all that the model's ops
+        allow, and ``left_out`` of the result says why others do not.
     alpha, beta: of Chefer's rule for linear layers; alpha - beta is 1. gamma: of AttnLRP's.
-    Raises GraphError if the model is no such classifier, MissingRuleError if a pass has no rule for one of its ops,
-    ValueError for other constants.
+    Raises GraphError if the model is no such classifier, MissingRuleError if a pass asked for has no rule for one of
+    its ops, ValueError for other constants.
     """
     if not math.isclose(alpha - beta, 1) or beta < 0 or gamma < 0:
         raise ValueError(

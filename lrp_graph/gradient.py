@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .movement import MOVEMENT, from_right, spread
 from .reverse import Call, Rule, Table, first, unbroadcast
+from .windows import avg_pool_back, batch_norm_back, convolution_back, in_groups, max_pool_back
 
 aten = torch.ops.aten
 
@@ -49,6 +50,14 @@ def _gelu(y: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
 def _silu(y: Tensor, x: Tensor) -> Tensor:
     s = torch.sigmoid(x)
     return s * (1 + x * (1 - s))
+
+
+def _hardswish(y: Tensor, x: Tensor) -> Tensor:
+    return torch.where(x.abs() < 3, x / 3 + 0.5, (x >= 3).to(x.dtype))
+
+
+def _softplus(y: Tensor, x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    return torch.where(x * beta > threshold, 1.0, torch.sigmoid(x * beta)).to(x.dtype)
 
 
 def _softmax(g: Tensor, y: Tensor, x: Tensor, dim: int, *_: Any) -> Tensor:
@@ -88,26 +97,6 @@ def _mean(g: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = Fals
     return _sum(g, y, x, dims, keepdim) / math.prod(x.shape[dim] for dim in dims)
 
 
-def convolution_back(
-    g: Tensor, x: Tensor, w: Tensor, stride: Sequence[int] = (1, 1), padding: Sequence[int] | str = (0, 0),
-    dilation: Sequence[int] = (1, 1), groups: int = 1,
-) -> Tensor:  # fmt: skip
-    """What the convolution of ``x`` with ``w`` does to shares: its transpose, with g [targets, *y.shape]."""
-    if isinstance(padding, str):
-        if padding != "valid":
-            raise NotImplementedError(f"a convolution with {padding!r} padding has no rule")
-        padding = (0, 0)
-    reached = [
-        (n - 1) * s - 2 * p + d * (k - 1) + 1
-        for n, s, p, d, k in zip(g.shape[-2:], stride, padding, dilation, w.shape[-2:], strict=True)
-    ]
-    rest = [size - r for size, r in zip(x.shape[-2:], reached, strict=True)]  # pixels that no kernel has covered
-    back = nn.functional.conv_transpose2d(
-        g.flatten(0, 1), w, None, list(stride), list(padding), rest, groups, list(dilation)
-    )
-    return back.reshape(g.shape[0], *x.shape)
-
-
 def _convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
     return convolution_back(g, x, w, *geometry)
 
@@ -123,6 +112,11 @@ DERIVATIVES: dict[Any, Callable[..., Tensor]] = {
     aten.tanh: lambda y, x: 1 - y * y,
     aten.relu: lambda y, x: (x > 0).to(x.dtype),
     aten.exp: lambda y, x: y,
+    aten.pow: lambda y, x, n: n * x ** (n - 1),
+    aten.sqrt: lambda y, x: 0.5 / y,
+    aten.rsqrt: lambda y, x: -0.5 * y / x,
+    aten.hardswish: _hardswish,
+    aten.softplus: _softplus,
 }
 """Of the elementwise functions y = f(x): f'(x) from y and x."""
 
@@ -143,5 +137,9 @@ GRADIENT: Table = {
     aten.layer_norm: first(_layer_norm),
     aten.rms_norm: first(_rms_norm),
     aten.neg: first(lambda g, y, x: -g),
+    aten.group_norm: first(in_groups(_layer_norm)),
+    aten.batch_norm: first(batch_norm_back),
+    aten.max_pool2d: first(max_pool_back),
+    aten.avg_pool2d: first(lambda g, y, x, *window: avg_pool_back(g, x, *window)),
 }
 """One entry an op. Ops with a constant argument only need the share of the other one."""

@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from .gradient import GRADIENT
 from .layout import Layout
 from .reverse import Walk, reverse
-from .rewrite import call, copy_nodes, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, interpret, shape_of, target_of
 from .selection import move_selection_up
-from .trace import GraphError, Trace, ancestors, dependents, interpret
+from .trace import Trace
 
 aten = torch.ops.aten
 
@@ -41,6 +41,9 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
             before = ancestors(later[0])
             passages = [node for node in passages if node in before]
         else:  # what follows the last block is told from it by what the blocks before end with
+            if trace.pool is not None:
+                before = ancestors(trace.pool)
+                passages = [node for node in passages if node in before]
             like = stream[-1] if stream else None
             op = target_of(like) if like is not None else aten.add
             passages = [node for node in passages if target_of(node) is op]
@@ -48,8 +51,7 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
         passages = [node for node in passages if _is_stream(node, tokens)]
         if not passages:
             raise GraphError(
-                f"no residual stream [batch, {tokens}, width] found after {site.name}; the pass layer_gradient "
-                "needs one, leave it out"
+                f"no residual stream [batch, {tokens}, width] found after {site.name}, which layer_gradient needs"
             )
         stream.append(passages[-1])
     return tuple(stream)
@@ -88,6 +90,8 @@ def layer_gradients(trace: Trace, stream: Sequence[fx.Node], values: Values, see
     """D_l = d s_l / d A_l, [targets, batch, heads, queries, keys] each (Bousselham et al. 2024, equations 5 and 6).
 
     s_l is the logits times ``seed`` where every token that leaves the last block is the mean token after block l.
+    With an attention pool, s_l is the logits times ``seed`` where the pool reads the tokens after block l as they are,
+    and A_l is the pool's attention to them, [targets, batch, pool's heads, 1, keys].
     """
     walk = Walk(GRADIENT)
     last = stream[-1]
@@ -95,6 +99,10 @@ def layer_gradients(trace: Trace, stream: Sequence[fx.Node], values: Values, see
     found = []
     for site, node in zip(trace.sites, stream, strict=True):
         tokens = values[node]
+        if trace.pool is not None:
+            of_tokens = interpret(tail, {**values, last: tokens})
+            found += reverse(trace, of_tokens, trace.whole, seed, walk, [trace.pool])
+            continue
         mean = tokens.mean(1, keepdim=True).expand_as(tokens)
         of_mean = reverse(trace, interpret(tail, {**values, last: mean}), trace.whole, seed, walk, [last])[0]
         share = of_mean.mean(2, keepdim=True).expand_as(of_mean) * 1
@@ -116,17 +124,23 @@ class LastBlock:
     logits: fx.Node
 
 
+def require_stream(trace: Trace) -> fx.Node:
+    """The token stream that the last block reads. Raises GraphError if there is none."""
+    last = trace.sites[-1]
+    features = _stream_before(trace, last)
+    if features is None:
+        raise GraphError(
+            f"no residual stream [batch, {shape_of(last)[-1]}, width] found before {last.name}, which reciprocam needs"
+        )
+    return features
+
+
 def last_block(trace: Trace) -> LastBlock:
     """Copy what follows the last token stream before the last attention, so that only the rows read are computed.
 
     Raises GraphError if there is no such stream.
     """
-    features = _stream_before(trace, trace.sites[-1])
-    if features is None:
-        raise GraphError(
-            f"no residual stream [batch, {shape_of(trace.sites[-1])[-1]}, width] found before {trace.sites[-1].name}; "
-            "the pass reciprocam needs one, leave it out"
-        )
+    features = require_stream(trace)
     graph = features.graph
     (output,) = graph.find_nodes(op="output")
     copies = copy_nodes(graph, _between(trace, features), output)

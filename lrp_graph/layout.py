@@ -9,8 +9,8 @@ from torch import Tensor, fx
 
 from .gradient import GRADIENT
 from .reverse import Walk, reverse
-from .rewrite import shape_of, target_of
-from .trace import GraphError, Trace
+from .rewrite import GraphError, shape_of, target_of
+from .trace import Trace
 
 aten = torch.ops.aten
 
@@ -22,36 +22,48 @@ class Layout:
     patch_grid: (h, w), patches in row-major order, the last h * w tokens.
     prefix_tokens: class, distillation and register tokens before the patches.
     readout: the token rows that the head reads; where it reads class tokens and patches both, the class tokens.
+    pool: whether it reads them through an attention pool, which weighs them itself.
     """
 
     patch_grid: tuple[int, int]
     prefix_tokens: int
     readout: tuple[int, ...]
+    pool: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """The number of rows and columns."""
+        return self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
 
     def readout_row(self, like: Tensor) -> Tensor:
         """The uniform distribution over the readout rows, [tokens], in the dtype and on the device of ``like``."""
-        tokens = self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
         share = 1 / len(self.readout)
-        return torch.tensor([share * (token in self.readout) for token in range(tokens)]).to(like)
+        return torch.tensor([share * (token in self.readout) for token in range(self.tokens)]).to(like)
 
 
 def patch_grid(trace: Trace, tokens: int) -> tuple[int, int]:
-    """(h, w) of the last convolution before the first attention. Raises GraphError if there is none that fits."""
+    """(h, w) of the patch embedding before the first attention: of its last convolution or, where there is none, of
+    pixels that were reshaped to [batch, 3, h, patch height, w, patch width]. Raises GraphError if there is none.
+    """
     before = trace.nodes[: trace.nodes.index(trace.sites[0])]
-    shapes = [shape_of(node) for node in before if target_of(node) is aten.conv2d]
-    if not shapes:
+    convolved = [shape_of(node)[2:] for node in before if target_of(node) is aten.conv2d]
+    cut = [shape_of(node) for node in before if target_of(node) is aten.reshape and len(shape_of(node)) == 6]
+    height, width = shape_of(trace.pixels)[2:]
+    reshaped = [(h, w) for _, _, h, p, w, q in cut if h * p == height and w * q == width]
+    grids = convolved or reshaped
+    if not grids:
         raise GraphError("no patch embedding found: no convolution stands before the first attention")
-    grid = (int(shapes[-1][2]), int(shapes[-1][3]))
-    if grid[0] * grid[1] > tokens:
-        raise GraphError(f"a patch grid of {grid[0]} x {grid[1]} does not fit in {tokens} tokens")
-    return grid
+    h, w = (int(size) for size in grids[-1])
+    if h * w > tokens:
+        raise GraphError(f"a patch grid of {h} x {w} does not fit in {tokens} tokens")
+    return h, w
 
 
 def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     """The layout of a model of which ``values`` are those of one forward pass over noise.
 
     After the last attention every op works on single tokens, so the rows that the head reads are just those in which
-    the gradient of the last attention matrix is not zero.
+    the gradient of the last attention matrix is not zero. An attention pool reads what it sees, all or the patches.
     """
     last = trace.sites[-1]
     tokens = shape_of(last)[-1]
@@ -63,5 +75,7 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     rows = (gradient.abs().sum((0, 1, 2, 4)) > 0).nonzero().flatten().tolist()
     if not rows:
         raise GraphError("the logits do not depend on the last attention layer (is the head all zero?)")
+    if trace.pool is not None:
+        return Layout(grid, prefix, tuple(range(tokens - shape_of(trace.pool)[-1], tokens)), True)
     classes = tuple(row for row in rows if row < prefix)
     return Layout(grid, prefix, classes or tuple(rows))

@@ -43,10 +43,17 @@ def _selected(share: Tensor, out: Tensor, x: Tensor, dim: int, index: int) -> Te
 def _sliced(
     share: Tensor, out: Tensor, x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Tensor:
-    if step != 1:
-        raise NotImplementedError(f"slices with a step of {step} have no rule")
-    size = x.shape[dim]
-    return _padded(share, from_right(dim, x), range(size)[start:end].start, size)
+    axis, size = from_right(dim, x), x.shape[dim]
+    covered = range(size)[start:end]
+    return sliced_back(share, axis, covered.start, covered.stop, step, size)
+
+
+def sliced_back(share: Tensor, axis: int, start: int, stop: int, step: int, size: int) -> Tensor:
+    """The share of x [..., size, ...] given that of x[start:stop:step] along ``axis``, counted from the right."""
+    if step > 1:  # zeros after each entry, and none after the last
+        spread_out = torch.nn.functional.pad(share.unsqueeze(axis), [0, 0] * (-axis - 1) + [0, step - 1])
+        share = spread_out.flatten(axis - 1, axis).narrow(axis, 0, (share.shape[axis] - 1) * step + 1)
+    return _padded(share, axis, start, size)
 
 
 def _padded(share: Tensor, axis: int, before: int, size: int) -> Tensor:
@@ -76,6 +83,35 @@ def _expanded(share: Tensor, out: Tensor, x: Tensor, *_: Any, **__: Any) -> Tens
     return unbroadcast(share, x)
 
 
+def _repeated(share: Tensor, out: Tensor, x: Tensor, times: list[int]) -> Tensor:
+    """Along each axis ``times`` copies of x, one after the other."""
+    sizes = [1] * (len(times) - x.dim()) + list(x.shape)
+    pairs = [size for pair in zip(times, sizes, strict=True) for size in pair]
+    copies = share.reshape(share.shape[0], *pairs).sum(list(range(1, 1 + len(pairs), 2)))
+    return copies.reshape(share.shape[0], *x.shape)
+
+
+def _interleaved(share: Tensor, out: Tensor, x: Tensor, times: int, dim: int, **_: Any) -> Tensor:
+    """Along ``dim`` each entry ``times`` times."""
+    axis = from_right(dim, x)
+    return share.unflatten(axis, (x.shape[dim], times)).sum(axis)
+
+
+def _moved(share: Tensor, out: Tensor, x: Tensor, source: list[int], destination: list[int]) -> Tensor:
+    return share.movedim([from_right(dim, x) for dim in destination], [from_right(dim, x) for dim in source])
+
+
+def _with_margins(share: Tensor, out: Tensor, x: Tensor, margins: list[int], mode: str = "constant", *_: Any) -> Tensor:
+    if mode != "constant":
+        raise NotImplementedError(f"{mode} padding has no rule")
+    return torch.nn.functional.pad(share, [-margin for margin in margins])
+
+
+def _gathered(share: Tensor, out: Tensor, x: Tensor, dim: int, index: Tensor, **_: Any) -> Tensor:
+    places = index.expand(share.shape[0], *index.shape)
+    return share.new_zeros(share.shape[0], *x.shape).scatter_add(from_right(dim, x), places, share)
+
+
 def _cast(share: Tensor, out: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
     return share.to(x.dtype)
 
@@ -87,7 +123,10 @@ def spread(share: Tensor, x: Tensor, dims: list[int], keepdim: bool) -> Tensor:
     return share
 
 
-SAME_ORDER = (aten.reshape, aten.view, aten._unsafe_view, aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze)
+SAME_ORDER = (
+    *(aten.reshape, aten.view, aten._unsafe_view, aten.reshape_as, aten.view_as),
+    *(aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze),
+)
 
 MOVEMENT: Table = {
     **dict.fromkeys(SAME_ORDER, first(_reshaped)),
@@ -101,5 +140,10 @@ MOVEMENT: Table = {
     aten.unbind: first(_unbound),
     aten.cat: first(_concatenated),
     aten.stack: first(_stacked),
-    aten.expand: first(_expanded),
+    **dict.fromkeys((aten.expand, aten.expand_as), first(_expanded)),
+    **dict.fromkeys((aten.movedim, aten.moveaxis), first(_moved)),
+    aten.repeat: first(_repeated),
+    aten.repeat_interleave: first(_interleaved),
+    aten.pad: first(_with_margins),
+    aten.gather: first(_gathered),
 }

@@ -7,7 +7,7 @@ takes 90 MB a layer and could hardly be carried out of the graph; reduced, they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +16,15 @@ from torch import Tensor
 from .layout import Layout
 
 HEADS = -3
+POOL = "pool_"
+"""Before the name of an output that is that of an attention pool, whose matrices have one row."""
 
 
 @dataclass(frozen=True)
 class Reduction:
     """One output: ``function(layout, *tensors)`` of a layer's raw tensors, which ``inputs`` names by output.
 
-    last_only: of the last layer alone, without an axis of layers.
+    last_only: of the last layer alone, without an axis of layers; an attention pool is the last one.
     """
 
     inputs: tuple[str, ...]
@@ -53,7 +55,8 @@ def _weighted_by_gradient(attention: Tensor, gradient: Tensor, order: int) -> Te
 
 def _gradcam(layout: Layout, attention: Tensor, gradient: Tensor) -> Tensor:
     """E_h[w_h a_h]: a_h, g_h the readout rows of A and G, w_h the mean of g_h over the patches (GradCAM)."""
-    a, g = (tensor[..., list(layout.readout), :].mean(-2) for tensor in (attention, gradient))
+    rows = [0] if layout.pool else list(layout.readout)
+    a, g = (tensor[..., rows, :].mean(-2) for tensor in (attention, gradient))
     weights = g[..., layout.prefix_tokens :].mean(-1, keepdim=True)
     return (weights * a).mean(-2)
 
@@ -78,3 +81,44 @@ REDUCTIONS: dict[str, Reduction] = {
     "layer_gradient_positive": Reduction(("layer_gradient",), lambda _, d: _positive_mean(d).mean(-2)),
 }
 """Output name to what it is made of: [batch, (targets,) (layers,) …], matrices [N, N] or rows [N]."""
+
+
+POOLED = ("attention", "attention_gradient", "relevance")
+"""The raw tensors that an attention pool has one more of than there are layers."""
+
+
+def pool_outputs(names: Collection[str]) -> list[str]:
+    """Those of an attention pool, given the names of the outputs of layers: [batch, (targets,) heads, 1, N] of raw
+    tensors, [batch, (targets,) N] of reductions.
+    """
+    reduced = (name for name, item in REDUCTIONS.items() if set(POOLED).issuperset(item.inputs) and not item.last_only)
+    return [POOL + name for name in (*POOLED, *reduced) if name in names]
+
+
+def layer_outputs(
+    layout: Layout, layers: Mapping[str, Sequence[Tensor]], names: Collection[str], axis: Callable[[str], int]
+) -> dict[str, Tensor]:
+    """Those of the outputs ``names`` that ``layers`` allow.
+
+    layers: by output name the raw tensors of each layer, and of the attention pool last, if there is one.
+    axis: that of the layers, given an output's name.
+    """
+    pool: dict[str, Sequence[Tensor]] = {}
+    if layout.pool:
+        full = {name: [_over_all_tokens(layout, tensor) for tensor in tensors] for name, tensors in layers.items()}
+        pool = {name: full[name][-1:] for name in full.keys() & set(POOLED)}
+        layers = {name: tensors[:-1] if name in POOLED else tensors for name, tensors in full.items()}
+    outputs = {name: torch.stack(list(tensors), axis(name)) for name, tensors in layers.items() if name in names}
+    outputs |= {POOL + name: tensors[0] for name, tensors in pool.items() if POOL + name in names}
+    for name, item in REDUCTIONS.items():
+        if layers.keys() >= set(item.inputs):
+            if name in names:
+                outputs[name] = item(layout, pool if pool and item.last_only else layers, axis(name))
+            if POOL + name in names:
+                outputs[POOL + name] = item(layout, pool, axis(name))[..., 0, 0, :]
+    return outputs
+
+
+def _over_all_tokens(layout: Layout, tensor: Tensor) -> Tensor:
+    """With zeros for prefix tokens that a pool does not see."""
+    return torch.nn.functional.pad(tensor, [layout.tokens - tensor.shape[-1], 0])

@@ -12,15 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .gradient import convolution_back
+from .gradient import DERIVATIVES
 from .movement import MOVEMENT, spread
 from .reverse import Call, Rule, Table, first, unbroadcast
+from .windows import avg_pool_back, convolution_back, max_pool_back
 
 aten = torch.ops.aten
 
 EPSILON = 1e-9
+
+Layer = Callable[[Tensor, Tensor], Tensor]
+"""forward(x, w), a linear layer without bias; or back(s, w), its transpose."""
+
+COLOURS = 3
+"""A convolution of so many channels is of pixels."""
 
 
 def divide(r: Tensor, z: Tensor) -> Tensor:
@@ -40,37 +47,57 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     to 0: that is told by its size.
     """
 
-    def linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        plain = y if b is None else y - b
-        magnitude = x.abs() @ w.abs().mT
-        noise = 16 * torch.finfo(y.dtype).eps * magnitude
+    def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
+        magnitude = forward(x.abs(), w.abs())
+        noise = 16 * torch.finfo(r.dtype).eps * magnitude
 
         def divided(z: Tensor) -> Tensor:
             return r / torch.where(z.abs() > noise, z + EPSILON, torch.inf)
 
         s = alpha * divided((plain + magnitude) / 2)
         if not beta:
-            return (x * (s @ w) + x.abs() * (s @ w.abs())) / 2
+            return (x * back(s, w) + x.abs() * back(s, w.abs())) / 2
         t = beta * divided((plain - magnitude) / 2)
-        return (x * ((s - t) @ w) + x.abs() * ((s + t) @ w.abs())) / 2
+        return (x * back(s - t, w) + x.abs() * back(s + t, w.abs())) / 2
+
+    return rule
+
+
+def _linear(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``rule(r, y without bias, x, w, forward, back)`` for linear layers."""
+
+    def linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        plain = y if b is None else y - b
+        return rule(r, plain, x, w, lambda x, w: x @ w.mT, lambda s, w: s @ w)
 
     return linear
 
 
-def _patch_embedding(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
+def _convolution(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``rule(r, y without bias, x, w, forward, back)`` for convolutions."""
+
+    def convolution(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
+        def forward(x: Tensor, w: Tensor) -> Tensor:
+            return nn.functional.conv2d(x, w, None, *geometry)
+
+        plain = y if b is None else y - b[:, None, None]
+        return rule(r, plain, x, w, forward, lambda s, w: convolution_back(s, x, w, *geometry))
+
+    return convolution
+
+
+def _of_pixels(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
     """The z-B rule of the first layer, whose inputs lie in [l, h] (Montavon et al. 2017, equation 17).
 
-    R_x = x C(S, W) - l C(S, W+) - h C(S, W-), S = R / (x * W - l * W+ - h * W-), where * convolves, C is its transpose,
-    and l and h are the image's own minimum and maximum, as in Chefer's code.
+    R_x = x C(S, W) - l C(S, W+) - h C(S, W-), S = R / (x * W - l * W+ - h * W-), where * is the layer, C is its
+    transpose, and l and h are the image's own minimum and maximum, as in Chefer's code.
     """
-    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    dims = tuple(range(1, x.dim()))
+    low, high = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
     positive, negative = w.clamp(min=0), w.clamp(max=0)
     one = torch.ones_like(x[:1])
-    z = aten.conv2d(x, w, None, *geometry)
-    z = z - low * aten.conv2d(one, positive, None, *geometry) - high * aten.conv2d(one, negative, None, *geometry)
-    s = divide(r, z)
-    of_x, of_low, of_high = (convolution_back(s, x, weight, *geometry) for weight in (w, positive, negative))
-    return x * of_x - low * of_low - high * of_high
+    s = divide(r, plain - low * forward(one, positive) - high * forward(one, negative))
+    return x * back(s, w) - low * back(s, positive) - high * back(s, negative)
 
 
 def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -126,19 +153,26 @@ def _mean(r: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = Fals
     return x * (s / math.prod(x.shape[dim] for dim in dims))
 
 
+def _avg_pool(r: Tensor, y: Tensor, x: Tensor, *window: Any) -> Tensor:
+    """x_i R / (n mean(x)) from each window of n that x_i is in."""
+    return x * avg_pool_back(divide(r, y), x, *window)
+
+
 PASS_ON = (
-    *(aten.softmax, aten._softmax, aten.layer_norm, aten.rms_norm),
-    *(aten.gelu, aten.silu, aten.sigmoid, aten.tanh, aten.relu, aten.exp, aten.neg),
+    *(aten.softmax, aten._softmax, aten.layer_norm, aten.rms_norm, aten.group_norm, aten.batch_norm),
+    *(*DERIVATIVES, aten.neg),
 )
 
 
 def chefer(alpha: float = 1, beta: float = 0) -> Table:
     """The table for these constants of the rule of linear layers."""
-    linear = alpha_beta(alpha, beta)
+    rule = alpha_beta(alpha, beta)
+    linear = _linear(rule)
     return {
         **MOVEMENT,
         **dict.fromkeys(PASS_ON, first(_pass_on)),
         aten.linear: first(linear),
+        aten.conv2d: first(_convolution(rule)),
         **dict.fromkeys(
             (aten.matmul, aten.bmm),
             _two_sided(
@@ -153,19 +187,30 @@ def chefer(alpha: float = 1, beta: float = 0) -> Table:
         aten.div: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
         aten.mean: first(_mean),
         aten.sum: first(_sum),
+        aten.avg_pool2d: first(_avg_pool),
+        aten.max_pool2d: first(max_pool_back),
     }
 
 
 def stem(alpha: float = 1, beta: float = 0) -> Table:
-    """The table before the first block: a position embedding takes its share, and pixels get theirs by z-B."""
+    """The table before the first block: a position embedding takes its share, and pixels get theirs by z-B.
+
+    Where patches are embedded by a linear layer, that is the only one.
+    """
 
     def add(r: Tensor, call: Call) -> list[Tensor | None]:
         shares = _residual(r, call.out, *call.args, **call.kwargs)
         sides = zip(shares, call.args, call.varies, strict=True)
         return [unbroadcast(share, x) if varies else None for share, x, varies in sides]
 
+    deeper = _convolution(alpha_beta(alpha, beta))
+
+    def convolution(r: Tensor, y: Tensor, x: Tensor, *layer: Any) -> Tensor:
+        return (_convolution(_of_pixels) if x.shape[1] == COLOURS else deeper)(r, y, x, *layer)
+
     return {
         **chefer(alpha, beta),
         aten.add: add,
-        aten.conv2d: first(_patch_embedding),
+        aten.conv2d: first(convolution),
+        aten.linear: first(_linear(_of_pixels)),
     }

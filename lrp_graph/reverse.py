@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from .rewrite import shape_of, target_of
-from .trace import Trace, dependents
+from .rewrite import dependents, shape_of, target_of
+from .trace import Trace
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+
+class GraphError(ValueError):
+    """The model's graph is not that of a transformer that can be explained; the message says what is missing."""
 
 
 def target_of(node: fx.Node) -> Any:
@@ -17,6 +24,11 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
     """The traced shape of a node's value (the batch is a symbol); () where it is not one tensor."""
     value = node.meta.get("val")
     return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def length(size: torch.SymInt | int) -> int:
+    """The length of an axis when the model was traced."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
 
 
 def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
@@ -36,3 +48,30 @@ def copy_nodes(graph: fx.Graph, nodes: Iterable[fx.Node], place: fx.Node) -> dic
         with graph.inserting_before(place):
             copies[node] = graph.node_copy(node, lambda arg: copies.get(arg, arg))
     return copies
+
+
+def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
+    """``node`` and all it is computed from, where the values of ``given`` are not computed."""
+    found, open_nodes = {node}, [node]
+    while open_nodes:
+        new = set(open_nodes.pop().all_input_nodes) - found
+        found |= new
+        open_nodes.extend(new.difference(given))
+    return found
+
+
+def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
+    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs (not on sizes only)."""
+    found = set(roots)
+    for node in nodes:
+        if target_of(node) is not aten.sym_size and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """Run ``nodes``, in order, given the values of what they need; returns ``values``, to which theirs are added."""
+    for node in nodes:
+        args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+        values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return values

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from .rewrite import call, copy_nodes, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, length, shape_of, target_of
 from .selection import move_selection_up
+from .spelling import one_spelling
 
 aten = torch.ops.aten
 
 SOFTMAX = (aten.softmax, aten._softmax)
 MATMUL = (aten.matmul, aten.bmm)
-
-
-class GraphError(ValueError):
-    """The model's graph is not that of a transformer that can be explained; the message says what is missing."""
+UNCHANGED = (aten.to, aten._to_copy, aten.type_as, aten.clone, aten.expand, aten.reshape, aten.view, aten._unsafe_view)
+"""What may stand between the softmax and the product: the matrix in another type or shape."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,8 @@ class Trace:
         ``softmax(q k' * scale + mask) v``.
     pixels, logits: the graph's input node and its output node.
     whole: the same logits out of a last block that computes every token, where ``logits`` need the rows read only.
-    sites: the softmax nodes whose result weights values: one per attention layer, first to last.
+    sites: the attention matrices, softmax nodes whose result weights values: one per attention layer, first to last.
+    pool: that of an attention pool, in which one query of the head's attends to the tokens of the last layer, if any.
     weights: placeholder node to the path of the parameter or buffer in the model that it stands for.
     constants: placeholder node to a tensor that the model keeps in neither.
     """
@@ -44,6 +41,12 @@ class Trace:
     sites: tuple[fx.Node, ...]
     weights: dict[fx.Node, str]
     constants: dict[fx.Node, Tensor]
+    pool: fx.Node | None = None
+
+    @property
+    def attention(self) -> tuple[fx.Node, ...]:
+        """All attention matrices, the pool's last."""
+        return self.sites if self.pool is None else (*self.sites, self.pool)
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
@@ -68,19 +71,24 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
 def _read(program: ExportedProgram) -> Trace:
     graph = program.graph
-    _write_out_attention(graph)
-    _erase_no_ops(graph)
     signature = program.graph_signature
     paths = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lifted = signature.inputs_to_lifted_tensor_constants
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    pixels = placeholders[signature.user_inputs[0]]
+    one_spelling(graph, pixels)
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = output.args[0]
     if len(results) != 1 or len(shape_of(results[0])) != 2:
         shapes = [shape_of(node) for node in results if isinstance(node, fx.Node)]
         raise GraphError(f"the model must return one tensor [batch, classes]; it returns {shapes}")
     whole = results[0]
-    sites = [site for site in _attention_sites(graph) if site in ancestors(whole)]
+    chance = [
+        node for node in ancestors(whole) if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    ]
+    if chance:
+        raise GraphError(f"the model draws random numbers, so there is no one answer to explain: {chance[0].name}")
+    sites = [site for site in _attention_sites(graph, shape_of(pixels)[0]) if site in ancestors(whole)]
     twins = _twins(graph, sites, whole, output)
     move_selection_up(graph, set(twins.values()))
     logits = output.args[0][0]
@@ -88,58 +96,19 @@ def _read(program: ExportedProgram) -> Trace:
     calls = tuple(node for node in graph.nodes if node in needed and node.op == "call_function")
     return Trace(
         nodes=calls,
-        pixels=placeholders[signature.user_inputs[0]],
+        pixels=pixels,
         logits=logits,
         whole=whole,
-        sites=tuple(sites),
+        sites=tuple(sites[:-1] if _is_pool(sites) else sites),
         weights={placeholders[name]: path for name, path in paths.items()},
         constants={placeholders[name]: program.constants[path] for name, path in lifted.items()},
+        pool=sites[-1] if _is_pool(sites) else None,
     )
 
 
-def _write_out_attention(graph: fx.Graph) -> None:
-    """Replace each fused attention by the matrix products and the softmax that it stands for."""
-    for node in graph.find_nodes(op="call_function", target=aten.scaled_dot_product_attention.default):
-        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-        given = dict(zip(names, node.args, strict=False)) | node.kwargs
-        q, k, v, mask = given["query"], given["key"], given["value"], given.get("attn_mask")
-        if given.get("is_causal") or given.get("enable_gqa"):
-            raise GraphError(f"{node.name}: causal and grouped-query attention are not supported")
-        if mask is not None and mask.meta["val"].dtype == torch.bool:
-            raise GraphError(f"{node.name}: boolean attention masks are not supported")
-        scale = given.get("scale") or 1 / math.sqrt(q.meta["val"].shape[-1])
-        with graph.inserting_before(node):
-            scores = call(graph, aten.matmul.default, q, call(graph, aten.transpose.int, k, -2, -1))
-            scores = call(graph, aten.mul.Tensor, scores, scale)
-            if mask is not None:
-                scores = call(graph, aten.add.Tensor, scores, mask)
-            mixed = call(graph, aten.matmul.default, call(graph, aten.softmax.int, scores, -1), v)
-        node.replace_all_uses_with(mixed)
-        graph.erase_node(node)
-
-
-def _same_type(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device
-
-
-def _erase_no_ops(graph: fx.Graph) -> None:
-    """Remove calls that return their first argument unchanged, so that no rule need know them.
-
-    The strides of values are then no longer those traced, so views become reshapes.
-    """
-    for node in list(graph.nodes):
-        op = target_of(node)
-        if node.target is aten.view.default:
-            node.target = aten.reshape.default
-        is_no_op = (
-            op in (aten.alias, aten.contiguous, aten.lift_fresh_copy, aten.detach_)
-            or (op is aten.dropout and not node.args[2])
-            or (op is aten.slice and shape_of(node) == shape_of(node.args[0]))
-            or (op in (aten.to, aten.type_as) and _same_type(node.meta["val"], node.args[0].meta["val"]))
-        )
-        if node.op == "call_function" and is_no_op:
-            node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
+def _is_pool(sites: list[fx.Node]) -> bool:
+    """Whether the last attention is that of one query of the head's own."""
+    return len(sites) > 1 and len(shape_of(sites[-1])) == 4 and shape_of(sites[-1])[-2] == 1 != shape_of(sites[0])[-2]
 
 
 def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.Node) -> dict[fx.Node, fx.Node]:
@@ -152,40 +121,33 @@ def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.No
     return copies
 
 
-def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
-    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs (not on sizes only)."""
-    found = set(roots)
-    for node in nodes:
-        if target_of(node) is not aten.sym_size and not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
-    """``node`` and all it is computed from, where the values of ``given`` are not computed."""
-    found, open_nodes = {node}, [node]
-    while open_nodes:
-        new = set(open_nodes.pop().all_input_nodes) - found
-        found |= new
-        open_nodes.extend(new.difference(given))
-    return found
-
-
-def _attention_sites(graph: fx.Graph) -> list[fx.Node]:
-    """The softmax nodes that stand on the left of a matrix product."""
-    sites = [
-        node
-        for node in graph.nodes
-        if target_of(node) in SOFTMAX and any(target_of(u) in MATMUL and u.args[0] is node for u in node.users)
-    ]
+def _attention_sites(graph: fx.Graph, batch: torch.SymInt) -> list[fx.Node]:
+    """The softmax results that stand on the left of a matrix product, in the shape [batch, heads, queries, keys]."""
+    sites = []
+    for node in list(graph.nodes):
+        if target_of(node) in MATMUL:
+            way = [node.args[0]]
+            while target_of(way[-1]) in UNCHANGED:
+                way.append(way[-1].args[0])
+            if target_of(way[-1]) in SOFTMAX:
+                site = next((value for value in way if len(shape_of(value)) == 4), way[-1])
+                sites.append(site if len(shape_of(site)) == 4 else _with_heads(graph, site, batch))
     if not sites:
         raise GraphError("no attention found in the model: no softmax whose result multiplies values")
-    return sites
+    return list(dict.fromkeys(sites))
 
 
-def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """Run ``nodes``, in order, given the values of what they need; returns ``values``, to which theirs are added."""
-    for node in nodes:
-        args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
-        values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-    return values
+def _with_heads(graph: fx.Graph, softmax: fx.Node, batch: torch.SymInt) -> fx.Node:
+    """The same matrix with an axis of heads, which [batch * heads, queries, keys] has not, put in its place."""
+    size, *matrix = shape_of(softmax)
+    heads = length(size) // length(batch)
+    if len(matrix) != 2 or size != batch * heads:
+        return softmax
+    users = list(softmax.users)
+    with graph.inserting_after(softmax):
+        site = call(graph, aten.reshape.default, softmax, [-1, heads, *matrix])
+    with graph.inserting_after(site):
+        flat = call(graph, aten.reshape.default, site, [-1, *matrix])
+    for user in users:
+        user.replace_input_with(softmax, flat)
+    return site

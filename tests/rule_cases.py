@@ -132,6 +132,18 @@ def _shuffled(parts: Sequence[Tensor], axis: int = -1) -> Tensor:
     return torch.cat([parts[2], parts[0]], axis)
 
 
+def _shuffle(x: Tensor, c: Tensor) -> Tensor:
+    return x.gather(1, c.argsort(1)[:, :3].expand(x.shape[0], -1, -1))
+
+
+def _shuffled_back(share: Tensor, x: Tensor, c: Tensor) -> Sequence[Tensor]:
+    return [torch.zeros_like(x).scatter_add(0, c.argsort(1)[0, :3], share)]
+
+
+def _padded(share: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(share[:, :1]), share], 1)
+
+
 MOVEMENT_CASES = (
     Case(aten.reshape, lambda x: x.reshape(x.shape[0], 4, 2, 3)),
     Case(aten.reshape, lambda x: x.reshape(-1, 6)),
@@ -181,6 +193,11 @@ MOVEMENT_CASES = (
     Case(aten.slice, lambda x: x[..., :4]),
     Case(aten.slice, lambda x: x[:, -9:2]),  # starts before the first
     Case(aten.slice, lambda x: aten.slice(x, -1, None, 2)),
+    Case(aten.slice, lambda x: x[:, ::2]),
+    Case(aten.slice, lambda x: x[..., 1::2]),
+    Case(aten.slice, lambda x: x[:, 1:-1:3], [(9, 2)]),
+    Case(aten.slice, lambda x: x[:, ::5]),  # the first entry alone
+    Case(aten.gather, _shuffle, constants=[(1, 4, 6)], textbook=_shuffled_back),
     Case(aten.unbind, lambda x: _shuffled(x.unbind(1))),
     Case(aten.unbind, lambda x: _shuffled(x.unbind(-1))),
     Case(aten.unbind, lambda x: _shuffled(x.permute(2, 0, 1).unbind())),
@@ -196,6 +213,19 @@ MOVEMENT_CASES = (
     Case(aten.expand, lambda x: x.expand(-1, 4, 6), [(1, 6)]),
     Case(aten.expand, lambda x: x.expand(5, -1, 4, 6), [(4, 1)]),
     Case(aten.expand, lambda x: x.unsqueeze(1).expand(-1, 5, -1, -1)),
+    Case(aten.expand_as, lambda x, c: x.expand_as(c.expand(x.shape[0], -1, -1)), [(1, 6)], [(1, 4, 6)]),
+    Case(aten.repeat, lambda x: x.repeat(1, 3, 2)),
+    Case(aten.repeat, lambda x: x.repeat(2, 1, 1, 3)),
+    Case(aten.repeat_interleave, lambda x: x.repeat_interleave(3, 1)),
+    Case(aten.repeat_interleave, lambda x: x.repeat_interleave(2, -1)),
+    Case(aten.movedim, lambda x: x.movedim(1, -1), [(4, 5, 6)]),
+    Case(aten.movedim, lambda x: x.movedim((1, -1), (-1, 0)), [(4, 5, 6)]),
+    Case(aten.moveaxis, lambda x: torch.moveaxis(x, -1, 1), [(4, 5, 6)]),
+    Case(aten.reshape_as, lambda x, c: x.reshape_as(c.expand(x.shape[0], -1, -1)), constants=[(1, 3, 8)]),
+    Case(aten.view_as, lambda x, c: x.view_as(c.expand(x.shape[0], -1, -1)), constants=[(1, 3, 8)]),
+    Case(aten.pad, lambda x: nn.functional.pad(x, [-1, -2, 0, -1])),
+    Case(aten.pad, lambda x: nn.functional.pad(x, [2, 1]), textbook=lambda share, x: [share[:, 2:-1]]),
+    Case(aten.pad, lambda x: nn.functional.pad(x, [-1, 3]), textbook=lambda share, x: [_padded(share[:, :-3])]),
 )
 
 
@@ -214,10 +244,17 @@ GEOMETRIES: tuple[tuple[Shape, Shape, dict[str, Any]], ...] = (
 )
 
 
-def convolutions(rule: Callable[..., Tensor] | None = None) -> list[Case]:
-    """A convolution of each geometry, every other one with a bias; ``rule(share, x, weight, bias, **geometry)``."""
+def convolutions(rule: Callable[..., Tensor] | None = None, channels: int | None = None) -> list[Case]:
+    """A convolution of each geometry, every other one with a bias; ``rule(share, x, weight, bias, **geometry)``.
+
+    channels: of the input instead of the geometry's, and no groups.
+    """
 
     def case(number: int, shape: Shape, weight: Shape, geometry: dict[str, Any]) -> Case:
+        if channels is not None:
+            shape, weight = (channels, *shape[1:]), (weight[0], channels, *weight[2:])
+            geometry = {name: value for name, value in geometry.items() if name != "groups"}
+
         def run(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
             return nn.functional.conv2d(x, w, b, **geometry)
 

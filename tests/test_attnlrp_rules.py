@@ -52,6 +52,14 @@ constant_times = each_matrix(lambda g, b, a: rules.matmul(a, b, g, part=1)[1:])
 product = both_get(lambda a, b, g: (g * b / 2, g * a / 2))
 layer_norm, rms_norm = each_row(rules.layer_norm, 0.1), each_row(rules.rms_norm, 0.1)
 
+
+def group_norm(g: Tensor, x: Tensor, w: Tensor | None = None, *_: Tensor) -> Sequence[Tensor]:
+    """Two groups of channels, each normalised as one."""
+    weight = torch.ones_like(x) if w is None else w.reshape(-1, *[1] * (x.dim() - 1)).expand_as(x)
+    parts = zip(*(t.reshape(2, -1) for t in (x, weight, g)), strict=True)
+    return [torch.stack([rules.layer_norm(*part, 0.1) for part in parts]).reshape(x.shape)]
+
+
 RULES = (
     Case(aten.gelu, F.gelu, textbook=elementwise("gelu")),
     Case(aten.gelu, lambda x: F.gelu(x, approximate="tanh"), textbook=elementwise("gelu_tanh")),
@@ -60,6 +68,13 @@ RULES = (
     Case(aten.tanh, torch.tanh, textbook=elementwise("tanh")),
     Case(aten.relu, F.relu, textbook=elementwise("relu")),
     Case(aten.exp, torch.exp, textbook=elementwise("exp")),
+    Case(aten.pow, lambda x: x**2, textbook=lambda g, x: [g * x]),
+    Case(aten.hardswish, F.hardswish, textbook=lambda g, x: [g * (x + 3).clamp(0, 6) / 6]),
+    Case(aten.softplus, F.softplus, textbook=lambda g, x: [g * torch.where(x == 0, 0.5, F.softplus(x) / x)]),
+    Case(aten.sqrt, lambda x: x.exp().sqrt(), textbook=lambda g, x: [g * torch.where(x == 0, 1, (x / 2).exp() / x)]),
+    Case(aten.rsqrt, lambda x: x.exp().rsqrt(), textbook=lambda g, x: [g * torch.where(x == 0, 1, (-x / 2).exp() / x)]),
+    Case(aten.group_norm, lambda x: F.group_norm(x, 2, eps=0.1), textbook=group_norm),
+    Case(aten.group_norm, lambda x, w, b: F.group_norm(x, 2, w, b, 0.1), [(4, 3, 2)], [(4,), (4,)], group_norm),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (2, 6, 5)], textbook=matrices),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (1, 6, 5)], textbook=matrices),
     Case(aten.matmul, torch.matmul, ONE, [(6, 5)], times_constant),
@@ -150,7 +165,8 @@ def test_a_denominator_gets_nothing() -> None:
 
 
 CONSERVING = (
-    *(case for case in MOVEMENT_CASES if not case.constants or case.op is aten.type_as),
+    *(case for case in MOVEMENT_CASES if case.op is not aten.cat and case.op is not aten.stack),
+    *(case for case in MOVEMENT_CASES if case.op in (aten.cat, aten.stack) and not case.constants),
     *(case for case in (*RULES, *GAMMA_RULES) if len(case.constants) < 2),  # the second one is a bias
     Case(aten.add, lambda a, b: torch.add(a, b, alpha=2.5), [(4, 6), (1, 6)]),
     Case(aten.add, lambda x: x + x),
@@ -158,6 +174,9 @@ CONSERVING = (
     Case(aten.mean, lambda x: x.mean(1)),
     Case(aten.sum, lambda x: x.sum((2, 1), keepdim=True)),
     Case(aten.neg, lambda x: -x),
+    Case(aten.batch_norm, lambda x, c: F.batch_norm(x, c * 0, c.exp()), constants=[(4,)]),
+    Case(aten.max_pool2d, lambda x: F.max_pool2d(x, 3, 2, 1), [(2, 6, 7)]),
+    Case(aten.avg_pool2d, lambda x: F.avg_pool2d(x, 3, 2, 1), [(2, 6, 7)]),
 )
 SOFTMAX = (
     Case(aten.softmax, lambda x: x.softmax(-1)),

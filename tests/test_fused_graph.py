@@ -22,7 +22,6 @@ from graph_checks import (
 )
 from reference import chefer, variants
 from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
@@ -173,7 +172,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "another image size": (lambda: variants.build("plain", torch.float32), (1, 3, 40, 32), "Input height .40. doesn't"),
     "no batch axis": (lambda: variants.build("plain", torch.float32), (3, 32, 32), "torch.export cannot trace Vision"),
     "a zero head": (lambda: Wrapped(lambda y: 0 * y), (1, 3, 32, 32), "do not depend on the last attention"),
-    "pooled": (lambda: VisionTransformer(32, 8, 3, 5, "map", 16, 1, 2), (1, 3, 32, 32), "pooled .* not supported"),
+    "chance": (lambda: Wrapped(lambda y: y * torch.rand_like(y)), (1, 3, 32, 32), "draws random numbers"),
     "causal": (
         lambda: Hand(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)).float(),
         (1, 3, 32, 32),

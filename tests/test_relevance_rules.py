@@ -70,6 +70,40 @@ def linear_layers(alpha: float = 1, beta: float = 0) -> list[Case]:
     ]
 
 
+def convolution(r: Tensor, x: Tensor, w: Tensor, b: Tensor | None, **geometry: Any) -> Tensor:
+    """Every output is a linear layer of the entries it is made of."""
+    result = torch.zeros_like(x)
+    for output, terms in rules.products(x, w, **geometry):
+        row = torch.tensor([[float(x[place]) for place, _ in terms]], dtype=x.dtype)
+        weight = torch.tensor([[weight for _, weight in terms]], dtype=x.dtype)
+        for (place, _), share in zip(terms, rules.linear(row, weight, r[output].reshape(1, 1))[0], strict=True):
+            result[place] += share
+    return result
+
+
+def pool(rule: Callable[[list[float], float], list[float]], **geometry: Any) -> Textbook:
+    """``rule(entries, relevance)`` of each window of 3 x 3."""
+
+    def textbook(r: Tensor, x: Tensor) -> Sequence[Tensor]:
+        result = torch.zeros_like(x)
+        for output, terms in rules.products(x, torch.ones(len(x), 1, 3, 3), groups=len(x), **geometry):
+            shares = rule([float(x[place]) for place, _ in terms], float(r[output]))
+            for (place, _), share in zip(terms, shares, strict=True):
+                result[place] += share
+        return [result]
+
+    return textbook
+
+
+def greatest(entries: list[float], r: float) -> list[float]:
+    return [r * (place == entries.index(max(entries))) for place in range(len(entries))]
+
+
+def average(entries: list[float], r: float) -> list[float]:
+    each = rules.divide(r, sum(entries) / 9) / 9
+    return [entry * each for entry in entries]
+
+
 PASSED_ON = {
     aten.softmax: lambda x: x.softmax(-1),
     aten._softmax: lambda x: aten._softmax(x, -1, False),
@@ -77,12 +111,29 @@ PASSED_ON = {
     aten.rms_norm: lambda x: F.rms_norm(x, (6,)),
     aten.gelu: lambda x: F.gelu(x, approximate="tanh"),
     **{aten.silu: F.silu, aten.sigmoid: torch.sigmoid, aten.tanh: torch.tanh},
-    **{aten.relu: F.relu, aten.exp: torch.exp, aten.neg: torch.neg},
+    **{aten.relu: F.relu, aten.exp: torch.exp, aten.neg: torch.neg, aten.hardswish: F.hardswish},
+    **{aten.pow: lambda x: x**2, aten.sqrt: torch.sqrt, aten.rsqrt: torch.rsqrt, aten.softplus: F.softplus},
+    aten.group_norm: lambda x: F.group_norm(x, 2),
+    aten.batch_norm: lambda x: F.batch_norm(x, torch.ones(4).double(), torch.ones(4).double()),
 }
 
 RULES = (
     *(Case(op, run, textbook=all_of_it) for op, run in PASSED_ON.items()),
     *linear_layers(),
+    *convolutions(convolution),
+    Case(aten.max_pool2d, lambda x: F.max_pool2d(x, 3), [(2, 6, 7)], textbook=pool(greatest, stride=(3, 3))),
+    Case(
+        aten.max_pool2d,
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+        [(2, 6, 7)],
+        textbook=pool(greatest, stride=(2, 2), padding=(1, 1)),
+    ),
+    Case(
+        aten.avg_pool2d,
+        lambda x: F.avg_pool2d(x, 3, 2, 1),
+        [(2, 6, 7)],
+        textbook=pool(average, stride=(2, 2), padding=(1, 1)),
+    ),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (2, 6, 5)], textbook=matrices),
     Case(aten.matmul, torch.matmul, [(2, 4, 6), (1, 6, 5)], textbook=matrices),  # one key head for all
     Case(aten.matmul, torch.matmul, [(1, 4, 6), (2, 6, 5)], textbook=matrices),
@@ -136,8 +187,15 @@ def embedded(r: Tensor, x: Tensor, c: Tensor) -> Sequence[Tensor]:
     return residual(r, x, c)[:1]
 
 
+def embedded_patches(r: Tensor, x: Tensor, w: Tensor, *_: Tensor) -> Sequence[Tensor]:
+    return [rules.linear_z_b(x, w, r, float(x.min()), float(x.max()))]
+
+
 STEM_RULES = (
-    *convolutions(lambda r, x, w, b, **geometry: rules.first_convolution(x, w, r, **geometry)),
+    *convolutions(lambda r, x, w, b, **geometry: rules.first_convolution(x, w, r, **geometry), channels=3),
+    *convolutions(convolution),
+    Case(aten.linear, F.linear, ONE, [(5, 6)], embedded_patches),
+    Case(aten.linear, F.linear, ONE, [(5, 6), (5,)], embedded_patches),
     Case(aten.add, torch.add, ONE, [(4, 6)], embedded),
     Case(aten.add, lambda x, c: c + x, ONE, [(4, 6)], lambda r, x, c: residual(r, c, x)[1:]),
     Case(aten.add, lambda x, c: torch.add(x, c, alpha=-3), ONE, [(6,)], lambda r, x, c: embedded(r, x, -3 * c)),

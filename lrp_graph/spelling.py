@@ -1,0 +1,159 @@
+"""One spelling for what models write in several ways, so that rules are needed for one only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .rewrite import GraphError, ancestors, call, dependents, interpret, length, shape_of, target_of
+
+aten = torch.ops.aten
+
+Node = Any
+"""An fx.Node; fx types the arguments of a node so widely that none could be used without a cast."""
+
+Rewrite = Callable[[fx.Graph, Node], fx.Node]
+"""(graph, node) -> what stands for it, inserted before it."""
+
+
+def one_spelling(graph: fx.Graph, pixels: fx.Node) -> None:
+    """Write attention out, changes in place as plain calls, and drop calls that return their argument unchanged.
+
+    What does not depend on ``pixels`` is run as it is, changes of parts of tables in place and all.
+    """
+    varying = dependents(graph.nodes, [pixels])
+    for node in list(graph.nodes):
+        rewrite = SPELLINGS.get(target_of(node)) if node.op == "call_function" else None
+        if rewrite is not None:
+            with graph.inserting_before(node):
+                new = rewrite(graph, node)
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
+        elif node in varying and _changes_its_argument(node):
+            _not_in_place(graph, node)
+    _erase_no_ops(graph)
+
+
+def _changes_its_argument(node: fx.Node) -> bool:
+    name = str(target_of(node))
+    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__")
+
+
+def _not_in_place(graph: fx.Graph, node: Node) -> None:
+    """``x.relu_()``: whoever reads x later reads the result. Views of x taken before must not be read later."""
+    plain = getattr(getattr(aten, target_of(node).__name__[:-1], None), node.target._overloadname, None)
+    source = node.args[0]
+    if plain is None or target_of(source) in (aten.select, aten.slice):
+        raise GraphError(f"{node.name}: a part of a value is replaced in place; write it with torch.where or torch.cat")
+    with graph.inserting_before(node):
+        new = call(graph, plain, *node.args, **node.kwargs)
+    before = set(graph.nodes) - set(_from(node))
+    source.replace_all_uses_with(new, delete_user_cb=lambda user: user not in before and user is not node)
+    node.replace_all_uses_with(new)
+    graph.erase_node(node)
+
+
+def _from(node: fx.Node) -> list[fx.Node]:
+    nodes = list(node.graph.nodes)
+    return nodes[nodes.index(node) :]
+
+
+def _attention(graph: fx.Graph, node: Node) -> fx.Node:
+    """Fused attention as the matrix products and the softmax that it stands for."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    q, k, v, mask = given["query"], given["key"], given["value"], given.get("attn_mask")
+    if given.get("is_causal"):
+        raise GraphError(f"{node.name}: causal attention is not supported")
+    scale = given.get("scale") or 1 / math.sqrt(shape_of(q)[-1])
+    if given.get("enable_gqa"):
+        k, v = (_repeated(graph, x, shape_of(q)[-3] // shape_of(x)[-3]) for x in (k, v))
+    scores = call(graph, aten.matmul.default, q, call(graph, aten.transpose.int, k, -2, -1))
+    scores = call(graph, aten.mul.Tensor, scores, scale)
+    if mask is not None and mask.meta["val"].dtype != torch.bool:
+        scores = call(graph, aten.add.Tensor, scores, mask)
+    elif mask is not None and not _all_true(mask):
+        raise GraphError(f"{node.name}: boolean attention masks that leave something out are not supported")
+    return call(graph, aten.matmul.default, call(graph, aten.softmax.int, scores, -1), v)
+
+
+def _repeated(graph: fx.Graph, x: fx.Node, times: int) -> fx.Node:
+    """Each head of [batch, heads, tokens, width] ``times`` times, one after the other."""
+    return call(graph, aten.repeat_interleave.self_int, x, times, -3) if times > 1 else x
+
+
+def _all_true(mask: fx.Node) -> bool:
+    """Whether a mask that is computed from sizes only, as that of padding where nothing is padded, is true anywhere."""
+    sizes = {node: size for node in mask.graph.nodes if (size := _size(node)) is not None}
+    needed = ancestors(mask, sizes)
+    if any(node.op != "call_function" for node in needed - sizes.keys()):
+        return False
+    nodes = [node for node in mask.graph.nodes if node in needed and node not in sizes]
+    return bool(interpret(nodes, dict(sizes))[mask].all())
+
+
+def _size(node: fx.Node) -> int | None:
+    """The traced length of an axis where that is what the node gives."""
+    return length(node.meta["val"]) if target_of(node) is aten.sym_size else None
+
+
+def _subtracted(graph: fx.Graph, node: Node) -> fx.Node:
+    """c - a x; subtraction proper takes no number first."""
+    x, other, *rest = node.args
+    factor = rest[0] if rest else node.kwargs.get("alpha", 1)
+    if isinstance(other, fx.Node):
+        return call(graph, aten.sub.Tensor, other, x, alpha=factor)
+    negative = call(graph, aten.neg.default, x) if factor == 1 else call(graph, aten.mul.Tensor, x, -factor)
+    return call(graph, aten.add.Tensor, negative, other)
+
+
+def _narrowed(graph: fx.Graph, node: Node) -> fx.Node:
+    x, dim, start, length = node.args
+    start = start % shape_of(x)[dim]
+    return call(graph, aten.slice.Tensor, x, dim, start, start + length)
+
+
+def _squared(graph: fx.Graph, node: Node) -> fx.Node:
+    return call(graph, aten.mul.Tensor, node.args[0], node.args[0])
+
+
+def _as_transpose(graph: fx.Graph, node: Node) -> fx.Node:
+    x, *dims = node.args
+    return call(graph, aten.transpose.int, x, *(dims or (-2, -1)))
+
+
+SPELLINGS: dict[Any, Rewrite] = {
+    aten.scaled_dot_product_attention: _attention,
+    aten.rsub: _subtracted,
+    aten.narrow: _narrowed,
+    aten.square: _squared,
+    **dict.fromkeys((aten.swapaxes, aten.swapdims, aten.mT, aten.adjoint), _as_transpose),
+}
+
+
+def _same_type(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device
+
+
+def _erase_no_ops(graph: fx.Graph) -> None:
+    """Remove calls that return their first argument unchanged, so that no rule need know them.
+
+    The strides of values are then no longer those traced, so views become reshapes.
+    """
+    for node in list(graph.nodes):
+        op = target_of(node)
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
+        is_no_op = (
+            op in (aten.alias, aten.contiguous, aten.lift_fresh_copy, aten.detach, aten.detach_)
+            or (op is aten.dropout and not node.args[2])
+            or (op in (aten.slice, aten.pad, aten.expand) and shape_of(node) == shape_of(node.args[0]))
+            or (op in (aten.to, aten.type_as) and _same_type(node.meta["val"], node.args[0].meta["val"]))
+        )
+        if node.op == "call_function" and is_no_op:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
