@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..lrp_graph import Layout, layer_outputs
+from ..lrp_graph import REDUCTIONS, Layout, layer_outputs
 
 SOFTMAX = (torch.softmax, Tensor.softmax)
 

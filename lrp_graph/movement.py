@@ -94,7 +94,7 @@ def _repeated(share: Tensor, out: Tensor, x: Tensor, times: list[int]) -> Tensor
 def _interleaved(share: Tensor, out: Tensor, x: Tensor, times: int, dim: int, **_: Any) -> Tensor:
     """Along ``dim`` each entry ``times`` times."""
     axis = from_right(dim, x)
-    return share.unflatten(axis, (x.shape[dim], times)).sum(axis)
+    return torch.unflatten(share, axis, (x.shape[dim], times)).sum(axis)
 
 
 def _moved(share: Tensor, out: Tensor, x: Tensor, source: list[int], destination: list[int]) -> Tensor:
