@@ -39,14 +39,11 @@ def _write(path, content):
 
 
 def _save(path, metadata=None):
-    class Other(torch.nn.Module):
-        def forward(self, pixels, target):
-            return pixels
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        files = {} if metadata is None else {METADATA_KEY: metadata}
-        torch.jit.save(torch.jit.script(Other()), path, _extra_files=files)
+        module = torch.jit.script(torch.nn.Module())
+        module.define("def forward(self, pixels: Tensor, target: Tensor) -> Tensor:\n    return pixels\n")
+        torch.jit.save(module, path, _extra_files={} if metadata is None else {METADATA_KEY: metadata})
 
 
 @pytest.mark.parametrize(
