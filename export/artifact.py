@@ -119,9 +119,12 @@ def export_model(
 def _fused(backbone: Backbone, passes: Sequence[str], rules: Mapping[str, float]) -> FusedGraph:
     example = torch.zeros(1, 3, *backbone.preprocessing.size)
     try:
-        return fuse(backbone.model, example, [name for name in ALL if name in passes], **rules)
+        graph = fuse(backbone.model, example, [name for name in ALL if name in passes], **rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
+    if graph.pool_heads:
+        raise OnnxplainError(f"{backbone.name} reads its tokens through an attention pool, which no file can show yet")
+    return graph
 
 
 def _saver(graph: FusedGraph, size: tuple[int, int], format: str, opset: int) -> Callable[[str, Path], None]:
