@@ -17,6 +17,11 @@ from ..lrp_graph import Layout, layer_outputs
 SOFTMAX = (torch.softmax, Tensor.softmax)
 
 
+RAW = {"attention", "attention_gradient"}
+TOLD = {"logits", "pixel_gradient", *RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(item.inputs))}
+"""The outputs that autograd on the model can tell."""
+
+
 class _Recorder(TorchFunctionMode):
     """Collects every softmax result of attention's shape, [batch, heads, queries, keys], or the first two in one."""
 
@@ -72,6 +77,8 @@ def eager_outputs(
 
     pixels: [batch, 3, H, W]; target: int64 [batch, targets], class indices only. layout: for the reductions.
     """
+    if not set(names) & TOLD:
+        return {}
     pixels = pixels.detach().requires_grad_()
     with _recording(len(pixels)) as attention:
         logits = model(pixels)

@@ -3,11 +3,12 @@
 onnxruntime runs every node of a graph even when only some outputs are fetched, so what is not wanted must stand in a
 branch that is not taken. Nodes that the same outputs need form one group, and each group becomes one ``If``, so nothing
 is computed twice. Along an edge the set of outputs can only shrink: groups of larger sets come first, and a group that
-runs finds all that it takes from them computed.
+runs finds all that it takes from them computed. Only what is cheap to compute again is, to keep less.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -17,6 +18,9 @@ Outputs = frozenset[str]
 
 VIEWS = {"Transpose", "Reshape", "Unsqueeze", "Squeeze"}
 """What costs nothing where it stands beside its user, as onnxruntime then makes it a part of the product it feeds."""
+
+MUCH_LARGER = 8
+"""A product this many times as large as its factors, like scores of many tokens, is cheaper to compute than to keep."""
 
 
 def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
@@ -30,7 +34,7 @@ def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     graph = model.graph
     _separate_outputs(graph, flags)
     needs = _needs(graph, flags)
-    _copy_views(graph, needs)
+    _copy_cheap(graph, needs)
     groups: dict[Outputs, list[ir.Node]] = {}
     for node in graph:
         if needs[node]:
@@ -65,10 +69,10 @@ def _needs(graph: ir.Graph, flags: Mapping[str, str]) -> dict[ir.Node, Outputs]:
     return needs
 
 
-def _copy_views(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
-    """Give each group a view of its own, so that the view need not cross from ``If`` to ``If`` as a tensor."""
+def _copy_cheap(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
+    """Give each group a node of its own where it is cheap, so that no result need be kept from ``If`` to ``If``."""
     for node in reversed(list(graph)):
-        if node.op_type not in VIEWS or not needs[node]:
+        if not _is_cheap(node, needs):
             continue
         (value,) = node.outputs
         for number, outputs in enumerate(
@@ -84,6 +88,28 @@ def _copy_views(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
                     user.replace_input_with(place, own)
         if not value.uses() and not value.is_graph_output():
             graph.remove(node, safe=True)
+
+
+def _is_cheap(node: ir.Node, needs: Mapping[ir.Node, Outputs]) -> bool:
+    """Whether to compute it anew for each group: a view, a product that is large, or one of values that are kept."""
+    if node.op_type == "MatMul":
+        return _size(node.outputs[0]) >= MUCH_LARGER * sum(map(_size, node.inputs)) > 0
+    if node.op_type == "Mul":
+        return bool(needs[node]) and all(value is not None and _is_kept(value, needs) for value in node.inputs)
+    return node.op_type in VIEWS and bool(needs[node])
+
+
+def _is_kept(value: ir.Value, needs: Mapping[ir.Node, Outputs]) -> bool:
+    """Whether a value is there for all groups in any case."""
+    producer = value.producer()
+    return producer is None or not needs[producer] or any(needs[u] != needs[producer] for u in value.consumers())
+
+
+def _size(value: ir.Value | None) -> int:
+    """How many numbers, for one picture and target; 0 if that is not known."""
+    if value is None or value.shape is None:
+        return 0
+    return math.prod(size for size in value.shape if isinstance(size, int))
 
 
 def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:

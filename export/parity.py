@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,9 @@ TARGETS = 2
 LARGE = 2**28
 """Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
 
+KEPT = 2**18
+"""How many values of a sample are kept to look for changes, about."""
+
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -63,39 +67,26 @@ TOLERANCES = {"relevance": DIVIDING, "pixel_relevance": DIVIDING}
 
 
 @dataclass(frozen=True)
-class _Portions:
-    """Which classes and which outputs, beside the logits, are computed at once: all, unless memory forbids it."""
+class _Portion:
+    """What is computed at once: these classes and outputs, the file for so many ``images``."""
 
-    targets: Sequence[Tensor]
-    names: Sequence[Sequence[str]]
-
-    def collect(self, run: Callable[[Tensor, Sequence[str]], Tensors]) -> dict[str, NDArray[Any]]:
-        """What ``run(targets, names)`` gives for each of them, put together: [batch, (targets,) …].
-
-        All of it copied: an array from onnxruntime would keep the memory of the whole run.
-        """
-        columns: list[dict[str, NDArray[Any]]] = []
-        for targets in self.targets:
-            columns.append({})
-            for names in self.names:
-                columns[-1] |= run(targets, names)
-        return {
-            name: np.concatenate([column[name] for column in columns], 1) if _per_target(name) else tensor.copy()
-            for name, tensor in columns[0].items()
-        }
+    first_class: int
+    targets: Tensor
+    names: Sequence[str]
+    images: int
 
 
 @dataclass
 class _Samples:
     """One output, sample by sample: a sample is an image or, where there is a target axis, an image and a class.
 
-    errors: of the file against float64. single: those of eager float32. changes: by kind, "image" or "class", how much
-    neighbouring samples differ in the file and in float64.
+    errors: of the file against float64. single: those of eager float32. values: by image and class, some of the values
+    from the file, and the same from float64.
     """
 
     errors: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
-    changes: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    values: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
 
 def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
@@ -103,80 +94,107 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
 
     What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
     """
-    artifact = Artifact(path, "cpu", None)
-    metadata = artifact.metadata
+    metadata = Artifact(path, "cpu", None).metadata
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
     outputs = [item for item in metadata.outputs if item not in large]
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
     targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
     if large:
-        portions = _Portions(targets.split(1), _by_passes(outputs))
+        portions = _small_portions(targets, outputs)
     else:
-        portions = _Portions([targets], [[item.output for item in outputs]])
-    ours = _from_file(artifact, pixels, portions)
-    del artifact  # with the memory that onnxruntime keeps for its next run
-    shapes = {item.output: (IMAGES, *[len(targets)] * item.per_target, *metadata.shape(item)) for item in outputs}
-    shapes["logits"] = (IMAGES, len(metadata.labels))
-    broken = [name for name, tensor in ours.items() if tensor.shape != shapes[name] or not np.isfinite(tensor).all()]
+        portions = [_Portion(0, targets, ["logits", *(item.output for item in outputs)], IMAGES)]
+    exact_model = copy.deepcopy(model).double()
+    exact_graph = _over(graph, exact_model)
+    samples: dict[str, _Samples] = defaultdict(_Samples)
+    distances: list[tuple[float, float]] = []
+    broken: list[str] = []
+
+    def take(portion: _Portion) -> None:
+        """A function, so that nothing of one portion is held in the next."""
+        ours = _from_file(path, pixels, portion)
+        broken.extend(name for name, tensor in ours.items() if not _is_sound(name, tensor, metadata, portion))
+        if broken:
+            return
+        for number, image in enumerate(pixels.split(1)):
+            given = {name: tensor[number] for name, tensor in ours.items()}
+            single = _reference(model, graph, image, portion)
+            exact = _reference(exact_model, exact_graph, image.double(), portion)
+            for name in ours:
+                of_all = (_classes(name, tensors) for tensors in (given, single, exact))
+                _take(samples[name], (number, portion.first_class), *of_all)
+            distances.extend(_distances(metadata, given, single, exact))
+            del single, exact
+
+    for portion in portions:
+        take(portion)
     rows = [Check(name, "finite and of the right shape", float("inf"), 0.0, False) for name in broken]
     if not broken:
-        watched = [name for name in ours if large or name not in REDUCTIONS]
-        rows = _compared(ours, pixels, model, graph, portions, watched, metadata)
+        rows = [_equality(name, sample) for name, sample in samples.items()]
+        watched = [name for name in samples if large or name not in REDUCTIONS]
+        rows += [row for name in watched for row in _dependences(name, samples[name])]
+        rows += _heatmaps(distances)
     return Report(tuple(rows), _notes(metadata, large))
-
-
-def _from_file(artifact: Artifact, pixels: Tensor, portions: _Portions) -> dict[str, NDArray[Any]]:
-    return portions.collect(lambda targets, names: artifact.run(pixels.numpy(), targets.tolist(), names))
 
 
 def _bytes(metadata: Metadata, item: Output) -> int:
     return 4 * math.prod(metadata.shape(item))
 
 
-def _by_passes(outputs: Sequence[Output]) -> list[list[str]]:
-    groups: dict[tuple[str, ...], list[str]] = {}
+def _small_portions(targets: Tensor, outputs: Sequence[Output]) -> list[_Portion]:
+    """One image, one class, and the outputs of the same passes at a time."""
+    groups: dict[tuple[str, ...], list[Output]] = {}
     for item in outputs:
-        groups.setdefault(item.passes, []).append(item.output)
-    return list(groups.values())
+        groups.setdefault(item.passes, []).append(item)
+    portions = [_Portion(0, targets[:1], ["logits"], 1)]
+    for items in groups.values():
+        classes = targets.split(1) if items[0].per_target else [targets[:1]]
+        portions += [_Portion(place, one, [item.output for item in items], 1) for place, one in enumerate(classes)]
+    return portions
 
 
 def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
     if not large:
         return ()
     names, size = ", ".join(item.output for item in large), _bytes(metadata, large[0]) / 2**20
-    return (f"{names}: too large to compare, {size:.0f} MiB for each image and class; their reductions were compared",)
+    return (
+        f"{names}: too large to compare, {size:.0f} MiB for each image and class; their reductions were compared, the "
+        "file run for one image at a time",
+    )
 
 
-def _compared(
-    ours: Tensors, pixels: Tensor, model: nn.Module, graph: FusedGraph, portions: _Portions, watched: Sequence[str],
-    metadata: Metadata,
-) -> list[Check]:  # fmt: skip
-    """Every output against float64; ``watched`` are those that must change with image and class."""
-    exact_model = copy.deepcopy(model).double()
-    exact_graph = _over(graph, exact_model)
-    samples = {name: _Samples() for name in ours}
-    distances: list[tuple[float, float]] = []
-    before: list[Tensors] = []
-    for number, image in enumerate(pixels.split(1)):
-        given = {name: tensor[number] for name, tensor in ours.items()}
-        single = _reference(model, graph, image, portions)
-        exact = _reference(exact_model, exact_graph, image.double(), portions)
-        for name, sample in samples.items():
-            sample.errors += _errors(name, given[name], exact[name])
-            sample.single += _errors(name, single[name], exact[name])
-        for name in watched:
-            if before:
-                pair = [_relative(old[name], new[name]) for old, new in zip(before, (given, exact), strict=True)]
-                samples[name].changes.setdefault("image", []).append((pair[0], pair[1]))
-            if _per_target(name) and len(exact[name]) > 1:
-                pair = [_relative(new[name][0], new[name][1]) for new in (given, exact)]
-                samples[name].changes.setdefault("class", []).append((pair[0], pair[1]))
-        distances += _distances(metadata, given, single, exact)
-        before = [given, {name: exact[name] for name in watched}]
-    rows = [_equality(name, sample) for name, sample in samples.items()]
-    rows += [row for name in watched for row in _dependences(name, samples[name])]
-    return rows + _heatmaps(distances)
+def _from_file(path: Path, pixels: Tensor, portion: _Portion) -> dict[str, NDArray[Any]]:
+    """What the file gives; copied, as an array from onnxruntime would keep the memory of the whole run."""
+    artifact = Artifact(path, "cpu", None)
+    wanted = [name for name in portion.names if name != "logits"]
+    runs = [
+        {name: tensor.copy() for name, tensor in artifact.run(some.numpy(), portion.targets.tolist(), wanted).items()}
+        for some in pixels.split(portion.images)
+    ]
+    return {name: np.concatenate([run[name] for run in runs]) for name in portion.names}
+
+
+def _is_sound(name: str, tensor: NDArray[Any], metadata: Metadata, portion: _Portion) -> bool:
+    """Whether it is finite and of the right shape."""
+    tail = metadata.shape(OUTPUTS[name]) if name in OUTPUTS else (len(metadata.labels),)
+    classes = (len(portion.targets),) if _per_target(name) else ()
+    return tensor.shape == (IMAGES, *classes, *tail) and bool(np.isfinite(tensor).all())
+
+
+def _classes(name: str, tensors: Tensors) -> NDArray[Any]:
+    """An image's output with an axis of classes, of length 1 where it has none."""
+    return tensors[name] if _per_target(name) else tensors[name][None]
+
+
+def _take(
+    samples: _Samples, place: tuple[int, int], given: NDArray[Any], single: NDArray[Any], exact: NDArray[Any]
+) -> None:
+    """Add an image; ``place`` is its number and that of the first class."""
+    for column, (one, other, right) in enumerate(zip(given, single, exact, strict=True)):
+        samples.errors.append(_relative(one, right))
+        samples.single.append(_relative(other, right))
+        step = right.size // KEPT | 1  # odd, so that it meets all columns of a matrix
+        samples.values[place[0], place[1] + column] = one.ravel()[::step].copy(), right.ravel()[::step].copy()
 
 
 def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
@@ -187,19 +205,15 @@ def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
     return twin.double()
 
 
-def _reference(model: nn.Module, graph: FusedGraph, image: Tensor, portions: _Portions) -> dict[str, NDArray[Any]]:
+@torch.no_grad()
+def _reference(model: nn.Module, graph: FusedGraph, image: Tensor, portion: _Portion) -> Tensors:
     """The outputs for one image [1, 3, H, W], without the axis of the batch."""
-
-    @torch.no_grad()
-    def run(targets: Tensor, names: Sequence[str]) -> Tensors:
-        target = targets.unsqueeze(0)
-        outputs = eager_outputs(model, image, target, graph.layout, {"logits", *names})
-        rest = set(names) - outputs.keys()
-        if rest:
-            outputs |= graph.compute(image, target, rest)
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-    return {name: tensor[0] for name, tensor in portions.collect(run).items()}
+    target = portion.targets.unsqueeze(0)
+    outputs = eager_outputs(model, image, target, graph.layout, portion.names)
+    rest = set(portion.names) - outputs.keys()
+    if rest:
+        outputs |= graph.compute(image, target, rest)
+    return {name: tensor[0].numpy() for name, tensor in outputs.items()}
 
 
 def _per_target(name: str) -> bool:
@@ -209,13 +223,6 @@ def _per_target(name: str) -> bool:
 def _relative(a: NDArray[Any], b: NDArray[Any]) -> float:
     """The greatest difference as a share of the greatest value of ``b``."""
     return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
-
-
-def _errors(name: str, tensor: NDArray[Any], exact: NDArray[Any]) -> list[float]:
-    """The relative error of an image or, where there is a target axis, of each class."""
-    if not _per_target(name):
-        return [_relative(tensor, exact)]
-    return [_relative(a, b) for a, b in zip(tensor, exact, strict=True)]
 
 
 def _equality(name: str, samples: _Samples) -> Check:
@@ -232,9 +239,12 @@ def _dependences(name: str, samples: _Samples) -> list[Check]:
     The least must be at least a tenth of the least in float64.
     """
     rows = []
-    for kind, pairs in samples.changes.items():
-        change, expected = (min(values) for values in zip(*pairs, strict=True))
-        rows.append(Check(name, f"change with the {kind}", change, expected / 10, change > expected / 10))
+    for kind, step in (("image", (1, 0)), ("class", (0, 1))):
+        places = [(place, (place[0] + step[0], place[1] + step[1])) for place in samples.values]
+        pairs = [(samples.values[a], samples.values[b]) for a, b in places if b in samples.values]
+        if pairs:
+            change, expected = (min(_relative(a[which], b[which]) for a, b in pairs) for which in (0, 1))
+            rows.append(Check(name, f"change with the {kind}", change, expected / 10, change > expected / 10))
     return rows
 
 
