@@ -97,8 +97,9 @@ def _interleaved(share: Tensor, out: Tensor, x: Tensor, times: int, dim: int, **
     return torch.unflatten(share, axis, (x.shape[dim], times)).sum(axis)
 
 
-def _moved(share: Tensor, out: Tensor, x: Tensor, source: list[int], destination: list[int]) -> Tensor:
-    return share.movedim([from_right(dim, x) for dim in destination], [from_right(dim, x) for dim in source])
+def _moved(share: Tensor, out: Tensor, x: Tensor, source: list[int] | int, destination: list[int] | int) -> Tensor:
+    there, back = ([dims] if isinstance(dims, int) else dims for dims in (source, destination))
+    return share.movedim([from_right(dim, x) for dim in back], [from_right(dim, x) for dim in there])
 
 
 def _with_margins(share: Tensor, out: Tensor, x: Tensor, margins: list[int], mode: str = "constant", *_: Any) -> Tensor:

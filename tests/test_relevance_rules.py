@@ -193,7 +193,7 @@ def embedded_patches(r: Tensor, x: Tensor, w: Tensor, *_: Tensor) -> Sequence[Te
 
 STEM_RULES = (
     *convolutions(lambda r, x, w, b, **geometry: rules.first_convolution(x, w, r, **geometry), channels=3),
-    *convolutions(convolution),
+    *convolutions(convolution, channels=4),
     Case(aten.linear, F.linear, ONE, [(5, 6)], embedded_patches),
     Case(aten.linear, F.linear, ONE, [(5, 6), (5,)], embedded_patches),
     Case(aten.add, torch.add, ONE, [(4, 6)], embedded),
