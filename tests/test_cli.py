@@ -235,9 +235,9 @@ def exporter(monkeypatch):
         fake.calls.append(arguments)
         return BACKBONE
 
-    def export_model(backbone, path, passes, opset, alpha, beta, gamma, progress):
+    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress):
         progress("tracing")
-        fake.calls.append((backbone, path, passes, opset, alpha, beta, gamma))
+        fake.calls.append((backbone, path, format, passes, opset, alpha, beta, gamma))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +269,7 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None, None, None),
-        (BACKBONE, path, None, 20, 1.0, None, 0.0),
+        (BACKBONE, path, "onnx", None, 20, 1.0, None, 0.0),
     ]
     assert "≤ 1e-05" in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f"onnxplain explain {path} IMAGE" in result.stdout
@@ -289,7 +289,7 @@ def test_export_options(exporter):
         wanted = (32, 48) if "x" in size else 32
         assert exporter.calls == [
             ("vit", Path("w.pth"), False, 2, wanted, ["zero", "one"], None, None),
-            (BACKBONE, Path("x/y.onnx"), expected, 20, 2.0, 1.0, 0.25),
+            (BACKBONE, Path("x/y.onnx"), "onnx", expected, 20, 2.0, 1.0, 0.25),
         ]
         exporter.calls.clear()
 
