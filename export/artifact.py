@@ -75,10 +75,12 @@ def export_model(
     notes: tuple[str, ...] = ()
     with written_whole(Path(path)) as temporary:
         progress("tracing the model")
-        graph = _fused(backbone, wanted, rules)
-        if passes is None and graph.masked_bytes > LARGE:
-            notes = (_note(graph),)
-            graph = _fused(backbone, [name for name in ALL if name != COPYING], rules)
+        graph = _fused(backbone, None if passes is None else wanted, rules)
+        if passes is None:
+            notes = tuple(f"{name}: left out, {reason}" for name, reason in graph.left_out.items())
+            if graph.masked_bytes > LARGE:
+                notes = (*notes, _note(graph))
+                graph = _fused(backbone, [name for name in graph.passes if name != COPYING], rules)
         progress("translating the fused graph to ONNX")
         file = onnx_model(graph, size, opset)
         metadata = Metadata(
@@ -93,6 +95,7 @@ def export_model(
             layers=graph.layers,
             heads=graph.heads,
             passes=("attention", *graph.passes),
+            pool_heads=graph.pool_heads,
             rules=rules,
         )
         describe(file, metadata.to_json())
@@ -108,10 +111,11 @@ def export_model(
     return report
 
 
-def _fused(backbone: Backbone, passes: Sequence[str], rules: Mapping[str, float]) -> FusedGraph:
+def _fused(backbone: Backbone, passes: Sequence[str] | None, rules: Mapping[str, float]) -> FusedGraph:
     example = torch.zeros(1, 3, *backbone.preprocessing.size)
     try:
-        return fuse(backbone.model, example, [name for name in ALL if name in passes], **rules)
+        ordered = None if passes is None else [name for name in ALL if name in passes]
+        return fuse(backbone.model, example, ordered, **rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
 
