@@ -94,7 +94,9 @@ def _repeated(share: Tensor, out: Tensor, x: Tensor, times: list[int]) -> Tensor
 def _interleaved(share: Tensor, out: Tensor, x: Tensor, times: int, dim: int, **_: Any) -> Tensor:
     """Along ``dim`` each entry ``times`` times."""
     axis = from_right(dim, x)
-    return share.unflatten(axis, (x.shape[dim], times)).sum(axis)
+    sizes = list(share.shape)
+    sizes[axis : axis + 1 or None] = [x.shape[dim], times]
+    return share.reshape(sizes).sum(axis)
 
 
 def _moved(share: Tensor, out: Tensor, x: Tensor, source: list[int] | int, destination: list[int] | int) -> Tensor:

@@ -28,7 +28,7 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
 
 def length(size: torch.SymInt | int) -> int:
     """The length of an axis when the model was traced."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else size  # type: ignore[arg-type]
 
 
 def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
