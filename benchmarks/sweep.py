@@ -1,4 +1,4 @@
-"""Every isotropic Vision Transformer of timm, two blocks of it with random weights: is the fused graph right?
+"""Every isotropic Vision Transformer of timm, two blocks with random weights: are the fused graph's numbers right?
 
     python -m benchmarks.sweep [--only dinov3] [--onnx] [--part 0/2]
 

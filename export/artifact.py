@@ -85,10 +85,12 @@ def export_model(
     notes: tuple[str, ...] = ()
     with written_whole(Path(path)) as temporary:
         progress("tracing the model")
-        graph = _fused(backbone, wanted, rules)
-        if passes is None and graph.masked_bytes > LARGE:
-            notes = (_note(graph),)
-            graph = _fused(backbone, [name for name in ALL if name != COPYING], rules)
+        graph = _fused(backbone, None if passes is None else wanted, rules)
+        if passes is None:
+            notes = tuple(f"{name}: left out, {reason}" for name, reason in graph.left_out.items())
+            if graph.masked_bytes > LARGE:
+                notes = (*notes, _note(graph))
+                graph = _fused(backbone, [name for name in graph.passes if name != COPYING], rules)
         progress(f"translating the fused graph to {format}")
         save = _saver(graph, size, format, opset)
         metadata = Metadata(
@@ -103,6 +105,7 @@ def export_model(
             layers=graph.layers,
             heads=graph.heads,
             passes=("attention", *graph.passes),
+            pool_heads=graph.pool_heads,
             rules=rules,
         )
         save(metadata.to_json(), temporary)
@@ -116,15 +119,13 @@ def export_model(
     return report
 
 
-def _fused(backbone: Backbone, passes: Sequence[str], rules: Mapping[str, float]) -> FusedGraph:
+def _fused(backbone: Backbone, passes: Sequence[str] | None, rules: Mapping[str, float]) -> FusedGraph:
     example = torch.zeros(1, 3, *backbone.preprocessing.size)
     try:
-        graph = fuse(backbone.model, example, [name for name in ALL if name in passes], **rules)
+        ordered = None if passes is None else [name for name in ALL if name in passes]
+        return fuse(backbone.model, example, ordered, **rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{backbone.name} cannot be explained: {error}") from error
-    if graph.pool_heads:
-        raise OnnxplainError(f"{backbone.name} reads its tokens through an attention pool, which no file can show yet")
-    return graph
 
 
 def _saver(graph: FusedGraph, size: tuple[int, int], format: str, opset: int) -> Callable[[str, Path], None]:

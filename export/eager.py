@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..lrp_graph import REDUCTIONS, Layout, layer_outputs
+from ..lrp_graph import REDUCTIONS, Layout, layer_outputs, pool_outputs
 
 SOFTMAX = (torch.softmax, Tensor.softmax)
 
 
 RAW = {"attention", "attention_gradient"}
-TOLD = {"logits", "pixel_gradient", *RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(item.inputs))}
+_LAYERED = {*RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(item.inputs))}
+TOLD = {"logits", "pixel_gradient", *_LAYERED, *pool_outputs(_LAYERED)}
 """The outputs that autograd on the model can tell."""
 
 

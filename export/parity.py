@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ..lrp_graph import FusedGraph
 from ..runtime import METHODS, REDUCTIONS, Metadata
 from ..runtime.formats import open_artifact
+from ..runtime.answers import token_map
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
 from .eager import eager_outputs
 from .report import Check, Report
@@ -250,15 +251,13 @@ def _dependences(name: str, samples: _Samples) -> list[Check]:
 
 def _distances(metadata: Metadata, given: Tensors, single: Tensors, exact: Tensors) -> list[tuple[float, float]]:
     """How far maps from the file, and those from float32, point away from maps from float64: 1 - cosine, by class."""
-    names, arguments = METHOD.bind(METHOD.arguments({}, metadata.layers))
+    arguments = METHOD.arguments({}, metadata.layers)
+    names, _ = METHOD.bind(arguments)
     if not set(names) <= exact.keys():
         return []
 
     def distance(tensors: Tensors, column: int) -> float:
-        maps = [
-            METHOD.function(*(each[name][column] for name in names), layout=metadata.layout, **arguments).ravel()
-            for each in (tensors, exact)
-        ]
+        maps = [token_map(METHOD, metadata, each, column, arguments).ravel() for each in (tensors, exact)]
         return float(1 - maps[0] @ maps[1] / (np.linalg.norm(maps[0]) * np.linalg.norm(maps[1])))
 
     return [(distance(given, column), distance(single, column)) for column in range(len(exact[names[0]]))]

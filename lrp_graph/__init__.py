@@ -2,7 +2,7 @@
 
 from .fuse import ALL, PASSES, FusedGraph, fuse
 from .layout import Layout
-from .reductions import REDUCTIONS, layer_outputs
+from .reductions import REDUCTIONS, layer_outputs, pool_outputs
 from .reverse import MissingRuleError
 from .rewrite import GraphError
 
@@ -16,4 +16,5 @@ __all__ = [
     "MissingRuleError",
     "fuse",
     "layer_outputs",
+    "pool_outputs",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .rewrite import GraphError, ancestors, call, dependents, interpret, length, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, interpret, length, shape_of, target_of
 
 aten = torch.ops.aten
 
@@ -20,12 +20,8 @@ Rewrite = Callable[[fx.Graph, Node], fx.Node]
 """(graph, node) -> what stands for it, inserted before it."""
 
 
-def one_spelling(graph: fx.Graph, pixels: fx.Node) -> None:
-    """Write attention out, changes in place as plain calls, and drop calls that return their argument unchanged.
-
-    What does not depend on ``pixels`` is run as it is, changes of parts of tables in place and all.
-    """
-    varying = dependents(graph.nodes, [pixels])
+def one_spelling(graph: fx.Graph) -> None:
+    """Write attention out, changes in place as plain calls, and drop calls that return their argument unchanged."""
     for node in list(graph.nodes):
         rewrite = SPELLINGS.get(target_of(node)) if node.op == "call_function" else None
         if rewrite is not None:
@@ -33,33 +29,42 @@ def one_spelling(graph: fx.Graph, pixels: fx.Node) -> None:
                 new = rewrite(graph, node)
             node.replace_all_uses_with(new)
             graph.erase_node(node)
-        elif node in varying and _changes_its_argument(node):
+        elif node.op == "call_function" and _changes_its_argument(node):
             _not_in_place(graph, node)
     _erase_no_ops(graph)
 
 
 def _changes_its_argument(node: fx.Node) -> bool:
     name = str(target_of(node))
-    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__")
+    return name.startswith("aten.") and name.endswith("_") and name != "aten.detach_"
 
 
 def _not_in_place(graph: fx.Graph, node: Node) -> None:
-    """``x.relu_()``: whoever reads x later reads the result. Views of x taken before must not be read later."""
+    """``x.relu_()``, ``x[1:] = y``: whoever reads x later reads the result.
+
+    Only parts of x that are taken anew may be read later; other views would still show what was there before.
+    """
     plain = getattr(getattr(aten, target_of(node).__name__[:-1], None), node.target._overloadname, None)
-    source = node.args[0]
-    if plain is None or target_of(source) in (aten.select, aten.slice):
-        raise GraphError(f"{node.name}: a part of a value is replaced in place; write it with torch.where or torch.cat")
+    if plain is None:
+        raise GraphError(f"{node.name}: {target_of(node)} changes its argument in place, which is not supported")
+    order = list(graph.nodes)
+    later = set(order[order.index(node) + 1 :])
+    changed = node.args[0]
     with graph.inserting_before(node):
         new = call(graph, plain, *node.args, **node.kwargs)
-    before = set(graph.nodes) - set(_from(node))
-    source.replace_all_uses_with(new, delete_user_cb=lambda user: user not in before and user is not node)
-    node.replace_all_uses_with(new)
+        node.replace_all_uses_with(new)
+        while True:
+            changed.replace_all_uses_with(new, delete_user_cb=later.__contains__)
+            if target_of(changed) not in SCATTER:
+                break
+            whole, *place = changed.args
+            new = call(graph, SCATTER[target_of(changed)], whole, new, *place)
+            changed = whole
     graph.erase_node(node)
 
 
-def _from(node: fx.Node) -> list[fx.Node]:
-    nodes = list(node.graph.nodes)
-    return nodes[nodes.index(node) :]
+SCATTER = {aten.select: aten.select_scatter.default, aten.slice: aten.slice_scatter.default}
+"""How a part of a value is replaced."""
 
 
 def _attention(graph: fx.Graph, node: Node) -> fx.Node:

@@ -76,7 +76,7 @@ def _read(program: ExportedProgram) -> Trace:
     lifted = signature.inputs_to_lifted_tensor_constants
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     pixels = placeholders[signature.user_inputs[0]]
-    one_spelling(graph, pixels)
+    one_spelling(graph)
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = output.args[0]
     if len(results) != 1 or len(shape_of(results[0])) != 2:

@@ -1,8 +1,8 @@
 """From a question and pictures to answers: the runs of the graph, and what the methods make of its outputs."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,9 +84,10 @@ def answer_all(
 
     Runs batch by batch; nothing is loaded before it is asked for. `batch_size`: None for as many as fit.
     """
-    size = batch_size or pictures_at_once(artifact.metadata, question.outputs, len(question.targets))
+    outputs = artifact.metadata.with_pool(question.outputs)
+    size = batch_size or pictures_at_once(artifact.metadata, outputs, len(question.targets))
     for batch in _batches(pictures, size):
-        values = artifact.run(np.stack([item.pixels for item in batch]), question.targets, question.outputs)
+        values = artifact.run(np.stack([item.pixels for item in batch]), question.targets, outputs)
         for row, picture in enumerate(batch):
             yield _answer(artifact, picture, {name: value[row] for name, value in values.items()}, question)
 
@@ -132,13 +133,25 @@ def _maps(
     if method.runs:
         maps: NDArray[np.float64] = method.function(pixels, runs, **rest)
         return maps
-    context = {"pixels": pixels} if method.pixel_level else {"layout": runs.metadata.layout}
-    return [
-        method.function(
-            *(values[name][column] if OUTPUTS[name].per_target else values[name] for name in names), **context, **rest
-        )
-        for column in range(len(runs.classes) if method.per_target else 1)
-    ]
+    columns = range(len(runs.classes) if method.per_target else 1)
+    if method.pixel_level:
+        return [method.function(*chosen(values, names, column), pixels=pixels, **rest) for column in columns]
+    return [token_map(method, runs.metadata, values, column, arguments) for column in columns]
+
+
+def token_map(
+    method: Method, metadata: Metadata, values: Mapping[str, NDArray[Any]], column: int, arguments: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    """The map of a method that is not of pixels, for one image's ``values`` and the target in that column."""
+    names, rest = method.bind(arguments)
+    rows = chosen(values, metadata.with_pool(names)[len(names) :], column)
+    layout = replace(metadata.layout, row=rows[0]) if rows else metadata.layout
+    return method.function(*chosen(values, names, column), layout=layout, **rest)
+
+
+def chosen(values: Mapping[str, NDArray[Any]], names: Iterable[str], column: int) -> list[NDArray[Any]]:
+    """These outputs for one target."""
+    return [values[name][column] if OUTPUTS[name].per_target else values[name] for name in names]
 
 
 def _placed(

@@ -27,7 +27,7 @@ def rollout(fused: Array, layout: Layout, *, discard_ratio: float, start_layer: 
 
     `fused`: F = fuse_h(A), non-negative. `discard_ratio`: see `_discard`.
     """
-    row = layout.readout_row()
+    row = np.maximum(layout.readout_row(), 0)  # of a pool: its F, which can be negative where the caller clips `fused`
     for layer in _from_top(fused, start_layer):
         matrix = _discard(layer.astype(np.float64), discard_ratio, layout)
         row = row / (matrix.sum(axis=1) + 1)  # e rownorm(M) = (e / row sums of M) M

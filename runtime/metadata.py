@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OnnxplainError
-from .outputs import OUTPUTS, PASSES, Output
+from .outputs import OF_POOL, OUTPUTS, PASSES, POOL, Output
 
 SCHEMA = 2  # 1 had no reductions
 METADATA_KEY = "onnxplain"  # the key of the JSON document in the ONNX file's metadata_props
@@ -25,12 +25,14 @@ RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is as
 class Layout:
     """Which token is what: `prefix_tokens` (CLS first), then `patch_grid` = (h, w) patches in row-major order.
 
-    `readout` names the token rows the classification head reads; the readout vector e is uniform over them.
+    `readout` names the token rows the classification head reads; the readout vector e is uniform over them, unless
+    an attention pool reads them and `row` holds how.
     """
 
     readout: tuple[int, ...]
     prefix_tokens: int
     patch_grid: tuple[int, int]
+    row: NDArray[Any] | None = field(default=None, compare=False)
 
     @property
     def tokens(self) -> int:
@@ -38,7 +40,9 @@ class Layout:
         return self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
 
     def readout_row(self) -> NDArray[np.float64]:
-        """The readout vector e, float64 [N], which sums to 1."""
+        """The readout vector e, float64 [N], which sums to 1 unless a pool's attention was weighted by something."""
+        if self.row is not None:
+            return self.row.astype(np.float64)
         row = np.zeros(self.tokens)
         row[list(self.readout)] = 1 / len(self.readout)
         return row
@@ -50,6 +54,9 @@ class Layout:
 
 # A field's rule: what it must be, in words, and the check. Lists count as tuples: JSON knows no others.
 Rule = tuple[str, Callable[[Any], bool]]
+
+
+OPTIONAL = ("pool_heads",)  # younger than schema 2
 
 
 def _is_int(value: Any, minimum: int) -> bool:
@@ -103,6 +110,7 @@ METADATA_RULES: dict[str, Rule] = {
     ),
     "layers": ("an integer of at least 1", lambda value: _is_int(value, 1)),
     "heads": ("an integer of at least 1", lambda value: _is_int(value, 1)),
+    "pool_heads": ("an integer of at least 0", lambda value: _is_int(value, 0)),
     "passes": (
         f"a list of {', '.join(PASSES)} without repetition that contains attention",
         lambda value: (
@@ -159,7 +167,8 @@ class Metadata:
     `labels` has one entry per class; `readout`, `prefix_tokens` and `patch_grid` are those of `Layout`;
     `passes` lists the names in `PASSES` the artifact was exported with; `rules` are the parameters of LRP it was
     exported with: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and pixel_cp_lrp; `parity` is
-    the export's report.
+    the export's report; `pool_heads` is the number of heads of the attention pool on top, 0 where there is none, as in
+    documents that do not say.
 
     Raises OnnxplainError, naming the field, if one is not valid.
     """
@@ -177,6 +186,7 @@ class Metadata:
     passes: tuple[str, ...]
     rules: Mapping[str, float] = field(default_factory=RULES.copy)
     parity: Mapping[str, Any] = field(default_factory=dict)
+    pool_heads: int = 0
 
     def __post_init__(self) -> None:
         _validate(self, METADATA_RULES)
@@ -195,7 +205,13 @@ class Metadata:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """What the graph offers beside the logits: the raw outputs of the passes and the reductions they allow."""
-        return tuple(item for item in OUTPUTS.values() if set(item.passes) <= set(self.passes))
+        kinds = (False, True) if self.pool_heads else (False,)
+        return tuple(item for item in OUTPUTS.values() if set(item.passes) <= set(self.passes) and item.pool in kinds)
+
+    def with_pool(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names of these outputs and of those of the attention pool that belong to them, if there is one."""
+        names = tuple(names)
+        return (*names, *(POOL + name for name in names if self.pool_heads and POOL + name in OUTPUTS))
 
     def shape(self, output: Output) -> tuple[int, ...]:
         """The lengths of an output's axes after those of batch and targets."""
@@ -203,6 +219,8 @@ class Metadata:
         lengths = {
             "layers": self.layers,
             "heads": self.heads,
+            "pool_heads": self.pool_heads,
+            "queries": 1,
             "tokens": self.layout.tokens,
             "channels": 3,
             "height": height,
@@ -210,7 +228,10 @@ class Metadata:
             "rows": rows,
             "columns": columns,
         }
-        return tuple(lengths[axis] for axis in output.axes)
+        axes = output.axes
+        if self.pool_heads and output is PASSES["layer_gradient"]:
+            axes = ("layers", *OF_POOL[axes])
+        return tuple(lengths[axis] for axis in axes)
 
     def to_json(self) -> str:
         """The JSON document; raises ValueError if `parity` holds a NaN or an infinity, which JSON cannot say."""
@@ -248,9 +269,9 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _select(record: type[Metadata] | type[Preprocessing], document: dict[str, Any]) -> dict[str, Any]:
-    """The record's own fields of a JSON object; every one must be there, since a guessed default would be silent."""
+    """The record's own fields of a JSON object; all but `OPTIONAL` must be there: a guessed default would be silent."""
     names = [item.name for item in fields(record)]
-    missing = [name for name in names if name not in document]
+    missing = [name for name in names if name not in document and name not in OPTIONAL]
     if missing:
         raise OnnxplainError(f"metadata field {', '.join(map(repr, missing))} of {record.__name__} is missing")
-    return {name: document[name] for name in names}
+    return {name: document[name] for name in names if name in document}

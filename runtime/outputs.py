@@ -4,11 +4,13 @@ A pass fills one raw output. A reduction is what the methods need of raw outputs
 it is there when all its passes are. Every output is computed only where its flag is true.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # The axes that follow batch and targets; `Metadata.shape` knows how long each is.
 MATRICES = ("layers", "heads", "tokens", "tokens")
 FUSED = ("layers", "tokens", "tokens")
+OF_POOL = {MATRICES: ("pool_heads", "queries", "tokens"), FUSED: ("tokens",)}
+POOL = "pool_"
 PIXELS = ("height", "width")
 
 
@@ -17,7 +19,8 @@ class Output:
     """One output of the graph beside the logits.
 
     `output`: its name. `flag`: the optional bool input that switches it, true by default. `passes`: which passes it
-    needs. `per_target`: whether an axis of targets follows that of the batch. `axes`: those that follow.
+    needs. `per_target`: whether an axis of targets follows that of the batch. `axes`: those that follow. `pool`: that
+    only models with an attention pool have it.
     """
 
     output: str
@@ -25,6 +28,7 @@ class Output:
     passes: tuple[str, ...]
     per_target: bool
     axes: tuple[str, ...]
+    pool: bool = False
 
 
 def _raw(name: str, output: str, axes: tuple[str, ...], per_target: bool = True) -> Output:
@@ -70,5 +74,14 @@ REDUCTIONS: dict[str, Output] = {
     )
 }
 
+# The same of the one row with which an attention pool, one more layer on top, reads the tokens: by the output's name
+POOLED: dict[str, Output] = {
+    POOL + item.output: replace(
+        item, output=POOL + item.output, flag=f"with_{POOL}{item.output}", axes=OF_POOL[item.axes], pool=True
+    )
+    for item in (*PASSES.values(), *REDUCTIONS.values())
+    if item.axes in OF_POOL and item.passes != ("layer_gradient",)  # that is of the pool's attention in itself
+}
+
 # All of them, by the output's name
-OUTPUTS: dict[str, Output] = {item.output: item for item in (*PASSES.values(), *REDUCTIONS.values())}
+OUTPUTS: dict[str, Output] = {item.output: item for item in (*PASSES.values(), *REDUCTIONS.values(), *POOLED.values())}
