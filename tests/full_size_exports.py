@@ -30,6 +30,7 @@ from onnxplain.runtime.session import OnnxArtifact
 TARGETS = [1, 3]
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 CLASSES = {"num_labels": 1000}
+WEIGHTS = {"need_weights": True, "average_attn_weights": False}
 
 
 @contextmanager
@@ -42,9 +43,8 @@ def shown(model):
         if isinstance(getattr(module, "attn_drop", None), nn.Dropout):
             handles.append(module.attn_drop.register_forward_hook(lambda module, given, out: matrices.append(out)))
         if isinstance(module, nn.MultiheadAttention):
-            weights = {"need_weights": True, "average_attn_weights": False}
             handles += [
-                module.register_forward_pre_hook(lambda module, args, kw: (args, kw | weights), with_kwargs=True),
+                module.register_forward_pre_hook(lambda module, args, kw: (args, kw | WEIGHTS), with_kwargs=True),
                 # What is returned is a view of what the values are multiplied by.
                 module.register_forward_hook(lambda module, given, out: matrices.append(out[1]._base)),
             ]
