@@ -23,7 +23,6 @@ import timm
 import torch
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -141,18 +140,17 @@ def main(
     names = [(module, name) for module in MODULES for name in timm.list_models(module=module) if only in name]
     passed: dict[str, int] = defaultdict(int)
     failed: dict[str, list[str]] = defaultdict(list)
-    for module, name in track(names[start::step], "checking"):
+    for module, name in names[start::step]:
         try:
             check(name, onnx)
             passed[module] += 1
         except Exception as error:  # whatever it is, the others are still to be checked
             failed[module].append(f"{name}: {type(error).__name__}: {str(error)[:300]}")
+            print(failed[module][-1], flush=True)  # the table comes after many minutes
     table = Table("timm module", "names", "passed", "failed")
     for module in dict.fromkeys(module for module, _ in names[start::step]):
         table.add_row(module, *map(str, (passed[module] + len(failed[module]), passed[module], len(failed[module]))))
     Console().print(table)
-    for reason in (reason for reasons in failed.values() for reason in reasons):
-        Console().print(reason, markup=False)
 
 
 if __name__ == "__main__":
