@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METHODS, REDUCTIONS, Metadata
-from ..runtime.formats import open_artifact
 from ..runtime.answers import token_map
+from ..runtime.formats import open_artifact
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
 from .eager import eager_outputs
 from .report import Check, Report
