@@ -26,7 +26,6 @@ import timm
 import torch
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -138,7 +137,7 @@ def check(name: str, onnx: bool) -> tuple[str, str]:
         check_outputs(model, graph, pixels, DOUBLE)
         check_conservation(graph, pixels)
     except Exception as error:  # whatever it is, the others are still to be checked
-        return kind, f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return kind, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return kind, ""
 
 
@@ -147,28 +146,26 @@ def main(
     onnx: Annotated[bool, typer.Option(help="Export each model and run the file as well.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes that share the names.")] = 1,
 ) -> None:
-    """Check every name and print a table of the models' classes; failures as they come and again below it."""
+    """Check every name, say what came of it, and print a table of the models' classes and all failures again."""
     names = [name for module in MODULES for name in timm.list_models(module=module) if only in name]
-    console = Console(width=200)
     passed: dict[str, int] = defaultdict(int)
     failed: dict[str, list[str]] = defaultdict(list)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         results = pool.map(partial(check, onnx=onnx), names)
-        for kind, failure in track(results, "checking", len(names), console=console):
+        for number, (name, (kind, failure)) in enumerate(zip(names, results, strict=True), 1):
+            print(f"[{number}/{len(names)}] {name}: {failure or 'passed'}", flush=True)
             if failure:
-                failed[kind].append(failure)
-                console.print(failure, markup=False)
+                failed[kind].append(f"{name}: {failure}")
             else:
                 passed[kind] += 1
     table = Table("class", "names", "passed", "failed")
-    for kind in [*dict.fromkeys([*passed, *failed])]:
+    for kind in dict.fromkeys([*passed, *failed]):
         table.add_row(kind, *map(str, (passed[kind] + len(failed[kind]), passed[kind], len(failed[kind]))))
     failures = [failure for kind in failed.values() for failure in kind]
     table.add_section()
     table.add_row("all", *map(str, (len(names), len(names) - len(failures), len(failures))))
-    console.print(table)
-    for failure in failures:
-        console.print(failure, markup=False)
+    Console().print(table)
+    print(*failures, sep="\n")
     if failures:
         raise typer.Exit(1)
 
