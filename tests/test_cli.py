@@ -231,8 +231,9 @@ BACKBONE = SimpleNamespace(name="vit", has_classes=True)
 def exporter(monkeypatch):
     """A fake onnxplain.export; `.calls` is what it was asked for."""
 
-    def load_backbone(*arguments):
-        fake.calls.append(arguments)
+    def load_backbone(*arguments, progress, **options):
+        progress("loading")
+        fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
     def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress):
@@ -245,8 +246,12 @@ def exporter(monkeypatch):
         return SimpleNamespace(to_dict=lambda: PARITY)
 
     rows = {
-        "vit": SimpleNamespace(name="vit", timm_name="vit_base", about="a ViT", classes=10, repository=None),
-        "mae": SimpleNamespace(name="mae", timm_name="x", about="none", classes=0, repository="facebook/mae"),
+        "vit": SimpleNamespace(
+            name="vit", timm_name="vit_base", about="a ViT", classes=10, repository=None, open_clip=""
+        ),
+        "mae": SimpleNamespace(
+            name="mae", timm_name="x", about="none", classes=0, repository="facebook/mae", open_clip=""
+        ),
     }
     fake = SimpleNamespace(
         load_backbone=load_backbone, export_model=export_model, GateError=FakeGateError, MODELS=rows,
