@@ -108,8 +108,8 @@ def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None
         encode=lambda texts: model.encode_text(tokenizer(list(texts))),
         tokens=tokens,
         limit=tokenizer.context_length,
-        scale=float(model.logit_scale.exp()),
-        bias=None if bias is None else float(bias),
+        scale=model.logit_scale.exp().item(),
+        bias=None if bias is None else bias.item(),
     )
 
 

@@ -48,8 +48,8 @@ def text_encoder(library: Any, folder: Path, model: Any) -> TextEncoder:
         encode=encode,
         tokens=lambda text: len(tokenizer(text).input_ids),
         limit=limit,
-        scale=float(model.logit_scale.exp()),
-        bias=None if bias is None else float(bias),
+        scale=model.logit_scale.exp().item(),
+        bias=None if bias is None else bias.item(),
     )
 
 
@@ -63,7 +63,7 @@ def _tokenizer(library: Any, folder: Path) -> Any:
         return library.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except ImportError as error:  # SigLIP's is of the library sentencepiece
         raise OnnxplainError(
-            f"the tokenizer in {folder} needs sentencepiece and protobuf: pip install 'onnxplain[transformers]'"
+            f"the tokenizer in {folder} needs sentencepiece: pip install 'onnxplain[transformers]'"
         ) from error
     except Exception as error:  # a damaged file can raise anything
         raise OnnxplainError(f"transformers cannot load the tokenizer in {folder}: {one_line(error)}") from error
