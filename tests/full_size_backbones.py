@@ -100,7 +100,9 @@ SIGLIP_PROCESSOR = {
 def openai_tokenizer():
     """CLIP's own, from the words that come with open_clip."""
     theirs = open_clip.tokenizer.SimpleTokenizer()
-    return transformers.CLIPTokenizer(theirs.encoder, list(theirs.bpe_ranks), model_max_length=77)
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    words = {names.get(word, word): index for word, index in theirs.encoder.items()}
+    return transformers.CLIPTokenizer(words, list(theirs.bpe_ranks), model_max_length=77)
 
 
 def save_clip(folder):
