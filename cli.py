@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=cli_input.SeveralValues)
 def export(
     model: Annotated[str, Option(metavar="NAME", help="vit, dinov2, demo, timm/<name>, …; see the command models.")],
     checkpoint: Annotated[
@@ -38,6 +38,17 @@ def export(
     head_pooling: Annotated[
         str | None,
         Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="what its file says"),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        Option(
+            metavar="TEXT… | FILE",
+            help="Classes in words, for models with a text encoder: several texts, or a file with one per line.",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        Option(metavar="TEXT… | FILE", help='Sentences around them, such as "a photo of a {}."; their mean counts.'),
     ] = None,
     num_classes: Annotated[int | None, Option(metavar="N", min=1, help="Classes, if not the model's own.")] = None,
     labels: Annotated[
@@ -74,14 +85,28 @@ def export(
     path = cli_input.artifact_path(output, model, format)
     size = None if image_size is None else cli_input.parse_size(image_size)
     wanted = None if passes is None else cli_input.parse_passes(passes)
-    names = None if labels is None else cli_input.read_labels(labels)
+    names = None if labels is None else cli_input.read_texts("labels", labels)
+    words = None if prompts is None else cli_input.texts("prompts", prompts)
+    sentences = () if template is None else cli_input.texts("templates", template)
     cli_input.check_new_file(path, force)
     console = cli_output.make_console()
     started = time.monotonic()
     with console.status("importing PyTorch") as status:
         package = _export_package()
         status.update(f"loading {model}")
-        backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names, head, head_pooling)
+        backbone = package.load_backbone(
+            model,
+            checkpoint,
+            random_init,
+            num_classes,
+            size,
+            names,
+            head,
+            head_pooling,
+            prompts=words,
+            templates=sentences,
+            progress=status.update,
+        )
         try:
             report = package.export_model(
                 backbone,

@@ -71,7 +71,7 @@ def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
     """The models with a name, and the libraries whose models have two."""
     result = table("model", "what it is", "classes", "weights")
     for row in rows:
-        classes = str(row.classes) if row.classes else "with --head"
+        classes = str(row.classes) if row.classes else "with --head or --prompts" if row.open_clip else "with --head"
         result.add_row(row.name, row.about, classes, row.repository or f"timm {row.timm_name}")
     result.add_row("demo", "the small model that comes with onnxplain", "10", "in the package")
     for library, about in sources.items():

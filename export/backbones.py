@@ -16,10 +16,13 @@ from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import WEIGHTS, fetch, is_repository, is_transformers, load_weights, sha256, weights_in
 from .heads import POOLINGS, Head, Headed, read_head
-from .models import IMAGENET, MODELS, SOURCES, Row
+from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
+from .prompts import check_prompts, zero_shot
 from .sources import Loaded, Request, same_random_numbers
 
-HOW_TO_GET_CLASSES = "--head FILE, or --num-classes N with a --checkpoint FILE that has a head"
+HOW_TO_GET_CLASSES = (
+    "--head FILE, or --prompts if it has a text encoder, or --num-classes N with a --checkpoint FILE that has a head"
+)
 MODULES = {"hf": "from_transformers"}
 """Where the module that loads a library's models is not named from_<library>."""
 
@@ -55,6 +58,9 @@ def load_backbone(
     labels: Sequence[str] | None = None,
     head: str | Path | Head | None = None,
     head_pooling: str | None = None,
+    prompts: Sequence[str] | None = None,
+    templates: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Backbone:
     """Build a model by name, with its published weights unless told otherwise.
 
@@ -65,10 +71,14 @@ def load_backbone(
     num_classes, image_size (pixels, one number or (height, width)), labels: in place of the model's own.
     head: a file that read_head reads, in place of the model's own. head_pooling: what it reads of the model, a key of
         POOLINGS, in place of what the file says.
+    prompts: classes in words, for models with a text encoder: the logits are the zero-shot logits that the model's own
+        library gives, and the labels are these words unless ``labels`` are given. templates: sentences such as "a photo
+        of a {}." that each of them is put into, of whose embeddings the class is the mean.
+    progress: called with a description of each stage as it begins.
     A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
-    options = (checkpoint, num_classes, image_size, head, head_pooling)
+    options = (checkpoint, num_classes, image_size, head, head_pooling, prompts)
     if checkpoint is not None and random_init:
         raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
     if name == "demo":
@@ -90,22 +100,35 @@ def load_backbone(
             f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
         )
     row = MODELS.get(name, Row(name, rest, "", classes=0))
+    check_prompts(prompts, templates)
+    if prompts is not None:
+        if head is not None or num_classes is not None:
+            raise OnnxplainError("--prompts make a head of one class each; leave out --head and --num-classes")
+        if not row.open_clip and source not in WITH_TEXT:
+            known = [row.name for row in MODELS.values() if row.open_clip] + [f"{item}/<name>" for item in WITH_TEXT]
+            raise OnnxplainError(
+                f"--prompts need a model with a text encoder, not {name}; known are {', '.join(known)}"
+            )
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     given = read_head(head) if isinstance(head, str | Path) else head
     makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
-    adds_head = makes_head or given is not None
-    request = Request(None, random_init, None if adds_head else num_classes, size, adds_head, row.drop)
+    adds_head = makes_head or given is not None or prompts is not None
+    request = Request(
+        None, random_init, None if adds_head else num_classes, size, adds_head, row.drop, text=prompts is not None
+    )
     loaded = _load_row(row, checkpoint, request) if name in MODELS else _load_from(source, rest, checkpoint, request)
     if makes_head:
         given = _random_head(_width(loaded, row.pooling), num_classes or row.classes)
     if given is not None:
         loaded = _with_head(loaded, given, head_pooling or given.pooling or row.pooling)
+    if prompts is not None:
+        loaded = zero_shot(loaded, prompts, templates or ("{}",), progress)
     return Backbone(
         name=name.rpartition("/")[2],
         model=loaded.model.eval(),
         preprocessing=loaded.preprocessing,
         labels=_labels(loaded, labels or (given.labels if given is not None else None), name in MODELS),
-        activation="softmax" if given is None else given.activation,
+        activation=loaded.activation if given is None else given.activation,
         source=loaded.source,
         sha256=loaded.sha256,
         has_classes=loaded.classes > 0,
@@ -115,24 +138,26 @@ def load_backbone(
 def _load_from(source: str, name: str, checkpoint: str | Path | None, request: Request) -> Loaded:
     """A model of a library; the checkpoint is a file, or a folder or repository that holds one."""
     if checkpoint is not None:
-        path = _local(checkpoint)
+        path = _local(checkpoint, request)
         request = replace(request, checkpoint=weights_in(path) if path.is_dir() else path)
     load: Callable[..., Loaded] = import_module(f".{MODULES.get(source, f'from_{source}')}", __package__).load
     return load(name, request)
 
 
 def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
-    """The model of a row, from weights in timm's format, the authors' or transformers'."""
+    """The model of a row, from weights in timm's format, the authors' or transformers'; with text not in timm's."""
     from .from_transformers import load as load_transformers
 
     if row.repository is not None and checkpoint is None and not request.random_init:
         return load_transformers(row.repository, request, row.type)
-    path = None if checkpoint is None else _local(checkpoint)
+    path = None if checkpoint is None else _local(checkpoint, request)
     if path is not None:
         folder = path.parent if path.is_file() and path.name in WEIGHTS else path
         if row.type and is_transformers(folder):
             return load_transformers(str(folder), request, row.type)
         path = weights_in(path) if path.is_dir() else path
+    if request.text:
+        return _load_from("open_clip", row.open_clip, path, request)
     size = request.image_size or (None if row.image_size is None else (row.image_size,) * 2)
     request = replace(request, checkpoint=path, image_size=size)
     loaded = _load_from("timm", row.timm_name, path, request)
@@ -141,10 +166,10 @@ def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Load
     return replace(loaded, preprocessing=replace(loaded.preprocessing, crop_pct=row.crop_pct))
 
 
-def _local(checkpoint: str | Path) -> Path:
+def _local(checkpoint: str | Path, request: Request) -> Path:
     """The file or folder that is meant, downloaded if it is a repository's."""
     path = Path(checkpoint).expanduser()
-    return fetch(str(checkpoint)) if not path.exists() and is_repository(str(checkpoint)) else path
+    return fetch(str(checkpoint), text=request.text) if not path.exists() and is_repository(str(checkpoint)) else path
 
 
 def _width(loaded: Loaded, pooling: str) -> int:

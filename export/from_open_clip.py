@@ -1,4 +1,4 @@
-"""The vision towers of open_clip: features to which prompts or a probe give classes."""
+"""The vision towers of open_clip: features to which prompts or a head give classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import load_state, read_state, sha256, without_prefixes
-from .sources import Loaded, Request, check_patches, same_random_numbers
+from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
 
 CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 """open_clip's word for how a picture is resized to timm's."""
@@ -21,7 +21,7 @@ def load(name: str, request: Request) -> Loaded:
     if architecture not in library.list_models():
         raise OnnxplainError(f"open_clip has no model {architecture!r}; open_clip.list_models() lists those it has")
     if request.num_classes is not None:
-        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE")
+        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE or --prompts")
     tags = library.list_pretrained_tags_by_model(architecture)
     if tag and tag.lower() not in [known.lower() for known in tags]:
         raise OnnxplainError(f"open_clip has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}")
@@ -32,7 +32,7 @@ def load(name: str, request: Request) -> Loaded:
     model = _create(library, architecture, tag or None, request)
     path = request.checkpoint
     if path is not None:
-        _load(library, model, path)
+        _load(library, model, path, request.text)
     settings = library.get_model_preprocess_cfg(model)
     size = settings["size"]
     preprocessing = Preprocessing(
@@ -55,6 +55,7 @@ def load(name: str, request: Request) -> Loaded:
         if downloads
         else str(request.checkpoint.name),
         sha256=None if path is None else sha256(path),
+        text=_text_encoder(library, architecture, model.eval(), path) if request.text else None,
     )
 
 
@@ -82,9 +83,50 @@ def _create(library: Any, architecture: str, tag: str | None, request: Request) 
         raise OnnxplainError(f"open_clip cannot build {architecture}: {one_line(error)}") from error
 
 
-def _load(library: Any, model: Any, path: Path) -> None:
-    """The tower's share of a checkpoint of both towers."""
+def _load(library: Any, model: Any, path: Path, text: bool) -> None:
+    """A checkpoint of both towers, or the vision tower's share of it."""
     state = without_prefixes(read_state(path), model)
     library.model.resize_pos_embed(state, model)
+    if text:
+        load_state(model, state, path)
+        return
     visual = {key.removeprefix("visual."): tensor for key, tensor in state.items() if key.startswith("visual.")}
     load_state(model.visual, visual or state, path)
+
+
+def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None) -> TextEncoder:
+    tokenizer = _tokenizer(library, architecture, None if path is None else path.parent)
+    inner = getattr(tokenizer, "tokenizer", None)
+
+    def tokens(text: str) -> int:
+        if inner is not None:
+            return len(inner(tokenizer.clean_fn(text)).input_ids)
+        return len(tokenizer.encode(text)) + 2  # one before and one after
+
+    bias = getattr(model, "logit_bias", None)
+    return TextEncoder(
+        encode=lambda texts: model.encode_text(tokenizer(list(texts))),
+        tokens=tokens,
+        limit=tokenizer.context_length,
+        scale=model.logit_scale.exp().item(),
+        bias=None if bias is None else bias.item(),
+    )
+
+
+def _tokenizer(library: Any, architecture: str, folder: Path | None) -> Any:
+    """open_clip's own, or where it takes one of transformers, that in the checkpoint's folder or the published one."""
+    name = architecture
+    if folder is not None and all((folder / file).is_file() for file in ("open_clip_config.json", "tokenizer.json")):
+        name = f"local-dir:{folder}"
+    of_transformers = "hf_tokenizer_name" in library.get_model_config(architecture)["text_cfg"]
+    try:
+        return library.get_tokenizer(name, **({"trust_remote_code": False} if of_transformers else {}))
+    except ImportError as error:
+        raise OnnxplainError(
+            f"the tokenizer of open_clip's {architecture} needs {error.name}: pip install 'onnxplain[transformers]'"
+        ) from error
+    except Exception as error:  # without network, or from a damaged file
+        raise OnnxplainError(
+            f"open_clip cannot load the tokenizer of {architecture} ({type(error).__name__}: {one_line(error)}); it is "
+            "looked for beside a --checkpoint that has an open_clip_config.json, else downloaded"
+        ) from error
