@@ -40,9 +40,9 @@ class Loaded:
     """A model with its weights, [batch, 3, H, W] -> [batch, outputs].
 
     classes: how many the outputs stand for, 0 where they are features. source, sha256: of the weights. labels: where
-    they are known. tokens: the same model, giving the last layer's normalised tokens [batch, tokens, width], of which
-    ``prefix`` stand before the patches, the first of them the class token if there is one; None where the source cannot
-    tell.
+    they are known. activation: of the classes, "softmax" or "sigmoid". tokens: the same model, giving the last layer's
+    normalised tokens [batch, tokens, width], of which ``prefix`` stand before the patches, the first of them the class
+    token if there is one; None where the source cannot tell.
     """
 
     model: nn.Module
@@ -51,6 +51,7 @@ class Loaded:
     source: str
     sha256: str | None = None
     labels: tuple[str, ...] | None = None
+    activation: str = "softmax"
     tokens: nn.Module | None = None
     prefix: int = 0
     class_token: bool = True
