@@ -6,8 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from typing import Any
 
 
 class InputError(ValueError):
@@ -24,6 +23,15 @@ def mistakes() -> tuple[type[Exception], ...]:
     except ImportError:
         return InputError, ImportError, OSError
     return InputError, ImportError, OSError, OnnxplainError
+
+
+def export_package() -> Any:
+    """onnxplain.export, or what to install to have it."""
+    try:
+        from onnxplain import export as package
+    except ModuleNotFoundError as error:
+        raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
+    return package
 
 
 def check_all_methods(method: str | None, parameters: Mapping[str, object]) -> None:
@@ -64,6 +72,14 @@ def artifact_path(given: Path | None, model: str, format: str) -> Path:
     return path
 
 
+def head_path(given: Path | None, model: str) -> Path:
+    """The file that probe writes, its name that of the model unless one is given."""
+    path = given or Path("artifacts") / f"{model.rpartition('/')[2]}.head.safetensors"
+    if path.suffix != ".safetensors":
+        raise InputError(f"--output must end in .safetensors, got {path}")
+    return path
+
+
 def read_labels(path: Path) -> list[str]:
     """The lines of a file, or the strings of its JSON list."""
     try:
@@ -86,7 +102,7 @@ def check_new_file(path: Path, force: bool) -> None:
     check_writable(path.parent)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "--output") -> None:
     """Try it, since permissions alone do not tell, and leave nothing behind."""
     made = []
     try:
@@ -96,7 +112,7 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         clash = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "it is not a folder" if clash else error.strerror
-        raise InputError(f"cannot write into {folder}: {reason}; give another --output") from None
+        raise InputError(f"cannot write into {folder}: {reason}; give another {option}") from None
     finally:
         for parent in made:
             with suppress(OSError):
@@ -105,6 +121,8 @@ def check_writable(folder: Path) -> None:
 
 def find_pictures(paths: list[Path]) -> list[Path]:
     """The files among the paths, and for each folder the pictures in it, sorted; each once."""
+    from onnxplain.runtime.preprocessing import IMAGE_SUFFIXES
+
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
