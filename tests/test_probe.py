@@ -277,6 +277,11 @@ def run(*arguments):
 
 def test_from_pictures_to_a_heatmap(own):
     """The accuracy told is that of the file, on the pictures held out, by the model that export puts it on."""
+    for name in ("0.png", "1.png", "2.png", "3.png"):  # wrong labels, so that not all can be right
+        first, second = own / "one" / name, own / "two" / name
+        pictures = first.read_bytes(), second.read_bytes()
+        first.write_bytes(pictures[1])
+        second.write_bytes(pictures[0])
     done = run("probe", "--model", "demo", "--data", own, "--seed", 2, "--output", "new/head.safetensors")
     assert done.exit_code == 0 and done.stderr == "", done.output
     backbone, held_out = load_backbone("demo", head="new/head.safetensors"), split_pictures(own, seed=2).held_out.paths
@@ -285,7 +290,7 @@ def test_from_pictures_to_a_heatmap(own):
     with torch.inference_mode():
         answers = backbone.model(torch.from_numpy(pixels)).argmax(1)
     right = [backbone.labels[answer] == path.parent.name for answer, path in zip(answers, held_out, strict=True)]
-    assert len(right) == 12 and sum(right) >= 9  # three in twelve would be chance
+    assert len(right) == 12 and 8 <= sum(right) < 12  # three would be chance
     (printed,) = re.findall(r"held-out accuracy with C = \S+: (\S+)%, (\d+) of 12; .* 25.0%", done.stdout)
     assert printed == (f"{100 * np.mean(right):.1f}", str(sum(right)))
     for name in NAMES:
