@@ -13,7 +13,6 @@ from typer.core import TyperCommand
 
 SEVERAL = ("--prompts", "--template")
 """The options that take all values up to the next option."""
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class InputError(ValueError):
@@ -56,6 +55,15 @@ def one_value_each(arguments: Iterable[str]) -> list[str]:
     return result
 
 
+def export_package() -> Any:
+    """onnxplain.export, or what to install to have it."""
+    try:
+        from onnxplain import export as package
+    except ModuleNotFoundError as error:
+        raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
+    return package
+
+
 def check_all_methods(method: str | None, parameters: Mapping[str, object]) -> None:
     """--all-methods compares all methods with their defaults."""
     given = [] if method is None else ["method"]
@@ -94,6 +102,14 @@ def artifact_path(given: Path | None, model: str, format: str) -> Path:
     return path
 
 
+def head_path(given: Path | None, model: str) -> Path:
+    """The file that probe writes, its name that of the model unless one is given."""
+    path = given or Path("artifacts") / f"{model.rpartition('/')[2]}.head.safetensors"
+    if path.suffix != ".safetensors":
+        raise InputError(f"--output must end in .safetensors, got {path}")
+    return path
+
+
 def texts(option: str, given: list[str]) -> list[str]:
     """The values of an option, or what is in the file that is its only value."""
     if len(given) > 1 or not (os.path.isfile(given[0]) or given[0].endswith((".txt", ".json"))):  # noqa: PTH113
@@ -123,7 +139,7 @@ def check_new_file(path: Path, force: bool) -> None:
     check_writable(path.parent)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "--output") -> None:
     """Try it, since permissions alone do not tell, and leave nothing behind."""
     made = []
     try:
@@ -133,7 +149,7 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         clash = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "it is not a folder" if clash else error.strerror
-        raise InputError(f"cannot write into {folder}: {reason}; give another --output") from None
+        raise InputError(f"cannot write into {folder}: {reason}; give another {option}") from None
     finally:
         for parent in made:
             with suppress(OSError):
@@ -142,6 +158,8 @@ def check_writable(folder: Path) -> None:
 
 def find_pictures(paths: list[Path]) -> list[Path]:
     """The files among the paths, and for each folder the pictures in it, sorted; each once."""
+    from onnxplain.runtime.preprocessing import IMAGE_SUFFIXES
+
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():

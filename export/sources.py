@@ -56,9 +56,9 @@ class Loaded:
     """A model with its weights, [batch, 3, H, W] -> [batch, outputs].
 
     classes: how many the outputs stand for, 0 where they are features. source, sha256: of the weights. labels: where
-    they are known. tokens: the same model, giving the last layer's normalised tokens [batch, tokens, width], of which
-    ``prefix`` stand before the patches, the first of them the class token if there is one; None where the source cannot
-    tell. text: the encoder of texts, where one was asked for. activation: of the classes.
+    they are known. activation: of the classes, "softmax" or "sigmoid". tokens: the same model, giving the last layer's
+    normalised tokens [batch, tokens, width], of which ``prefix`` stand before the patches, the first of them the class
+    token if there is one; None where the source cannot tell. text: the encoder of texts, where one was asked for.
     """
 
     model: nn.Module
@@ -67,11 +67,11 @@ class Loaded:
     source: str
     sha256: str | None = None
     labels: tuple[str, ...] | None = None
+    activation: str = "softmax"
     tokens: nn.Module | None = None
     prefix: int = 0
     class_token: bool = True
     text: TextEncoder | None = None
-    activation: str = "softmax"
 
 
 @contextmanager
