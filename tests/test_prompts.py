@@ -293,7 +293,7 @@ def asked(monkeypatch):
             raise OnnxplainError("enough")
 
     calls = []
-    monkeypatch.setattr(cli, "_export_package", lambda: Package)
+    monkeypatch.setattr(cli_input, "export_package", lambda: Package)
     return calls
 
 
