@@ -178,7 +178,7 @@ def _load(
         raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
     if row.name == DEMO:
         if random_init or any(option is not None for option in (checkpoint, num_classes, image_size)):
-            raise OnnxplainError("the demo model's weights and image size cannot be changed; --head can be given")
+            raise OnnxplainError("the demo model comes as it is; its weights, classes and image size cannot be changed")
         return _demo(features)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     request = Request(None, random_init, num_classes, size, features, row.drop, text)

@@ -376,7 +376,7 @@ MISTAKES = {
     "a cache that is none": (lambda own: _write(Path("c")), ("--cache", "c"), "c is no cache of features; give"),
     "the head as cache": (None, ("--cache", "./head.safetensors"), "the head and the cache cannot both be"),
     "pooling": (None, ("--head-pooling", "max"), "no pooling 'max'; --head-pooling can be cls, mean, cls+mean"),
-    "demo untrained": (None, ("--random-init",), "the demo model's weights and image size cannot be changed"),
+    "demo untrained": (None, ("--random-init",), "its weights, classes and image size cannot be changed"),
     "unknown model": (None, ("--model", "demon"), "unknown model 'demon'; known are vit, "),
 }  # fmt: skip
 
