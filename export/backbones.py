@@ -78,7 +78,7 @@ def load_backbone(
     A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
-    options = (checkpoint, num_classes, image_size, head, head_pooling, prompts)
+    options = (checkpoint, num_classes, image_size, head, head_pooling, prompts, templates or None)
     if checkpoint is not None and random_init:
         raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
     if name == "demo":
