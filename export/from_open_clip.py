@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from .sources import Loaded, Request, TextEncoder, check_patches, same_random_nu
 
 CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 """open_clip's word for how a picture is resized to timm's."""
+TOKENIZER = ("open_clip_config.json", "tokenizer.json")
+"""The files of a folder that has a tokenizer of transformers for open_clip."""
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -44,6 +49,7 @@ def load(name: str, request: Request) -> Loaded:
         interpolation=settings["interpolation"],
     )
     tower = model.visual
+    tower.output_tokens = False  # which CoCa's would give as well
     check_patches(name, preprocessing.size, getattr(tower, "patch_size", (1, 1)))
     return Loaded(
         model=tower.eval(),
@@ -69,18 +75,29 @@ def _library() -> Any:
 
 def _create(library: Any, architecture: str, tag: str | None, request: Request) -> Any:
     try:
-        with same_random_numbers():
+        with same_random_numbers(), _quiet():
             return library.create_model(
                 architecture, pretrained=tag, load_weights=tag is not None, pretrained_text=False,
                 force_image_size=request.image_size,
             )  # fmt: skip
-    except OSError as error:
-        raise OnnxplainError(
-            f"cannot download the weights of open_clip's {architecture} {tag or ''} ({type(error).__name__}); "
-            "give --checkpoint FILE with weights you have, or --random-init to go without"
-        ) from error
     except Exception as error:
+        if isinstance(error, OSError) or "download" in str(error):  # it turns what went wrong into a RuntimeError
+            raise OnnxplainError(
+                f"cannot download the weights of open_clip's {architecture} {tag or ''} ({type(error).__name__}); "
+                "give --checkpoint FILE with weights you have, or --random-init to go without"
+            ) from error
         raise OnnxplainError(f"open_clip cannot build {architecture}: {one_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """It logs errors that it raises as well, and that weights it was told not to load are random."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _load(library: Any, model: Any, path: Path, text: bool) -> None:
@@ -115,12 +132,11 @@ def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None
 
 def _tokenizer(library: Any, architecture: str, folder: Path | None) -> Any:
     """open_clip's own, or where it takes one of transformers, that in the checkpoint's folder or the published one."""
-    name = architecture
-    if folder is not None and all((folder / file).is_file() for file in ("open_clip_config.json", "tokenizer.json")):
-        name = f"local-dir:{folder}"
-    of_transformers = "hf_tokenizer_name" in library.get_model_config(architecture)["text_cfg"]
+    if "hf_tokenizer_name" not in library.get_model_config(architecture)["text_cfg"]:
+        return library.get_tokenizer(architecture)
+    here = folder is not None and all((folder / file).is_file() for file in TOKENIZER)
     try:
-        return library.get_tokenizer(name, **({"trust_remote_code": False} if of_transformers else {}))
+        return library.get_tokenizer(f"local-dir:{folder}" if here else architecture, trust_remote_code=False)
     except ImportError as error:
         raise OnnxplainError(
             f"the tokenizer of open_clip's {architecture} needs {error.name}: pip install 'onnxplain[transformers]'"
@@ -128,5 +144,5 @@ def _tokenizer(library: Any, architecture: str, folder: Path | None) -> Any:
     except Exception as error:  # without network, or from a damaged file
         raise OnnxplainError(
             f"open_clip cannot load the tokenizer of {architecture} ({type(error).__name__}: {one_line(error)}); it is "
-            "looked for beside a --checkpoint that has an open_clip_config.json, else downloaded"
+            f"looked for beside the checkpoint, if {' and '.join(TOKENIZER)} are there, else downloaded"
         ) from error

@@ -137,10 +137,12 @@ def logits_of_transformers(folder, model, padding):
         return model(**tokens, **processor(astronaut(), return_tensors="pt")).logits_per_image
 
 
-@pytest.mark.parametrize(
-    ("name", "save", "padding"), [("clip", save_clip, True), ("siglip", save_siglip, "max_length")]
-)
-def test_prompts_of_transformers(name, save, padding, tmp_path):
+WITH_TEXT = {"clip": (save_clip, True), "siglip": (save_siglip, "max_length")}
+
+
+@pytest.mark.parametrize("name", WITH_TEXT)
+def test_prompts_of_transformers(name, tmp_path):
+    save, padding = WITH_TEXT[name]
     expected = logits_of_transformers(tmp_path, save(tmp_path), padding)
     assert_agree(ours(load_backbone(name, checkpoint=tmp_path, prompts=PROMPTS)), expected)
 
@@ -153,13 +155,28 @@ def test_tokens_of_clip():
     assert torch.equal(torch.tensor(tokens).where(theirs != 0, end), theirs.where(theirs != 0, end))
 
 
-@pytest.mark.parametrize("name", ["open_clip/ViT-B-16-quickgelu/openai", "clip", "open_clip/ViT-B-16"])
+ARCHITECTURES = {
+    "open_clip/ViT-B-16-quickgelu/openai": "ViT-B-16-quickgelu",
+    "clip": "ViT-B-16-quickgelu",
+    "clip-laion": "ViT-B-16",
+    "siglip": "ViT-B-16-SigLIP",
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_prompts_of_open_clip(name, tmp_path):
-    architecture = "ViT-B-16" if name.endswith("16") else "ViT-B-16-quickgelu"
+    architecture, tokenizer = ARCHITECTURES[name], ARCHITECTURES[name]
     model, _, transform = open_clip.create_model_and_transforms(architecture)
     random_model(model, 100)
+    if name == "siglip":
+        random_model(model, 117, -12.9)
+        siglip_tokenizer(64).save_pretrained(tmp_path)
+        (tmp_path / "open_clip_config.json").write_text(
+            json.dumps({"model_cfg": open_clip.get_model_config(architecture)})
+        )
+        tokenizer = f"local-dir:{tmp_path}"
     torch.save(model.state_dict(), tmp_path / "x.pt")
     with torch.no_grad():
-        texts = open_clip.get_tokenizer(architecture)(PROMPTS)
+        texts = open_clip.get_tokenizer(tokenizer)(PROMPTS)
         expected, _ = model.get_logits(transform(astronaut()).unsqueeze(0), texts)
     assert_agree(ours(load_backbone(name, checkpoint=tmp_path / "x.pt", prompts=PROMPTS)), expected)

@@ -185,6 +185,23 @@ def test_open_clip_with_a_bias_and_a_tokenizer_of_transformers(beside, monkeypat
     assert backbone.activation == "sigmoid"
 
 
+def test_coca(monkeypatch, tmp_path):
+    """Whose image tower gives its tokens as well, and whose embeddings come normalised."""
+    parts = {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    config = {
+        **OPEN_CLIP,
+        "custom_text": True,
+        "vision_cfg": {**OPEN_CLIP["vision_cfg"], **parts},
+        "text_cfg": {**OPEN_CLIP["text_cfg"], "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**OPEN_CLIP["text_cfg"], "attn_pooler_heads": 2},
+    }
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "coca_tiny", config)
+    model = random_model(open_clip.create_model("coca_tiny", load_weights=False), 30)
+    torch.save(model.state_dict(), tmp_path / "x.pt")
+    backbone = load_backbone("open_clip/coca_tiny", checkpoint=tmp_path / "x.pt", prompts=PROMPTS)
+    assert_agree(ours(backbone), _theirs_of_open_clip(model, open_clip.get_tokenizer("coca_tiny")))
+
+
 def test_a_row_takes_both_towers_from_one_place(tiny, monkeypatch):
     """What is downloaded for --model NAME --prompts is one set of weights that open_clip knows."""
     asked = []
@@ -486,6 +503,15 @@ def test_open_clip_mistakes(tiny, monkeypatch):
     assert "open_clip cannot load the tokenizer of tiny" in _message("open_clip/tiny", **given)
     monkeypatch.setitem(sys.modules, "open_clip", None)
     assert "models of open_clip need open_clip: pip install 'onnxplain[open_clip]'" in _message("clip", prompts=TWO)
+
+
+def test_open_clip_without_network(monkeypatch, caplog):
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", fail)
+    message = _message("clip", prompts=TWO)
+    assert "cannot download the weights of open_clip's ViT-B-16-quickgelu openai" in message and not caplog.records
 
 
 def test_without_transformers(clip, monkeypatch):
