@@ -3,6 +3,7 @@
 import math
 from string import ascii_lowercase
 
+import open_clip
 import tokenizers
 import torch
 import transformers
@@ -79,4 +80,12 @@ def save_siglip(folder):
     model.save_pretrained(folder)
     transformers.SiglipImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return model
+
+
+def save_open_clip(monkeypatch, folder):
+    """A model of open_clip, known to it as tiny, its checkpoint x.pt as its training writes them."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", OPEN_CLIP)
+    model = random_model(open_clip.create_model("tiny", load_weights=False), 30)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, folder / "x.pt")
     return model
