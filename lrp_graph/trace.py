@@ -90,7 +90,7 @@ def _read(program: ExportedProgram) -> Trace:
     ]
     if chance:
         raise GraphError(f"the model draws random numbers, so there is no one answer to explain: {chance[0].name}")
-    sites = _attention_sites(graph, whole, shape_of(pixels)[0])
+    sites = _attention_sites(graph, pixels, whole)
     pool = sites[-1] if _is_pool(sites) else None
     layers = sites if pool is None else sites[:-1]
     _require_all_tokens(layers, shape_of(pixels)[0])
@@ -121,19 +121,19 @@ def _require_all_tokens(layers: list[fx.Node], batch: torch.SymInt) -> None:
     for number, node in enumerate(layers, 1):
         shape = shape_of(node)
         if len(shape) != 4:
-            reason = f"a matrix of the shape {list(shape)}"
+            reason = f"has a matrix of the shape {list(shape)}"
         elif shape[0] != batch:
-            reason = f"windows of {shape[2]} tokens each"
+            reason = f"stays within windows of {shape[2]} tokens"
         elif shape[2] != shape[3]:
-            reason = f"{shape[2]} tokens that attend to {shape[3]}"
+            reason = f"goes from {shape[2]} to {shape[3]} tokens"
         elif shape != shape_of(layers[0]):
             (heads, tokens, _), (_, before, count, _) = shape[1:], shape_of(layers[0])
-            reason = f"{heads} heads and {tokens} tokens, not {before} and {count} as layer 1"
+            reason = f"has {heads} heads and {tokens} tokens, not {before} and {count} as layer 1"
         else:
             continue
         raise GraphError(
             "only attention over all tokens of the picture can be explained, in every layer with the same tokens and "
-            f"heads, and a pool of one query on top; attention layer {number} of {len(layers)} has {reason}"
+            f"heads, and a pool of one query on top; attention layer {number} of {len(layers)} {reason}"
         )
 
 
@@ -147,24 +147,33 @@ def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.No
     return copies
 
 
-def _attention_sites(graph: fx.Graph, logits: fx.Node, batch: torch.SymInt) -> list[fx.Node]:
+def _attention_sites(graph: fx.Graph, pixels: fx.Node, logits: fx.Node) -> list[fx.Node]:
     """The softmax results that stand on the left of a matrix product, in the shape [batch, heads, queries, keys].
 
-    Only those on the way to ``logits``.
+    Only those on the way to ``logits``. Raises GraphError if there are none, or others that look like attention.
     """
-    sites = []
-    needed = ancestors(logits)
-    for node in list(graph.nodes):
-        if node in needed and target_of(node) in MATMUL:
+    before, varying = ancestors(logits), dependents(graph.nodes, [pixels])
+    needed = [node for node in graph.nodes if node in before and node in varying]
+    found: dict[fx.Node, fx.Node] = {}
+    for node in needed:
+        if target_of(node) in MATMUL:
             way = [node.args[0]]
             while target_of(way[-1]) in UNCHANGED:
                 way.append(way[-1].args[0])
             if target_of(way[-1]) in SOFTMAX:
                 site = next((value for value in way if len(shape_of(value)) == 4), way[-1])
-                sites.append(site if len(shape_of(site)) == 4 else _with_heads(graph, site, batch))
-    if not sites:
+                with_heads = site if len(shape_of(site)) == 4 else _with_heads(graph, site, shape_of(pixels)[0])
+                found.setdefault(way[-1], with_heads)
+    for node in needed:
+        shape = shape_of(node)
+        if target_of(node) in SOFTMAX and node not in found and len(shape) > 2 and shape[-2] == shape[-1]:
+            raise GraphError(
+                f"the attention matrix {node.name} {list(shape)} is changed before it weighs the values (by gates, "
+                "talking heads, differences), which is not supported"
+            )
+    if not found:
         raise GraphError("no attention found in the model: no softmax whose result multiplies values")
-    return list(dict.fromkeys(sites))
+    return list(found.values())
 
 
 def _with_heads(graph: fx.Graph, softmax: fx.Node, batch: torch.SymInt) -> fx.Node:

@@ -167,7 +167,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "no attention": (cnn, (1, 3, 32, 32), "no attention found"),
     "a tuple": (lambda: Wrapped(lambda y: (y, y)), (1, 3, 32, 32), r"must return one tensor \[batch, classes\]"),
     "not logits": (lambda: Wrapped(lambda y: y[:, None]), (1, 3, 32, 32), r"must return one tensor \[batch, classes\]"),
-    "windowed": (lambda: swin(1, window=4), (1, 3, 32, 32), "layer 1 of 1 has windows of 16 tokens each"),
+    "windowed": (lambda: swin(1, window=4), (1, 3, 32, 32), "layer 1 of 1 stays within windows of 16 tokens"),
     "hierarchical": (
         lambda: swin(2, 2, window=8),
         (1, 3, 32, 32),
@@ -176,7 +176,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "fewer keys": (
         lambda: Hand(lambda q, k, v: sdpa(q, k[:, :, ::4], v[:, :, ::4])).float(),
         (1, 3, 32, 32),
-        "layer 1 of 1 has 16 tokens that attend to 4",
+        "layer 1 of 1 goes from 16 to 4 tokens",
+    ),
+    "changed attention": (
+        lambda: Hand(lambda q, k, v: ((q @ k.mT).softmax(-1) * 0.5 + 0.5 / 16) @ v).float(),
+        (1, 3, 32, 32),
+        r"matrix softmax \[s\d+, 2, 16, 16\] is changed before it weighs the values",
     ),
     "a pool of some tokens": (
         lambda: Hand(sdpa, lambda x: sdpa(x[:, None, :1] * 0, x[:, None, ::2], x[:, None, ::2])[:, 0, 0]).float(),

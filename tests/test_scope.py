@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from onnxplain import cli
 
 REASONS = {
-    "swin_tiny_patch4_window7_224": "attention layer 1 of 12 has windows of 49 tokens each",
-    "pvt_v2_b0": "attention layer 1 of 8 has 3136 tokens that attend to 49",
-    "levit_128s": "attention layer 3 of 11 has 49 tokens that attend to 196",
+    "swin_tiny_patch4_window7_224": "attention layer 1 of 12 stays within windows of 49 tokens",
+    "pvt_v2_b0": "attention layer 1 of 8 goes from 3136 to 49 tokens",
+    "levit_128s": "attention layer 3 of 11 goes from 49 to 196 tokens",
     "convnext_atto": "no attention found in the model",
     "resnet10t": "no attention found in the model",
 }
