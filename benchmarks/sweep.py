@@ -44,20 +44,22 @@ SINGLE, DOUBLE = 1e-4, 1e-9
 CONSERVED = 1e-5
 """How far the sum of relevance may be from 1: rules add 1e-9 to denominators, some of which are small."""
 TARGET = torch.tensor([[0, 3], [1, 2]])
-SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 64, "num_heads": 4}
-SPECIAL: dict[str, dict[str, Any]] = {"vit_giant_patch16_sapiens2": {"num_kv_heads": (4, 2)}}
-"""Where a name has one value for each block."""
+SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 128, "num_heads": 4}
+"""Wide enough that each output of a linear layer has a positive product: one without loses its relevance."""
+
+KV_HEADS: dict[str, Any] = {"num_kv_heads": (4, 2)}
+"""What sapiens2 models have one of for each block."""
 
 
 def build(name: str) -> tuple[nn.Module, tuple[int, int]]:
     """Two blocks, a few patches, narrow, as far as the name allows; and the height and width of pictures."""
     patch = re.search(r"patch(\d+)|_p(\d+)_", name)
     side = 4 * int(patch[1] or patch[2]) if patch else 64
-    sizes = {"img_size": side}
+    sizes = {"img_size": side} | (KV_HEADS if name.endswith("_sapiens2") else {})
     for options in ({**SMALL, **sizes}, SMALL, {"depth": 2, **sizes}, {"depth": 2}):
         try:
             torch.manual_seed(0)
-            model = timm.create_model(name, num_classes=5, **options, **SPECIAL.get(name, {})).eval()
+            model = timm.create_model(name, num_classes=5, **options).eval()
         except (TypeError, ValueError, AssertionError, RuntimeError):
             continue
         randomise(model)

@@ -53,9 +53,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Tensor:  # fmt: skip
         """PyTorch's function of that name, written out so that the matrix exists."""
         scores = query @ key.mT * (scale if scale is not None else 1 / math.sqrt(query.shape[-1]))
-        attention = torch.ops.aten.softmax.int(scores if attn_mask is None else scores + attn_mask, -1)
-        self.attention.append(attention)
-        return attention @ value
+        return self.softmax(scores if attn_mask is None else scores + attn_mask, -1) @ value
 
 
 @contextmanager

@@ -149,8 +149,10 @@ def last_block(trace: Trace) -> LastBlock:
     move_selection_up(graph, set(copies.values()))
     batch = shape_of(trace.pixels)[0]
     sizes = [node for node in trace.nodes if target_of(node) is aten.sym_size and node.meta["val"] == batch]
-    given = {features, *sizes}
-    wanted = (dependents(graph.nodes, given) & ancestors(logits, given)) - given  # sizes are multiplied in reshapes
+    given = {features, *sizes}  # sizes too, which are multiplied in reshapes
+    needed = ancestors(logits, given)
+    made = {node for node in needed if node.op == "call_function"}.difference(trace.nodes)  # rows of a constant
+    wanted = (needed & dependents(graph.nodes, given) | made) - given
     return LastBlock(features, tuple(node for node in graph.nodes if node in wanted), tuple(sizes), logits)
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, fx
 
 from .gradient import GRADIENT
 from .reverse import Walk, reverse
-from .rewrite import GraphError, shape_of, target_of
-from .trace import Trace
+from .rewrite import GraphError, ancestors, dependents, interpret, shape_of, target_of
+from .trace import MATMUL, Trace
 
 aten = torch.ops.aten
 
@@ -59,6 +59,21 @@ def patch_grid(trace: Trace, tokens: int) -> tuple[int, int]:
     return h, w
 
 
+def _require_patches_last(trace: Trace, values: dict[fx.Node, Tensor], patches: int) -> None:
+    """Raise GraphError unless the last tokens are patches: what the first attention weighs depends on the picture."""
+    after = dependents(trace.nodes, trace.sites[:1]) - {trace.sites[0]}
+    weighed = next(node for node in trace.nodes if node in after and target_of(node) in MATMUL).args[1]
+    assert isinstance(weighed, fx.Node)
+    before = ancestors(weighed)
+    another = {**values, trace.pixels: values[trace.pixels].flip(-2, -1)}
+    changed = interpret([node for node in trace.nodes if node in before], another)[weighed] != values[weighed]
+    if not changed.movedim(-2, 0).flatten(1).any(1)[-patches:].all():
+        raise GraphError(
+            f"the last {patches} tokens must be the patches, after class tokens and the like; here some of them do not "
+            "depend on the picture"
+        )
+
+
 def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     """The layout of a model of which ``values`` are those of one forward pass over noise.
 
@@ -69,6 +84,7 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     tokens = shape_of(last)[-1]
     grid = patch_grid(trace, tokens)
     prefix = tokens - grid[0] * grid[1]
+    _require_patches_last(trace, values, tokens - prefix)
     logits = values[trace.logits]
     seed = torch.eye(min(4, logits.shape[1]), logits.shape[1]).to(logits).unsqueeze(1)
     (gradient,) = reverse(trace, values, trace.logits, seed, Walk(GRADIENT), [last])

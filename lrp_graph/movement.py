@@ -125,7 +125,7 @@ def spread(share: Tensor, x: Tensor, dims: list[int], keepdim: bool) -> Tensor:
 
 
 SAME_ORDER = (
-    *(aten.reshape, aten.view, aten._unsafe_view, aten.reshape_as, aten.view_as),
+    *(aten.reshape, aten._unsafe_view, aten.reshape_as, aten.view_as),
     *(aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze),
 )
 
@@ -134,7 +134,6 @@ MOVEMENT: Table = {
     **dict.fromkeys((aten.clone, aten.to, aten._to_copy, aten.type_as), first(_cast)),
     **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk), first(_split)),
     aten.transpose: first(_transposed),
-    aten.mT: first(lambda share, out, x: share.mT),
     aten.permute: first(_permuted),
     aten.select: first(_selected),
     aten.slice: first(_sliced),

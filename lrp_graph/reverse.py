@@ -36,7 +36,7 @@ Table = Mapping[Any, Rule]
 
 
 class MissingRuleError(NotImplementedError):
-    """Ops on the way back for which a table has no rule; lists them all."""
+    """Ops on the way back for which a table has no rule; lists them all, each with its first place."""
 
 
 def first(rule: Callable[..., Tensor]) -> Rule:
@@ -69,16 +69,14 @@ class Walk:
 def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str) -> None:
     """Raise MissingRuleError unless ``walk``, called ``name``, has a rule for every node on the way to ``wanted``."""
     live = walk.reachable(trace, wanted)
-    missing = [
-        f"{target_of(node)} (node {node.name}, shape {shape_of(node)})"
-        for node in trace.nodes
-        if node in live
-        and not live.isdisjoint(node.all_input_nodes)
-        and node.target is not operator.getitem
-        and walk.rule(node) is None
-    ]
+    missing: dict[Any, fx.Node] = {}
+    for node in trace.nodes:
+        passes = node in live and not live.isdisjoint(node.all_input_nodes) and node.target is not operator.getitem
+        if passes and walk.rule(node) is None:
+            missing.setdefault(target_of(node), node)
     if missing:
-        raise MissingRuleError(f"the {name} has no rule for: {'; '.join(missing)}")
+        places = (f"{op} (node {node.name}, shape {shape_of(node)})" for op, node in missing.items())
+        raise MissingRuleError(f"the {name} has no rule for: {'; '.join(places)}")
 
 
 def reverse(

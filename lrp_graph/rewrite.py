@@ -35,8 +35,8 @@ def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
     """Insert a call together with its traced value, as torch.export would have."""
     node = graph.call_function(op, args, kwargs)
     values = fx.node.map_arg(args, lambda arg: arg.meta["val"])
-    fake = next(value for value in values if isinstance(value, Tensor))
-    with fake.fake_mode:  # type: ignore[attr-defined]
+    tensors = (arg.meta["val"] for arg in node.all_input_nodes if isinstance(arg.meta["val"], Tensor))
+    with next(tensors).fake_mode:  # type: ignore[attr-defined]
         node.meta["val"] = op(*values, **kwargs)
     return node
 
@@ -63,7 +63,7 @@ def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
 READ = {
     **dict.fromkeys((aten.sym_size, aten.zeros_like, aten.ones_like, aten.full_like), 0),
     **dict.fromkeys((aten.new_zeros, aten.new_ones, aten.new_full), 0),
-    **dict.fromkeys((aten.type_as, aten.expand_as, aten.view_as, aten.reshape_as), 1),
+    **dict.fromkeys((aten.to, aten.type_as, aten.expand_as, aten.view_as, aten.reshape_as), 1),
 }
 """How many of its arguments an op reads the entries of, where it takes the shape or type of the others only."""
 

@@ -16,8 +16,8 @@ aten = torch.ops.aten
 Node = Any
 """An fx.Node; fx types the arguments of a node so widely that none could be used without a cast."""
 
-Rewrite = Callable[[fx.Graph, Node], fx.Node]
-"""(graph, node) -> what stands for it, inserted before it."""
+Rewrite = Callable[[fx.Graph, Node], fx.Node | None]
+"""(graph, node) -> what stands for it, inserted before it; None where the node stays."""
 
 
 def one_spelling(graph: fx.Graph) -> None:
@@ -27,8 +27,9 @@ def one_spelling(graph: fx.Graph) -> None:
         if rewrite is not None:
             with graph.inserting_before(node):
                 new = rewrite(graph, node)
-            node.replace_all_uses_with(new)
-            graph.erase_node(node)
+            if new is not None:
+                node.replace_all_uses_with(new)
+                graph.erase_node(node)
         elif node.op == "call_function" and _changes_its_argument(node):
             _not_in_place(graph, node)
     _erase_no_ops(graph)
@@ -42,29 +43,75 @@ def _changes_its_argument(node: fx.Node) -> bool:
 def _not_in_place(graph: fx.Graph, node: Node) -> None:
     """``x.relu_()``, ``x[1:] = y``: whoever reads x later reads the result.
 
-    Only parts of x that are taken anew may be read later; other views would still show what was there before.
+    Raises GraphError where another view of the same memory is read later, which would show what was there before.
     """
-    plain = getattr(getattr(aten, target_of(node).__name__[:-1], None), node.target._overloadname, None)
-    if plain is None:
-        raise GraphError(f"{node.name}: {target_of(node)} changes its argument in place, which is not supported")
     order = list(graph.nodes)
-    later = set(order[order.index(node) + 1 :])
+    place = order.index(node)
+    later = set(order[place + 1 :])
     changed = node.args[0]
+    stale = _other_views(changed, order[:place])
     with graph.inserting_before(node):
-        new = call(graph, plain, *node.args, **node.kwargs)
+        new = _copied(graph, node) if target_of(node) is aten.copy_ else _plain(graph, node)
         node.replace_all_uses_with(new)
         while True:
             changed.replace_all_uses_with(new, delete_user_cb=later.__contains__)
-            if target_of(changed) not in SCATTER:
+            stale.discard(changed)
+            if target_of(changed) not in (aten.select, aten.slice):
                 break
-            whole, *place = changed.args
-            new = call(graph, SCATTER[target_of(changed)], whole, new, *place)
-            changed = whole
+            new = _with_part(graph, changed, new)
+            changed = changed.args[0]
+    if any(not later.isdisjoint(view.users) for view in stale):
+        raise GraphError(f"{node.name} changes a value in place of which another view is read, which is not supported")
     graph.erase_node(node)
 
 
-SCATTER = {aten.select: aten.select_scatter.default, aten.slice: aten.slice_scatter.default}
-"""How a part of a value is replaced."""
+def _other_views(changed: Node, nodes: list[fx.Node]) -> set[fx.Node]:
+    """Those of ``nodes`` that show what changes with ``changed``; of two parts of a value, one is taken not to."""
+    base = changed
+    while _is_view(base):
+        base = base.args[0]
+    sizes = {base: math.prod(map(length, shape_of(base)))}
+    for node in nodes:
+        if _is_view(node) and node.args[0] in sizes:
+            sizes[node] = math.prod(map(length, shape_of(node)))
+    whole = sizes[base]
+    return {node for node, size in sizes.items() if whole in (size, sizes[changed])} - {changed}
+
+
+def _is_view(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and not schema.is_mutable and any(value.alias_info for value in schema.returns)
+
+
+def _plain(graph: fx.Graph, node: Node) -> fx.Node:
+    """The call that returns what ``node`` puts in place of its argument."""
+    op = getattr(getattr(aten, target_of(node).__name__[:-1], None), node.target._overloadname, None)
+    if op is None:
+        raise GraphError(f"{node.name}: {target_of(node)} changes its argument in place, which is not supported")
+    return call(graph, op, *node.args, **node.kwargs)
+
+
+def _copied(graph: fx.Graph, node: Node) -> fx.Node:
+    x, source, *_ = node.args
+    return call(graph, aten.expand_as.default, call(graph, aten.type_as.default, source, x), x)
+
+
+def _with_part(graph: fx.Graph, part: Node, new: fx.Node) -> fx.Node:
+    """What ``part``, a selection or a slice, was taken of, with ``new`` in its place."""
+    x, dim, *range_ = part.args if len(part.args) > 1 else (*part.args, 0)
+    if shape_of(part) == shape_of(x):
+        return new
+    size = shape_of(x)[dim]
+    if target_of(part) is aten.select:
+        covered = range(size)[range_[0] :][:1]
+        new = call(graph, aten.unsqueeze.default, new, dim)
+    else:
+        covered = range(size)[slice(*range_)]
+    if covered.step != 1:
+        raise GraphError(f"{part.name}: every other entry is changed in place, which is not supported")
+    ends = ((0, covered.start), (covered.stop, size))
+    before, after = ([call(graph, aten.slice.Tensor, x, dim, *end)] if end[0] < end[1] else [] for end in ends)
+    return call(graph, aten.cat.default, [*before, new, *after], dim)
 
 
 def _attention(graph: fx.Graph, node: Node) -> fx.Node:
@@ -132,11 +179,21 @@ def _as_transpose(graph: fx.Graph, node: Node) -> fx.Node:
     return call(graph, aten.transpose.int, x, *(dims or (-2, -1)))
 
 
+def _in_equal_windows(graph: fx.Graph, node: Node) -> fx.Node | None:
+    """The mean over windows of one size, where the sizes asked for divide those there are."""
+    x, sizes = node.args
+    pairs = list(zip(shape_of(x)[-2:], sizes, strict=True))
+    if any(size % number for size, number in pairs):
+        return None
+    return call(graph, aten.avg_pool2d.default, x, [size // number for size, number in pairs])
+
+
 SPELLINGS: dict[Any, Rewrite] = {
     aten.scaled_dot_product_attention: _attention,
     aten.rsub: _subtracted,
     aten.narrow: _narrowed,
     aten.square: _squared,
+    aten.adaptive_avg_pool2d: _in_equal_windows,
     **dict.fromkeys((aten.swapaxes, aten.swapdims, aten.mT, aten.adjoint), _as_transpose),
 }
 
@@ -157,7 +214,7 @@ def _erase_no_ops(graph: fx.Graph) -> None:
         is_no_op = (
             op in (aten.alias, aten.contiguous, aten.lift_fresh_copy, aten.detach, aten.detach_)
             or (op is aten.dropout and not node.args[2])
-            or (op in (aten.slice, aten.expand) and shape_of(node) == shape_of(node.args[0]))
+            or (op in (aten.slice, aten.expand, aten.expand_as) and shape_of(node) == shape_of(node.args[0]))
             or (op is aten.pad and not any(node.args[1]))
             or (op in (aten.to, aten.type_as) and _same_type(node.meta["val"], node.args[0].meta["val"]))
         )

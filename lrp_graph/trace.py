@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 SOFTMAX = (aten.softmax, aten._softmax)
 MATMUL = (aten.matmul, aten.bmm)
-UNCHANGED = (aten.to, aten._to_copy, aten.type_as, aten.clone, aten.expand, aten.reshape, aten.view, aten._unsafe_view)
+UNCHANGED = (aten.to, aten._to_copy, aten.type_as, aten.clone, aten.expand, aten.reshape, aten._unsafe_view)
 """What may stand between the softmax and the product: the matrix in another type or shape."""
 
 

@@ -94,16 +94,22 @@ class Hand(nn.Module):
     """One block in plain PyTorch.
 
     attend: of q, k, v, each [batch, 2 heads, 16 tokens, 8]. pool: what the head reads of [batch, 16 tokens, 16].
+    before: what the block reads of the 16 patches.
     """
 
-    def __init__(self, attend: Callable[..., Tensor], pool: Callable[[Tensor], Tensor] = lambda x: x.mean(1)) -> None:
+    def __init__(
+        self,
+        attend: Callable[..., Tensor],
+        pool: Callable[[Tensor], Tensor] = lambda x: x.mean(1),
+        before: Callable[[Tensor], Tensor] = lambda x: x,
+    ) -> None:
         super().__init__()
         self.patches, self.qkv, self.proj = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 48), nn.Linear(16, 16)
-        self.head, self.attend, self.pool = nn.Linear(16, variants.CLASSES), attend, pool
+        self.head, self.attend, self.pool, self.before = nn.Linear(16, variants.CLASSES), attend, pool, before
         variants.randomise(self.double())
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patches(pixels).flatten(2).transpose(1, 2)
+        x = self.before(self.patches(pixels).flatten(2).transpose(1, 2))
         q, k, v = self.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
         x = x + self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
         return self.head(self.pool(x))

@@ -147,7 +147,6 @@ def _padded(share: Tensor) -> Tensor:
 MOVEMENT_CASES = (
     Case(aten.reshape, lambda x: x.reshape(x.shape[0], 4, 2, 3)),
     Case(aten.reshape, lambda x: x.reshape(-1, 6)),
-    Case(aten.view, lambda x: x.view(x.shape[0], -1)),
     Case(aten._unsafe_view, lambda x: aten._unsafe_view(x, [-1, 3, 8])),
     Case(aten.flatten, lambda x: x.flatten(1)),
     Case(aten.flatten, lambda x: x.flatten(-2, -1)),
@@ -179,7 +178,6 @@ MOVEMENT_CASES = (
     Case(aten.transpose, lambda x: x.transpose(-2, -1), [(4, 5, 6)]),
     Case(aten.transpose, lambda x: x.transpose(1, -1), [(4, 5, 6)]),
     Case(aten.transpose, lambda x: x.transpose(0, 1), [(4, 5, 6)]),
-    Case(aten.mT, lambda x: x.mT, [(4, 5, 6)]),
     Case(aten.permute, lambda x: x.permute(2, 0, 3, 1), [(4, 5, 6)]),
     Case(aten.permute, lambda x: x.permute(0, -1, 1, -2), [(4, 5, 6)]),
     Case(aten.select, lambda x: x.select(1, 2)),

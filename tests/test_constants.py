@@ -13,6 +13,7 @@ TABLE = torch.linspace(-1, 1, 16, dtype=torch.float64)
 PLAIN = Hand(sdpa, lambda x: (x + TABLE).mean(1))
 SAME: dict[str, Callable[[Tensor], Tensor]] = {
     "type_as": lambda x: x + TABLE.float().type_as(x) + (TABLE - TABLE.float().double()),
+    "to": lambda x: x + TABLE.float().to(x) + (TABLE - TABLE.float().double()),
     "expand_as": lambda x: x + TABLE.expand_as(x),
     "view_as": lambda x: x + TABLE.expand(x.shape[0], 16, 16).view_as(x),
     "reshape_as": lambda x: x + TABLE.expand(x.shape[0], 16, 16).reshape_as(x),

@@ -183,6 +183,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         (1, 3, 32, 32),
         r"matrix softmax \[s\d+, 2, 16, 16\] is changed before it weighs the values",
     ),
+    "a class token at the end": (
+        lambda: Hand(sdpa, before=lambda x: torch.cat([x, torch.ones_like(x[:, :1])], 1)).float(),
+        (1, 3, 32, 32),
+        "the last 16 tokens must be the patches",
+    ),
     "a pool of some tokens": (
         lambda: Hand(sdpa, lambda x: sdpa(x[:, None, :1] * 0, x[:, None, ::2], x[:, None, ::2])[:, 0, 0]).float(),
         (1, 3, 32, 32),

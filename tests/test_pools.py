@@ -4,7 +4,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-import timm
 import torch
 from graph_checks import images, worst
 from reference import variants
@@ -118,28 +117,3 @@ def test_maps_begin_with_the_row_of_the_pool(case: tuple[nn.Module, FusedGraph])
     expected = metadata.layout.patches(row @ with_residual[1] @ with_residual[0])
     found = token_map(METHODS["rollout"], metadata, values, 0, METHODS["rollout"].arguments({}, 2))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-
-
-NAMES = (
-    *("vit_pe_core_tiny_patch16_384", "naflexvit_base_patch16_siglip", "naflexvit_base_patch16_parfac_gap"),
-    *("eva02_tiny_patch14_224", "vit_small_patch16_dinov3", "beit_base_patch16_224", "beitv2_base_patch16_224"),
-    *("vit_relpos_small_patch16_224", "vit_srelpos_small_patch16_224", "vit_small_r26_s32_224", "vitamin_small_224"),
-    *("vit_small_resnet26d_224", "vit_base_mci_224", "vit_dlittle_patch16_reg1_gap_256", "aimv2_large_patch14_224"),
-    *("vit_xsmall_patch16_clip_224", "vit_small_patch16_rope_mixed_ape_224"),
-)
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name in timm.list_models()])
-def test_timm(name: str) -> None:
-    from benchmarks.sweep import build
-
-    model, size = build(name)
-    model = model.double()
-    pixels = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    graph = fuse(model, pixels[:1])
-    found = graph(pixels, TARGET)
-    assert graph.left_out == {} and all(value.isfinite().all() for value in found.values())
-    names = {"logits", "attention_gradient", "pixel_gradient", "pool_attention_gradient"}
-    expected = eager_outputs(model, pixels, TARGET, graph.layout, names.intersection(graph.names))
-    for output, value in expected.items():
-        assert worst(found[output], value, 0) <= 1e-9, output
