@@ -6,19 +6,22 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
 from onnxscript import optimizer
+from torch.export import ExportedProgram
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METADATA_KEY, OnnxplainError
 from ..runtime.outputs import OUTPUTS
 from .gating import gate_outputs
+from .program import flat_program
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -30,17 +33,14 @@ SHAPE_ARITHMETIC = 16
 
 def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> ir.Model:
     """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open."""
-    # Two of each: sizes of 1 would be taken for constants.
-    example = torch.zeros(2, 3, *size), torch.zeros(2, 2, dtype=torch.int64)
-    with silent():
+    with silent(), torch.inference_mode():
         program = torch.onnx.export(
-            graph,
-            example,
+            _decomposed_if_need_be(flat_program(graph, size)),
             dynamo=True,
             opset_version=opset,
             input_names=["pixels", "target"],
             output_names=list(graph.names),
-            dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),
+            dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,
         )
@@ -58,6 +58,18 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name != "logits"})
     _drop_traces_of_this_machine(model)
     return model
+
+
+def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
+    """Have the exporter trace the program once more only if there are ops that it has no translation for."""
+    decompose = program.run_decompositions
+
+    def run_decompositions(table: Mapping[Any, Any], **options: Any) -> ExportedProgram:
+        known = all(node.target not in table for node in program.graph.nodes)
+        return program if known else decompose(table, **options)
+
+    program.run_decompositions = run_decompositions
+    return program
 
 
 def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:

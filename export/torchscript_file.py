@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METADATA_KEY, OnnxplainError
 from ..runtime.outputs import OUTPUTS
 from .onnx_file import silent
+from .program import flat_program
 
 aten = torch.ops.aten
 
@@ -43,10 +44,7 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
     The result's ``forward(pixels, target, with_…=True, …)`` gives the logits and the outputs whose flags are true, by
     name; for each of these outputs there also is a method of its name, which gives it alone.
     """
-    # Two of each: sizes of 1 would be taken for constants.
-    example = torch.zeros(2, 3, *size), torch.zeros(2, 2, dtype=torch.int64)
-    shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
-    program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+    program = flat_program(graph, size)
     module = type("Explained", (nn.Module,), {})()  # PyTorch would give two modules of one class the same methods
     words = _weights(program, module)
     lines = _lines(program, words)

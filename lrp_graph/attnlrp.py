@@ -47,9 +47,10 @@ def _layer_norm(
 ) -> Tensor:  # fmt: skip
     """The standard deviation is held constant: (gw - mean(gw)) / sigma, with gw = g w."""
     dims = tuple(range(-len(shape), 0))
+    centred = x - x.mean(dims, keepdim=True)
+    inverse = torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
     gw = g if w is None else g * w
-    variance = x.var(dims, correction=0, keepdim=True)
-    return (gw - gw.mean(dims, keepdim=True)) * torch.rsqrt(variance + eps)
+    return (gw - gw.mean(dims, keepdim=True)) * inverse
 
 
 def _rms_norm(
