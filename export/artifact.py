@@ -110,7 +110,7 @@ def export_model(
         )
         save(metadata.to_json(), temporary)
         progress("comparing the file with the model")
-        report = compare(temporary, backbone.model, graph)
+        report = compare(temporary, metadata, backbone.model, graph)
         report = replace(report, notes=report.notes + notes)
         if not report.passed:
             raise GateError(report)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ class _Portion:
 class _Samples:
     """One output, sample by sample: a sample is an image or, where there is a target axis, an image and a class.
 
-    errors: of the file against float64. single: those of eager float32. values: by image and class, some of the values
-    from the file, and the same from float64.
+    errors: of the file against float64. single: those of eager float32, for images in which the file is off by more
+    than is always allowed. values: by image and class, some of the values from the file, and the same from float64.
     """
 
     errors: list[float] = field(default_factory=list)
@@ -90,12 +90,11 @@ class _Samples:
     values: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
 
-def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
-    """Run the artifact at ``path`` on random images and classes and compare all it gives.
+def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> Report:
+    """Run the artifact at ``path``, which ``metadata`` describe, on random images and classes and compare all it gives.
 
     What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
     """
-    metadata = open_artifact(path, "cpu", None).metadata
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
     outputs = [item for item in metadata.outputs if item not in large]
     generator = torch.Generator().manual_seed(0)
@@ -108,7 +107,7 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
     exact_model = copy.deepcopy(model).double()
     exact_graph = _over(graph, exact_model)
     samples: dict[str, _Samples] = defaultdict(_Samples)
-    distances: list[tuple[float, float]] = []
+    heatmaps = _Samples()
     broken: list[str] = []
 
     def take(portion: _Portion) -> None:
@@ -119,12 +118,18 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
             return
         for number, image in enumerate(pixels.split(1)):
             given = {name: tensor[number] for name, tensor in ours.items()}
-            single = _reference(model, graph, image, portion)
-            exact = _reference(exact_model, exact_graph, image.double(), portion)
+            exact = _reference(exact_model, exact_graph, image.double(), portion.targets, portion.names)
             for name in ours:
-                of_all = (_classes(name, tensors) for tensors in (given, single, exact))
-                _take(samples[name], (number, portion.first_class), *of_all)
-            distances.extend(_distances(metadata, given, single, exact))
+                _take(samples[name], (number, portion.first_class), _classes(name, given), _classes(name, exact))
+            distances = _distances(metadata, given, exact)
+            off = {name for name in ours if max(samples[name].errors[-len(_classes(name, given)) :]) > FLOOR}
+            if max(distances, default=0) > COSINE:
+                off.update(_heatmap_inputs(metadata))
+            single = _reference(model, graph, image, portion.targets, off)
+            for name in single:
+                samples[name].single += _errors(_classes(name, single), _classes(name, exact))
+            heatmaps.errors += distances
+            heatmaps.single += _distances(metadata, single, exact)
             del single, exact
 
     for portion in portions:
@@ -134,7 +139,7 @@ def compare(path: Path, model: nn.Module, graph: FusedGraph) -> Report:
         rows = [_equality(name, sample) for name, sample in samples.items()]
         watched = [name for name in samples if large or name not in REDUCTIONS]
         rows += [row for name in watched for row in _dependences(name, samples[name])]
-        rows += _heatmaps(distances)
+        rows += _heatmaps(heatmaps)
     return Report(tuple(rows), _notes(metadata, large))
 
 
@@ -187,13 +192,15 @@ def _classes(name: str, tensors: Tensors) -> NDArray[Any]:
     return tensors[name] if _per_target(name) else tensors[name][None]
 
 
-def _take(
-    samples: _Samples, place: tuple[int, int], given: NDArray[Any], single: NDArray[Any], exact: NDArray[Any]
-) -> None:
+def _errors(given: NDArray[Any], exact: NDArray[Any]) -> list[float]:
+    """Class by class."""
+    return [_relative(one, right) for one, right in zip(given, exact, strict=True)]
+
+
+def _take(samples: _Samples, place: tuple[int, int], given: NDArray[Any], exact: NDArray[Any]) -> None:
     """Add an image; ``place`` is its number and that of the first class."""
-    for column, (one, other, right) in enumerate(zip(given, single, exact, strict=True)):
-        samples.errors.append(_relative(one, right))
-        samples.single.append(_relative(other, right))
+    samples.errors += _errors(given, exact)
+    for column, (one, right) in enumerate(zip(given, exact, strict=True)):
         step = right.size // KEPT | 1  # odd, so that it meets all columns of a matrix
         samples.values[place[0], place[1] + column] = one.ravel()[::step].copy(), right.ravel()[::step].copy()
 
@@ -207,11 +214,11 @@ def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
 
 
 @torch.no_grad()
-def _reference(model: nn.Module, graph: FusedGraph, image: Tensor, portion: _Portion) -> Tensors:
-    """The outputs for one image [1, 3, H, W], without the axis of the batch."""
-    target = portion.targets.unsqueeze(0)
-    outputs = eager_outputs(model, image, target, graph.layout, portion.names)
-    rest = set(portion.names) - outputs.keys()
+def _reference(model: nn.Module, graph: FusedGraph, image: Tensor, targets: Tensor, names: Collection[str]) -> Tensors:
+    """These outputs for one image [1, 3, H, W], without the axis of the batch."""
+    target = targets.unsqueeze(0)
+    outputs = eager_outputs(model, image, target, graph.layout, names)
+    rest = set(names) - outputs.keys()
     if rest:
         outputs |= graph.compute(image, target, rest)
     return {name: tensor[0].numpy() for name, tensor in outputs.items()}
@@ -230,7 +237,7 @@ def _equality(name: str, samples: _Samples) -> Check:
     passes = OUTPUTS[name].passes if name in OUTPUTS else ()
     tolerance = next((TOLERANCES[item] for item in passes if item in TOLERANCES), PLAIN)
     error = float(tolerance.of_all(samples.errors))
-    limit = max(FLOOR, tolerance.factor * max(samples.single))
+    limit = max(FLOOR, tolerance.factor * max(samples.single, default=0))
     return Check(name, "error against eager PyTorch", error, limit, error <= limit)
 
 
@@ -249,23 +256,27 @@ def _dependences(name: str, samples: _Samples) -> list[Check]:
     return rows
 
 
-def _distances(metadata: Metadata, given: Tensors, single: Tensors, exact: Tensors) -> list[tuple[float, float]]:
-    """How far maps from the file, and those from float32, point away from maps from float64: 1 - cosine, by class."""
-    arguments = METHOD.arguments({}, metadata.layers)
-    names, _ = METHOD.bind(arguments)
-    if not set(names) <= exact.keys():
-        return []
+def _heatmap_inputs(metadata: Metadata) -> tuple[str, ...]:
+    """The outputs that METHOD reads."""
+    return metadata.with_pool(METHOD.bind(METHOD.arguments({}, metadata.layers))[0])
 
-    def distance(tensors: Tensors, column: int) -> float:
-        maps = [token_map(METHOD, metadata, each, column, arguments).ravel() for each in (tensors, exact)]
+
+def _distances(metadata: Metadata, given: Tensors, exact: Tensors) -> list[float]:
+    """How far maps point away from maps from float64: 1 - cosine, by class; none where METHOD's inputs are missing."""
+    names = _heatmap_inputs(metadata)
+    if not set(names) <= given.keys() & exact.keys():
+        return []
+    arguments = METHOD.arguments({}, metadata.layers)
+
+    def distance(column: int) -> float:
+        maps = [token_map(METHOD, metadata, each, column, arguments).ravel() for each in (given, exact)]
         return float(1 - maps[0] @ maps[1] / (np.linalg.norm(maps[0]) * np.linalg.norm(maps[1])))
 
-    return [(distance(given, column), distance(single, column)) for column in range(len(exact[names[0]]))]
+    return [distance(column) for column in range(len(exact[names[0]]))]
 
 
-def _heatmaps(distances: Sequence[tuple[float, float]]) -> list[Check]:
-    if not distances:
+def _heatmaps(samples: _Samples) -> list[Check]:
+    if not samples.errors:
         return []
-    given, single = zip(*distances, strict=True)
-    value, limit = float(np.median(given)), max(COSINE, HEATMAP_FACTOR * max(single))
+    value, limit = float(np.median(samples.errors)), max(COSINE, HEATMAP_FACTOR * max(samples.single, default=0))
     return [Check(METHOD.name, "1 - cosine of heatmaps", value, limit, value <= limit)]
