@@ -73,20 +73,9 @@ class FusedGraph(nn.Module):
         self._constants = [f"constant_{i}" for i in range(len(traced.constants))]
         for name, constant in zip(self._constants, traced.constants.values(), strict=True):
             self.register_buffer(name, constant.clone())
-        shapes = [shape_of(site) for site in traced.sites]
-        if (
-            any(len(s) != 4 or s != shapes[0] for s in shapes)
-            or shapes[0][0] != shape_of(traced.pixels)[0]
-            or shapes[0][2] != shapes[0][3]
-        ):
-            raise GraphError(
-                "attention layers over all tokens, of one shape [batch, heads, tokens, tokens], are needed, and on top "
-                "at most one pool with one query; windowed, hierarchical and other attention is not supported: "
-                f"got {[shape_of(site) for site in traced.attention]}"
-            )
-        self.layers = len(shapes)
-        self.heads: int = shapes[0][1]
-        self.tokens: int = shapes[0][2]
+        self.layers = len(traced.sites)
+        self.heads: int = shape_of(traced.sites[0])[1]
+        self.tokens: int = shape_of(traced.sites[0])[2]
         self.pool_heads: int = shape_of(traced.pool)[1] if traced.pool is not None else 0
         sites = frozenset(traced.attention)
         relevance = Walk(chefer(alpha, beta), stem(alpha, beta), embedding(traced))

@@ -60,10 +60,10 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
 def embedding(trace: Trace) -> frozenset[fx.Node]:
     """The nodes before the first block; those before the first attention where no one value enters that block."""
     first = trace.sites[0]
-    return frozenset(ancestors(_stream_before(trace, first) or first))
+    return frozenset(ancestors(stream_before(trace, first) or first))
 
 
-def _stream_before(trace: Trace, site: fx.Node) -> fx.Node | None:
+def stream_before(trace: Trace, site: fx.Node) -> fx.Node | None:
     """The last token stream [batch, tokens, width] before ``site`` through which all goes from pixels to logits."""
     after, whole = dependents(trace.nodes, [trace.pixels]), ancestors(trace.whole)
     nodes = [trace.pixels, *(node for node in trace.nodes if node in after and node in whole)]
@@ -127,7 +127,7 @@ class LastBlock:
 def require_stream(trace: Trace) -> fx.Node:
     """The token stream that the last block reads. Raises GraphError if there is none."""
     last = trace.sites[-1]
-    features = _stream_before(trace, last)
+    features = stream_before(trace, last)
     if features is None:
         raise GraphError(
             f"no residual stream [batch, {shape_of(last)[-1]}, width] found before {last.name}, which reciprocam needs"

@@ -76,6 +76,11 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     if not rows:
         raise GraphError("the logits do not depend on the last attention layer (is the head all zero?)")
     if trace.pool is not None:
-        return Layout(grid, prefix, tuple(range(tokens - shape_of(trace.pool)[-1], tokens)), True)
+        seen = shape_of(trace.pool)[-1]
+        if seen not in (tokens, tokens - prefix):
+            raise GraphError(
+                f"an attention pool must read all {tokens} tokens or the {tokens - prefix} patches, not {seen}"
+            )
+        return Layout(grid, prefix, tuple(range(tokens - seen, tokens)), True)
     classes = tuple(row for row in rows if row < prefix)
     return Layout(grid, prefix, classes or tuple(rows))

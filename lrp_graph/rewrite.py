@@ -60,11 +60,20 @@ def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
     return found
 
 
+READ = {
+    **dict.fromkeys((aten.sym_size, aten.zeros_like, aten.ones_like, aten.full_like), 0),
+    **dict.fromkeys((aten.new_zeros, aten.new_ones, aten.new_full), 0),
+    **dict.fromkeys((aten.type_as, aten.expand_as, aten.view_as, aten.reshape_as), 1),
+}
+"""How many of its arguments an op reads the entries of, where it takes the shape or type of the others only."""
+
+
 def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
-    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs (not on sizes only)."""
+    """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs."""
     found = set(roots)
     for node in nodes:
-        if target_of(node) is not aten.sym_size and not found.isdisjoint(node.all_input_nodes):
+        read = node.all_input_nodes[: READ.get(target_of(node))]
+        if not found.isdisjoint(read):
             found.add(node)
     return found
 

@@ -35,8 +35,8 @@ def one_spelling(graph: fx.Graph) -> None:
 
 
 def _changes_its_argument(node: fx.Node) -> bool:
-    name = str(target_of(node))
-    return name.startswith("aten.") and name.endswith("_") and name != "aten.detach_"
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable and target_of(node) is not aten.detach_
 
 
 def _not_in_place(graph: fx.Graph, node: Node) -> None:
@@ -74,7 +74,8 @@ def _attention(graph: fx.Graph, node: Node) -> fx.Node:
     q, k, v, mask = given["query"], given["key"], given["value"], given.get("attn_mask")
     if given.get("is_causal"):
         raise GraphError(f"{node.name}: causal attention is not supported")
-    scale = given.get("scale") or 1 / math.sqrt(shape_of(q)[-1])
+    scale = given.get("scale")
+    scale = 1 / math.sqrt(shape_of(q)[-1]) if scale is None else scale
     if given.get("enable_gqa"):
         k, v = (_repeated(graph, x, shape_of(q)[-3] // shape_of(x)[-3]) for x in (k, v))
     scores = call(graph, aten.matmul.default, q, call(graph, aten.transpose.int, k, -2, -1))
@@ -156,7 +157,8 @@ def _erase_no_ops(graph: fx.Graph) -> None:
         is_no_op = (
             op in (aten.alias, aten.contiguous, aten.lift_fresh_copy, aten.detach, aten.detach_)
             or (op is aten.dropout and not node.args[2])
-            or (op in (aten.slice, aten.pad, aten.expand) and shape_of(node) == shape_of(node.args[0]))
+            or (op in (aten.slice, aten.expand) and shape_of(node) == shape_of(node.args[0]))
+            or (op is aten.pad and not any(node.args[1]))
             or (op in (aten.to, aten.type_as) and _same_type(node.meta["val"], node.args[0].meta["val"]))
         )
         if node.op == "call_function" and is_no_op:

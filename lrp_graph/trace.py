@@ -28,7 +28,8 @@ class Trace:
         ``softmax(q k' * scale + mask) v``.
     pixels, logits: the graph's input node and its output node.
     whole: the same logits out of a last block that computes every token, where ``logits`` need the rows read only.
-    sites: the attention matrices, softmax nodes whose result weights values: one per attention layer, first to last.
+    sites: the attention matrices [batch, heads, tokens, tokens], softmax nodes whose result weights values: one per
+        attention layer, first to last, all of one shape.
     pool: that of an attention pool, in which one query of the head's attends to the tokens of the last layer, if any.
     weights: placeholder node to the path of the parameter or buffer in the model that it stands for.
     constants: placeholder node to a tensor that the model keeps in neither.
@@ -53,7 +54,8 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     """Trace ``model`` in evaluation mode with a dynamic batch.
 
     example: [1, 3, H, W]; its height and width become fixed.
-    Raises GraphError if the model cannot be traced, does not return one [batch, classes] tensor, or has no attention.
+    Raises GraphError if the model cannot be traced, does not return one [batch, classes] tensor, or has no attention,
+    or another than over all tokens.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -88,7 +90,10 @@ def _read(program: ExportedProgram) -> Trace:
     ]
     if chance:
         raise GraphError(f"the model draws random numbers, so there is no one answer to explain: {chance[0].name}")
-    sites = [site for site in _attention_sites(graph, shape_of(pixels)[0]) if site in ancestors(whole)]
+    sites = _attention_sites(graph, pixels, whole)
+    pool = sites[-1] if _is_pool(sites) else None
+    layers = sites if pool is None else sites[:-1]
+    _require_all_tokens(layers, shape_of(pixels)[0])
     twins = _twins(graph, sites, whole, output)
     move_selection_up(graph, set(twins.values()))
     logits = output.args[0][0]
@@ -99,16 +104,37 @@ def _read(program: ExportedProgram) -> Trace:
         pixels=pixels,
         logits=logits,
         whole=whole,
-        sites=tuple(sites[:-1] if _is_pool(sites) else sites),
+        sites=tuple(layers),
         weights={placeholders[name]: path for name, path in paths.items()},
         constants={placeholders[name]: program.constants[path] for name, path in lifted.items()},
-        pool=sites[-1] if _is_pool(sites) else None,
+        pool=pool,
     )
 
 
 def _is_pool(sites: list[fx.Node]) -> bool:
     """Whether the last attention is that of one query of the head's own."""
     return len(sites) > 1 and len(shape_of(sites[-1])) == 4 and shape_of(sites[-1])[-2] == 1 != shape_of(sites[0])[-2]
+
+
+def _require_all_tokens(layers: list[fx.Node], batch: torch.SymInt) -> None:
+    """Raise GraphError unless every layer has one attention matrix over the same tokens, of as many heads."""
+    for number, node in enumerate(layers, 1):
+        shape = shape_of(node)
+        if len(shape) != 4:
+            reason = f"has a matrix of the shape {list(shape)}"
+        elif shape[0] != batch:
+            reason = f"stays within windows of {shape[2]} tokens"
+        elif shape[2] != shape[3]:
+            reason = f"goes from {shape[2]} to {shape[3]} tokens"
+        elif shape != shape_of(layers[0]):
+            (heads, tokens, _), (_, before, count, _) = shape[1:], shape_of(layers[0])
+            reason = f"has {heads} heads and {tokens} tokens, not {before} and {count} as layer 1"
+        else:
+            continue
+        raise GraphError(
+            "only attention over all tokens of the picture can be explained, in every layer with the same tokens and "
+            f"heads, and a pool of one query on top; attention layer {number} of {len(layers)} {reason}"
+        )
 
 
 def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.Node) -> dict[fx.Node, fx.Node]:
@@ -121,20 +147,33 @@ def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.No
     return copies
 
 
-def _attention_sites(graph: fx.Graph, batch: torch.SymInt) -> list[fx.Node]:
-    """The softmax results that stand on the left of a matrix product, in the shape [batch, heads, queries, keys]."""
-    sites = []
-    for node in list(graph.nodes):
+def _attention_sites(graph: fx.Graph, pixels: fx.Node, logits: fx.Node) -> list[fx.Node]:
+    """The softmax results that stand on the left of a matrix product, in the shape [batch, heads, queries, keys].
+
+    Only those on the way to ``logits``. Raises GraphError if there are none, or others that look like attention.
+    """
+    before, varying = ancestors(logits), dependents(graph.nodes, [pixels])
+    needed = [node for node in graph.nodes if node in before and node in varying]
+    found: dict[fx.Node, fx.Node] = {}
+    for node in needed:
         if target_of(node) in MATMUL:
             way = [node.args[0]]
             while target_of(way[-1]) in UNCHANGED:
                 way.append(way[-1].args[0])
             if target_of(way[-1]) in SOFTMAX:
                 site = next((value for value in way if len(shape_of(value)) == 4), way[-1])
-                sites.append(site if len(shape_of(site)) == 4 else _with_heads(graph, site, batch))
-    if not sites:
+                with_heads = site if len(shape_of(site)) == 4 else _with_heads(graph, site, shape_of(pixels)[0])
+                found.setdefault(way[-1], with_heads)
+    for node in needed:
+        shape = shape_of(node)
+        if target_of(node) in SOFTMAX and node not in found and len(shape) > 2 and shape[-2] == shape[-1]:
+            raise GraphError(
+                f"the attention matrix {node.name} {list(shape)} is changed before it weighs the values (by gates, "
+                "talking heads, differences), which is not supported"
+            )
+    if not found:
         raise GraphError("no attention found in the model: no softmax whose result multiplies values")
-    return list(dict.fromkeys(sites))
+    return list(found.values())
 
 
 def _with_heads(graph: fx.Graph, softmax: fx.Node, batch: torch.SymInt) -> fx.Node:

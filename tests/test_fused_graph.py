@@ -154,9 +154,9 @@ def test_ops_before_the_first_attention_need_no_rule() -> None:
     check_gradient(model, fuse(model, pixels[:1], passes=("gradient", "relevance", "layer_gradient")), pixels)
 
 
-def swin(*depths: int) -> nn.Module:
+def swin(*depths: int, window: int) -> nn.Module:
     heads = [2, 4][: len(depths)]
-    return SwinTransformer(32, 4, num_classes=5, embed_dim=8, depths=depths, num_heads=heads, window_size=4)
+    return SwinTransformer(32, 4, num_classes=5, embed_dim=8, depths=depths, num_heads=heads, window_size=window)
 
 
 def cnn() -> nn.Module:
@@ -167,8 +167,27 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "no attention": (cnn, (1, 3, 32, 32), "no attention found"),
     "a tuple": (lambda: Wrapped(lambda y: (y, y)), (1, 3, 32, 32), r"must return one tensor \[batch, classes\]"),
     "not logits": (lambda: Wrapped(lambda y: y[:, None]), (1, 3, 32, 32), r"must return one tensor \[batch, classes\]"),
-    "hierarchical": (lambda: swin(2, 2), (1, 3, 32, 32), "windowed, hierarchical .* not supported"),
-    "windowed": (lambda: swin(1), (1, 3, 32, 32), "windowed, hierarchical .* not supported"),
+    "windowed": (lambda: swin(1, window=4), (1, 3, 32, 32), "layer 1 of 1 stays within windows of 16 tokens"),
+    "hierarchical": (
+        lambda: swin(2, 2, window=8),
+        (1, 3, 32, 32),
+        "layer 3 of 4 has 4 heads and 16 tokens, not 2 and 64 as layer 1",
+    ),
+    "fewer keys": (
+        lambda: Hand(lambda q, k, v: sdpa(q, k[:, :, ::4], v[:, :, ::4])).float(),
+        (1, 3, 32, 32),
+        "layer 1 of 1 goes from 16 to 4 tokens",
+    ),
+    "changed attention": (
+        lambda: Hand(lambda q, k, v: ((q @ k.mT).softmax(-1) * 0.5 + 0.5 / 16) @ v).float(),
+        (1, 3, 32, 32),
+        r"matrix softmax \[s\d+, 2, 16, 16\] is changed before it weighs the values",
+    ),
+    "a pool of some tokens": (
+        lambda: Hand(sdpa, lambda x: sdpa(x[:, None, :1] * 0, x[:, None, ::2], x[:, None, ::2])[:, 0, 0]).float(),
+        (1, 3, 32, 32),
+        "an attention pool must read all 16 tokens or the 16 patches, not 8",
+    ),
     "another image size": (lambda: variants.build("plain", torch.float32), (1, 3, 40, 32), "Input height .40. doesn't"),
     "no batch axis": (lambda: variants.build("plain", torch.float32), (3, 32, 32), "torch.export cannot trace Vision"),
     "a zero head": (lambda: Wrapped(lambda y: 0 * y), (1, 3, 32, 32), "do not depend on the last attention"),

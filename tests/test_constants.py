@@ -1,0 +1,51 @@
+"""What a graph holds beside the picture's values: shapes and types taken of them, masks, shifts by padding."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from graph_checks import TARGET, Hand, check_gradient, images, sdpa, worst
+from torch import Tensor, nn
+
+from onnxplain.lrp_graph import fuse
+
+TABLE = torch.linspace(-1, 1, 16, dtype=torch.float64)
+PLAIN = Hand(sdpa, lambda x: (x + TABLE).mean(1))
+SAME: dict[str, Callable[[Tensor], Tensor]] = {
+    "type_as": lambda x: x + TABLE.float().type_as(x) + (TABLE - TABLE.float().double()),
+    "expand_as": lambda x: x + TABLE.expand_as(x),
+    "view_as": lambda x: x + TABLE.expand(x.shape[0], 16, 16).view_as(x),
+    "reshape_as": lambda x: x + TABLE.expand(x.shape[0], 16, 16).reshape_as(x),
+    "ones_like": lambda x: x + torch.ones_like(x) * TABLE,
+    "zeros_like": lambda x: x + (torch.zeros_like(x[:, :1]) + TABLE),
+    "full_like": lambda x: x + torch.full_like(x, 2) * (TABLE / 2),
+    "new_ones": lambda x: x + x.new_ones(x.shape[0], 1, 16) * TABLE,
+    "new_zeros": lambda x: x + (x.new_zeros(16) + TABLE),
+    "new_full": lambda x: x + x.new_full((1, 16), 2) * (TABLE / 2),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_constant_that_takes_its_shape_or_type_of_the_picture(name: str) -> None:
+    """A constant added to the tokens takes no relevance; a value of the picture's would."""
+    model = Hand(sdpa, lambda x: SAME[name](x).mean(1))
+    graph = fuse(model, images()[:1], ("gradient", "relevance", "pixel_gradient"))
+    check_gradient(model, graph, images())
+    expected = fuse(PLAIN, images()[:1], ("relevance",)).compute(images(), TARGET, {"relevance"})["relevance"]
+    assert worst(graph.compute(images(), TARGET, {"relevance"})["relevance"], expected, 0) <= 1e-9
+
+
+def test_boolean_masks_of_two_that_are_all_true() -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        place = torch.arange(q.shape[2])
+        return nn.functional.scaled_dot_product_attention(q, k, v, ((place >= 0) & (place < 16)).expand(16, 16))
+
+    model = Hand(attend)
+    check_gradient(model, fuse(model, images()[:1]), images())
+
+
+def test_padding_that_shifts() -> None:
+    model = Hand(sdpa, lambda x: nn.functional.pad(x, [0, 0, 2, -2])[:, 3])
+    graph = fuse(model, images()[:1])
+    assert graph.layout.readout == (1,)
+    check_gradient(model, graph, images())
