@@ -5,8 +5,8 @@
 F is the time of one logits-only run in onnxruntime of the same model, as torch.onnx.export writes it, with the same
 batch and threads. All runs of a table happen in one process, in turn, and ratios of medians are printed: absolute times
 differ between machines, and on a busy machine between minutes. The eager reference is that of the tests, which follows
-the published algorithm (autograd for the gradients, then relevance layer by layer, one class after another). Memory is
-that of a process which does nothing else.
+the published algorithm (autograd for the gradients, then relevance layer by layer, one class after another); the
+speed-up is against it. Memory is that of a process which does nothing else.
 """
 
 from __future__ import annotations
@@ -101,17 +101,17 @@ def table(
 ) -> None:
     """Print what was measured for one batch and number of classes."""
     title = f"{name} at {side}, {images} picture(s), {classes} class(es), {threads} thread(s), {device}"
-    rows = Table("way", "computes", "ms", "F", "reference / this", "peak MB", "opens in s", "MB", title=title)
+    rows = Table("computes", "way", "ms", "F", "speed-up", "peak MB", "opens in s", "MB", title=title)
     for (way, what), value in seconds.items():
         times = [f"{1000 * value:.0f}", f"{value / seconds[PLAIN]:.2f}"]
         if way == PLAIN[0]:
-            rows.add_row(way, what, *times)
+            rows.add_row(what, way, *times)
             continue
         question = {"model": name, "size": side, "what": what, "batch": images, "targets": classes, "threads": threads}
         held = memory(way, folder, **question)
         suffix = FILES.get(way)
         rows.add_row(
-            way, what, *times, f"{seconds[WAYS[3], what] / value:.2f}", f"{held['peak'] / 1e6:.0f}",
+            what, way, *times, f"{seconds[WAYS[3], what] / value:.2f}", f"{held['peak'] / 1e6:.0f}",
             f"{held['opened']:.1f}", f"{(folder / f'all{suffix}').stat().st_size / 1e6:.0f}" if suffix else "",
         )  # fmt: skip
     Console().print(rows)
