@@ -30,9 +30,9 @@ COLOURS = 3
 """A convolution of so many channels is of pixels."""
 
 
-def divide(r: Tensor, z: Tensor) -> Tensor:
-    """r / (z + epsilon), and 0 where z is 0; what concerns z alone is computed once for all targets."""
-    return r / torch.where(z == 0, torch.inf, z + EPSILON)
+def divide(r: Tensor, z: Tensor, times: int = 1) -> Tensor:
+    """r / (z + epsilon) / times, and 0 where z is 0; what concerns z alone is computed once for all targets."""
+    return r / torch.where(z == 0, torch.inf, times * z + times * EPSILON)
 
 
 def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
@@ -41,24 +41,25 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     R_x = alpha (x+ (S W+) + x- (S W-)) - beta (x+ (T W-) + x- (T W+)), where S = R / (x+ W+' + x- W-') takes the
     positive products of an input and a weight, and T = R / (x+ W-' + x- W+') the negative ones.
 
-    x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So half their sum and
-    half their difference are the two denominators, and the same holds on the way back. The product for the denominators
-    does not depend on the target. Where no product has the sign asked for, the halves cancel to rounding noise, not
-    to 0: that is told by its size.
+    x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So their sum and their
+    difference are twice the two denominators, and the same holds on the way back: the factors of two cancel. The product
+    for the denominators does not depend on the target. Where no product has the sign asked for, what is left is rounding
+    noise, not 0: that is told by its size.
     """
 
     def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
         magnitude = forward(x.abs(), w.abs())
-        noise = 16 * torch.finfo(r.dtype).eps * magnitude
+        noise = 32 * torch.finfo(r.dtype).eps * magnitude
 
-        def divided(z: Tensor) -> Tensor:
-            return r / torch.where(z.abs() > noise, z + EPSILON, torch.inf)
+        def divided(twice: Tensor, sign: int) -> Tensor:
+            """r / (2 z) for z of that sign."""
+            return r / torch.where(sign * twice > noise, twice + 2 * EPSILON, torch.inf)
 
-        s = alpha * divided((plain + magnitude) / 2)
+        s = alpha * divided(plain + magnitude, 1)
         if not beta:
-            return (x * back(s, w) + x.abs() * back(s, w.abs())) / 2
-        t = beta * divided((plain - magnitude) / 2)
-        return (x * back(s - t, w) + x.abs() * back(s + t, w.abs())) / 2
+            return x * back(s, w) + x.abs() * back(s, w.abs())
+        t = beta * divided(plain - magnitude, -1)
+        return x * back(s - t, w) + x.abs() * back(s + t, w.abs())
 
     return rule
 
@@ -124,9 +125,9 @@ def _two_sided(
 
 
 def _matmul(r: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """R_A = A * (S B') / 2, R_B = B * (A' S) / 2, S = R / (A B)."""
-    s = divide(r, y)
-    return a * (s @ b.mT) / 2, b * (a.mT @ s) / 2
+    """R_A = A * (S B'), R_B = B * (A' S), S = R / (2 A B)."""
+    s = divide(r, y, 2)
+    return a * (s @ b.mT), b * (a.mT @ s)
 
 
 def _residual(r: Tensor, y: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> tuple[Tensor, Tensor]:
@@ -137,7 +138,8 @@ def _residual(r: Tensor, y: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> t
     s = divide(r, y)
     ra, rb = a * s, alpha * b * s
     dims = list(range(2, r.dim()))
-    total, sum_a, sum_b = (t.sum(dims, keepdim=True) for t in (r, ra, rb))
+    # Row by row: in one go, onnxruntime is off by 6e-5 for a million numbers.
+    total, sum_a, sum_b = (t.sum(-1, keepdim=True).sum(dims, keepdim=True) for t in (r, ra, rb))
     unit = divide(total, sum_a.abs() + sum_b.abs())
     return ra * divide(sum_a.abs() * unit, sum_a), rb * divide(sum_b.abs() * unit, sum_b)
 
