@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from onnxplain import cli_batches, cli_errors, cli_input, cli_output
+from onnxplain import cli_batches, cli_errors, cli_input, cli_output, cli_probe
+from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else cli_errors.PROGRAM
 
@@ -22,16 +23,10 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=cli_input.SeveralValues)
 def export(
-    model: Annotated[str, Option(metavar="NAME", help="vit, dinov2, demo, timm/<name>, …; see the command models.")],
-    checkpoint: Annotated[
-        Path | None,
-        Option(
-            metavar="FILE",
-            help="Weights instead of the published ones: .safetensors or .pth, or a folder or hub repository.",
-        ),
-    ] = None,
+    model: Model,
+    checkpoint: Checkpoint = None,
     head: Annotated[
         Path | None, Option(metavar="FILE", help="A classification head to put on the model: .safetensors or .pth.")
     ] = None,
@@ -39,11 +34,22 @@ def export(
         str | None,
         Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="what its file says"),
     ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        Option(
+            metavar="TEXT… | FILE",
+            help="Classes in words, for models with a text encoder: several texts, or a file with one per line.",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        Option(metavar="TEXT… | FILE", help='Sentences around them, such as "a photo of a {}."; their mean counts.'),
+    ] = None,
     num_classes: Annotated[int | None, Option(metavar="N", min=1, help="Classes, if not the model's own.")] = None,
     labels: Annotated[
         Path | None, Option(metavar="FILE", help="Names of the classes: one per line, or a JSON list.")
     ] = None,
-    image_size: Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")] = None,
+    image_size: ImageSize = None,
     output: Annotated[
         Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
     ] = None,
@@ -62,10 +68,8 @@ def export(
     beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
     gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
     opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
-    random_init: Annotated[
-        bool, Option("--random-init", help="Go without trained weights, to try things out.")
-    ] = False,
-    force: Annotated[bool, Option("--force", help="Replace the output if it exists.")] = False,
+    random_init: RandomInit = False,
+    force: Force = False,
 ) -> None:
     """Turn a Vision Transformer into one file that explains itself, and compare it with PyTorch.
 
@@ -74,14 +78,28 @@ def export(
     path = cli_input.artifact_path(output, model, format)
     size = None if image_size is None else cli_input.parse_size(image_size)
     wanted = None if passes is None else cli_input.parse_passes(passes)
-    names = None if labels is None else cli_input.read_labels(labels)
+    names = None if labels is None else cli_input.read_texts("labels", labels)
+    words = None if prompts is None else cli_input.texts("prompts", prompts)
+    sentences = () if template is None else cli_input.texts("templates", template)
     cli_input.check_new_file(path, force)
     console = cli_output.make_console()
     started = time.monotonic()
     with console.status("importing PyTorch") as status:
-        package = _export_package()
+        package = cli_input.export_package()
         status.update(f"loading {model}")
-        backbone = package.load_backbone(model, checkpoint, random_init, num_classes, size, names, head, head_pooling)
+        backbone = package.load_backbone(
+            model,
+            checkpoint,
+            random_init,
+            num_classes,
+            size,
+            names,
+            head,
+            head_pooling,
+            prompts=words,
+            templates=sentences,
+            progress=status.update,
+        )
         try:
             report = package.export_model(
                 backbone,
@@ -103,6 +121,9 @@ def export(
         needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
         console.print(f"{needed} {package.HOW_TO_GET_CLASSES}", soft_wrap=True)
     console.print(f"try: {PROGRAM} explain {shlex.quote(str(path))} IMAGE", soft_wrap=True)
+
+
+app.command()(cli_probe.probe)
 
 
 @app.command()
@@ -211,7 +232,7 @@ def explain(
 @app.command()
 def models() -> None:
     """List the models that export knows."""
-    package = _export_package()
+    package = cli_input.export_package()
     cli_output.make_console().print(cli_output.models_table(package.MODELS.values(), package.SOURCES))
 
 
@@ -239,14 +260,6 @@ def info(artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file tha
         console.print(cli_output.parity_table(metadata.parity))
     else:
         console.print("It holds no report of a comparison with PyTorch.")
-
-
-def _export_package() -> Any:
-    try:
-        from onnxplain import export as package
-    except ModuleNotFoundError as error:
-        raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
-    return package
 
 
 if __name__ == "__main__":

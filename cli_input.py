@@ -1,13 +1,18 @@
 """What the command line is given, read and checked before any work begins."""
 
 import json
+import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from typer.core import TyperCommand
+
+SEVERAL = ("--prompts", "--template")
+"""The options that take all values up to the next option."""
 
 
 class InputError(ValueError):
@@ -24,6 +29,39 @@ def mistakes() -> tuple[type[Exception], ...]:
     except ImportError:
         return InputError, ImportError, OSError
     return InputError, ImportError, OSError, OnnxplainError
+
+
+class SeveralValues(TyperCommand):
+    """A command without arguments of its own, so that the options in SEVERAL can take several values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As if the option stood before each of its values."""
+        return super().parse_args(ctx, one_value_each(args))
+
+
+def one_value_each(arguments: Iterable[str]) -> list[str]:
+    """--prompts "a cat" "a dog" as --prompts "a cat" --prompts "a dog"."""
+    result: list[str] = []
+    option, has_value = "", True
+    for argument in arguments:
+        if has_value and argument.startswith("-"):
+            name, given, _ = argument.partition("=")
+            option, has_value = (name, bool(given)) if name in SEVERAL else ("", True)
+        else:
+            if has_value and option:
+                result.append(option)
+            has_value = True
+        result.append(argument)
+    return result
+
+
+def export_package() -> Any:
+    """onnxplain.export, or what to install to have it."""
+    try:
+        from onnxplain import export as package
+    except ModuleNotFoundError as error:
+        raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
+    return package
 
 
 def check_all_methods(method: str | None, parameters: Mapping[str, object]) -> None:
@@ -64,17 +102,32 @@ def artifact_path(given: Path | None, model: str, format: str) -> Path:
     return path
 
 
-def read_labels(path: Path) -> list[str]:
+def head_path(given: Path | None, model: str) -> Path:
+    """The file that probe writes, its name that of the model unless one is given."""
+    path = given or Path("artifacts") / f"{model.rpartition('/')[2]}.head.safetensors"
+    if path.suffix != ".safetensors":
+        raise InputError(f"--output must end in .safetensors, got {path}")
+    return path
+
+
+def texts(option: str, given: list[str]) -> list[str]:
+    """The values of an option, or what is in the file that is its only value."""
+    if len(given) > 1 or not (os.path.isfile(given[0]) or given[0].endswith((".txt", ".json"))):  # noqa: PTH113
+        return given
+    return read_texts(option, Path(given[0]))
+
+
+def read_texts(what: str, path: Path) -> list[str]:
     """The lines of a file, or the strings of its JSON list."""
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
-        labels = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
+        found = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"cannot read labels from {path}: {reason}; give one per line, or a JSON list") from None
-    if not labels or not all(isinstance(label, str) and label for label in labels):
-        raise InputError(f"labels in {path} must be text, none of them empty: one per line, or a JSON list of strings")
-    return labels
+        raise InputError(f"cannot read {what} from {path}: {reason}; give one per line, or a JSON list") from None
+    if not found or not all(isinstance(item, str) and item for item in found):
+        raise InputError(f"{what} in {path} must be text, none of them empty: one per line, or a JSON list of strings")
+    return found
 
 
 def check_new_file(path: Path, force: bool) -> None:
@@ -86,7 +139,7 @@ def check_new_file(path: Path, force: bool) -> None:
     check_writable(path.parent)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "--output") -> None:
     """Try it, since permissions alone do not tell, and leave nothing behind."""
     made = []
     try:
@@ -96,7 +149,7 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         clash = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "it is not a folder" if clash else error.strerror
-        raise InputError(f"cannot write into {folder}: {reason}; give another --output") from None
+        raise InputError(f"cannot write into {folder}: {reason}; give another {option}") from None
     finally:
         for parent in made:
             with suppress(OSError):
@@ -105,6 +158,8 @@ def check_writable(folder: Path) -> None:
 
 def find_pictures(paths: list[Path]) -> list[Path]:
     """The files among the paths, and for each folder the pictures in it, sorted; each once."""
+    from onnxplain.runtime.preprocessing import IMAGE_SUFFIXES
+
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():

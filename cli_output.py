@@ -32,15 +32,19 @@ def make_console() -> Console:
     return Console(markup=False, highlight=False, emoji=False, width=width)
 
 
-class ExplainingProgress(Progress):
-    """Bars for the pictures and, where methods need many runs of the graph, for the runs of the picture at hand.
+class Bars(Progress):
+    """Bars that are gone when they are done; there are none where the output is no terminal."""
 
-    They are gone when they are done, and there are none where the output is no terminal.
-    """
-
-    def __init__(self, console: Console, pictures: int) -> None:
+    def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class ExplainingProgress(Bars):
+    """Bars for the pictures and, where methods need many runs of the graph, for the runs of the picture at hand."""
+
+    def __init__(self, console: Console, pictures: int) -> None:
+        super().__init__(console)
         self._pictures = self.add_task("explaining", total=pictures)
         self._runs = self.add_task("runs", visible=False)
 
@@ -71,7 +75,7 @@ def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
     """The models with a name, and the libraries whose models have two."""
     result = table("model", "what it is", "classes", "weights")
     for row in rows:
-        classes = str(row.classes) if row.classes else "with --head"
+        classes = str(row.classes) if row.classes else "with --head or --prompts" if row.open_clip else "with --head"
         result.add_row(row.name, row.about, classes, row.repository or f"timm {row.timm_name}")
     result.add_row("demo", "the small model that comes with onnxplain", "10", "in the package")
     for library, about in sources.items():

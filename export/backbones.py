@@ -15,14 +15,19 @@ from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import WEIGHTS, fetch, is_repository, is_transformers, load_weights, sha256, weights_in
-from .heads import POOLINGS, Head, Headed, read_head
-from .models import IMAGENET, MODELS, SOURCES, Row
-from .sources import Loaded, Request, same_random_numbers
+from .heads import POOLINGS, Head, Pooled, read_head
+from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
+from .prompts import check_prompts, zero_shot
+from .sources import Loaded, Method, Request, same_random_numbers
 
-HOW_TO_GET_CLASSES = "--head FILE, or --num-classes N with a --checkpoint FILE that has a head"
+HOW_TO_GET_CLASSES = (
+    "--head FILE, such as probe writes, or --prompts if it has a text encoder, or --num-classes N with a "
+    "--checkpoint FILE that has a head"
+)
 MODULES = {"hf": "from_transformers"}
 """Where the module that loads a library's models is not named from_<library>."""
 
+DEMO = "demo"
 DEMO_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -46,6 +51,20 @@ class Backbone:
     has_classes: bool = True
 
 
+@dataclass(frozen=True)
+class Features:
+    """A model without a head.
+
+    model: maps float32 [batch, 3, H, W] to features [batch, width]; in evaluation mode. pooling: what these are of the
+    model, a key of POOLINGS.
+    """
+
+    name: str
+    model: nn.Module
+    preprocessing: Preprocessing
+    pooling: str
+
+
 def load_backbone(
     name: str,
     checkpoint: str | Path | None = None,
@@ -55,6 +74,9 @@ def load_backbone(
     labels: Sequence[str] | None = None,
     head: str | Path | Head | None = None,
     head_pooling: str | None = None,
+    prompts: Sequence[str] | None = None,
+    templates: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Backbone:
     """Build a model by name, with its published weights unless told otherwise.
 
@@ -65,22 +87,14 @@ def load_backbone(
     num_classes, image_size (pixels, one number or (height, width)), labels: in place of the model's own.
     head: a file that read_head reads, in place of the model's own. head_pooling: what it reads of the model, a key of
         POOLINGS, in place of what the file says.
+    prompts: classes in words, for models with a text encoder: the logits are the zero-shot logits that the model's own
+        library gives, and the labels are these words unless ``labels`` are given. templates: sentences such as "a photo
+        of a {}." that each of them is put into, of whose embeddings the class is the mean.
+    progress: called with a description of each stage as it begins.
     A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
-    options = (checkpoint, num_classes, image_size, head, head_pooling)
-    if checkpoint is not None and random_init:
-        raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
-    if name == "demo":
-        if any(option is not None for option in options) or random_init:
-            raise OnnxplainError("the demo model comes as it is; weights, classes and image size cannot be changed")
-        return _demo(labels)
-    source, _, rest = name.partition("/")
-    if name not in MODELS and (source not in SOURCES or source == name):
-        raise OnnxplainError(
-            f"unknown model {name!r}; known are {', '.join([*MODELS, 'demo'])}, and "
-            f"{', '.join(f'{library}/<name>' for library in SOURCES)}, such as timm/vit_small_patch16_224"
-        )
+    row = _row(name)
     if num_classes is not None and num_classes < 1:
         raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
     if head is not None and num_classes is not None:
@@ -89,50 +103,113 @@ def load_backbone(
         raise OnnxplainError(
             f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
         )
-    row = MODELS.get(name, Row(name, rest, "", classes=0))
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    check_prompts(prompts, templates)
+    if prompts is not None:
+        if head is not None or num_classes is not None:
+            raise OnnxplainError("--prompts make a head of one class each; leave out --head and --num-classes")
+        if not row.open_clip and name.partition("/")[0] not in WITH_TEXT:
+            known = [row.name for row in MODELS.values() if row.open_clip] + [f"{item}/<name>" for item in WITH_TEXT]
+            raise OnnxplainError(
+                f"--prompts need a model with a text encoder, not {name}; known are {', '.join(known)}"
+            )
     given = read_head(head) if isinstance(head, str | Path) else head
     makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
-    adds_head = makes_head or given is not None
-    request = Request(None, random_init, None if adds_head else num_classes, size, adds_head, row.drop)
-    loaded = _load_row(row, checkpoint, request) if name in MODELS else _load_from(source, rest, checkpoint, request)
+    adds_head = makes_head or given is not None or prompts is not None
+    own_classes = None if adds_head else num_classes
+    loaded = _load(row, checkpoint, random_init, own_classes, image_size, adds_head, text=prompts is not None)
     if makes_head:
         given = _random_head(_width(loaded, row.pooling), num_classes or row.classes)
     if given is not None:
         loaded = _with_head(loaded, given, head_pooling or given.pooling or row.pooling)
+    if prompts is not None:
+        loaded = zero_shot(loaded, prompts, templates or ("{}",), progress)
     return Backbone(
         name=name.rpartition("/")[2],
         model=loaded.model.eval(),
         preprocessing=loaded.preprocessing,
         labels=_labels(loaded, labels or (given.labels if given is not None else None), name in MODELS),
-        activation="softmax" if given is None else given.activation,
+        activation=loaded.activation if given is None else given.activation,
         source=loaded.source,
         sha256=loaded.sha256,
         has_classes=loaded.classes > 0,
     )
 
 
+def load_features(
+    name: str,
+    checkpoint: str | Path | None = None,
+    random_init: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+    pooling: str | None = None,
+) -> Features:
+    """What load_backbone would put a head on, with the same arguments.
+
+    pooling: a key of POOLINGS, by default what a head reads of this model. Raises OnnxplainError as load_backbone does.
+    """
+    row = _row(name)
+    if pooling is not None and pooling not in POOLINGS:
+        raise OnnxplainError(f"there is no pooling {pooling!r}; --head-pooling can be {', '.join(POOLINGS)}")
+    loaded = _load(row, checkpoint, random_init, None, image_size, features=True)
+    chosen = pooling or row.pooling
+    _width(loaded, chosen)
+    return Features(name.rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
+
+
+def _row(name: str) -> Row:
+    """The row of that name, or one for a name that is no row's. Raises OnnxplainError if there is no such model."""
+    source, _, rest = name.partition("/")
+    if name not in (*MODELS, DEMO) and (source not in SOURCES or source == name):
+        raise OnnxplainError(
+            f"unknown model {name!r}; known are {', '.join([*MODELS, DEMO])}, and "
+            f"{', '.join(f'{library}/<name>' for library in SOURCES)}, such as timm/vit_small_patch16_224"
+        )
+    return MODELS.get(name, Row(name, rest, "", classes=0))
+
+
+def _load(
+    row: Row, checkpoint: str | Path | None, random_init: bool, num_classes: int | None,
+    image_size: int | tuple[int, int] | None, features: bool, text: bool = False,
+) -> Loaded:  # fmt: skip
+    """The model that the name and the options of load_backbone stand for.
+
+    features: its own head is not needed. text: its text encoder is.
+    """
+    if checkpoint is not None and random_init:
+        raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
+    if row.name == DEMO:
+        if random_init or any(option is not None for option in (checkpoint, num_classes, image_size)):
+            raise OnnxplainError("the demo model comes as it is; its weights, classes and image size cannot be changed")
+        return _demo(features)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    request = Request(None, random_init, num_classes, size, features, row.drop, text)
+    if row.name in MODELS:
+        return _load_row(row, checkpoint, request)
+    return _load_from(row.name.partition("/")[0], row.timm_name, checkpoint, request)
+
+
 def _load_from(source: str, name: str, checkpoint: str | Path | None, request: Request) -> Loaded:
     """A model of a library; the checkpoint is a file, or a folder or repository that holds one."""
     if checkpoint is not None:
-        path = _local(checkpoint)
+        path = _local(checkpoint, request)
         request = replace(request, checkpoint=weights_in(path) if path.is_dir() else path)
     load: Callable[..., Loaded] = import_module(f".{MODULES.get(source, f'from_{source}')}", __package__).load
     return load(name, request)
 
 
 def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
-    """The model of a row, from weights in timm's format, the authors' or transformers'."""
+    """The model of a row, from weights in timm's format, the authors' or transformers'; with text not in timm's."""
     from .from_transformers import load as load_transformers
 
     if row.repository is not None and checkpoint is None and not request.random_init:
         return load_transformers(row.repository, request, row.type)
-    path = None if checkpoint is None else _local(checkpoint)
+    path = None if checkpoint is None else _local(checkpoint, request)
     if path is not None:
         folder = path.parent if path.is_file() and path.name in WEIGHTS else path
         if row.type and is_transformers(folder):
             return load_transformers(str(folder), request, row.type)
         path = weights_in(path) if path.is_dir() else path
+    if request.text:
+        return _load_from("open_clip", row.open_clip, path, request)
     size = request.image_size or (None if row.image_size is None else (row.image_size,) * 2)
     request = replace(request, checkpoint=path, image_size=size)
     loaded = _load_from("timm", row.timm_name, path, request)
@@ -141,10 +218,10 @@ def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Load
     return replace(loaded, preprocessing=replace(loaded.preprocessing, crop_pct=row.crop_pct))
 
 
-def _local(checkpoint: str | Path) -> Path:
+def _local(checkpoint: str | Path, request: Request) -> Path:
     """The file or folder that is meant, downloaded if it is a repository's."""
     path = Path(checkpoint).expanduser()
-    return fetch(str(checkpoint)) if not path.exists() and is_repository(str(checkpoint)) else path
+    return fetch(str(checkpoint), text=request.text) if not path.exists() and is_repository(str(checkpoint)) else path
 
 
 def _width(loaded: Loaded, pooling: str) -> int:
@@ -172,8 +249,13 @@ def _with_head(loaded: Loaded, head: Head, pooling: str) -> Loaded:
             f"the head is for features of width {head.weight.shape[1]}, pooling {pooling} gives {width}; "
             f"--head-pooling can be {', '.join(POOLINGS)}"
         )
+    return replace(loaded, model=nn.Sequential(_pooled(loaded, pooling), head.linear()), classes=len(head.weight))
+
+
+def _pooled(loaded: Loaded, pooling: str) -> Pooled:
+    """What a head reads, after _width has found that it can be had."""
     features = loaded.model if pooling == "own" or loaded.tokens is None else loaded.tokens
-    return replace(loaded, model=Headed(features, pooling, loaded.prefix, head.linear()), classes=len(head.weight))
+    return Pooled(features, pooling, loaded.prefix)
 
 
 def _random_head(width: int, classes: int) -> Head:
@@ -203,18 +285,22 @@ def _labels(loaded: Loaded, given: Sequence[str] | None, named: bool) -> tuple[s
     return tuple(str(index) for index in range(loaded.classes))
 
 
-def _demo(labels: Sequence[str] | None) -> Backbone:
-    names = DEMO_LABELS if labels is None else checked_labels(labels, len(DEMO_LABELS))
+def _demo(features: bool) -> Loaded:
+    weights = Path(str(demo.WEIGHTS))
     model = demo.architecture()
-    load_weights(model, Path(str(demo.WEIGHTS)))
-    return Backbone(
-        name="demo",
-        model=model.eval(),
+    load_weights(model, weights)
+    if features:
+        model.reset_classifier(0)
+    return Loaded(
+        model=model,
+        classes=0 if features else len(DEMO_LABELS),
         preprocessing=Preprocessing(
             size=(demo.SIZE, demo.SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
         ),
-        labels=names,
+        source=weights.name,
+        sha256=sha256(weights),
+        labels=None if features else DEMO_LABELS,
         activation="sigmoid",
-        source=Path(str(demo.WEIGHTS)).name,
-        sha256=sha256(Path(str(demo.WEIGHTS))),
+        tokens=Method(model, "forward_features"),
+        prefix=model.num_prefix_tokens,
     )

@@ -26,6 +26,8 @@ CONTAINERS = ("ema_state_dict", "model_state_dict", "module", "teacher")
 """What training programs name the state dict in their checkpoints, beside the names that timm knows."""
 PREFIXES = ("module.", "model.", "backbone.")
 """What they put before the names of weights."""
+TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+"""The files of which a folder with a tokenizer holds at least one."""
 TRANSFORMERS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 """How the keys end by which transformers' weights are known."""
 
@@ -145,9 +147,15 @@ def is_repository(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+(?<!\.pth)(?<!\.pt)(?<!\.bin)(?<!\.safetensors)(?<!\.npz)", name) is not None
 
 
-def fetch(repository: str, weights: bool = True) -> Path:
-    """The folder of a hub's repository with its configuration and weights, downloaded unless they are here already."""
-    names = ["config.json", "preprocessor_config.json"]
+def fetch(repository: str, weights: bool = True, text: bool = False) -> Path:
+    """The folder of a hub's repository with its configuration and weights, downloaded unless they are here already.
+
+    text: with its tokenizer.
+    """
+    names = ["config.json", "preprocessor_config.json", "processor_config.json"]
+    if text:
+        names += ["open_clip_config.json", "tokenizer_config.json", "merges.txt", "special_tokens_map.json"]
+        names += TOKENIZERS
     try:
         paths = [path for name in names if (path := _download(repository, name)) is not None]
         if weights and not any(_download(repository, name) for name in WEIGHTS):

@@ -1,17 +1,22 @@
-"""The vision towers of open_clip: features to which prompts or a probe give classes."""
+"""The vision towers of open_clip: features to which prompts or a head give classes."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import load_state, read_state, sha256, without_prefixes
-from .sources import Loaded, Request, check_patches, same_random_numbers
+from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
 
 CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 """open_clip's word for how a picture is resized to timm's."""
+TOKENIZER = ("open_clip_config.json", "tokenizer.json")
+"""The files of a folder that has a tokenizer of transformers for open_clip."""
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -21,7 +26,7 @@ def load(name: str, request: Request) -> Loaded:
     if architecture not in library.list_models():
         raise OnnxplainError(f"open_clip has no model {architecture!r}; open_clip.list_models() lists those it has")
     if request.num_classes is not None:
-        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE")
+        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE or --prompts")
     tags = library.list_pretrained_tags_by_model(architecture)
     if tag and tag.lower() not in [known.lower() for known in tags]:
         raise OnnxplainError(f"open_clip has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}")
@@ -32,7 +37,7 @@ def load(name: str, request: Request) -> Loaded:
     model = _create(library, architecture, tag or None, request)
     path = request.checkpoint
     if path is not None:
-        _load(library, model, path)
+        _load(library, model, path, request.text)
     settings = library.get_model_preprocess_cfg(model)
     size = settings["size"]
     preprocessing = Preprocessing(
@@ -44,6 +49,7 @@ def load(name: str, request: Request) -> Loaded:
         interpolation=settings["interpolation"],
     )
     tower = model.visual
+    tower.output_tokens = False  # which CoCa's would give as well
     check_patches(name, preprocessing.size, getattr(tower, "patch_size", (1, 1)))
     return Loaded(
         model=tower.eval(),
@@ -55,6 +61,7 @@ def load(name: str, request: Request) -> Loaded:
         if downloads
         else str(request.checkpoint.name),
         sha256=None if path is None else sha256(path),
+        text=_text_encoder(library, architecture, model.eval(), path) if request.text else None,
     )
 
 
@@ -68,23 +75,74 @@ def _library() -> Any:
 
 def _create(library: Any, architecture: str, tag: str | None, request: Request) -> Any:
     try:
-        with same_random_numbers():
+        with same_random_numbers(), _quiet():
             return library.create_model(
                 architecture, pretrained=tag, load_weights=tag is not None, pretrained_text=False,
                 force_image_size=request.image_size,
             )  # fmt: skip
-    except OSError as error:
-        raise OnnxplainError(
-            f"cannot download the weights of open_clip's {architecture} {tag or ''} ({type(error).__name__}); "
-            "give --checkpoint FILE with weights you have, or --random-init to go without"
-        ) from error
     except Exception as error:
+        if isinstance(error, OSError) or "download" in str(error):  # it turns what went wrong into a RuntimeError
+            raise OnnxplainError(
+                f"cannot download the weights of open_clip's {architecture} {tag or ''} ({type(error).__name__}); "
+                "give --checkpoint FILE with weights you have, or --random-init to go without"
+            ) from error
         raise OnnxplainError(f"open_clip cannot build {architecture}: {one_line(error)}") from error
 
 
-def _load(library: Any, model: Any, path: Path) -> None:
-    """The tower's share of a checkpoint of both towers."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """It logs errors that it raises as well, and that weights it was told not to load are random."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _load(library: Any, model: Any, path: Path, text: bool) -> None:
+    """A checkpoint of both towers, or the vision tower's share of it."""
     state = without_prefixes(read_state(path), model)
     library.model.resize_pos_embed(state, model)
+    if text:
+        load_state(model, state, path)
+        return
     visual = {key.removeprefix("visual."): tensor for key, tensor in state.items() if key.startswith("visual.")}
     load_state(model.visual, visual or state, path)
+
+
+def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None) -> TextEncoder:
+    tokenizer = _tokenizer(library, architecture, None if path is None else path.parent)
+    inner = getattr(tokenizer, "tokenizer", None)
+
+    def tokens(text: str) -> int:
+        if inner is not None:
+            return len(inner(tokenizer.clean_fn(text)).input_ids)
+        return len(tokenizer.encode(text)) + 2  # one before and one after
+
+    bias = getattr(model, "logit_bias", None)
+    return TextEncoder(
+        encode=lambda texts: model.encode_text(tokenizer(list(texts))),
+        tokens=tokens,
+        limit=tokenizer.context_length,
+        scale=model.logit_scale.exp().item(),
+        bias=None if bias is None else bias.item(),
+    )
+
+
+def _tokenizer(library: Any, architecture: str, folder: Path | None) -> Any:
+    """open_clip's own, or where it takes one of transformers, that in the checkpoint's folder or the published one."""
+    if "hf_tokenizer_name" not in library.get_model_config(architecture)["text_cfg"]:
+        return library.get_tokenizer(architecture)
+    here = folder is not None and all((folder / file).is_file() for file in TOKENIZER)
+    try:
+        return library.get_tokenizer(f"local-dir:{folder}" if here else architecture, trust_remote_code=False)
+    except ImportError as error:
+        raise OnnxplainError(
+            f"the tokenizer of open_clip's {architecture} needs {error.name}: pip install 'onnxplain[transformers]'"
+        ) from error
+    except Exception as error:  # without network, or from a damaged file
+        raise OnnxplainError(
+            f"open_clip cannot load the tokenizer of {architecture} ({type(error).__name__}: {one_line(error)}); it is "
+            f"looked for beside the checkpoint, if {' and '.join(TOKENIZER)} are there, else downloaded"
+        ) from error

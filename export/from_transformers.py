@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import check_keys, fetch, is_repository, is_transformers, read_state, sha256, weights_in
 from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
+from .text_of_transformers import ENCODERS, text_encoder
 
 Read = Callable[[nn.Module, Any], Tensor]
 """(tower, its output) -> a tensor of it."""
@@ -53,6 +55,8 @@ PREFIX: dict[str, Callable[[Any], int]] = {
 }
 """How many tokens stand before the patches, if not the class token alone."""
 
+PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
+"""The files that can describe the image processor, the latter that of texts as well."""
 PROCESSORS = ("ViT", "DeiT", "Bit", "CLIP", "Siglip", "Beit", "DINOv3ViT")
 """Image processors that do what timm's evaluation transform does: resize, crop in the centre, normalise."""
 
@@ -105,7 +109,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
             raise OnnxplainError(
                 f"hf/ needs a folder or a repository such as google/vit-base-patch16-224, got {name!r}"
             )
-        folder = fetch(name, weights=request.checkpoint is None and not request.random_init)
+        folder = fetch(name, request.checkpoint is None and not request.random_init, request.text)
     if not is_transformers(folder):
         raise OnnxplainError(f"{folder} holds no config.json with a model_type, as transformers writes it")
     try:
@@ -116,6 +120,11 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         raise OnnxplainError(
             f"{name} holds a model of type {config.model_type}, not {types}; export it as --model hf/{name}"
         )
+    if request.text and config.model_type not in ENCODERS:
+        raise OnnxplainError(
+            f"{name} holds a model of type {config.model_type}, without a text encoder for --prompts; types with one "
+            f"are {', '.join(ENCODERS)}"
+        )
     made = _class(library, config, request)
     is_classifier = "ForImageClassification" in made.__name__
     vision = getattr(config, "vision_config", config)
@@ -123,7 +132,11 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         config.num_labels = request.num_classes
     if hasattr(config, "projection_dim"):  # CLIP's, of both towers: what the vision half says of itself does not count
         vision.projection_dim = config.projection_dim
-    model = _with_weights(made, config if is_classifier else vision, name, folder, request)
+    text = None
+    if request.text:  # of a copy, as the attention that is set in a configuration is that of all models made of it
+        both = getattr(library, ENCODERS[config.model_type].model)
+        text = text_encoder(library, folder, _with_weights(both, deepcopy(config), name, folder, request, "sdpa"))
+    model = _with_weights(made, config if is_classifier else vision, name, folder, request, ATTENTION)
     preprocessing = _preprocessing(library, folder, request.image_size)
     check_patches(name, preprocessing.size, _pair(getattr(vision, "patch_size", 1)))
     options = _options(vision, preprocessing.size)
@@ -145,6 +158,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         tokens=Tower(model, options, TOKENS.get(made.__name__, lambda tower, out: out.last_hidden_state)),
         prefix=PREFIX.get(vision.model_type, lambda config: 1)(vision),
         class_token=made.__name__ != "SiglipVisionModel",
+        text=text,
     )
 
 
@@ -177,18 +191,18 @@ def _class(library: Any, config: Any, request: Request) -> Any:
     return getattr(library, TOWERS[config.model_type])
 
 
-def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Request) -> Any:
+def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Request, attention: str) -> Any:
     """The model of class ``made``, every parameter of it loaded, or none."""
     extra = {"add_pooling_layer": False} if made.__name__ in WITHOUT_POOLER else {}
     with same_random_numbers():
         if request.random_init:
-            config._attn_implementation = ATTENTION
+            config._attn_implementation = attention
             return made(config, **extra).eval()
         given = {} if request.checkpoint is None else {"state_dict": read_state(request.checkpoint)}
         try:
             with _quiet():
                 model, found = made.from_pretrained(
-                    None if given else folder, config=config, attn_implementation=ATTENTION, dtype=float32,
+                    None if given else folder, config=config, attn_implementation=attention, dtype=float32,
                     output_loading_info=True, ignore_mismatched_sizes=True, weights_only=True, **extra, **given,
                 )  # fmt: skip
         except Exception as error:  # a damaged file can raise anything
@@ -252,23 +266,20 @@ def _labels(config: Any) -> tuple[str, ...] | None:
 
 
 def _preprocessing(library: Any, folder: Path, image_size: tuple[int, int] | None) -> Preprocessing:
-    """preprocessor_config.json in timm's terms."""
-    if not (folder / "preprocessor_config.json").is_file():
-        raise OnnxplainError(
-            f"{folder} holds no preprocessor_config.json; copy it from the model that this one was trained from"
-        )
+    """What the image processor's file says, in timm's terms."""
+    file = next((folder / name for name in PREPROCESSING if (folder / name).is_file()), None)
+    if file is None:
+        raise OnnxplainError(f"{folder} holds no {PREPROCESSING[0]}; copy it from the model that this one comes from")
     try:
         processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except Exception as error:
-        raise OnnxplainError(
-            f"transformers cannot read {folder}/preprocessor_config.json: {one_line(error)}"
-        ) from error
+        raise OnnxplainError(f"transformers cannot read {file}: {one_line(error)}") from error
     kind = type(processor).__name__.removesuffix("Pil").removesuffix("ImageProcessor")
     if kind not in PROCESSORS:
         known = ", ".join(f"{name}ImageProcessor" for name in PROCESSORS)
-        raise OnnxplainError(f"{folder}/preprocessor_config.json is of a {kind}ImageProcessor; known are {known}")
+        raise OnnxplainError(f"{file} is of a {kind}ImageProcessor; known are {known}")
     if not processor.do_resize or not processor.do_rescale or abs(processor.rescale_factor * 255 - 1) > 1e-6:
-        raise OnnxplainError(f"{folder}/preprocessor_config.json must resize pictures and rescale them by 1/255")
+        raise OnnxplainError(f"{file} must resize pictures and rescale them by 1/255")
     edge = processor.size.get("shortest_edge")
     resized = (edge, edge) if edge else (processor.size["height"], processor.size["width"])
     cropped = processor.crop_size if getattr(processor, "do_center_crop", False) else None

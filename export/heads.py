@@ -61,17 +61,16 @@ class Head:
         return layer
 
 
-class Headed(nn.Module):
-    """A head on features: [batch, 3, H, W] -> logits. ``prefix``: how many tokens stand before the patches."""
+class Pooled(nn.Module):
+    """What a head reads: [batch, 3, H, W] -> [batch, width]. ``prefix``: how many tokens stand before the patches."""
 
-    def __init__(self, features: nn.Module, pooling: str, prefix: int, head: nn.Linear) -> None:
+    def __init__(self, features: nn.Module, pooling: str, prefix: int) -> None:
         super().__init__()
-        self.features, self.head = features, head
-        self.pooling, self.prefix = pooling, prefix
+        self.features, self.pooling, self.prefix = features, pooling, prefix
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The logits."""
-        return self.head(POOLINGS[self.pooling](self.features(pixels), self.prefix))
+        """The features."""
+        return POOLINGS[self.pooling](self.features(pixels), self.prefix)
 
 
 def write_head(path: str | Path, head: Head) -> None:

@@ -16,6 +16,7 @@ class Row:
     repository: where weights are published in transformers' format that are to be preferred to timm's.
     type: what such weights call the model, at its beginning. image_size, crop_pct: where they are not timm's.
     pooling: what a head reads, see POOLINGS. drop: beginnings of keys in checkpoints that are of other parts.
+    open_clip: architecture and weights of the same model with its text encoder, which prompts need.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Row:
     crop_pct: float | None = None
     pooling: str = "own"
     drop: tuple[str, ...] = ()
+    open_clip: str = ""
 
 
 def _dinov2(name: str, size: str, registers: bool = False) -> Row:
@@ -69,10 +71,31 @@ MODELS = {
             type="vit_mae",
             drop=("decoder_", "mask_token"),
         ),
-        Row("clip", "vit_base_patch16_clip_quickgelu_224.openai", "CLIP ViT-B/16, OpenAI", 0, type="clip"),
-        Row("clip-laion", "vit_base_patch16_clip_224.laion2b", "CLIP ViT-B/16, LAION-2B", 0, type="clip"),
+        Row(
+            "clip",
+            "vit_base_patch16_clip_quickgelu_224.openai",
+            "CLIP ViT-B/16, OpenAI",
+            classes=0,
+            type="clip",
+            open_clip="ViT-B-16-quickgelu/openai",
+        ),
+        Row(
+            "clip-laion",
+            "vit_base_patch16_clip_224.laion2b",
+            "CLIP ViT-B/16, LAION-2B",
+            classes=0,
+            type="clip",
+            open_clip="ViT-B-16/laion2b_s34b_b88k",
+        ),
         Row("clip-ft", "vit_base_patch16_clip_224.openai_ft_in1k", "CLIP ViT-B/16, OpenAI, fine-tuned"),
-        Row("siglip", "vit_base_patch16_siglip_224.webli", "SigLIP ViT-B/16, attention pool", 0, type="siglip"),
+        Row(
+            "siglip",
+            "vit_base_patch16_siglip_224.webli",
+            "SigLIP ViT-B/16, attention pool",
+            classes=0,
+            type="siglip",
+            open_clip="ViT-B-16-SigLIP/webli",
+        ),
         Row("eva02", "eva02_small_patch14_336.mim_in22k_ft_in1k", "EVA-02-S/14 at 336 pixels"),
         Row("beit", "beit_base_patch16_224.in22k_ft_in22k_in1k", "BEiT-B/16", type="beit"),
     )
@@ -86,5 +109,5 @@ SOURCES = {
     "open_clip": "a vision tower of open_clip, such as open_clip/ViT-B-16 or open_clip/ViT-B-16/laion2b_s34b_b88k",
 }
 """The libraries whose models are known as <library>/<name>, beside MODELS and ``demo``."""
-MODULES = {"hf": "from_transformers"}
-"""Where the module that loads a library's models is not named after it."""
+WITH_TEXT = ("hf", "open_clip")
+"""Those of them that have models with a text encoder."""

@@ -37,7 +37,7 @@ METHOD = METHODS["transformer_attribution"]
 FLOOR = 1e-5
 """Relative error that is always allowed: float32 rounding through a deep model."""
 HEATMAP_FACTOR = 5.0
-"""How many times eager float32's own 1 - cosine of heatmaps the file may have where that is more than COSINE."""
+"""How many times eager float32's own 1 - cosine of heatmaps in its worst sample the file may have in its median."""
 COSINE = 1e-4
 """1 - cosine of a heatmap with the one computed in float64, always allowed."""
 
@@ -266,6 +266,6 @@ def _distances(metadata: Metadata, given: Tensors, single: Tensors, exact: Tenso
 def _heatmaps(distances: Sequence[tuple[float, float]]) -> list[Check]:
     if not distances:
         return []
-    value, single = (float(np.median(column)) for column in zip(*distances, strict=True))
-    limit = max(COSINE, HEATMAP_FACTOR * single)
+    given, single = zip(*distances, strict=True)
+    value, limit = float(np.median(given)), max(COSINE, HEATMAP_FACTOR * max(single))
     return [Check(METHOD.name, "1 - cosine of heatmaps", value, limit, value <= limit)]

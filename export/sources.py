@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Request:
 
     checkpoint: a file to load, or None for the published weights. random_init: load nothing. num_classes, image_size
     (height, width), None for the model's own. features: a head will be put on the model, its own is not needed. drop:
-    beginnings of keys in a checkpoint that are not of this model.
+    beginnings of keys in a checkpoint that are not of this model. text: the text encoder is needed as well.
     """
 
     checkpoint: Path | None = None
@@ -33,6 +33,22 @@ class Request:
     image_size: tuple[int, int] | None = None
     features: bool = False
     drop: tuple[str, ...] = ()
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The text half of a model of pictures and texts, whose logits are scale * cosine of their embeddings + bias.
+
+    encode: texts -> float32 [texts, width]. tokens: how many of its input a text takes, at most ``limit``.
+    bias: None where the classes of a picture exclude each other (softmax); with one, each is judged alone (sigmoid).
+    """
+
+    encode: Callable[[Sequence[str]], torch.Tensor]
+    tokens: Callable[[str], int]
+    limit: int
+    scale: float
+    bias: float | None
 
 
 @dataclass(frozen=True)
@@ -40,9 +56,9 @@ class Loaded:
     """A model with its weights, [batch, 3, H, W] -> [batch, outputs].
 
     classes: how many the outputs stand for, 0 where they are features. source, sha256: of the weights. labels: where
-    they are known. tokens: the same model, giving the last layer's normalised tokens [batch, tokens, width], of which
-    ``prefix`` stand before the patches, the first of them the class token if there is one; None where the source cannot
-    tell.
+    they are known. activation: of the classes, "softmax" or "sigmoid". tokens: the same model, giving the last layer's
+    normalised tokens [batch, tokens, width], of which ``prefix`` stand before the patches, the first of them the class
+    token if there is one; None where the source cannot tell. text: the encoder of texts, where one was asked for.
     """
 
     model: nn.Module
@@ -51,9 +67,11 @@ class Loaded:
     source: str
     sha256: str | None = None
     labels: tuple[str, ...] | None = None
+    activation: str = "softmax"
     tokens: nn.Module | None = None
     prefix: int = 0
     class_token: bool = True
+    text: TextEncoder | None = None
 
 
 @contextmanager

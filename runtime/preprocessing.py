@@ -18,6 +18,9 @@ from .metadata import Preprocessing
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
 IMAGE_TYPES = (str, Path, bytes, Image.Image, np.ndarray)  # the same, for isinstance
 
+# What files end in that are taken for pictures when a folder is searched
+IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
 # Pictures with more than 8 bits per value do not say what their white is: it is taken to be the first of these that
 # is not below the picture's maximum. Pillow itself would clip at 255.
 WHITE_LEVELS = {"I": (255, 2**16 - 1, 2**31 - 1), "F": (1, 255, 2**16 - 1, float(np.finfo(np.float32).max))}

@@ -231,8 +231,9 @@ BACKBONE = SimpleNamespace(name="vit", has_classes=True)
 def exporter(monkeypatch):
     """A fake onnxplain.export; `.calls` is what it was asked for."""
 
-    def load_backbone(*arguments):
-        fake.calls.append(arguments)
+    def load_backbone(*arguments, progress, **options):
+        progress("loading")
+        fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
     def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress):
@@ -247,7 +248,10 @@ def exporter(monkeypatch):
     rows = {
         "vit": SimpleNamespace(name="vit", timm_name="vit_base", about="a ViT", classes=10, repository=None),
         "mae": SimpleNamespace(name="mae", timm_name="x", about="none", classes=0, repository="facebook/mae"),
+        "clip": SimpleNamespace(name="clip", timm_name="y", about="both", classes=0, repository=None),
     }
+    for row in rows.values():
+        row.open_clip = "architecture" * (row.name == "clip")
     fake = SimpleNamespace(
         load_backbone=load_backbone, export_model=export_model, GateError=FakeGateError, MODELS=rows,
         SOURCES={"timm": "any of timm"}, HOW_TO_GET_CLASSES="--head FILE", calls=[],
@@ -260,7 +264,7 @@ def exporter(monkeypatch):
 def test_models(exporter):
     out = run("models").stdout
     assert all(text in out for text in ("timm vit_base", "a ViT", "10", "demo", "timm/<name>", "any of timm"))
-    assert "facebook/mae" in out and "with --head" in out
+    assert "facebook/mae" in out and "with --head  " in out and "with --head or --prompts" in out
 
 
 def test_export_defaults(exporter):

@@ -35,6 +35,8 @@ from onnxplain.runtime import PASSES, Explainer, Preprocessing
 from onnxplain.runtime.outputs import OUTPUTS as TABLE
 
 IMAGES = 12
+LAYERED = {name: item for name, item in TABLE.items() if not item.pool}
+"""The outputs of models without an attention pool; test_pools.py has those with one."""
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +143,10 @@ def test_interface(exported):
         "pixels": (number, ["batch", 3, 32, 32]),
         "target": (index, ["batch", "targets"]),
         "logits": (number, ["batch", 5]),
-        **{item.flag: (flag, []) for item in TABLE.values()},
+        **{item.flag: (flag, []) for item in LAYERED.values()},
         **{
             item.output: (number, ["batch", *["targets"] * item.per_target, *(lengths[axis] for axis in item.axes)])
-            for item in TABLE.values()
+            for item in LAYERED.values()
         },
     }
     assert model.opset_import[0].version == 20
@@ -158,7 +160,7 @@ WANTED += [("attention_mean", "gradient_attention_max"), ("reciprocam", "pixel_c
 def test_flags(wanted, exported):
     case = exported("plain")
     everything = run(case.session, case.pixels)
-    given = run(case.session, case.pixels, **{item.flag: name in wanted for name, item in TABLE.items()})
+    given = run(case.session, case.pixels, **{item.flag: name in wanted for name, item in LAYERED.items()})
     for output in OUTPUTS:
         if output not in wanted:
             assert given.pop(output).size == 0
@@ -229,7 +231,7 @@ def test_passes(passes, exported, tmp_path):
     export_model(case.model, path, preprocessing=Preprocessing(**preprocessing(case.model)), **options)
     session = onnxruntime.InferenceSession(path)
     given = run(session, case.pixels)
-    there = [item for item in TABLE.values() if {"attention", *passes} >= set(item.passes)]
+    there = [item for item in LAYERED.values() if {"attention", *passes} >= set(item.passes)]
     assert set(given) == {"logits", *(item.output for item in there)}
     assert all(error(tensor, case.exact[output]).max() <= 1e-5 for output, tensor in given.items())
     assert {value.name for value in session.get_overridable_initializers()} == {item.flag for item in there}

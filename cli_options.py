@@ -1,0 +1,18 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+Model = Annotated[str, Option(metavar="NAME", help="vit, dinov2, demo, timm/<name>, …; see the command models.")]
+Checkpoint = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE",
+        help="Weights instead of the published ones: .safetensors or .pth, or a folder or hub repository.",
+    ),
+]
+ImageSize = Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")]
+RandomInit = Annotated[bool, Option("--random-init", help="Go without trained weights, to try things out.")]
+Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]

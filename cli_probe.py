@@ -1,0 +1,118 @@
+"""The command probe: a head for classes of one's own, and how good it is."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from typer import Option
+
+from onnxplain import cli_input, cli_output
+from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
+
+if TYPE_CHECKING:
+    from onnxplain.export import ProbeReport
+
+FEW = 20
+"""Up to so many classes have a line each."""
+
+
+def probe(
+    context: typer.Context,
+    model: Model,
+    data: Annotated[Path, Option(metavar="FOLDER", help="Pictures, those of each class in a folder named after it.")],
+    test: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Pictures like those, to measure on, instead of some held out.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        Option(metavar="SHARE", help="Of each class's pictures, to measure on.", show_default="0.2"),
+    ] = None,
+    seed: Annotated[int, Option(metavar="N", min=0, help="Of the choice of those held out.")] = 0,
+    c: Annotated[
+        float | None,
+        Option(
+            "--C",
+            metavar="C",
+            help="Inverse strength of the L2 regularisation, as in scikit-learn.",
+            show_default="the best by cross-validation",
+        ),
+    ] = None,
+    checkpoint: Checkpoint = None,
+    head_pooling: Annotated[
+        str | None,
+        Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="as suits the model"),
+    ] = None,
+    image_size: ImageSize = None,
+    output: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="The head to write.", show_default="artifacts/<name>.head.safetensors"),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Keeps the features.", show_default="<output>.features.safetensors"),
+    ] = None,
+    random_init: RandomInit = False,
+    force: Force = False,
+) -> None:
+    """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
+
+    The model itself is not changed. The head is for export, which puts it on the same model.
+    """
+    path = cli_input.head_path(output, model)
+    size = None if image_size is None else cli_input.parse_size(image_size)
+    cli_input.check_new_file(path, force)
+    if cache is not None:
+        cli_input.check_writable(cache.parent, "--cache")
+    console = cli_output.make_console()
+    with console.status("importing PyTorch") as status:
+        package = cli_input.export_package()
+        split = package.split_pictures(data, test, held_out, seed)
+        status.update(f"loading {model}")
+        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling)
+    with _progress(console) as progress:
+        report = package.probe(backbone, split, path, c, cache, progress)
+    _show(console, report)
+    console.print(f"wrote {path}: {cli_output.file_size(path)}", soft_wrap=True)
+    given = {"--checkpoint": checkpoint, "--image-size": image_size, "--head": path}
+    options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
+    command = shlex.join(["export", "--model", model, *options, *["--random-init"] * random_init])
+    console.print(f"try: {context.find_root().info_name} {command}", soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """What is to be called with what is done, how much of it, and of how much."""
+    with cli_output.Bars(console) as bars:
+        bar = bars.add_task("", total=None)
+        yield lambda stage, done, total: bars.update(bar, description=stage, completed=done, total=total)
+
+
+def _show(console: Console, report: "ProbeReport") -> None:
+    """How the head was found, and how many of the pictures held out it gets right."""
+    held_out = sum(report.held_out)
+    console.print(
+        f"{report.fitted + held_out} pictures of {len(report.labels)} classes: {report.fitted} to fit on, {held_out} "
+        f"held out; features of {report.computed} computed, all kept in {report.cache}",
+        soft_wrap=True,
+    )
+    if report.tried:
+        tried = cli_output.table("C", "accuracy in cross-validation", right=("C", "accuracy in cross-validation"))
+        for value, accuracy in report.tried.items():
+            tried.add_row(f"{value:g}", f"{accuracy:.1%}", style="bold" if value == report.C else None)
+        console.print(tried)
+    if len(report.labels) <= FEW:
+        classes = cli_output.table("class", "held out", "right", right=("held out", "right"))
+        for label, right, count in zip(report.labels, report.correct, report.held_out, strict=True):
+            classes.add_row(label, str(count), f"{right / count:.1%}")
+        console.print(classes)
+    console.print(
+        f"held-out accuracy with C = {report.C:g}: {report.accuracy:.1%}, {sum(report.correct)} of {held_out}; the "
+        f"most frequent class alone would give {max(report.held_out) / held_out:.1%}",
+        soft_wrap=True,
+    )
+    if report.repeated:
+        console.print(f"{report.repeated} of those held out are also among those fitted on", soft_wrap=True)
