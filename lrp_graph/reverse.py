@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from .rewrite import dependents, shape_of, target_of
+from .rewrite import dependents, inputs, shape_of, target_of
 from .trace import Trace
 
 
@@ -39,9 +39,17 @@ class MissingRuleError(NotImplementedError):
     """Ops on the way back for which a table has no rule; lists them all, each with its first place."""
 
 
-def first(rule: Callable[..., Tensor]) -> Rule:
+@dataclass(frozen=True)
+class _First:
+    rule: Callable[..., Any]
+
+    def __call__(self, share: Any, call: Call) -> Sequence[Any]:
+        return (self.rule(share, call.out, *call.args, **call.kwargs),)
+
+
+def first(rule: Callable[..., Any]) -> Rule:
     """A rule for the first argument only: ``rule(share, out, *args, **kwargs)``."""
-    return lambda share, call: (rule(share, call.out, *call.args, **call.kwargs),)
+    return _First(rule)
 
 
 @dataclass(frozen=True)
@@ -61,18 +69,28 @@ class Walk:
         table = self.table if self.stem is None or node not in self.embedding else self.stem
         return table.get(target_of(node))
 
+    def serves(self, node: fx.Node, live: set[fx.Node]) -> bool:
+        """Whether there is a rule, and one that gives a share to every argument in ``live``."""
+        rule = self.rule(node)
+        others = _nodes([node.args[1:] if isinstance(rule, _First) else (), node.kwargs])
+        read = live & set(others) & set(inputs(node))
+        return rule is not None and not any(other.meta["val"].is_floating_point() for other in read)
+
     def reachable(self, trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
         """``roots`` and all that varies with them."""
         return dependents([node for node in trace.nodes if node not in self.constant], roots)
 
 
 def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str) -> None:
-    """Raise MissingRuleError unless ``walk``, called ``name``, has a rule for every node on the way to ``wanted``."""
+    """Raise MissingRuleError unless ``walk``, called ``name``, has a rule for every node on the way to ``wanted``.
+
+    A rule for the first argument, say a layer's input, does not do where the others vary as well.
+    """
     live = walk.reachable(trace, wanted)
     missing: dict[Any, fx.Node] = {}
     for node in trace.nodes:
         passes = node in live and not live.isdisjoint(node.all_input_nodes) and node.target is not operator.getitem
-        if passes and walk.rule(node) is None:
+        if passes and not walk.serves(node, live):
             missing.setdefault(target_of(node), node)
     if missing:
         places = (f"{op} (node {node.name}, shape {shape_of(node)})" for op, node in missing.items())

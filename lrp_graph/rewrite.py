@@ -68,12 +68,16 @@ READ = {
 """How many of its arguments an op reads the entries of, where it takes the shape or type of the others only."""
 
 
+def inputs(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose entries it reads, in the order of its arguments."""
+    return node.all_input_nodes[: READ.get(target_of(node))]
+
+
 def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
     """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs."""
     found = set(roots)
     for node in nodes:
-        read = node.all_input_nodes[: READ.get(target_of(node))]
-        if not found.isdisjoint(read):
+        if not found.isdisjoint(inputs(node)):
             found.add(node)
     return found
 

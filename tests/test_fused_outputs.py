@@ -2,11 +2,12 @@
 is not."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from graph_checks import BATCH, PER_IMAGE, TARGET, Hand, assert_same, fused, sdpa
+import torch.nn.functional as F
+from graph_checks import BATCH, PER_IMAGE, TARGET, Hand, assert_same, fused, images, sdpa
 from reference import variants
 from torch import Tensor
 
@@ -168,3 +169,16 @@ def test_only_passes_to_the_pixels_need_rules_before_the_first_attention() -> No
         if name.startswith("pixel"):
             with pytest.raises(MissingRuleError, match=rf"^the {name} pass has no rule for: aten\.cumsum [^;]*$"):
                 fuse(model, pixels, passes=[name])
+
+
+VARYING: dict[str, Callable[[Tensor], Tensor]] = {
+    "pow": lambda x: (2.0**x).mean(1),
+    "layer_norm": lambda x: F.layer_norm(x, (16,), x.mean((0, 1))).mean(1),
+    "linear": lambda x: F.linear(x.mean(1), x.mean((0, 1)).expand(16, 16)),
+}
+
+
+@pytest.mark.parametrize("op", VARYING)
+def test_rules_for_the_first_argument_serve_no_other(op: str) -> None:
+    with pytest.raises(MissingRuleError, match=rf"has no rule for: aten\.{op} [^;]*$"):
+        fuse(Hand(sdpa, VARYING[op]), images()[:1], ["gradient"])

@@ -101,7 +101,7 @@ def _cases() -> Iterator[Any]:
         yield pytest.param(plain, {}, False, id=name)
 
 
-@pytest.mark.parametrize(("build", "options", "single"), _cases())
+@pytest.mark.parametrize(("build", "options", "single"), list(_cases()))
 def test_library(build: Callable[..., nn.Module], options: dict[str, Any], single: bool) -> None:
     torch.manual_seed(0)
     model = build(**options).eval()
