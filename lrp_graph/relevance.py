@@ -41,10 +41,10 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     R_x = alpha (x+ (S W+) + x- (S W-)) - beta (x+ (T W-) + x- (T W+)), where S = R / (x+ W+' + x- W-') takes the
     positive products of an input and a weight, and T = R / (x+ W-' + x- W+') the negative ones.
 
-    x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So their sum and their
-    difference are twice the two denominators, and the same holds on the way back: the factors of two cancel. The product
-    for the denominators does not depend on the target. Where no product has the sign asked for, what is left is rounding
-    noise, not 0: that is told by its size.
+    x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So their sum and
+    their difference are twice the two denominators, and the same holds on the way back: the factors of two cancel. The
+    product for the denominators does not depend on the target. Where no product has the sign asked for, what is left is
+    rounding noise, not 0: that is told by its size.
     """
 
     def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
