@@ -8,20 +8,13 @@ runs finds all that it takes from them computed. Only what is cheap to compute a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
-Outputs = frozenset[str]
-
-VIEWS = {"Transpose", "Reshape", "Unsqueeze", "Squeeze"}
-"""What costs nothing where it stands beside its user, as onnxruntime then makes it a part of the product it feeds."""
-
-MUCH_LARGER = 8
-"""A product this many times as large as its factors, like scores of many tokens, is cheaper to compute than to keep."""
-
+from .copies import copy_cheap, copy_views
+from .schedule import Outputs, levels, products_of_weights, views_of_products
 
 def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     """Give ``model`` one optional bool input per flag, true by default, and compute each output only where it is true.
@@ -34,17 +27,32 @@ def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     graph = model.graph
     _separate_outputs(graph, flags)
     needs = _needs(graph, flags)
-    _copy_cheap(graph, needs)
-    groups: dict[Outputs, list[ir.Node]] = {}
+    copy_cheap(graph, needs)
+    products = products_of_weights(graph, needs, _constants(graph))
+    level = levels(graph, needs, products)
+    copy_views(graph, needs, level)
+    apart = {node: node for node in products} | views_of_products(graph, products)
+    branches: dict[tuple[int, Outputs], list[ir.Node]] = {}
+    between: dict[int, list[ir.Node]] = {}
     for node in graph:
-        if needs[node]:
-            groups.setdefault(needs[node], []).append(node)
+        if node in apart:
+            between.setdefault(level[apart[node]], []).append(node)
+        elif needs[node]:
+            branches.setdefault((level[node], needs[node]), []).append(node)
+    groups = sorted({outputs for _, outputs in branches}, key=len, reverse=True)
     conditions = {frozenset([name]): _optional_flag(graph, flag) for name, flag in flags.items()}
-    for outputs in sorted(groups, key=len):
+    for outputs in reversed(groups):
         _add_condition(graph, outputs, conditions)
-    for number, outputs in enumerate(sorted(groups, key=len, reverse=True)):
-        name = flags[min(outputs)] if len(outputs) == 1 else f"shared_{number}"
-        _gate(graph, name, groups[outputs], conditions[outputs])
+    for step in range(max(level.values(), default=-1) + 1):
+        for number, outputs in enumerate(groups):
+            if (step, outputs) in branches:
+                name = flags[min(outputs)] if len(outputs) == 1 else f"shared_{number}"
+                _gate(graph, f"{name}_{step}", branches[step, outputs], conditions[outputs])
+        for node in between.get(step, []):
+            graph.remove(node)
+            graph.append(node)
+            for value in node.outputs:
+                value.shape = _nameless(value)
 
 
 def _separate_outputs(graph: ir.Graph, flags: Mapping[str, str]) -> None:
@@ -69,49 +77,6 @@ def _needs(graph: ir.Graph, flags: Mapping[str, str]) -> dict[ir.Node, Outputs]:
     return needs
 
 
-def _copy_cheap(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
-    """Give each group a node of its own where it is cheap, so that no result need be kept from ``If`` to ``If``."""
-    for node in reversed(list(graph)):
-        if not _is_cheap(node, needs):
-            continue
-        (value,) = node.outputs
-        for number, outputs in enumerate(
-            sorted({needs[user] for user in value.consumers()} - {needs[node]}, key=sorted)
-        ):
-            own = ir.Value(name=f"{value.name}/{number}", type=value.type, shape=value.shape)
-            copy = ir.Node(node.domain, node.op_type, node.inputs, list(node.attributes.values()), outputs=[own])
-            copy.name = f"{node.name}/{number}"
-            graph.insert_after(node, copy)
-            needs[copy] = outputs
-            for user, place in list(value.uses()):
-                if needs[user] == outputs:
-                    user.replace_input_with(place, own)
-        if not value.uses() and not value.is_graph_output():
-            graph.remove(node, safe=True)
-
-
-def _is_cheap(node: ir.Node, needs: Mapping[ir.Node, Outputs]) -> bool:
-    """Whether to compute it anew for each group: a view, a product that is large, or one of values that are kept."""
-    if node.op_type == "MatMul":
-        return _size(node.outputs[0]) >= MUCH_LARGER * sum(map(_size, node.inputs)) > 0
-    if node.op_type == "Mul":
-        return bool(needs[node]) and all(value is not None and _is_kept(value, needs) for value in node.inputs)
-    return node.op_type in VIEWS and bool(needs[node])
-
-
-def _is_kept(value: ir.Value, needs: Mapping[ir.Node, Outputs]) -> bool:
-    """Whether a value is there for all groups in any case."""
-    producer = value.producer()
-    return producer is None or not needs[producer] or any(needs[u] != needs[producer] for u in value.consumers())
-
-
-def _size(value: ir.Value | None) -> int:
-    """How many numbers, for one picture and target; 0 if that is not known."""
-    if value is None or value.shape is None:
-        return 0
-    return math.prod(size for size in value.shape if isinstance(size, int))
-
-
 def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
     found: set[ir.Node] = set()
     producers = [value.producer() for value in values]
@@ -121,6 +86,15 @@ def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
             found.add(node)
             producers.extend(value.producer() for value in node.inputs if value is not None)
     return found
+
+
+def _constants(graph: ir.Graph) -> set[ir.Value]:
+    """Weights, and what arithmetic makes of them alone."""
+    constants = {value for value in graph.initializers.values() if not value.is_graph_input()}
+    for node in graph:
+        if all(value in constants for value in node.inputs if value is not None):
+            constants.update(node.outputs)
+    return constants
 
 
 def _cheap(graph: ir.Graph, always: set[ir.Node]) -> set[ir.Node]:

@@ -1,0 +1,92 @@
+"""Products with transposed weights as ``Gemm``, which takes the weight as it is, and adds a bias or matrix on the way.
+
+As ``MatMul``, onnxruntime would first fold the transposed weight into one more copy, and add in a pass of its own.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir import convenience, tape
+
+
+def write_as_gemm(graph: ir.Graph) -> None:
+    """Write x W', x W' + b and x W' + c M, for a weight W, a bias b, a number c and a matrix M, as one ``Gemm`` each.
+
+    requires: ``graph`` is flat, and its values have shapes, of which only the first axis is open where x has rows.
+    ensures: the same outputs, to rounding.
+    """
+    for node in list(graph):
+        if node.op_type == "MatMul" and _transposed(node.inputs[1]) is not None and _has_rows(node.outputs[0]):
+            _write_as_gemm(graph, node)
+
+
+def _write_as_gemm(graph: ir.Graph, product: ir.Node) -> None:
+    x, (result,) = product.inputs[0], product.outputs
+    sizes = _sizes(result)
+    old, added, factor = _sum_of(product)
+    new = tape.Tape()
+
+    def rows(value: ir.Value, columns: int) -> ir.Value:
+        shape = new.op("Constant", [], {"value_ints": [-1, columns]}, output=_of(ir.DataType.INT64, [2]))
+        return new.op("Reshape", [value, shape], output=_of(result.dtype, [None, columns]))
+
+    factors = [rows(x, _sizes(x)[-1]), _transposed(product.inputs[1])]
+    if added is not None:
+        factors.append(added if len(_sizes(added)) == 1 else rows(added, sizes[-1]))
+    attributes = {"transB": 1, "beta": factor}
+    y = new.op("Gemm", factors, attributes, name=f"{old[-1].name}/gemm", output=_of(result.dtype, [None, sizes[-1]]))
+    shape = new.op("Constant", [], {"value_ints": [-1, *sizes[1:]]}, output=_of(ir.DataType.INT64, [len(sizes)]))
+    whole = new.op("Reshape", [y, shape])
+    convenience.replace_nodes_and_values(graph, old[-1], old[::-1], new.nodes, old[-1].outputs, [whole])
+
+
+def _sum_of(product: ir.Node) -> tuple[list[ir.Node], ir.Value | None, float]:
+    """The nodes that a ``Gemm`` can be in place of, the bias or matrix added to the product, and its factor."""
+    (result,) = product.outputs
+    total = _only_user(result)
+    if total is None or total.op_type != "Add":
+        return [product], None, 1.0
+    added = total.inputs[total.inputs[0] is result]
+    if _is_weight(added) and _sizes(added) == _sizes(result)[-1:]:
+        return [product, total], added, 1.0
+    if _sizes(added) != _sizes(result):
+        return [product], None, 1.0
+    scaled = added.producer()
+    if scaled is not None and scaled.op_type == "Mul" and _only_user(added) is total:
+        for matrix, number in (scaled.inputs, scaled.inputs[::-1]):
+            constant = convenience.get_const_tensor(number)
+            if constant is not None and constant.size == 1:
+                return [scaled, product, total], matrix, float(constant.numpy().item())
+    return [product, total], added, 1.0
+
+
+def _transposed(value: ir.Value) -> ir.Value | None:
+    """The weight that ``value`` is transposed, if there is one."""
+    node = value.producer()
+    if node is None or node.op_type != "Transpose" or len(_sizes(value)) != 2 or not _is_weight(node.inputs[0]):
+        return None
+    return node.inputs[0]
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether it is a weight, or what becomes of one weight alone."""
+    node = value.producer()
+    return value.is_initializer() or (node is not None and len(node.inputs) == 1 and _is_weight(node.inputs[0]))
+
+
+def _has_rows(value: ir.Value) -> bool:
+    sizes = _sizes(value)
+    return len(sizes) > 2 and all(isinstance(size, int) for size in sizes[1:])
+
+
+def _only_user(value: ir.Value) -> ir.Node | None:
+    users = value.consumers()
+    return users[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
+
+
+def _sizes(value: ir.Value) -> list[int | str | None]:
+    return [] if value.shape is None else [size if isinstance(size, int) else size.value for size in value.shape]
+
+
+def _of(dtype: ir.DataType | None, sizes: list[int | None]) -> ir.Value:
+    return ir.Value(type=None if dtype is None else ir.TensorType(dtype), shape=ir.Shape(sizes))

@@ -1,0 +1,90 @@
+"""In which order the branches run: products with weights stand between them, in levels.
+
+onnxruntime packs a weight for each product and lets go of the original once all products have theirs, but not before
+the end of opening where one stands in a branch: a file of 0.35 GB took 0.6 GB more. So these products run always, and
+have no rows where nobody wants them. What is between two of them forms a level, and levels alternate with products.
+Gradient and relevance then walk back side by side, and what they leave of a layer is free before they reach the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+Outputs = frozenset[str]
+Needs = Mapping[ir.Node, Outputs]
+
+TARGET = "target"
+"""The input that says which classes are asked about."""
+
+
+def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value]) -> set[ir.Node]:
+    """The gated products of rows and a constant matrix that have no rows where their outputs are not wanted."""
+
+    def empty_with(node: ir.Node, value: ir.Value | None) -> bool:
+        producer = value.producer() if value is not None else None
+        return value in constants or (producer is not None and needs[producer] == needs[node])
+
+    return {
+        node
+        for node in graph
+        if node.op_type in {"MatMul", "Gemm"}
+        and needs[node]
+        and node.inputs[0] not in constants
+        and _is_matrix(node.inputs[1])
+        and node.inputs[1] in constants
+        and all(empty_with(node, value) for value in node.inputs)
+    }
+
+
+def views_of_products(graph: ir.Graph, products: set[ir.Node]) -> dict[ir.Node, ir.Node]:
+    """What only reshapes a product or its rows, and the product: in a branch, it would be a copy."""
+    found: dict[ir.Node, ir.Node] = {}
+    for node in graph:
+        if node.op_type == "Reshape":
+            users = set(node.outputs[0].consumers())
+            beside = [node.inputs[0].producer(), *(users if len(users) == 1 else ())]
+            found |= {node: one for one in beside if one in products}
+    return found
+
+
+def levels(graph: ir.Graph, needs: Needs, products: set[ir.Node]) -> dict[ir.Node, int]:
+    """The level of each gated node: a product follows the branches of its level, and its users are of later ones.
+
+    What depends on the target comes as early as it can, as it is large and what it becomes is small; but the products
+    that the same outputs need keep their order, so that one layer is done before the next. All else is computed from
+    what is kept in any case, and waits for its first user.
+    """
+    gated = [node for node in graph if needs[node]]
+    level = _earliest(gated, needs, products)
+    asking = _dependents(gated, TARGET)
+    for node in reversed(gated):
+        users = [level[user] for value in node.outputs for user in value.consumers() if user in level]
+        if node not in asking and users:
+            level[node] = min(users) - (node in products)
+    return level
+
+
+def _earliest(gated: Sequence[ir.Node], needs: Needs, products: set[ir.Node]) -> dict[ir.Node, int]:
+    level: dict[ir.Node, int] = {}
+    reached: dict[Outputs, int] = {}
+    for node in gated:
+        before = [value.producer() for value in node.inputs if value is not None]
+        level[node] = max((level[one] + (one in products) for one in before if one in level), default=0)
+        if node in products:
+            level[node] = reached[needs[node]] = max(level[node], reached.get(needs[node], 0))
+    return level
+
+
+def _dependents(gated: Sequence[ir.Node], name: str) -> set[ir.Node]:
+    found: set[ir.Node] = set()
+    for node in gated:
+        inputs = [value for value in node.inputs if value is not None]
+        if any(value.name == name or value.producer() in found for value in inputs):
+            found.add(node)
+    return found
+
+
+def _is_matrix(value: ir.Value | None) -> bool:
+    return value is not None and value.shape is not None and len(value.shape) == 2
