@@ -33,9 +33,9 @@ COLOURS = 3
 """A convolution of so many channels is of pixels."""
 
 
-def divide(r: Tensor, z: Tensor, times: int = 1) -> Tensor:
-    """r / (z + epsilon) / times, and 0 where z is 0; what concerns z alone is computed once for all targets."""
-    return r / torch.where(z == 0, torch.inf, times * z + times * EPSILON)
+def divide(r: Tensor, z: Tensor) -> Tensor:
+    """r / (z + epsilon), and 0 where z is 0; what concerns z alone is computed once for all targets."""
+    return r / torch.where(z == 0, torch.inf, z + EPSILON)
 
 
 def _huge_below_0(z: Tensor) -> Tensor:
@@ -130,9 +130,9 @@ def _two_sided(
 
 
 def _matmul(r: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """R_A = A * (S B'), R_B = B * (A' S), S = R / (2 A B)."""
-    s = divide(r, y, 2)
-    return a * (s @ b.mT), b * (a.mT @ s)
+    """R_A = A * (S B') / 2, R_B = B * (A' S) / 2, S = R / (A B); onnxruntime halves as it multiplies."""
+    s = divide(r, y)
+    return a * (s @ b.mT * 0.5), b * (a.mT @ s * 0.5)
 
 
 def _residual(r: Tensor, y: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> tuple[Tensor, Tensor]:
