@@ -44,13 +44,15 @@ TINY = 1e-20
 def _gelu(y: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
     """Hendrycks & Gimpel 2016: the exact form y = x Phi(x), or its tanh approximation y = x (1 + tanh(u)) / 2.
 
-    The factor of x is y / x, half where x is 0. Its slope is exp(-x^2 / 2) / sqrt(2 pi), or 2 p (1 - p) u'.
+    Phi(x) is y / x, and half where x is 0; its slope is exp(-x^2 / 2) / sqrt(2 pi).
     """
-    p = (y + TINY) / (x + 2 * TINY)
     if approximate == "none":
-        return p + x * torch.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-    slope = math.sqrt(2 / math.pi)
-    return p + y * (1 - p) * (2 * slope + 6 * 0.044715 * slope * x * x)
+        cumulative = (y + TINY) / (x + 2 * TINY)
+        return cumulative + x * torch.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    slope, cubic = math.sqrt(2 / math.pi), 0.044715 * math.sqrt(2 / math.pi)
+    square = x * x
+    t = torch.tanh(x * (slope + cubic * square))
+    return 0.5 + 0.5 * (t + (1 - t * t) * x * (slope + 3 * cubic * square))
 
 
 def _silu(y: Tensor, x: Tensor) -> Tensor:

@@ -53,8 +53,9 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     their difference are twice the two denominators, and the same holds on the way back: the factors of two cancel. The
     product for the denominators does not depend on the target.
 
-    Where no product has the sign asked for, what is left is rounding noise, not 0, and must not be divided by. A plain
-    product that is a little larger than it is makes it negative, and nothing else is: the two cancel nowhere else.
+    Where no product has the sign asked for, what is left is rounding noise, not 0, and must not be divided by. So the
+    plain product is taken for a little larger than it is, which makes that noise negative. Other denominators are off
+    by as much: 32 roundings of half their difference from the other sign's, and to either side.
     """
 
     def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
