@@ -41,7 +41,8 @@ class Reduction:
 
 def _weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
     """sum_h w_h X[h] of weights [..., heads]; as a product, as onnxruntime takes eight times as long to sum."""
-    return (weights.unsqueeze(-2) @ x.flatten(-2)).squeeze(-2).unflatten(-1, x.shape[-2:])
+    sums = weights.unsqueeze(-2) @ x.flatten(-2)
+    return sums.reshape(*sums.shape[:-2], *x.shape[-2:])
 
 
 def _mean(x: Tensor) -> Tensor:

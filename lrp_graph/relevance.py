@@ -23,8 +23,8 @@ aten = torch.ops.aten
 
 EPSILON = 1e-9
 
-LARGE = 1e30
-"""What is divided by so much is nothing beside what is not."""
+LARGE = 1e12
+"""What is divided by so much is nothing beside what is not; by more, it could become denormal, which slows products."""
 
 Layer = Callable[[Tensor, Tensor], Tensor]
 """forward(x, w), a linear layer without bias; or back(s, w), its transpose."""
