@@ -37,19 +37,27 @@ def bilinear(left: Callable[..., Tensor], right: Callable[..., Tensor]) -> Rule:
     return rule
 
 
+TINY = 1e-20
+"""Nothing beside any value but 0."""
+
+
 def _gelu(y: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
-    """Hendrycks & Gimpel 2016: the exact form x Phi(x), or its tanh approximation."""
+    """Hendrycks & Gimpel 2016: the exact form y = x Phi(x), or its tanh approximation y = x (1 + tanh(u)) / 2.
+
+    Phi(x) is y / x, and half where x is 0; its slope is exp(-x^2 / 2) / sqrt(2 pi).
+    """
     if approximate == "none":
-        cumulative = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-        return cumulative + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-    slope = math.sqrt(2 / math.pi)
-    t = torch.tanh(slope * (x + 0.044715 * x**3))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope * (1 + 3 * 0.044715 * x * x)
+        cumulative = (y + TINY) / (x + 2 * TINY)
+        return cumulative + x * torch.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    slope, cubic = math.sqrt(2 / math.pi), 0.044715 * math.sqrt(2 / math.pi)
+    square = x * x
+    t = torch.tanh(x * (slope + cubic * square))
+    return 0.5 + 0.5 * (t + (1 - t * t) * x * (slope + 3 * cubic * square))
 
 
 def _silu(y: Tensor, x: Tensor) -> Tensor:
     s = torch.sigmoid(x)
-    return s * (1 + x * (1 - s))
+    return s + y * (1 - s)
 
 
 def _hardswish(y: Tensor, x: Tensor) -> Tensor:
@@ -69,24 +77,23 @@ def _layer_norm(
     g: Tensor, y: Tensor, x: Tensor, shape: list[int], w: Tensor | None = None, b: Tensor | None = None,
     eps: float = 1e-5, *_: Any,
 ) -> Tensor:  # fmt: skip
-    """dx = (gw - mean(gw) - n mean(gw n)) / sigma, with n = (x - mean(x)) / sigma and gw = g w."""
+    """dx = (gw - mean(gw) - c mean(gw c) / sigma^2) / sigma, with c = x - mean(x) and gw = g w."""
     dims = tuple(range(-len(shape), 0))
     centred = x - x.mean(dims, keepdim=True)
     inverse = torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
-    n = centred * inverse
     gw = g if w is None else g * w
-    return (gw - gw.mean(dims, keepdim=True) - n * (gw * n).mean(dims, keepdim=True)) * inverse
+    along = (gw * centred).mean(dims, keepdim=True) * (inverse * inverse)
+    return (gw - gw.mean(dims, keepdim=True) - centred * along) * inverse
 
 
 def _rms_norm(
     g: Tensor, y: Tensor, x: Tensor, shape: list[int], w: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """dx = (gw - n mean(gw n)) / rms, with n = x / rms and gw = g w."""
+    """dx = (gw - x mean(gw x) / rms^2) / rms, with gw = g w."""
     dims = tuple(range(-len(shape), 0))
     inverse = torch.rsqrt((x * x).mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
-    n = x * inverse
     gw = g if w is None else g * w
-    return (gw - n * (gw * n).mean(dims, keepdim=True)) * inverse
+    return (gw - x * ((gw * x).mean(dims, keepdim=True) * (inverse * inverse))) * inverse
 
 
 def _sum(g: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:

@@ -23,6 +23,9 @@ aten = torch.ops.aten
 
 EPSILON = 1e-9
 
+LARGE = 1e12
+"""What is divided by so much is nothing beside what is not; by more, it could become denormal, which slows products."""
+
 Layer = Callable[[Tensor, Tensor], Tensor]
 """forward(x, w), a linear layer without bias; or back(s, w), its transpose."""
 
@@ -30,9 +33,14 @@ COLOURS = 3
 """A convolution of so many channels is of pixels."""
 
 
-def divide(r: Tensor, z: Tensor, times: int = 1) -> Tensor:
-    """r / (z + epsilon) / times, and 0 where z is 0; what concerns z alone is computed once for all targets."""
-    return r / torch.where(z == 0, torch.inf, times * z + times * EPSILON)
+def divide(r: Tensor, z: Tensor) -> Tensor:
+    """r / (z + epsilon), and 0 where z is 0; what concerns z alone is computed once for all targets."""
+    return r / torch.where(z == 0, torch.inf, z + EPSILON)
+
+
+def _huge_below_0(z: Tensor) -> Tensor:
+    """z, or a large number where z is negative; onnxruntime takes three times as long to select one by a condition."""
+    return nn.functional.leaky_relu(z, -LARGE)
 
 
 def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
@@ -43,23 +51,21 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
 
     x W' is the sum of all four sign pairs and |x| |W|' the same sum with the mixed pairs negated. So their sum and
     their difference are twice the two denominators, and the same holds on the way back: the factors of two cancel. The
-    product for the denominators does not depend on the target. Where no product has the sign asked for, what is left is
-    rounding noise, not 0: that is told by its size.
+    product for the denominators does not depend on the target.
+
+    Where no product has the sign asked for, what is left is rounding noise, not 0, and must not be divided by. So the
+    plain product is taken for a little larger than it is, which makes that noise negative. Other denominators are off
+    by as much: 32 roundings of half their difference from the other sign's, and to either side.
     """
 
     def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
+        larger = (1 + 32 * torch.finfo(r.dtype).eps) * plain
         magnitude = forward(x.abs(), w.abs())
-        noise = 32 * torch.finfo(r.dtype).eps * magnitude
-
-        def divided(twice: Tensor, sign: int) -> Tensor:
-            """r / (2 z) for z of that sign."""
-            return r / torch.where(sign * twice > noise, twice + 2 * EPSILON, torch.inf)
-
-        s = alpha * divided(plain + magnitude, 1)
+        s = alpha * r / (_huge_below_0(magnitude + larger) + 2 * EPSILON)
         if not beta:
             return x * back(s, w) + x.abs() * back(s, w.abs())
-        t = beta * divided(plain - magnitude, -1)
-        return x * back(s - t, w) + x.abs() * back(s + t, w.abs())
+        t = beta * r / (_huge_below_0(magnitude - larger) - 2 * EPSILON)
+        return x * back(s + t, w) + x.abs() * back(s - t, w.abs())
 
     return rule
 
@@ -125,9 +131,9 @@ def _two_sided(
 
 
 def _matmul(r: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """R_A = A * (S B'), R_B = B * (A' S), S = R / (2 A B)."""
-    s = divide(r, y, 2)
-    return a * (s @ b.mT), b * (a.mT @ s)
+    """R_A = A * (S B') / 2, R_B = B * (A' S) / 2, S = R / (A B); onnxruntime halves as it multiplies."""
+    s = divide(r, y)
+    return a * (s @ b.mT * 0.5), b * (a.mT @ s * 0.5)
 
 
 def _residual(r: Tensor, y: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> tuple[Tensor, Tensor]:
