@@ -21,6 +21,7 @@ from ..lrp_graph import FusedGraph
 from ..runtime import METADATA_KEY, OnnxplainError
 from ..runtime.outputs import OUTPUTS
 from .gating import gate_outputs
+from .products import write_as_gemm
 from .program import flat_program
 
 OPSET = 20
@@ -55,6 +56,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
     ):
         step(model)
+    write_as_gemm(model.graph)
     gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name != "logits"})
     _drop_traces_of_this_machine(model)
     return model

@@ -8,6 +8,7 @@ a shape and no values; equal calls are made once.
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import sympy
@@ -19,6 +20,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..lrp_graph import FusedGraph
+from .padding import padded_parameters
 
 aten = torch.ops.aten
 
@@ -63,10 +65,21 @@ def flat_program(graph: FusedGraph, size: tuple[int, int]) -> ExportedProgram:
     shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
     program = torch.export.export(_Outline(graph), example, dynamic_shapes=shapes, strict=False)
     try:
+        _widen(program, padded_parameters(graph))
         _Recorder(program).record(graph)
     except _CannotRecordError:
         program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     return program
+
+
+def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
+    """Give ``program`` other parameters, by their paths in the model, before anything is recorded with them."""
+    names = {path: name for name, path in program.graph_signature.inputs_to_parameters.items()}
+    nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
+    for path, tensor in padded.items():
+        node = nodes[names[f"model.{path}"]]
+        node.meta["val"] = node.meta["val"].fake_mode.from_tensor(tensor, static_shapes=True)
+        program.state_dict[f"model.{path}"] = nn.Parameter(tensor, requires_grad=False)
 
 
 class _Recorder(TorchDispatchMode):

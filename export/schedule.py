@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
+from onnx_ir.convenience import get_const_tensor
 
 Outputs = frozenset[str]
 Needs = Mapping[ir.Node, Outputs]
@@ -39,10 +40,10 @@ def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value])
 
 
 def views_of_products(graph: ir.Graph, products: set[ir.Node]) -> dict[ir.Node, ir.Node]:
-    """What only reshapes a product or its rows, and the product: in a branch, it would be a copy."""
+    """What only reshapes a product or its rows, whatever their number, and the product: in a branch, it would be a copy."""
     found: dict[ir.Node, ir.Node] = {}
     for node in graph:
-        if node.op_type == "Reshape":
+        if node.op_type == "Reshape" and _is_constant(node.inputs[1]):
             users = set(node.outputs[0].consumers())
             beside = [node.inputs[0].producer(), *(users if len(users) == 1 else ())]
             found |= {node: one for one in beside if one in products}
@@ -88,3 +89,7 @@ def _dependents(gated: Sequence[ir.Node], name: str) -> set[ir.Node]:
 
 def _is_matrix(value: ir.Value | None) -> bool:
     return value is not None and value.shape is not None and len(value.shape) == 2
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    return value is not None and get_const_tensor(value) is not None

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from .attnlrp import attnlrp
 from .gradient import GRADIENT
+from .hidden import HiddenLayer, hidden_layers
 from .layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
 from .layout import read_layout
 from .reductions import POOL, REDUCTIONS, layer_outputs, pool_outputs
@@ -114,6 +115,11 @@ class FusedGraph(nn.Module):
             return 0
         rows, columns = self.layout.patch_grid
         return 4 * rows * columns * self.tokens * int(shape_of(self._block.features)[-1])
+
+    @property
+    def hidden_layers(self) -> list[HiddenLayer]:
+        """Those of the model."""
+        return hidden_layers(self._trace)
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Explain a batch.

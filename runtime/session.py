@@ -67,6 +67,8 @@ def _open(path: Path, device: str, threads: int | None) -> onnxruntime.Inference
     check_arguments(path, device, threads)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    # As the file has it, layer by layer: else what a layer leaves is kept until all are done, 3 GB for 1370 tokens
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if threads is not None:
         options.intra_op_num_threads = threads
     providers = _providers(device)
