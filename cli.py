@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -204,17 +205,17 @@ def explain(
         explainer = Explainer(artifact, device)
     errors = []
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
-
-        def explained(paths: Iterator[Path]) -> Iterator[Any]:
-            if all_methods:
-                return explainer.explain_all(paths, targets, progress=progress.runs)
-            return explainer.explain(paths, targets, method, progress=progress.runs, **parameters)
-
-        for picture, answer in cli_batches.answers(explained, pictures):
+        if all_methods:
+            results: Iterator[Any] = explainer.explain_all(pictures, targets, progress=progress.runs)
+        else:
+            results = explainer.explain(pictures, targets, method, progress=progress.runs, **parameters)
+        for picture, answer, files in cli_batches.drawn(
+            partial(cli_output.draw, output), cli_batches.answers(results, pictures)
+        ):
             if isinstance(answer, list):
-                cli_output.show(console, picture, answer, output)
+                cli_output.show(console, picture, answer, files)
             elif isinstance(answer, dict):
-                cli_output.show_all(console, picture, answer, output)
+                cli_output.show_all(console, picture, answer, files)
             else:
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
             progress.next_picture()
