@@ -103,7 +103,7 @@ class Explainer:
 
         `image`: a path, bytes, PIL image or uint8 array [height, width, 3]. A list or generator of those is explained
         in batches, as the returned iterator is consumed; it yields, in order, what a call with each single image would
-        return. It takes one batch more than the one at hand, which is made ready in another thread during the run.
+        return. It takes one batch more than the one at hand, which is made ready in other threads during the run.
         Where a single call would raise it raises too, and goes on with the next image if it is asked on.
 
         `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of those gives a

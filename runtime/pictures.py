@@ -15,6 +15,8 @@ from .geometry import Placement
 from .metadata import Preprocessing
 from .preprocessing import ImageSource, load_image, preprocess
 
+DECODERS = 2  # threads; what is left to the caller then takes longer than they do
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -34,12 +36,12 @@ def picture(source: ImageSource, preprocessing: Preprocessing) -> Picture:
 def pictures_ahead(
     sources: Iterable[ImageSource], preprocessing: Preprocessing, count: int
 ) -> Iterator[Picture | OnnxplainError]:
-    """Every picture, or what is wrong with it, in order; up to `count` are made ready ahead, in another thread."""
-    return ahead(partial(_ready, preprocessing=preprocessing), map(_own, sources), count)
+    """Every picture, or what is wrong with it, in order; up to `count` are made ready ahead, in other threads."""
+    return ahead(partial(_ready, preprocessing=preprocessing), map(_own, sources), count, DECODERS)
 
 
 def _own(source: ImageSource) -> ImageSource | OnnxplainError:
-    """A copy, in the caller's thread, of what may be another picture by the time that the worker comes to it."""
+    """A copy, in the caller's thread, of what may be another picture by the time that a worker comes to it."""
     if isinstance(source, str | Path | bytes):
         return source
     try:
