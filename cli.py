@@ -169,13 +169,16 @@ def explain(
         Path, Option(metavar="FOLDER", help="Where to write.", show_default="the current folder")
     ] = Path(),
     device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
+    cache: Annotated[
+        bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
+    ] = False,
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
     Every heatmap is a new file, <picture>.<method>.<class>.png, or with --all-methods every picture's sheet is,
     <picture>.all-methods.png; no file is replaced.
     """
-    from onnxplain.runtime import Explainer
+    from onnxplain.runtime import CacheWarning, Explainer
 
     options = {
         "head_fusion": head_fusion,
@@ -201,8 +204,8 @@ def explain(
     cli_input.check_writable(output)
     console = cli_output.make_console()
     started = time.monotonic()
-    with console.status(f"loading {artifact}"):
-        explainer = Explainer(artifact, device)
+    with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
+        explainer = Explainer(artifact, device, cache=cache)
     errors = []
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
         if all_methods:

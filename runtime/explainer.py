@@ -28,13 +28,14 @@ class Explainer:
 
     `path`: the file that export wrote; .pt is opened with PyTorch, which has to be installed then, all else with
     onnxruntime. `device`: "auto" (CUDA if that offers it), "cpu" or "cuda". `threads`: how many one run uses; None for
-    all cores.
+    all cores. `cache`: keep the graph as onnxruntime has simplified it, in the folder `path`.cache, as large as the
+    file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written.
 
     Raises OnnxplainError if the file is missing, broken or not an onnxplain artifact, or if there is no such device.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", threads: int | None = None) -> None:
-        self._artifact = open_artifact(path, device, threads)
+    def __init__(self, path: str | Path, device: str = "auto", threads: int | None = None, cache: bool = False) -> None:
+        self._artifact = open_artifact(path, device, threads, cache)
 
     @property
     def metadata(self) -> Metadata:
