@@ -22,7 +22,7 @@ def check_format(name: str, path: str | Path) -> None:
         )
 
 
-def open_artifact(path: str | Path, device: str, threads: int | None, cache: bool) -> Artifact:
+def open_artifact(path: str | Path, device: str, threads: int | None, cache: bool = False) -> Artifact:
     """Open the artifact at `path`, as `Explainer` describes it."""
     if _format_of(path) == "onnx":
         return OnnxArtifact(Path(path), device, threads, cache)

@@ -32,7 +32,7 @@ ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initi
 class OnnxArtifact:
     """One ONNX file, open: an `Artifact`."""
 
-    def __init__(self, path: Path, device: str, threads: int | None, cache: bool) -> None:
+    def __init__(self, path: Path, device: str, threads: int | None, cache: bool = False) -> None:
         self._session = _open(path, device, threads, cache)
         self.metadata = _described(self._session, path)
         # A flag is an input with an initializer, which onnxruntime lists apart
