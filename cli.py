@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,13 +169,16 @@ def explain(
         Path, Option(metavar="FOLDER", help="Where to write.", show_default="the current folder")
     ] = Path(),
     device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
+    cache: Annotated[
+        bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
+    ] = False,
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
     Every heatmap is a new file, <picture>.<method>.<class>.png, or with --all-methods every picture's sheet is,
     <picture>.all-methods.png; no file is replaced.
     """
-    from onnxplain.runtime import Explainer
+    from onnxplain.runtime import CacheWarning, Explainer
 
     options = {
         "head_fusion": head_fusion,
@@ -200,21 +204,21 @@ def explain(
     cli_input.check_writable(output)
     console = cli_output.make_console()
     started = time.monotonic()
-    with console.status(f"loading {artifact}"):
-        explainer = Explainer(artifact, device)
+    with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
+        explainer = Explainer(artifact, device, cache=cache)
     errors = []
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
-
-        def explained(paths: Iterator[Path]) -> Iterator[Any]:
-            if all_methods:
-                return explainer.explain_all(paths, targets, progress=progress.runs)
-            return explainer.explain(paths, targets, method, progress=progress.runs, **parameters)
-
-        for picture, answer in cli_batches.answers(explained, pictures):
+        if all_methods:
+            results: Iterator[Any] = explainer.explain_all(pictures, targets, progress=progress.runs)
+        else:
+            results = explainer.explain(pictures, targets, method, progress=progress.runs, **parameters)
+        for picture, answer, files in cli_batches.drawn(
+            partial(cli_output.draw, output), cli_batches.answers(results, pictures)
+        ):
             if isinstance(answer, list):
-                cli_output.show(console, picture, answer, output)
+                cli_output.show(console, picture, answer, files)
             elif isinstance(answer, dict):
-                cli_output.show_all(console, picture, answer, output)
+                cli_output.show_all(console, picture, answer, files)
             else:
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
             progress.next_picture()

@@ -1,29 +1,32 @@
-"""Pictures explained in batches: which of them an error is about."""
+"""Many pictures explained: which of them an error is about, and what can be done beside the runs."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from onnxplain.cli_input import mistakes
+Drawn = TypeVar("Drawn")
 
 
-def answers(explain: Callable[[Iterator[Path]], Iterator[Any]], pictures: list[Path]) -> Iterator[tuple[Path, Any]]:
-    """Every picture with what `explain` yields for it, or the error: a bad picture does not cost the others."""
-    remaining, pending = iter(pictures), deque[Path]()
+def answers(results: Iterator[Any], pictures: list[Path]) -> Iterator[tuple[Path, Any]]:
+    """Every picture with what `Explainer` gives for it, or the error: a bad picture does not cost the others."""
+    from onnxplain.runtime import OnnxplainError
 
-    def pull() -> Iterator[Path]:
-        for picture in remaining:
-            pending.append(picture)
-            yield picture
-
-    while True:
+    for picture in pictures:
         try:
-            for explanations in explain(pull()):
-                yield pending.popleft(), explanations
-            return
-        except mistakes() as error:
-            if not pending:  # it is not about a picture
-                raise
-            while pending:
-                yield pending.popleft(), error
+            answer = next(results)
+        except OnnxplainError as error:
+            answer = error
+        yield picture, answer
+
+
+def drawn(
+    draw: Callable[[Path, Any], Drawn], answered: Iterator[tuple[Path, Any]]
+) -> Iterator[tuple[Path, Any, Drawn | None]]:
+    """Those with what is drawn for each, None where there was an error; one is drawn while the next is explained."""
+    from onnxplain.runtime.ahead import ahead
+
+    def with_drawing(item: tuple[Path, Any]) -> tuple[Path, Any, Drawn | None]:
+        picture, answer = item
+        return picture, answer, None if isinstance(answer, Exception) else draw(picture, answer)
+
+    return ahead(with_drawing, answered, 1)

@@ -68,6 +68,16 @@ def print_error(message: str) -> None:
 
 
 @contextmanager
+def warnings_shown(category: type[Warning]) -> Iterator[None]:
+    """What is warned of in that category goes to standard error, one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        yield
+    for item in caught:
+        print("warning:", " ".join(str(item.message).split()), file=sys.stderr)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """What libraries warn of is not the user's concern."""
     before = logging.root.manager.disable

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
+PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
 def make_console() -> Console:
@@ -133,23 +134,28 @@ def metadata_table(metadata: "Metadata") -> Table:
     return grid
 
 
-def show(console: Console, picture: Path, explanations: list["Explanation"], folder: Path) -> None:
-    """Print what the model sees in a picture, then, for every class explained, where, and write the overlay."""
+def draw(folder: Path, picture: Path, answer: list["Explanation"] | dict[str, list["Explanation"]]) -> list[Path]:
+    """Write the overlay of every class explained, or for all methods the comparison sheet; the files."""
+    from onnxplain.runtime import comparison_sheet
+
+    if isinstance(answer, dict):
+        return [save(comparison_sheet(answer), folder, f"{picture.stem}.all-methods")]
+    names = [f"{picture.stem}.{item.method}.{slug(item.label) or f'class-{item.target}'}" for item in answer]
+    return [save(item.overlay(), folder, name) for item, name in zip(answer, names, strict=True)]
+
+
+def show(console: Console, picture: Path, explanations: list["Explanation"], files: list[Path]) -> None:
+    """Print what the model sees in a picture, then, for every class explained, where, and the file that shows it."""
     _show_predictions(console, picture, explanations[0])
-    for item in explanations:
-        name = f"{picture.stem}.{item.method}.{slug(item.label) or f'class-{item.target}'}"
-        path = save(item.overlay(), folder, name)
+    for item, path in zip(explanations, files, strict=True):
         _show_class(console, item)
         console.print(f"  {location(item)}", soft_wrap=True)
         console.print(f"  {path}", soft_wrap=True)
     console.print()
 
 
-def show_all(console: Console, picture: Path, explanations: dict[str, list["Explanation"]], folder: Path) -> None:
-    """Print what the model sees in a picture, then where, by class and method, and write the comparison sheet."""
-    from onnxplain.runtime import comparison_sheet
-
-    path = save(comparison_sheet(explanations), folder, f"{picture.stem}.all-methods")
+def show_all(console: Console, picture: Path, explanations: dict[str, list["Explanation"]], files: list[Path]) -> None:
+    """Print what the model sees in a picture, then where, by class and method, and the file that shows it all."""
     classes = list(zip(*explanations.values(), strict=True))
     _show_predictions(console, picture, classes[0][0])
     for items in classes:
@@ -157,7 +163,8 @@ def show_all(console: Console, picture: Path, explanations: dict[str, list["Expl
         width = max(len(item.method) for item in items)
         for item in items:
             console.print(f"  {item.method:{width}}  {location(item)}", soft_wrap=True)
-    console.print(f"  {path}", end="\n\n", soft_wrap=True)
+    for path in files:
+        console.print(f"  {path}", end="\n\n", soft_wrap=True)
 
 
 def show_left_out(console: Console, metadata: "Metadata") -> None:
@@ -209,7 +216,7 @@ def save(image: "Image.Image", folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".onnxplain-") as scratch:
         temporary = Path(scratch) / "overlay.png"
-        image.save(temporary)
+        image.save(temporary, compress_level=PNG_LEVEL)
         for number in itertools.count(1):
             path = folder / f"{name}{f'-{number}' if number > 1 else ''}.png"
             try:

@@ -1,6 +1,6 @@
 """Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript."""
 
-from .errors import OnnxplainError
+from .errors import CacheWarning, OnnxplainError
 from .explainer import Explainer
 from .metadata import METADATA_KEY, Metadata, Preprocessing
 from .method import Method
@@ -16,6 +16,7 @@ __all__ = [
     "METHODS",
     "PASSES",
     "REDUCTIONS",
+    "CacheWarning",
     "Explainer",
     "Explanation",
     "Metadata",

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .artifact import Artifact
 from .errors import OnnxplainError
@@ -15,6 +14,7 @@ from .geometry import Map, Placement, patch_sums, resize
 from .metadata import Metadata
 from .method import Method
 from .outputs import OUTPUTS, PASSES
+from .pictures import Picture
 from .preprocessing import normalize
 from .result import Explanation, probabilities, top_predictions
 from .targets import class_of
@@ -26,15 +26,6 @@ Values = dict[str, NDArray[np.float32]]
 BATCH_BYTES = 2**30  # of what a run holds: pictures of many tokens go one by one
 MAX_BATCH = 8
 HEAD_WIDTH = 64  # numbers of a token for each head, which all common Vision Transformers have
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image on its way: the picture, the model's input [3, H, W], and where that lies in the picture."""
-
-    image: Image.Image
-    pixels: NDArray[np.float32]
-    placement: Placement
 
 
 @dataclass(frozen=True)
@@ -78,18 +69,49 @@ def pictures_at_once(metadata: Metadata, outputs: Iterable[str], targets: int) -
 
 
 def answer_all(
-    artifact: Artifact, pictures: Iterable[Picture], question: Question, batch_size: int | None
-) -> Iterator[dict[str, Answer]]:
-    """For each picture, by method: an Explanation, or a list of them if targets were listed.
+    artifact: Artifact, pictures: Iterable[Picture | OnnxplainError], question: Question, size: int
+) -> Iterator[dict[str, Answer] | OnnxplainError]:
+    """For each picture, by method: an Explanation, or a list of them if targets were listed; or what went wrong.
 
-    Runs batch by batch; nothing is loaded before it is asked for. `batch_size`: None for as many as fit.
+    Runs the graph on up to `size` pictures at once; nothing is taken before it is asked for. What is wrong with a
+    picture costs that one only, what is wrong with a run all that were in it.
     """
-    outputs = artifact.metadata.with_pool(question.outputs)
-    size = batch_size or pictures_at_once(artifact.metadata, outputs, len(question.targets))
     for batch in _batches(pictures, size):
-        values = artifact.run(np.stack([item.pixels for item in batch]), question.targets, outputs)
-        for row, picture in enumerate(batch):
-            yield _answer(artifact, picture, {name: value[row] for name, value in values.items()}, question)
+        values = iter(_values(artifact, [item for item in batch if isinstance(item, Picture)], question))
+        for item in batch:
+            outcome = next(values) if isinstance(item, Picture) else item
+            yield outcome if isinstance(outcome, OnnxplainError) else _outcome(artifact, item, outcome, question)
+
+
+def given(outcome: dict[str, Answer] | OnnxplainError) -> dict[str, Answer]:
+    """The answer; raises the error if that is what came of the picture."""
+    if isinstance(outcome, OnnxplainError):
+        try:
+            raise outcome
+        finally:
+            del outcome  # or it and its traceback would hold each other, and with them whoever asked
+    return outcome
+
+
+def _outcome(
+    artifact: Artifact, picture: Picture, values: Values, question: Question
+) -> dict[str, Answer] | OnnxplainError:
+    try:
+        return _answer(artifact, picture, values, question)
+    except OnnxplainError as error:
+        return error
+
+
+def _values(artifact: Artifact, pictures: list[Picture], question: Question) -> list[Values | OnnxplainError]:
+    """What one run gives for each of the pictures, or for each of them why it failed."""
+    if not pictures:
+        return []
+    outputs = artifact.metadata.with_pool(question.outputs)
+    try:
+        values = artifact.run(np.stack([item.pixels for item in pictures]), question.targets, outputs)
+    except OnnxplainError as error:
+        return [error] * len(pictures)
+    return [{name: value[row] for name, value in values.items()} for row in range(len(pictures))]
 
 
 def _answer(artifact: Artifact, picture: Picture, values: Values, question: Question) -> dict[str, Answer]:
@@ -220,7 +242,7 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
             if len(batch) == size:
                 yield batch
                 batch = []
-    except OnnxplainError:
+    except Exception:
         if batch:
             yield batch
         raise

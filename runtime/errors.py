@@ -11,3 +11,7 @@ def one_line(error: BaseException) -> str:
     """The message of a foreign exception on a single line, shortened if it is long; its type if it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 2]} …"
+
+
+class CacheWarning(UserWarning):
+    """A cache was asked for, but cannot be written; all else works."""

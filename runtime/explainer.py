@@ -7,14 +7,15 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .answers import Answer, Picture, Progress, Question, answer_all, only
+from .answers import Answer, Progress, Question, answer_all, given, only, pictures_at_once
 from .errors import OnnxplainError
 from .formats import open_artifact
 from .geometry import Placement
 from .metadata import Metadata
 from .methods import comparable_methods, find_method
 from .outputs import PASSES
-from .preprocessing import IMAGE_TYPES, ImageSource, denormalize, load_image, preprocess
+from .pictures import Picture, picture, pictures_ahead
+from .preprocessing import IMAGE_TYPES, ImageSource, denormalize
 from .result import Explanation
 from .targets import Target, resolve_target
 
@@ -27,13 +28,14 @@ class Explainer:
 
     `path`: the file that export wrote; .pt is opened with PyTorch, which has to be installed then, all else with
     onnxruntime. `device`: "auto" (CUDA if that offers it), "cpu" or "cuda". `threads`: how many one run uses; None for
-    all cores.
+    all cores. `cache`: keep the graph as onnxruntime has simplified it, in the folder `path`.cache, as large as the
+    file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written.
 
     Raises OnnxplainError if the file is missing, broken or not an onnxplain artifact, or if there is no such device.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", threads: int | None = None) -> None:
-        self._artifact = open_artifact(path, device, threads)
+    def __init__(self, path: str | Path, device: str = "auto", threads: int | None = None, cache: bool = False) -> None:
+        self._artifact = open_artifact(path, device, threads, cache)
 
     @property
     def metadata(self) -> Metadata:
@@ -101,19 +103,22 @@ class Explainer:
         """Where the model sees the target in the image.
 
         `image`: a path, bytes, PIL image or uint8 array [height, width, 3]. A list or generator of those is explained
-        in batches, as the returned generator is consumed; it yields, in order, what a call with each single image
-        would return. `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of
-        those gives a list of results from one run of the graph. `method`: a name in METHODS; None for the best one this
-        artifact has the passes for. `batch_size`: None for up to 8 images, fewer if they have many tokens. `progress`:
-        called as progress(done, total) with the runs done for the image at hand, by methods that need many of them.
-        `parameters`: the method's.
+        in batches, as the returned iterator is consumed; it yields, in order, what a call with each single image would
+        return. It takes one batch more than the one at hand, which is made ready in other threads during the run.
+        Where a single call would raise it raises too, and goes on with the next image if it is asked on.
+
+        `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of those gives a
+        list of results from one run of the graph. `method`: a name in METHODS; None for the best one this artifact has
+        the passes for. `batch_size`: None for up to 8 images, fewer if they have many tokens. `progress`: called as
+        progress(done, total) with the runs done for the image at hand, by methods that need many of them. `parameters`:
+        the method's.
 
         Raises OnnxplainError if an image, target, method or parameter is not valid.
         """
         question = self._question(target, method, parameters, progress)
         if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
-            return next(map(only, self._answers([self._picture(image)], question)))
-        return map(only, self._answers(map(self._picture, image), question, batch_size))
+            return only(next(self._answers([self._picture(image)], question, 1)))
+        return map(only, self._explained(image, question, batch_size))
 
     @overload
     def explain_all(
@@ -152,8 +157,8 @@ class Explainer:
         asked = tuple((method, method.arguments({}, metadata.layers)) for method in methods)
         question = Question(asked, *self._resolve(target), progress)
         if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
-            return next(self._answers([self._picture(image)], question))
-        return self._answers(map(self._picture, image), question, batch_size)
+            return next(self._answers([self._picture(image)], question, 1))
+        return self._explained(image, question, batch_size)
 
     def explain_pixels(
         self,
@@ -177,7 +182,7 @@ class Explainer:
         pictures = (
             Picture(denormalize(one, preprocessing), one, Placement(size, size, (0, 0), size)) for one in pixels
         )
-        return list(map(only, self._answers(pictures, question, batch_size)))
+        return list(map(only, self._answers(pictures, question, self._batch_size(question, batch_size))))
 
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
@@ -198,12 +203,22 @@ class Explainer:
         outputs = [PASSES[name].output for name in wanted]
         return self._artifact.run(self._picture(image).pixels[None], targets, outputs)
 
-    def _answers(
-        self, pictures: Iterable[Picture], question: Question, batch_size: int | None = None
+    def _explained(
+        self, images: Iterable[ImageSource], question: Question, batch_size: int | None
     ) -> Iterator[dict[str, Answer]]:
-        if batch_size is not None and batch_size < 1:
-            raise OnnxplainError(f"batch_size must be at least 1, got {batch_size}")
-        return answer_all(self._artifact, pictures, question, batch_size)
+        size = self._batch_size(question, batch_size)
+        return self._answers(pictures_ahead(images, self.metadata.preprocessing, size), question, size)
+
+    def _answers(
+        self, pictures: Iterable[Picture | OnnxplainError], question: Question, size: int
+    ) -> Iterator[dict[str, Answer]]:
+        return map(given, answer_all(self._artifact, pictures, question, size))
+
+    def _batch_size(self, question: Question, asked: int | None) -> int:
+        if asked is not None and asked < 1:
+            raise OnnxplainError(f"batch_size must be at least 1, got {asked}")
+        outputs = self.metadata.with_pool(question.outputs)
+        return asked or pictures_at_once(self.metadata, outputs, len(question.targets))
 
     def _question(
         self, target: Target | Targets, method: str | None, parameters: dict[str, Any], progress: Progress | None
@@ -220,8 +235,7 @@ class Explainer:
         return tuple(resolve_target(item, self.metadata.labels) for item in items), several is not None
 
     def _picture(self, source: ImageSource) -> Picture:
-        image = load_image(source)
-        return Picture(image, *preprocess(image, self.metadata.preprocessing))
+        return picture(source, self.metadata.preprocessing)
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:
         shape = [3, *self.metadata.preprocessing.size]

@@ -22,10 +22,13 @@ def check_format(name: str, path: str | Path) -> None:
         )
 
 
-def open_artifact(path: str | Path, device: str, threads: int | None) -> Artifact:
+def open_artifact(path: str | Path, device: str, threads: int | None, cache: bool = False) -> Artifact:
     """Open the artifact at `path`, as `Explainer` describes it."""
-    kind = TorchScriptArtifact if _format_of(path) == "torchscript" else OnnxArtifact
-    return kind(Path(path), device, threads)
+    if _format_of(path) == "onnx":
+        return OnnxArtifact(Path(path), device, threads, cache)
+    if cache:
+        raise OnnxplainError(f"a cache is for ONNX files, {path} is not one by its name")
+    return TorchScriptArtifact(Path(path), device, threads)
 
 
 def _format_of(path: str | Path) -> str:

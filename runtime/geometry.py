@@ -72,5 +72,8 @@ def _bilinear(values: Map, rows: _Samples, columns: _Samples) -> Map:
     for axis, samples in enumerate((rows, columns)):
         weight = (samples.weight[:, None] if axis == 0 else samples.weight).astype(values.dtype)
         lower, upper = values.take(samples.lower, axis), values.take(samples.upper, axis)
-        values = lower + weight * (upper - lower)
+        upper -= lower  # in place: of a photograph each of these arrays is as large as the picture
+        upper *= weight
+        upper += lower
+        values = upper
     return values

@@ -20,6 +20,8 @@ except ModuleNotFoundError:
         "onnxplain.runtime needs onnxruntime: pip install 'onnxplain[cpu]', or 'onnxplain[gpu]' for CUDA"
     ) from None
 
+from .cache import open_kept
+
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 # TF32 keeps ten bits of a float32's mantissa: too few for relevance, which divides by sums that can be near zero
@@ -30,8 +32,8 @@ ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initi
 class OnnxArtifact:
     """One ONNX file, open: an `Artifact`."""
 
-    def __init__(self, path: Path, device: str, threads: int | None) -> None:
-        self._session = _open(path, device, threads)
+    def __init__(self, path: Path, device: str, threads: int | None, cache: bool = False) -> None:
+        self._session = _open(path, device, threads, cache)
         self.metadata = _described(self._session, path)
         # A flag is an input with an initializer, which onnxruntime lists apart
         arguments = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
@@ -63,7 +65,7 @@ class OnnxArtifact:
         return dict(zip(names, values, strict=True))
 
 
-def _open(path: Path, device: str, threads: int | None) -> onnxruntime.InferenceSession:
+def _open(path: Path, device: str, threads: int | None, cache: bool) -> onnxruntime.InferenceSession:
     check_arguments(path, device, threads)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -72,8 +74,12 @@ def _open(path: Path, device: str, threads: int | None) -> onnxruntime.Inference
     if threads is not None:
         options.intra_op_num_threads = threads
     providers = _providers(device)
+
+    def start(file: Path) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(str(file), options, providers=providers)
+
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = open_kept(path, start) if cache and providers == [CPU] else start(path)
     except Exception as error:  # onnxruntime's exceptions have no common base class
         raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
     _give_memory_back()

@@ -12,7 +12,7 @@ from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
 import onnxplain
-from onnxplain import cli, cli_batches, cli_errors, cli_output
+from onnxplain import cli, cli_errors, cli_output
 from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError
 
 ROOT = Path(__file__).parents[1]
@@ -130,27 +130,6 @@ def test_long_names_are_not_broken_in_a_pipe(artifact):
     name = f"{'long ' * 30}[bold].png"
     _picture(0).save(name)
     assert f"{name}, 60 x 40 pixels" in run("explain", artifact, name).stdout.splitlines()
-
-
-def test_answers_survive_pictures_and_batches_that_fail():
-    def explain(pictures):
-        for batch in (list(pictures)[:2],):
-            if "bad" in batch:
-                raise OnnxplainError("bad batch")
-            yield from ([name] for name in batch)
-
-    names = ["a", "bad", "c", "d"]
-    assert [(name, isinstance(answer, list)) for name, answer in cli_batches.answers(explain, names[2:])] == [
-        ("c", True),
-        ("d", True),
-    ]
-    assert [name for name, answer in cli_batches.answers(explain, names) if isinstance(answer, OnnxplainError)] == names
-
-    def broken(pictures):
-        raise OnnxplainError("no such method")
-
-    with pytest.raises(OnnxplainError, match="no such method"):
-        list(cli_batches.answers(broken, names))
 
 
 @pytest.mark.parametrize(
