@@ -4,8 +4,8 @@
 
 F is the time of one logits-only run in onnxruntime of the same model, as torch.onnx.export writes it, with the same
 batch and threads. Each way is a process of its own; the ways of one case run in turn, and ratios of medians are told:
-absolute times differ between machines, and on a busy machine between minutes. A case that takes long gets fewer rounds;
-a run that would take longer than --limit, or more memory than is free, is not made, and the table says so.
+absolute times differ between machines, and on a busy machine between minutes. What takes long is run less often; a
+run that would take longer than --limit, or more memory than is free, is not made, and the table says so.
 
 What is found is added to a file of JSON lines as it comes. Started again, the program goes on where it was interrupted;
 to measure anew, remove the file.
@@ -110,7 +110,7 @@ def foreseen(results: Results, case: Case, way: str, what: str, limit: float) ->
     per_class = times.get((case.like(targets=1), way, what))
     if way in REFERENCES and case.targets > 1 and per_class is not None:
         together = case.targets * per_class["seconds"]
-        return {"seconds": together, "estimated": True, "rounds": 0, "peak": None, "opened": None, "file": None}
+        return {"seconds": together, "estimated": True, "runs": 0, "peak": None, "opened": None, "file": None}
     return {"skipped": f"a run would take more than {limit:.0f} s"}
 
 
@@ -123,23 +123,26 @@ def asked(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def measure(case: Case, results: Results, folder: Path, runs: int, budget: float, limit: float) -> list[Record]:
-    """Run all ways of a case in turn: first once each, then as often as ``budget`` seconds allow, ``runs`` at most.
+    """Run all ways of a case in turn, each once and then as often as ``budget`` seconds allow, ``runs`` times at most.
 
-    The first round counts only if there is time for no other.
+    The first run of each counts only if there is time for no other.
     """
     found = {key: guess for key in asked(case) if (guess := foreseen(results, case, *key, limit))}
     wanted = [key for key in asked(case) if key not in found]
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in wanted}
     with ExitStack() as stack:
         workers = {way: Worker(way, folder, case) for way in dict.fromkeys(way for way, _ in wanted)}
         for worker in workers.values():
             stack.callback(worker.close)
-        start = time.perf_counter()
         first = {(way, what): workers[way].run(what) for way, what in wanted}
-        rounds = min(runs, int(budget / (time.perf_counter() - start)))
-        for _ in range(rounds):
-            for way, what in wanted:
-                if "error" not in first[way, what] and "seconds" in (answer := workers[way].run(what)):
+        often = {
+            key: min(runs, int(budget / answer["seconds"])) for key, answer in first.items() if "seconds" in answer
+        }
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in often}
+        rounds = max(often.values(), default=0)
+        for turn in range(rounds):
+            for (way, what), count in often.items():
+                due = (turn + 1) * count // rounds > turn * count // rounds  # spread over the rounds evenly
+                if due and "seconds" in (answer := workers[way].run(what)):
                     times[way, what].append(answer["seconds"])
     for (way, what), answer in first.items():
         if "error" in answer:
@@ -149,7 +152,7 @@ def measure(case: Case, results: Results, folder: Path, runs: int, budget: float
         found[way, what] = {
             "seconds": median(counted),
             "estimated": False,
-            "rounds": len(counted),
+            "runs": len(counted),
             "peak": answer["peak"],
             "opened": workers[way].opened["opened"],
             "file": (folder / FILES[way]).stat().st_size if way in FILES else None,
@@ -199,8 +202,8 @@ def main(
     targets: Annotated[list[int] | None, typer.Option(help="classes in one run")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="threads for each way")] = None,
     device: Annotated[list[str] | None, typer.Option(help="cpu or cuda")] = None,
-    runs: Annotated[int, typer.Option(help="rounds at most")] = 7,
-    budget: Annotated[float, typer.Option(help="seconds for the rounds of one case")] = 60,
+    runs: Annotated[int, typer.Option(help="runs of each way at most")] = 7,
+    budget: Annotated[float, typer.Option(help="seconds for all runs of one way")] = 10,
     limit: Annotated[float, typer.Option(help="seconds that one run may take")] = 300,
     results: Annotated[Path, typer.Option(help="where the results go")] = Path("artifacts/cost.jsonl"),
     document: Annotated[Path | None, typer.Option(help="Markdown with a place for the tables")] = None,

@@ -1,6 +1,6 @@
 """What benchmarks/cost.py found out: lines of JSON that are added as they come, and the tables made from them.
 
-A line is one way, and what it computed, in one Case, with "seconds" (a median of "rounds"), "peak", "opened" and
+A line is one way, and what it computed, in one Case, with "seconds" (the median of "runs"), "peak", "opened" and
 "file", or with "skipped", the reason why not; or it is what benchmarks/profile.py says of one file.
 """
 
@@ -16,15 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 Record = dict[str, Any]
+Seconds = Callable[["Case", str, str], float | None]
+"""The time of a way in a case, if there is one."""
 
 LABELS = {
     "plain": "plain forward pass (F)",
     "onnx": "ONNX artifact",
-    "onnx_attention": "ONNX artifact of attention alone",
+    "onnx_attention": "ONNX, attention alone",
     "torchscript": "TorchScript artifact",
     "fused": "fused graph, eager",
-    "lean": "eager reference, lean",
-    "published": "eager reference, as published",
+    "lean": "reference, lean",
+    "published": "reference, as published",
 }
 BEGIN, END = "<!-- written by benchmarks/cost.py: begin -->", "<!-- end -->"
 
@@ -105,13 +107,13 @@ def ratio(above: float | None, below: float | None) -> float | None:
 
 
 HEADS = (
-    "computes", "batch", "classes", "way", "ms", "F", "as published / this", "lean / this", "8 single runs / this",
-    "1 thread / this", "peak MB", "file MB", "opens in s", "rounds",
+    "computes", "batch", "classes", "way", "ms", "F", "published / this", "lean / this", "single runs / this",
+    "1 thread / this", "peak MB", "file MB", "opens in s", "runs",
 )  # fmt: skip
 
 
 def sections(results: Results) -> list[Section]:
-    """A table for each machine, model, size, device and number of threads, and one of the profiles."""
+    """A summary, the profiles, and a table for each machine, model, size, device and number of threads."""
     times = results.times()
 
     def seconds(case: Case, way: str, what: str) -> float | None:
@@ -127,7 +129,43 @@ def sections(results: Results) -> list[Section]:
         keys.sort(key=_order)
         rows = [_row(times[key], *key, seconds) for key in keys]
         tables.append(Section(f"{model} at {size}, {device}, {threads} thread{'s' * (threads > 1)}", HEADS, rows))
-    return tables + ([_profiles(results.profiles())] if results.profiles() else [])
+    profiles = [_profiles(results.profiles())] if results.profiles() else []
+    return [_summary(times, seconds), *profiles, *tables]
+
+
+def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Section:
+    """Of the ONNX artifact alone: one picture and class on one thread (CUDA: all), and what more of each does to it."""
+    heads = (
+        "model", "device", "computes", "F", "published / this", "lean / this", "10 classes: F", "published / this",
+        "8 single runs / batch of 8", "1 thread / all threads", "peak MB", "opens in s",
+    )  # fmt: skip
+    threads = sorted({case.threads for case, _, _ in times})
+    rows = []
+    for (case, way, what), record in times.items():
+        if way != "onnx" or "skipped" in record or case.batch > 1 or case.targets > 1:
+            continue
+        if case.device == "cpu" and case.threads > 1:
+            continue
+        ten, reference = case.like(targets=10), _published(what)
+        this, more = record["seconds"], seconds(ten, way, what)
+        numbers = [
+            ratio(this, seconds(case, "plain", "logits")),
+            ratio(seconds(case, reference, what), this),
+            ratio(seconds(case, "lean", what), this),
+            ratio(more, seconds(ten, "plain", "logits")),
+            ratio(seconds(ten, reference, what), more),
+            ratio(8 * this, seconds(case.like(batch=8), way, what)),
+            ratio(this, seconds(case.like(threads=threads[-1]), way, what)) if case.device == "cpu" else None,
+            record["peak"] / 1e6,
+            record["opened"],
+        ]
+        rows.append([f"{case.model} at {case.size}", case.device, what, *map(number, numbers)])
+    return Section("The ONNX artifact, one picture, one class, one thread", heads, rows)
+
+
+def _published(what: str) -> str:
+    """The reference that counts as published: the lean one for attention, where nothing is spent on a backward pass."""
+    return "lean" if what == "attention" else "published"
 
 
 def _order(key: tuple[Case, str, str]) -> tuple[int | bool | str, ...]:
@@ -135,18 +173,15 @@ def _order(key: tuple[Case, str, str]) -> tuple[int | bool | str, ...]:
     return case.batch, case.targets, what != "logits", what, list(LABELS).index(way)
 
 
-def _row(
-    record: Record, case: Case, way: str, what: str, seconds: Callable[[Case, str, str], float | None]
-) -> list[str]:
+def _row(record: Record, case: Case, way: str, what: str, seconds: Seconds) -> list[str]:
     """One line of HEADS. What is no measurement says so: '~' before what follows from another, the reason in words."""
     head = [what, str(case.batch), str(case.targets), LABELS[way]]
     if "skipped" in record:
         return [*head, f"not run: {record['skipped']}", *[""] * (len(HEADS) - len(head) - 1)]
     this = record["seconds"]
-    published = "lean" if what == "attention" else "published"  # nothing is spent on a backward pass there
     compared = [
         ratio(this, seconds(case, "plain", "logits")),
-        ratio(seconds(case, published, what), this),
+        ratio(seconds(case, _published(what), what), this),
         ratio(seconds(case, "lean", what), this),
         ratio(case.batch * (seconds(case.like(batch=1), way, what) or 0), this) if case.batch > 1 else None,
         ratio(seconds(case.like(threads=1), way, what), this) if case.threads > 1 else None,
@@ -155,7 +190,7 @@ def _row(
     megabytes = [value and value / 1e6 for value in (record["peak"], record["file"])]
     return [
         *head, mark + number(1000 * this), *map(number, compared), *map(number, megabytes), number(record["opened"]),
-        str(record["rounds"] or ""),
+        str(record["runs"] or ""),
     ]  # fmt: skip
 
 
