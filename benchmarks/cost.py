@@ -32,7 +32,7 @@ import torch
 import typer
 from rich.console import Console
 
-from .results import Case, Record, Results, sections, write_document
+from .results import Case, Record, Results, around, sections, write_document
 from .subjects import COMPUTES, FILES, OUTPUTS
 
 GRID = (
@@ -46,7 +46,7 @@ GRID = (
 )
 REFERENCES = ("lean", "published")
 """These compute one class after another and share nothing, so the time for one tells that for ten."""
-WIDTH = 160
+WIDTH = 180
 """Characters in a line of the tables."""
 DIED = "the process died, for want of memory perhaps"
 PASSES = ("logits", *OUTPUTS)
@@ -162,10 +162,8 @@ def measure(case: Case, results: Results, folder: Path, runs: int, budget: float
 
 def _reason(error: str) -> str:
     """An error as the table tells it: whoever asked for too much memory gets one of many messages."""
-    small = error.lower()
-    if any(sign in small for sign in ("memory", "alloc")):
-        return "not enough memory"
-    return error
+    signs = ("memory", "alloc", "create a primitive")  # the last is oneDNN's
+    return "not enough memory" if any(sign in error.lower() for sign in signs) else error
 
 
 def machine() -> str:
@@ -210,6 +208,8 @@ def main(
 ) -> None:
     """Measure what is not in the file of results, and print the tables of all that is."""
     console, held, here = Console(width=WIDTH), Results(results), machine()
+    if document is not None:
+        around(document)  # whether there is a place for the tables, before hours are spent
     for name, side in [(one, size) for one in model] if model else GRID:
         cases = [
             Case(here, name, side, place, count, images, classes)

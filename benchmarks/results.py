@@ -223,10 +223,16 @@ def document(results: Results) -> str:
     return "\n".join(parts)
 
 
-def write_document(results: Results, path: Path) -> None:
-    """Put the tables in their place in ``path``, between the two marks; raises ValueError if it has not both."""
-    text = path.read_text()
-    if BEGIN not in text or END not in text:
+def around(path: Path) -> tuple[str, str]:
+    """What stands in ``path`` before and after the tables; raises ValueError if there is no place for them."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
         raise ValueError(f"{path} has no place for the tables, between {BEGIN!r} and {END!r}")
-    before, rest = text.split(BEGIN, 1)
-    path.write_text(f"{before}{BEGIN}\n\n{document(results)}\n{END}{rest.split(END, 1)[1]}")
+    return before, after
+
+
+def write_document(results: Results, path: Path) -> None:
+    """Put the tables in their place in ``path``."""
+    before, after = around(path)
+    path.write_text(f"{before}{BEGIN}\n\n{document(results)}\n{END}{after}")
