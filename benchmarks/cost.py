@@ -99,12 +99,12 @@ def foreseen(results: Results, case: Case, way: str, what: str, limit: float) ->
     """What cases with fewer pictures or classes tell without a run: why to skip it, or how long a reference would take
     if that is longer than ``limit``. {} if it is to be run."""
     times = results.times()
-    fewer = {case.targets: case.like(targets=1), case.batch: case.like(batch=1)}
-    smaller = {factor: times[key] for factor, one in fewer.items() if factor > 1 and (key := (one, way, what)) in times}
-    for record in smaller.values():
+    fewer = [(case.targets, case.like(targets=1)), (case.batch, case.like(batch=1))]
+    smaller = [(factor, times[key]) for factor, one in fewer if factor > 1 and (key := (one, way, what)) in times]
+    for _, record in smaller:
         if "skipped" in record:
             return {"skipped": record["skipped"]}
-    seconds = min((factor * record["seconds"] for factor, record in smaller.items()), default=0)
+    seconds = min((factor * record["seconds"] for factor, record in smaller), default=0)
     if seconds <= limit:
         return {}
     per_class = times.get((case.like(targets=1), way, what))

@@ -139,7 +139,7 @@ def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Se
         "model", "device", "computes", "F", "published / this", "lean / this", "10 classes: F", "published / this",
         "8 single runs / batch of 8", "1 thread / all threads", "peak MB", "opens in s",
     )  # fmt: skip
-    threads = sorted({case.threads for case, _, _ in times})
+    threads = max((case.threads for case, _, _ in times), default=1)
     rows = []
     for (case, way, what), record in times.items():
         if way != "onnx" or "skipped" in record or case.batch > 1 or case.targets > 1:
@@ -155,7 +155,9 @@ def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Se
             ratio(more, seconds(ten, "plain", "logits")),
             ratio(seconds(ten, reference, what), more),
             ratio(8 * this, seconds(case.like(batch=8), way, what)),
-            ratio(this, seconds(case.like(threads=threads[-1]), way, what)) if case.device == "cpu" else None,
+            ratio(this, seconds(case.like(threads=threads[-1]), way, what))
+            if threads[-1] > 1 and case.device == "cpu"
+            else None,
             record["peak"] / 1e6,
             record["opened"],
         ]

@@ -1,9 +1,9 @@
 """The gradient of attention and transformer attribution at the cost they have as published, for benchmarks.
 
-The values are those of `eager` and `chefer`, to rounding. What the published programs spend beside, and these do too:
-one complete backward pass, which gives every weight its gradient (Chefer et al. CVPR 2021, and vit-explain for
-gradient rollout), with its graph retained; and a relevance pass under autograd, which keeps all that it computes until
-it is over. In both, a linear layer takes eight matrix products, as both parts of the alpha-beta rule are computed
+The values are those of `eager` and `chefer`, to rounding. What the published programs (Chefer et al. CVPR 2021, and for
+gradient rollout vit-explain) spend beside, and these do too: a complete backward pass, which gives every weight its
+gradient, the graph being retained; and a relevance pass under autograd, which keeps all that it computes until it is
+over. Here as in `chefer`, a linear layer takes eight matrix products, as both parts of the alpha-beta rule are computed
 whatever beta is (`propagation.linear`).
 """
 
