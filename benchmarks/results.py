@@ -155,9 +155,7 @@ def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Se
             ratio(more, seconds(ten, "plain", "logits")),
             ratio(seconds(ten, reference, what), more),
             ratio(8 * this, seconds(case.like(batch=8), way, what)),
-            ratio(this, seconds(case.like(threads=threads[-1]), way, what))
-            if threads[-1] > 1 and case.device == "cpu"
-            else None,
+            ratio(this, seconds(case.like(threads=threads), way, what)) if threads > case.threads else None,
             record["peak"] / 1e6,
             record["opened"],
         ]
