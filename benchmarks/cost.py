@@ -46,6 +46,8 @@ GRID = (
 )
 REFERENCES = ("lean", "published")
 """These compute one class after another and share nothing, so the time for one tells that for ten."""
+LONG = 60
+"""Seconds of a run that is not made a second time; a first run is somewhat slower, as memory is taken."""
 WIDTH = 180
 """Characters in a line of the tables."""
 DIED = "the process died, for want of memory perhaps"
@@ -125,7 +127,7 @@ def asked(case: Case) -> Iterator[tuple[str, str]]:
 def measure(case: Case, results: Results, folder: Path, runs: int, budget: float, limit: float) -> list[Record]:
     """Run all ways of a case in turn, each once and then as often as ``budget`` seconds allow, ``runs`` times at most.
 
-    The first run of each counts only if there is time for no other.
+    The first run of each counts only if it takes longer than LONG, so that there is no other: "runs" is 0 then.
     """
     found = {key: guess for key in asked(case) if (guess := foreseen(results, case, *key, limit))}
     wanted = [key for key in asked(case) if key not in found]
@@ -152,7 +154,7 @@ def measure(case: Case, results: Results, folder: Path, runs: int, budget: float
         found[way, what] = {
             "seconds": median(counted),
             "estimated": False,
-            "runs": len(counted),
+            "runs": len(times[way, what]),
             "peak": answer["peak"],
             "opened": workers[way].opened["opened"],
             "file": (folder / FILES[way]).stat().st_size if way in FILES else None,

@@ -190,7 +190,7 @@ def _row(record: Record, case: Case, way: str, what: str, seconds: Seconds) -> l
     megabytes = [value and value / 1e6 for value in (record["peak"], record["file"])]
     return [
         *head, mark + number(1000 * this), *map(number, compared), *map(number, megabytes), number(record["opened"]),
-        str(record["runs"] or ""),
+        str(record["runs"] or ("" if record["estimated"] else "the first")),
     ]  # fmt: skip
 
 

@@ -179,7 +179,7 @@ def test_tables_from_lines(tmp_path: Path) -> None:
     two, eight = CASE.like(threads=2), CASE.like(batch=8)
     held.add([record(CASE, "plain", "logits", 0.1), record(CASE, "onnx", "relevance", 0.5)])
     held.add([record(CASE, "lean", "relevance", 1.0), record(CASE, "published", "relevance", 1.5)])
-    held.add([record(eight, "onnx", "relevance", 3.2), record(two, "onnx", "relevance", 0.25)])
+    held.add([record(eight, "onnx", "relevance", 3.2, runs=0), record(two, "onnx", "relevance", 0.25)])
     held.add([record(eight, "lean", "relevance"), record(eight, "published", "relevance", 12, estimated=True)])
     again = Results(path)
     assert again.records == held.records and again.times() == held.times()
@@ -195,6 +195,7 @@ def test_tables_from_lines(tmp_path: Path) -> None:
     assert [artifact[head] for head in results.HEADS[4:8]] == ["500", "5", "3", "2"]
     assert [artifact[head] for head in results.HEADS[8:]] == ["", "", "3", "2", "0.5", "5"]
     assert rows["8", "ONNX artifact"]["single runs / this"] == "1.25"
+    assert rows["8", "ONNX artifact"]["runs"] == "the first"
     assert rows["8", "reference, lean"]["ms"] == "not run: not enough memory"
     assert rows["8", "reference, as published"]["ms"] == "~12000"
     assert dict(zip(more.heads, more.rows[0], strict=True))["1 thread / this"] == "2"
