@@ -136,9 +136,8 @@ def measure(case: Case, results: Results, folder: Path, runs: int, budget: float
         for worker in workers.values():
             stack.callback(worker.close)
         first = {(way, what): workers[way].run(what) for way, what in wanted}
-        often = {
-            key: min(runs, int(budget / answer["seconds"])) for key, answer in first.items() if "seconds" in answer
-        }
+        took = {key: answer["seconds"] for key, answer in first.items() if "seconds" in answer}
+        often = {key: min(runs, max(int(budget / seconds), seconds <= LONG)) for key, seconds in took.items()}
         times: dict[tuple[str, str], list[float]] = {key: [] for key in often}
         rounds = max(often.values(), default=0)
         for turn in range(rounds):
