@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check benchmark
+.PHONY: demo test check benchmark benchmark-cost
 
 demo: .venv/installed  ## export the embedded demo model, explain a picture with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -18,8 +18,10 @@ check: .venv/installed  ## linter, formatter and type checker
 	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p onnxplain.runtime -p onnxplain.lrp_graph --cache-dir "$(CURDIR)/.mypy_cache"; \
 	  status=$$?; rm -r $$link; exit $$status
 
-benchmark: .venv/installed  ## what an explanation costs, and how well maps point at the class asked for
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.cost
+benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables of docs/performance.md
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.cost --document docs/performance.md
+
+benchmark: benchmark-cost  ## that, and how well maps point at the class asked for
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
 	$(BIN)/python -m benchmarks.localisation
 

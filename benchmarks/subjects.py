@@ -1,28 +1,25 @@
-"""The ways to get an explanation that benchmarks/cost.py compares, each a function of pixels and targets.
+"""The ways to get an explanation that benchmarks/cost.py compares, each opened and run by benchmarks/worker.py.
 
 What a way computes is named after what its methods need: ``attention`` (rollout), ``gradient`` (grad_rollout) and
 ``relevance`` (transformer_attribution, which needs both of the others).
+
+A way that needs a file imports no more than a user of that file would.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import torch
 from numpy.typing import NDArray
-from reference import chefer, eager
-from torch import nn
 
-from onnxplain.export import load_backbone
-from onnxplain.lrp_graph import fuse
-from onnxplain.runtime.formats import open_artifact
-
-Run = Callable[[NDArray[np.float32], list[int]], Any]
-"""(pixels [batch, 3, H, W], classes) -> whatever it computes."""
+Run = Callable[[NDArray[np.float32], list[int], str], Any]
+"""(pixels [batch, 3, H, W], classes, what) -> whatever it computes."""
+Opened = tuple[Run, float | None]
+"""And the seconds that it took to open; None where that would be the making of random weights."""
 
 OUTPUTS = {
     "attention": "attention_mean",
@@ -30,68 +27,113 @@ OUTPUTS = {
     "relevance": "gradient_relevance_positive",
 }
 """What is computed, and the output of the fused graph that it is."""
-FILES = {"onnx": ".onnx", "torchscript": ".pt"}
-"""The ways that need a file only."""
-WAYS = (*FILES, "fused graph, eager", "reference, eager")
+FILES = {"plain": "plain.onnx", "onnx": "all.onnx", "onnx_attention": "attention.onnx", "torchscript": "all.pt"}
+"""The ways that need a file only, and its name."""
+COMPUTES = {
+    "plain": ("logits",),
+    "onnx": tuple(OUTPUTS),
+    "onnx_attention": ("attention",),
+    "torchscript": tuple(OUTPUTS),
+    "fused": tuple(OUTPUTS),
+    "lean": tuple(OUTPUTS),
+    "published": ("gradient", "relevance"),
+}
+"""All ways, and what they can compute. Attention as published is that of the lean reference."""
 
 
-def build(model: str, size: int | None) -> nn.Module:
-    """timm's model of that name with random weights."""
-    return load_backbone(f"timm/{model}", random_init=True, num_classes=1000, image_size=size).model
+def open_way(way: str, folder: Path, model: str, size: int, device: str, threads: int) -> Opened:
+    """Open a way by its name; the seconds are those of what a program does once, imports left out."""
+    if way == "plain":
+        return _plain(folder / FILES[way], device, threads)
+    if way in FILES:
+        return _artifact(folder / FILES[way], device, threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    return _fused(model, size, device) if way == "fused" else _reference(way, model, size, device)
 
 
-def of_file(path: Path, device: str, threads: int) -> dict[str, Run]:
-    """An artifact: one run for each thing computed."""
-    artifact = open_artifact(path, device, threads)
-    return {what: (lambda p, t, output=output: artifact.run(p, t, [output])) for what, output in OUTPUTS.items()}
+def _plain(path: Path, device: str, threads: int) -> Opened:
+    import onnxruntime
 
+    from onnxplain.runtime.session import CPU, CUDA, CUDA_OPTIONS
 
-def of_fused_graph(model: nn.Module, size: tuple[int, int], device: str) -> dict[str, Run]:
-    """The fused graph, run by PyTorch op by op."""
-    graph = fuse(model, torch.zeros(1, 3, *size), ["gradient", "relevance"]).to(device)
-
-    def run(pixels: NDArray[np.float32], targets: list[int], output: str) -> Any:
-        with torch.inference_mode():
-            chosen = torch.tensor([targets] * len(pixels), device=device)
-            return graph.compute(torch.from_numpy(pixels).to(device), chosen, ["logits", output])
-
-    return {what: (lambda p, t, output=output: run(p, t, output)) for what, output in OUTPUTS.items()}
-
-
-def of_reference(model: nn.Module, device: str) -> dict[str, Run]:
-    """The published algorithms on the model itself with hooks and autograd, for one class after another."""
-    model = model.to(device)
-
-    def attention(pixels: NDArray[np.float32], targets: list[int]) -> Any:
-        with torch.no_grad(), eager.explicit_attention() as recorded:
-            model(torch.from_numpy(pixels).to(device))
-        return [matrix.mean(1) for matrix in recorded]
-
-    def per_class(function: Callable[..., Any]) -> Run:
-        def run(pixels: NDArray[np.float32], targets: list[int]) -> Any:
-            given = torch.from_numpy(pixels).to(device)
-            return [function(model, given, torch.full((len(given),), target, device=device)) for target in targets]
-
-        return run
-
-    return {
-        "attention": attention,
-        "gradient": per_class(eager.attention_layers),
-        "relevance": per_class(chefer.transformer_attribution),
-    }
-
-
-def plain(model: nn.Module, size: tuple[int, int], folder: Path, device: str, threads: int) -> Run:
-    """Logits only: the model as PyTorch's exporter writes it, in onnxruntime."""
-    path = folder / "plain.onnx"
-    batch = torch.export.Dim("batch")
-    torch.onnx.export(
-        model, (torch.zeros(2, 3, *size),), path, dynamo=True, dynamic_shapes=({0: batch},), verbose=False,
-        external_data=False,
-    )  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
-    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
+    start = time.perf_counter()
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    opened = time.perf_counter() - start
     (name,) = (value.name for value in session.get_inputs())
-    return lambda pixels, targets: session.run(None, {name: pixels})
+    return lambda pixels, targets, what: session.run(None, {name: pixels}), opened
+
+
+def _artifact(path: Path, device: str, threads: int) -> Opened:
+    from onnxplain.runtime.formats import open_artifact
+
+    if path.suffix == ".pt":
+        import torch  # noqa: F401  # as an import, not as a part of opening
+    start = time.perf_counter()
+    artifact = open_artifact(path, device, threads)
+    opened = time.perf_counter() - start
+    return lambda pixels, targets, what: artifact.run(pixels, targets, [OUTPUTS[what]]), opened
+
+
+def _fused(model: str, size: int, device: str) -> Opened:
+    """The fused graph, run by PyTorch op by op; it is opened by tracing the model."""
+    import torch
+
+    from . import files
+
+    backbone = files.build(model, size)
+    start = time.perf_counter()
+    graph = files.fused(backbone, files.PASSES).to(device)
+    opened = time.perf_counter() - start
+
+    def run(pixels: NDArray[np.float32], targets: list[int], what: str) -> Any:
+        with torch.inference_mode():
+            chosen = torch.tensor([targets] * len(pixels), device=device)
+            outputs = graph.compute(torch.from_numpy(pixels).to(device), chosen, ["logits", OUTPUTS[what]])
+            return [value.cpu() for value in outputs.values()]
+
+    return run, opened
+
+
+def _reference(way: str, model: str, size: int, device: str) -> Opened:
+    """The published algorithms on the model itself with hooks and autograd, for one class after another."""
+    import torch
+    from reference import chefer, eager, published
+
+    from . import files
+
+    network = files.build(model, size).model.to(device)
+
+    def attention(pixels: torch.Tensor) -> Any:
+        with torch.no_grad(), eager.explicit_attention() as recorded:
+            network(pixels)
+        return [matrix.mean(1) for matrix in recorded]
+
+    def gradient(pixels: torch.Tensor, target: torch.Tensor) -> Any:
+        _, matrices, gradients = eager.attention_layers(network, pixels, target)
+        return [(matrix * slope).mean(1) for matrix, slope in zip(matrices, gradients, strict=True)]
+
+    def published_gradient(pixels: torch.Tensor, target: torch.Tensor) -> Any:
+        matrices, gradients = published.attention_layers(network, pixels, target)
+        return [(matrix * slope).mean(1) for matrix, slope in zip(matrices, gradients, strict=True)]
+
+    per_class = {
+        ("lean", "gradient"): gradient,
+        ("lean", "relevance"): lambda *given: [chefer.transformer_attribution(network, *given)],
+        ("published", "gradient"): published_gradient,
+        ("published", "relevance"): lambda *given: [published.transformer_attribution(network, *given)],
+    }
+
+    def run(pixels: NDArray[np.float32], targets: list[int], what: str) -> Any:
+        given = torch.from_numpy(pixels).to(device)
+        if what == "attention":
+            return [value.cpu() for value in attention(given)]
+        function = per_class[way, what]
+        classes = [torch.full((len(given),), target, device=device) for target in targets]
+        return [[value.cpu() for value in function(given, target)] for target in classes]
+
+    return run, None

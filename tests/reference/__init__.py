@@ -6,6 +6,7 @@ nothing of it. Sources stand with the methods.
     variants   tiny random timm models, one per architectural feature
     eager      attention and its gradient by autograd, on the unmodified model
     chefer     relevance of every attention matrix and of the pixels, by walking the timm modules (blocks, propagation)
+    published  the same maps as chefer and eager, at the cost of the published programs, for benchmarks
     rules      each relevance rule once more, element by element
     parts      models cut between their blocks
     attnlrp    AttnLRP and CP-LRP by autograd on the eager model, with changed backward passes

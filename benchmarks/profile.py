@@ -1,0 +1,155 @@
+"""Where the time of an ONNX artifact goes: how much in matrix products, and how near these come to the peak rate.
+
+    python -m benchmarks.profile artifacts/vit.onnx [--output gradient_relevance_positive] [--batch 1] [--targets 1]
+
+One thread. onnxruntime's own profile says how long each node took and on what shapes. The peak rate is the best that
+square products reach with a constant matrix, which onnxruntime packs when it opens the file, as it does an artifact's
+weights; it is measured in the same process, in turn with the artifact.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import typer
+from onnx import helper, numpy_helper
+from rich.console import Console
+from rich.table import Table
+
+PRODUCTS = {"MatMul", "FusedMatMul", "Gemm"}
+CONTROL = {"If", "Loop", "Scan"}
+"""Nodes whose time is that of the nodes in their branches, which the profile lists as well."""
+SIDES = (512, 1024, 2048)
+"""Of the square products that the peak rate is measured with; the largest need not be the fastest."""
+SQUARES = 3
+"""Of each in a turn."""
+NAMED = 6
+"""How many ops of the rest are told by name."""
+
+Event = Mapping[str, Any]
+
+
+def flops(event: Event) -> int:
+    """Operations of a matrix product, 2 M N K for each pair of matrices, from the shapes of an event of the profile.
+
+    A packed weight is not among the inputs. K is what the first or the second factor has for each row or column of each
+    matrix of the result; the factor that is broadcast over them has less, so the larger of the two is K.
+    """
+    (result,) = (shape for item in event["args"]["output_type_shape"] for shape in item.values())
+    *batch, rows, columns = result
+    factors = [math.prod(shape) for item in event["args"]["input_type_shape"][:2] for shape in item.values()]
+    matrices = math.prod(batch)
+    depth = max(size // (matrices * side) for size, side in zip(factors, (rows, columns), strict=False))
+    return 2 * math.prod(result) * depth
+
+
+def summary(events: Iterable[Event], first: int) -> dict[str, Any]:
+    """Shares and rates over the runs of a profile but the ``first`` ones.
+
+    "share": of the time in products, "flops": of one run, "rate": flops per second in products, "rest": share by op,
+    the largest, "other ops" and what no node accounts for.
+    """
+    events = list(events)
+    runs = [event for event in events if event["name"] == "model_run"][first:]
+    began, total = runs[0]["ts"], sum(run["dur"] for run in runs)
+    times: Counter[str] = Counter()
+    done = 0
+    for event in events:
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time") or event["ts"] < began:
+            continue
+        name = event["args"]["op_name"]
+        if name not in CONTROL:
+            times[name] += event["dur"]
+        if name in PRODUCTS:
+            done += flops(event)
+    outside = total - sum(times.values())
+    products = sum(times.pop(name, 0) for name in PRODUCTS)
+    named = dict(times.most_common(NAMED))
+    rest = named | {"other ops": sum(times.values()) - sum(named.values()), "between nodes": outside}
+    return {
+        "seconds": total / len(runs) / 1e6,
+        "share": products / total,
+        "flops": done / len(runs),
+        "rate": done / products * 1e6,
+        "rest": {name: value / total for name, value in rest.items()},
+    }
+
+
+def _session(model: str | bytes, **settings: Any) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    for name, value in settings.items():
+        setattr(options, name, value)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _square(side: int) -> bytes:
+    """An ONNX model that multiplies its input by a constant matrix."""
+    weight = np.random.default_rng(0).normal(size=(side, side)).astype(np.float32)
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [side, side]) for name in ("x", "y")]
+    node = helper.make_node("MatMul", ["x", "weight"], ["y"])
+    graph = helper.make_graph([node], "square", values[:1], values[1:], [numpy_helper.from_array(weight, "weight")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def measure(artifact: Path, output: str, batch: int, targets: int, runs: int) -> dict[str, Any]:
+    """`summary` of ``runs`` runs after one that does not count, and "peak_rate", that of the best square product."""
+    random = np.random.default_rng(0)
+    squares = [(_session(_square(side)), random.normal(size=(side, side)).astype(np.float32)) for side in SIDES]
+    rates = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = _session(str(artifact), enable_profiling=True, profile_file_prefix=f"{folder}/profile")
+        shapes = {value.name: value.shape for value in file.get_inputs()}
+        flags = {value.name: np.array(False) for value in file.get_overridable_initializers()}
+        feeds = {
+            "pixels": random.normal(size=(batch, *shapes["pixels"][1:])).astype(np.float32),
+            "target": np.tile(np.arange(targets), (batch, 1)),
+            **flags,
+            f"with_{output}": np.array(True),
+        }
+        for _ in range(runs + 1):
+            file.run(["logits", output], feeds)
+            for square, x in squares * SQUARES:
+                start = time.perf_counter()
+                square.run(None, {"x": x})
+                rates.append(2 * len(x) ** 3 / (time.perf_counter() - start))
+        found = json.loads(Path(file.end_profiling()).read_text())
+    return summary(found, 1) | {"peak_rate": max(rates)}
+
+
+def main(
+    artifact: Annotated[Path, typer.Argument(help="an ONNX artifact")],
+    output: Annotated[str, typer.Option(help="the output to compute")] = "gradient_relevance_positive",
+    batch: Annotated[int, typer.Option(help="pictures in one run")] = 1,
+    targets: Annotated[int, typer.Option(help="classes in one run")] = 1,
+    runs: Annotated[int, typer.Option(help="runs that count")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Print the shares of the time, and the rates."""
+    found = measure(artifact, output, batch, targets, runs)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("", "% of the time", title=f"{output} in {1000 * found['seconds']:.0f} ms, one thread")
+    table.add_row("matrix products", f"{100 * found['share']:.1f}")
+    for name, share in found["rest"].items():
+        table.add_row(name, f"{100 * share:.1f}")
+    Console().print(table)
+    rate, peak = found["rate"], found["peak_rate"]
+    print(f"products: {found['flops'] / 1e9:.1f} GFLOP at {rate / 1e9:.1f} GFLOP/s, {rate / peak:.0%} of the peak rate")
+    print(f"peak rate: {peak / 1e9:.1f} GFLOP/s, the best of square products with a constant")
+
+
+if __name__ == "__main__":
+    typer.run(main)

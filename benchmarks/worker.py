@@ -1,0 +1,75 @@
+"""One way in a process of its own, so that its memory can be told from that of the others.
+
+    PYTHONPATH=tests python -m benchmarks.worker '{"way": "onnx", "folder": "…", "model": "…", "size": 224, …}'
+
+Opens it and prints a line of JSON; then runs once for each line it reads, which says what to compute, and prints
+another. benchmarks/cost.py starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import subjects
+
+RESERVE = 2**31
+"""Bytes of memory that stay free for the rest of the machine."""
+
+
+def kilobytes(path: str, name: str) -> int:
+    """A line of a file in /proc, in bytes."""
+    (line,) = (line for line in Path(path).read_text().splitlines() if line.startswith(f"{name}:"))
+    return 1024 * int(line.split()[1])
+
+
+def limit_memory() -> None:
+    """Have allocations beyond the machine's free memory fail in this process; the system would kill any other."""
+    room = max(kilobytes("/proc/meminfo", "MemAvailable") - RESERVE, 0)
+    limit = kilobytes("/proc/self/status", "VmData") + room
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+
+
+def main(way: str, folder: str, model: str, size: int, batch: int, targets: int, threads: int, device: str) -> None:
+    """Answer on what was the standard output; whatever libraries print goes to the standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(act: Callable[[], dict[str, Any]]) -> None:
+        try:
+            if device == "cpu":
+                limit_memory()
+            told = act() | {"peak": kilobytes("/proc/self/status", "VmHWM")}
+        except Exception as error:  # whatever it is, the others go on
+            told = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        print(json.dumps(told), file=answers, flush=True)
+
+    runs: list[subjects.Run] = []
+    pixels = np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32)
+
+    def open_it() -> dict[str, Any]:
+        run, opened = subjects.open_way(way, Path(folder), model, size, device, threads)
+        runs.append(run)
+        return {"opened": opened}
+
+    def run_once(what: str) -> dict[str, Any]:
+        start = time.perf_counter()
+        runs[0](pixels, list(range(targets)), what)
+        return {"seconds": time.perf_counter() - start}
+
+    answer(open_it)
+    for line in sys.stdin:
+        answer(partial(run_once, line.strip()))
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
