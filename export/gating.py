@@ -16,6 +16,7 @@ import onnx_ir as ir
 from .copies import copy_cheap, copy_views
 from .schedule import Outputs, levels, products_of_weights, views_of_products
 
+
 def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     """Give ``model`` one optional bool input per flag, true by default, and compute each output only where it is true.
 

@@ -21,7 +21,7 @@ def write_as_gemm(graph: ir.Graph) -> None:
 
 
 def _write_as_gemm(graph: ir.Graph, product: ir.Node) -> None:
-    x, (result,) = product.inputs[0], product.outputs
+    (x, transposed), (result,) = product.inputs, product.outputs
     sizes = _sizes(result)
     old, added, factor = _sum_of(product)
     new = tape.Tape()
@@ -30,7 +30,7 @@ def _write_as_gemm(graph: ir.Graph, product: ir.Node) -> None:
         shape = new.op("Constant", [], {"value_ints": [-1, columns]}, output=_of(ir.DataType.INT64, [2]))
         return new.op("Reshape", [value, shape], output=_of(result.dtype, [None, columns]))
 
-    factors = [rows(x, _sizes(x)[-1]), _transposed(product.inputs[1])]
+    factors = [rows(x, _sizes(x)[-1]), _transposed(transposed)]
     if added is not None:
         factors.append(added if len(_sizes(added)) == 1 else rows(added, sizes[-1]))
     attributes = {"transB": 1, "beta": factor}
@@ -38,6 +38,8 @@ def _write_as_gemm(graph: ir.Graph, product: ir.Node) -> None:
     shape = new.op("Constant", [], {"value_ints": [-1, *sizes[1:]]}, output=_of(ir.DataType.INT64, [len(sizes)]))
     whole = new.op("Reshape", [y, shape])
     convenience.replace_nodes_and_values(graph, old[-1], old[::-1], new.nodes, old[-1].outputs, [whole])
+    if not transposed.uses():
+        graph.remove(transposed.producer(), safe=True)
 
 
 def _sum_of(product: ir.Node) -> tuple[list[ir.Node], ir.Value | None, float]:

@@ -40,13 +40,14 @@ def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value])
 
 
 def views_of_products(graph: ir.Graph, products: set[ir.Node]) -> dict[ir.Node, ir.Node]:
-    """What only reshapes a product or its rows, whatever their number, and the product: in a branch, it would be a copy."""
+    """What only reshapes a product or its rows, and the product: in a branch, it would be a copy."""
     found: dict[ir.Node, ir.Node] = {}
     for node in graph:
         if node.op_type == "Reshape" and _is_constant(node.inputs[1]):
             users = set(node.outputs[0].consumers())
-            beside = [node.inputs[0].producer(), *(users if len(users) == 1 else ())]
-            found |= {node: one for one in beside if one in products}
+            for one in [node.inputs[0].producer(), *(users if len(users) == 1 else ())]:
+                if one in products:
+                    found[node] = one
     return found
 
 

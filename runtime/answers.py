@@ -24,8 +24,10 @@ Progress = Callable[[int, int], object]
 Values = dict[str, NDArray[np.float32]]
 
 BATCH_BYTES = 2**30  # of what a run holds: pictures of many tokens go one by one
+CACHE_BYTES = 5 * 2**20  # of a hidden layer on a CPU: beyond, larger batches take longer for each picture, not less
 MAX_BATCH = 8
 HEAD_WIDTH = 64  # numbers of a token for each head, which all common Vision Transformers have
+HIDDEN = 4  # and the width of their hidden layers, in widths of a token
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,26 @@ class Question:
         return sum(arguments[method.runs] for method, arguments in self.methods if method.runs)
 
 
-def pictures_at_once(metadata: Metadata, outputs: Iterable[str], targets: int) -> int:
+def pictures_at_once(artifact: Artifact, outputs: Iterable[str], targets: int) -> int:
     """How many pictures one run of the graph takes without holding much more than `BATCH_BYTES`.
 
     Counted are the outputs asked for and what the graph holds on the way: if it walks back, the attention of all
-    layers, and for reciprocam the tokens of the last block once for every patch.
+    layers, and for reciprocam the tokens of the last block once for every patch. On a CPU `CACHE_BYTES` count as well.
     """
+    metadata = artifact.metadata
     wanted = [OUTPUTS[name] for name in outputs]
     numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
+    tokens = metadata.layout.tokens * metadata.heads * HEAD_WIDTH
+    hidden = HIDDEN * tokens
     if any(item.per_target for item in wanted):
         numbers += math.prod(metadata.shape(PASSES["attention"]))
+        hidden *= max(1, targets)
     if PASSES["reciprocam"] in wanted:
-        numbers += math.prod(metadata.patch_grid) * metadata.layout.tokens * metadata.heads * HEAD_WIDTH
-    return max(1, min(MAX_BATCH, BATCH_BYTES // (4 * max(1, numbers))))
+        numbers += math.prod(metadata.patch_grid) * tokens
+    fit = BATCH_BYTES // (4 * max(1, numbers))
+    if artifact.device == "cpu":
+        fit = min(fit, CACHE_BYTES // (4 * hidden))
+    return max(1, min(MAX_BATCH, fit))
 
 
 def answer_all(
@@ -218,7 +227,7 @@ class Runs:
             yield from probabilities(values["logits"], self.metadata)[:, self.classes]
 
     def _run(self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]) -> Iterator[Values]:
-        size = pictures_at_once(self.metadata, outputs, len(self.classes))
+        size = pictures_at_once(self.artifact, outputs, len(self.classes))
         for batch in _batches(inputs, size):
             values = self.artifact.run(np.stack(batch).astype(np.float32), self.classes, outputs)
             self.done += len(batch)

@@ -218,7 +218,7 @@ class Explainer:
         if asked is not None and asked < 1:
             raise OnnxplainError(f"batch_size must be at least 1, got {asked}")
         outputs = self.metadata.with_pool(question.outputs)
-        return asked or pictures_at_once(self.metadata, outputs, len(question.targets))
+        return asked or pictures_at_once(self._artifact, outputs, len(question.targets))
 
     def _question(
         self, target: Target | Targets, method: str | None, parameters: dict[str, Any], progress: Progress | None

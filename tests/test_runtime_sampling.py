@@ -1,5 +1,6 @@
 """Methods of many runs against slow loops with the same random numbers; and how those runs are made."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -231,14 +232,16 @@ def test_parameters_are_checked_before_any_run(explainer):
 
 
 def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
-    def fits(tokens, outputs, targets=1):
-        grid = (1, tokens - 1)
-        metadata = explainer.metadata
-        changed = {**vars(metadata), "patch_grid": grid, "layers": 12, "heads": 12}
-        return pictures_at_once(type(metadata)(**changed), outputs, targets)
+    def fits(tokens, outputs, targets=1, device="cuda", heads=12):
+        metadata = dataclasses.replace(explainer.metadata, patch_grid=(1, tokens - 1), layers=12, heads=heads)
+        return pictures_at_once(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
 
     rollout, attribution = ["attention_mean"], ["gradient_relevance_positive"]
     assert fits(197, []) == fits(197, rollout) == fits(197, attribution) == fits(1370, rollout) == answers.MAX_BATCH
     assert fits(197, attribution, 1000) == fits(1370, attribution) == 1
     assert 1 < fits(700, attribution) < answers.MAX_BATCH
     assert 1 < fits(197, ["reciprocam"]) < answers.MAX_BATCH
+    # a CPU's cache: ViT-Ti, S, B, and B with more classes
+    assert [fits(197, attribution, 1, "cpu", heads) for heads in (3, 6, 12)] == [8, 4, 2]
+    assert fits(197, attribution, 10, "cpu") == fits(1370, [], 1, "cpu") == 1
+    assert fits(197, rollout, 10, "cpu") == fits(197, [], 10, "cpu") == 2
