@@ -1,9 +1,10 @@
 """Pay for what you ask: move what only some outputs need into ``If`` nodes on the flags of these outputs.
 
 onnxruntime runs every node of a graph even when only some outputs are fetched, so what is not wanted must stand in a
-branch that is not taken. Nodes that the same outputs need form one group, and each group becomes one ``If``, so nothing
-is computed twice. Along an edge the set of outputs can only shrink: groups of larger sets come first, and a group that
-runs finds all that it takes from them computed. Only what is cheap to compute again is, to keep less.
+branch that is not taken. Nodes that the same outputs need form one group, and what of a group lies between two products
+with weights becomes one ``If``, so nothing is computed twice. Along an edge the set of outputs can only shrink: groups
+of larger sets come first, and a group that runs finds all that it takes from them computed. Only what is cheap to
+compute again is, to keep less.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     products = products_of_weights(graph, needs, _constants(graph))
     level = levels(graph, needs, products)
     copy_views(graph, needs, level)
-    apart = {node: node for node in products} | views_of_products(graph, products)
+    apart = {node: node for node in products} | views_of_products(graph, needs, products)
     branches: dict[tuple[int, Outputs], list[ir.Node]] = {}
     between: dict[int, list[ir.Node]] = {}
     for node in graph:

@@ -39,15 +39,16 @@ def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value])
     }
 
 
-def views_of_products(graph: ir.Graph, products: set[ir.Node]) -> dict[ir.Node, ir.Node]:
+def views_of_products(graph: ir.Graph, needs: Needs, products: set[ir.Node]) -> dict[ir.Node, ir.Node]:
     """What only reshapes a product or its rows, and the product: in a branch, it would be a copy."""
     found: dict[ir.Node, ir.Node] = {}
     for node in graph:
-        if node.op_type == "Reshape" and _is_constant(node.inputs[1]):
-            users = set(node.outputs[0].consumers())
-            for one in [node.inputs[0].producer(), *(users if len(users) == 1 else ())]:
-                if one in products:
-                    found[node] = one
+        if node.op_type == "Reshape" and get_const_tensor(node.inputs[1]) is not None:
+            before, after = node.inputs[0].producer(), set(node.outputs[0].consumers())
+            if before in products:
+                found[node] = before
+            elif before is not None and needs[before] == needs[node] and len(after) == 1 and after <= products:
+                (found[node],) = after
     return found
 
 
@@ -90,7 +91,3 @@ def _dependents(gated: Sequence[ir.Node], name: str) -> set[ir.Node]:
 
 def _is_matrix(value: ir.Value | None) -> bool:
     return value is not None and value.shape is not None and len(value.shape) == 2
-
-
-def _is_constant(value: ir.Value | None) -> bool:
-    return value is not None and get_const_tensor(value) is not None
