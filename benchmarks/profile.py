@@ -42,12 +42,16 @@ Event = Mapping[str, Any]
 def flops(event: Event) -> int:
     """Operations of a matrix product, 2 M N K for each pair of matrices, from the shapes of an event of the profile.
 
-    A packed weight is not among the inputs. K is what the first or the second factor has for each row or column of each
-    matrix of the result; the factor that is broadcast over them has less, so the larger of the two is K.
+    A packed weight is not among the inputs, so the second of a Gemm may be what is added. K is what the first or the
+    second factor has for each row or column of each matrix of the result; the factor that is broadcast over them has
+    less, so the larger of the two is K.
     """
     (result,) = (shape for item in event["args"]["output_type_shape"] for shape in item.values())
     *batch, rows, columns = result
-    factors = [math.prod(shape) for item in event["args"]["input_type_shape"][:2] for shape in item.values()]
+    count = 1 if event["args"]["op_name"] == "Gemm" else 2
+    factors = [math.prod(shape) for item in event["args"]["input_type_shape"][:count] for shape in item.values()]
+    if not math.prod(result):
+        return 0
     matrices = math.prod(batch)
     depth = max(size // (matrices * side) for size, side in zip(factors, (rows, columns), strict=False))
     return 2 * math.prod(result) * depth
@@ -88,6 +92,7 @@ def summary(events: Iterable[Event], first: int) -> dict[str, Any]:
 def _session(model: str | bytes, **settings: Any) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # as the runtime has it
     for name, value in settings.items():
         setattr(options, name, value)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
