@@ -1,13 +1,14 @@
 """In which order the branches run: products with weights stand between them, in levels.
 
 onnxruntime packs a weight for each product and lets go of the original once all products have theirs, but not before
-the end of opening where one stands in a branch: a file of 0.35 GB took 0.6 GB more. So these products run always, and
-have no rows where nobody wants them. What is between two of them forms a level, and levels alternate with products.
-Gradient and relevance then walk back side by side, and what they leave of a layer is free before they reach the next.
+the end of opening where one stands in a branch: a file of 0.35 GB took 0.6 GB more. So products with large weights run
+always, and have no rows where nobody wants them. What is between two of them forms a level, and levels alternate with
+products. Gradient and relevance then walk back side by side, and what they leave of a layer is free before the next.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
@@ -16,12 +17,15 @@ from onnx_ir.convenience import get_const_tensor
 Outputs = frozenset[str]
 Needs = Mapping[ir.Node, Outputs]
 
+LARGE = 2**18
+"""Entries of a weight, 1 MB, from which on this is worth the time that more branches take to open."""
+
 TARGET = "target"
 """The input that says which classes are asked about."""
 
 
 def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value]) -> set[ir.Node]:
-    """The gated products of rows and a constant matrix that have no rows where their outputs are not wanted."""
+    """The gated products of rows and a large constant that have no rows where their outputs are not wanted."""
 
     def empty_with(node: ir.Node, value: ir.Value | None) -> bool:
         producer = value.producer() if value is not None else None
@@ -33,7 +37,7 @@ def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value])
         if node.op_type in {"MatMul", "Gemm"}
         and needs[node]
         and node.inputs[0] not in constants
-        and _is_matrix(node.inputs[1])
+        and _is_large_matrix(node.inputs[1])
         and node.inputs[1] in constants
         and all(empty_with(node, value) for value in node.inputs)
     }
@@ -89,5 +93,6 @@ def _dependents(gated: Sequence[ir.Node], name: str) -> set[ir.Node]:
     return found
 
 
-def _is_matrix(value: ir.Value | None) -> bool:
-    return value is not None and value.shape is not None and len(value.shape) == 2
+def _is_large_matrix(value: ir.Value | None) -> bool:
+    shape = None if value is None else value.shape
+    return shape is not None and len(shape) == 2 and shape.is_static() and math.prod(shape.numpy()) >= LARGE

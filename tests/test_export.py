@@ -169,7 +169,7 @@ def test_flags(wanted, exported):
 
 
 def test_what_only_an_output_needs_stands_in_a_branch(exported):
-    """Beside the way to the logits there are arithmetic on weights and shapes, and products of what branches give."""
+    """Beside the way to the logits there is only arithmetic on weights and shapes."""
     graph = ir.load(exported("plain").path).graph
     values, needed = [value for value in graph.outputs if value.name == "logits"], set()
     while values:
@@ -182,12 +182,8 @@ def test_what_only_an_output_needs_stands_in_a_branch(exported):
     assert {node.op_type for node in beside} <= {
         *("If", "Or", "Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Mul", "Cast", "Slice")
     }
-    products = [node for node in graph if node not in needed and node.op_type in ("MatMul", "Gemm")]
-    assert len(products) > 3 * 4 * 2  # gradient and relevance of four layers in each of two blocks
-    for node in products:
-        rows = node.inputs[0].producer()
-        rows = rows.inputs[0].producer() if rows.op_type == "Reshape" else rows
-        assert rows.op_type in ("If", "MatMul", "Gemm") and node.inputs[1] not in varying
+    choices = [node for node in graph if node.op_type == "If"]
+    assert len(OUTPUTS) <= len(choices) <= 2 * len(OUTPUTS)
 
 
 @pytest.mark.parametrize("name", NAMES)

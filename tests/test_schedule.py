@@ -9,7 +9,10 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
 
+from onnxplain.export import export_model, schedule
 from onnxplain.export.gating import gate_outputs
 
 # Two walks back through two layers, `first` and `second`, and what both give of each layer, `joint`
@@ -60,7 +63,9 @@ def _session(model, **settings):
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory):
     model = ir.from_proto(_plain())
-    gate_outputs(model, FLAGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "LARGE", 16)
+        gate_outputs(model, FLAGS)
     path = tmp_path_factory.mktemp("levels") / "gated.onnx"
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
@@ -109,3 +114,33 @@ def test_layers_are_done_one_after_the_other(gated):
     place = {name.split()[1].rpartition("/")[2]: number for number, name in enumerate(order)}
     assert place["g"] < place["e"] < place["f"] < place["h"]
     assert place["c"] < place["later"] < place["sizes"]
+
+
+def test_small_weights_stay_in_branches():
+    model = ir.from_proto(_plain())
+    gate_outputs(model, FLAGS)
+    assert {node.op_type for node in model.graph} == {"Relu", "Or", "If"}
+    assert sum(node.op_type == "If" for node in model.graph) <= 6
+
+
+def test_artifact(tmp_path, monkeypatch):
+    """A file with all passes, as a large model has it: compared with PyTorch; branches give products their rows."""
+    monkeypatch.setattr(schedule, "LARGE", 1)
+    torch.manual_seed(0)
+    model = VisionTransformer((32, 32), 8, num_classes=3, embed_dim=24, depth=3, num_heads=2).eval()
+    preprocessing = {"size": (32, 32), "mean": [0.5] * 3, "std": [0.5] * 3}
+    path = tmp_path / "large.onnx"
+    assert export_model(model, path, labels=["a", "b", "c"], preprocessing=preprocessing).passed
+    graph = ir.load(path).graph
+    values, needed = [value for value in graph.outputs if value.name == "logits"], set()
+    while values:
+        value = values.pop()
+        if value is not None and value.producer() not in needed:
+            needed.add(value.producer())
+            values += value.producer().inputs if value.producer() else ()
+    products = [node for node in graph if node not in needed and node.op_type in ("MatMul", "Gemm")]
+    assert len(products) > 3 * 4 * 3  # gradient and relevance of four layers in each of three blocks
+    for node in products:
+        rows = node.inputs[0].producer()
+        rows = rows.inputs[0].producer() if rows.op_type == "Reshape" else rows
+        assert rows.op_type in ("If", "MatMul", "Gemm")
