@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from onnxplain.export import Backbone, load_backbone
+from onnxplain.export.artifact import described
 from onnxplain.export.onnx_file import onnx_model, save_onnx, silent
 from onnxplain.export.torchscript_file import save_torchscript, torchscript_model
 from onnxplain.lrp_graph import FusedGraph, fuse
-from onnxplain.runtime import Metadata
+from onnxplain.runtime.metadata import RULES
 
 PLAIN, ONNX, ATTENTION, TORCHSCRIPT = "plain.onnx", "all.onnx", "attention.onnx", "all.pt"
 PASSES = ("gradient", "relevance")
@@ -33,24 +34,6 @@ def build(model: str, size: int) -> Backbone:
 def fused(backbone: Backbone, passes: tuple[str, ...]) -> FusedGraph:
     """The fused graph of these passes."""
     return fuse(backbone.model, torch.zeros(1, 3, *backbone.preprocessing.size), passes)
-
-
-def metadata(backbone: Backbone, graph: FusedGraph) -> str:
-    """What the artifact says about itself, as export_model has it, with no comparison to report."""
-    return Metadata(
-        model=backbone.name,
-        checkpoint={"source": backbone.source, "sha256": backbone.sha256},
-        preprocessing=backbone.preprocessing,
-        labels=backbone.labels,
-        activation=backbone.activation,
-        patch_grid=graph.layout.patch_grid,
-        prefix_tokens=graph.layout.prefix_tokens,
-        readout=graph.layout.readout,
-        layers=graph.layers,
-        heads=graph.heads,
-        passes=("attention", *graph.passes),
-        pool_heads=graph.pool_heads,
-    ).to_json()
 
 
 def write_plain(model: nn.Module, size: tuple[int, int], path: Path) -> None:
@@ -68,10 +51,10 @@ def main(model: str, size: int, folder: str) -> None:
     backbone, place = build(model, size), Path(folder)
     sides = backbone.preprocessing.size
     graph = fused(backbone, PASSES)
-    save_onnx(onnx_model(graph, sides), metadata(backbone, graph), place / ONNX)
-    save_torchscript(torchscript_model(graph, sides), metadata(backbone, graph), place / TORCHSCRIPT)
+    save_onnx(onnx_model(graph, sides), described(backbone, graph, RULES).to_json(), place / ONNX)
+    save_torchscript(torchscript_model(graph, sides), described(backbone, graph, RULES).to_json(), place / TORCHSCRIPT)
     graph = fused(backbone, ())
-    save_onnx(onnx_model(graph, sides), metadata(backbone, graph), place / ATTENTION)
+    save_onnx(onnx_model(graph, sides), described(backbone, graph, RULES).to_json(), place / ATTENTION)
     write_plain(backbone.model, sides, place / PLAIN)
 
 

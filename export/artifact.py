@@ -93,21 +93,7 @@ def export_model(
                 graph = _fused(backbone, [name for name in graph.passes if name != COPYING], rules)
         progress(f"translating the fused graph to {format}")
         save = _saver(graph, size, format, opset)
-        metadata = Metadata(
-            model=backbone.name,
-            checkpoint={"source": backbone.source, "sha256": backbone.sha256},
-            preprocessing=backbone.preprocessing,
-            labels=backbone.labels,
-            activation=backbone.activation,
-            patch_grid=graph.layout.patch_grid,
-            prefix_tokens=graph.layout.prefix_tokens,
-            readout=graph.layout.readout,
-            layers=graph.layers,
-            heads=graph.heads,
-            passes=("attention", *graph.passes),
-            pool_heads=graph.pool_heads,
-            rules=rules,
-        )
+        metadata = described(backbone, graph, rules)
         save(metadata.to_json(), temporary)
         progress("comparing the file with the model")
         report = compare(temporary, metadata, backbone.model, graph)
@@ -117,6 +103,25 @@ def export_model(
         progress("writing the artifact")
         save(replace(metadata, parity=report.to_dict()).to_json(), temporary)
     return report
+
+
+def described(backbone: Backbone, graph: FusedGraph, rules: Mapping[str, float]) -> Metadata:
+    """What the artifact says about itself, before it is compared with the model."""
+    return Metadata(
+        model=backbone.name,
+        checkpoint={"source": backbone.source, "sha256": backbone.sha256},
+        preprocessing=backbone.preprocessing,
+        labels=backbone.labels,
+        activation=backbone.activation,
+        patch_grid=graph.layout.patch_grid,
+        prefix_tokens=graph.layout.prefix_tokens,
+        readout=graph.layout.readout,
+        layers=graph.layers,
+        heads=graph.heads,
+        passes=("attention", *graph.passes),
+        pool_heads=graph.pool_heads,
+        rules=rules,
+    )
 
 
 def _fused(backbone: Backbone, passes: Sequence[str] | None, rules: Mapping[str, float]) -> FusedGraph:

@@ -24,7 +24,8 @@ def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
     flags: output name -> name of the flag. Where the flag is false, the output is a tensor without elements.
 
     requires: a flat graph whose outputs are named as in ``flags``, with types and shapes of its values.
-    ensures: the same outputs in the same order; what only gated outputs need stands in branches, each node once.
+    ensures: the same outputs in the same order; what only gated outputs need stands in branches, each node once,
+    but for products with large weights, which have no rows where nobody wants them.
     """
     graph = model.graph
     _separate_outputs(graph, flags)
@@ -104,21 +105,19 @@ def _cheap(graph: ir.Graph, always: set[ir.Node]) -> set[ir.Node]:
 
     Either is used all over the graph, and would else have to cross from ``If`` to ``If``.
     """
-    constants = {value for value in graph.initializers.values() if not value.is_graph_input()}
+    constants = _constants(graph)
     shapes: set[ir.Value] = set()
     cheap = set()
     for node in graph:
         inputs = {value for value in node.inputs if value is not None}
         small = all(value.shape is not None and len(value.shape) <= 1 for value in node.outputs)
         if inputs <= constants:
-            constants.update(node.outputs)
+            cheap.add(node)
         elif (small and inputs <= constants | shapes) or (
             node.op_type == "Shape" and {inputs.pop().producer()} <= always
         ):
             shapes.update(node.outputs)
-        else:
-            continue
-        cheap.add(node)
+            cheap.add(node)
     return cheap
 
 

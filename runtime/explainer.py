@@ -109,9 +109,9 @@ class Explainer:
 
         `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of those gives a
         list of results from one run of the graph. `method`: a name in METHODS; None for the best one this artifact has
-        the passes for. `batch_size`: None for up to 8 images, fewer if they have many tokens. `progress`: called as
-        progress(done, total) with the runs done for the image at hand, by methods that need many of them. `parameters`:
-        the method's.
+        the passes for. `batch_size`: None for up to 8 images, fewer if they have many tokens, or on a CPU if the model
+        is wide. `progress`: called as progress(done, total) with the runs done for the image at hand, by methods that
+        need many of them. `parameters`: the method's.
 
         Raises OnnxplainError if an image, target, method or parameter is not valid.
         """

@@ -87,3 +87,14 @@ def limit(name, single, exact):
 
 def worst(name, errors):
     return np.median(errors) if name in ILL_CONDITIONED else np.max(errors)
+
+
+def needed_for_logits(graph):
+    """The nodes of a file's graph that the logits are computed with, and None for its inputs."""
+    values, needed = [value for value in graph.outputs if value.name == "logits"], set()
+    while values:
+        value = values.pop()
+        if value is not None and value.producer() not in needed:
+            needed.add(value.producer())
+            values += value.producer().inputs if value.producer() else ()
+    return needed

@@ -16,7 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import cost, files, profile, results
 from benchmarks.results import Case, Record, Results
 from onnxplain.export import Backbone
+from onnxplain.export.artifact import described
 from onnxplain.runtime import Preprocessing
+from onnxplain.runtime.metadata import RULES
 
 CASE = Case("a machine", "vit_tiny", 32, "cpu", 1, 1, 1)
 
@@ -116,7 +118,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone = Backbone("tiny", model, size, labels, "softmax", "random", None)
     graph = files.fused(backbone, files.PASSES)
     place = tmp_path_factory.mktemp("files")
-    files.save_onnx(files.onnx_model(graph, (32, 32)), files.metadata(backbone, graph), place / files.ONNX)
+    document = described(backbone, graph, RULES).to_json()
+    files.save_onnx(files.onnx_model(graph, (32, 32)), document, place / files.ONNX)
     return place
 
 

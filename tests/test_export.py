@@ -21,6 +21,7 @@ from export_cases import (
     build,
     error,
     limit,
+    needed_for_logits,
     preprocessing,
     reference,
     run,
@@ -171,12 +172,7 @@ def test_flags(wanted, exported):
 def test_what_only_an_output_needs_stands_in_a_branch(exported):
     """Beside the way to the logits there is only arithmetic on weights and shapes."""
     graph = ir.load(exported("plain").path).graph
-    values, needed = [value for value in graph.outputs if value.name == "logits"], set()
-    while values:
-        value = values.pop()
-        if value is not None and value.producer() not in needed:
-            needed.add(value.producer())
-            values += value.producer().inputs if value.producer() else ()
+    needed = needed_for_logits(graph)
     varying = {value for node in needed if node for value in node.outputs} | set(graph.inputs)
     beside = [node for node in graph if node not in needed and not varying.isdisjoint(node.inputs)]
     assert {node.op_type for node in beside} <= {

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from export_cases import needed_for_logits
 from timm.models.vision_transformer import VisionTransformer
 
 from onnxplain.export import export_model, schedule
@@ -132,12 +133,7 @@ def test_artifact(tmp_path, monkeypatch):
     path = tmp_path / "large.onnx"
     assert export_model(model, path, labels=["a", "b", "c"], preprocessing=preprocessing).passed
     graph = ir.load(path).graph
-    values, needed = [value for value in graph.outputs if value.name == "logits"], set()
-    while values:
-        value = values.pop()
-        if value is not None and value.producer() not in needed:
-            needed.add(value.producer())
-            values += value.producer().inputs if value.producer() else ()
+    needed = needed_for_logits(graph)
     products = [node for node in graph if node not in needed and node.op_type in ("MatMul", "Gemm")]
     assert len(products) > 3 * 4 * 3  # gradient and relevance of four layers in each of three blocks
     for node in products:
