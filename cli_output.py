@@ -190,19 +190,16 @@ def _show_class(console: Console, item: "Explanation") -> None:
 
 
 def location(explanation: "Explanation") -> str:
-    """Where the heatmap is highest: in words, the pixel, the patch."""
-    import numpy as np
-
-    heatmap, tokens = explanation.heatmap, explanation.tokens
-    if heatmap.min() == heatmap.max():
-        return "the heatmap is the same everywhere"
-    peaks = np.argwhere(heatmap == heatmap.max())
-    y, x = peaks[len(peaks) // 2]  # at the border, half a patch has the same value: not its corner
-    height, width = heatmap.shape
+    """Where the map that is drawn is highest: in words, the pixel, and the patch that holds it."""
+    peak = explanation.peak()
+    if peak is None:
+        flat = explanation.input_heatmap.min() == explanation.input_heatmap.max()
+        return "the heatmap is the same everywhere" if flat else "the heatmap is nowhere above zero"
+    (y, x), (width, height), grid = peak, explanation.image.size, explanation.tokens.shape
     thirds = VERTICAL[3 * (2 * y + 1) // (2 * height)], HORIZONTAL[3 * (2 * x + 1) // (2 * width)]
     words = " ".join(thirds).removeprefix("middle ")
-    row, column = np.unravel_index(tokens.argmax(), tokens.shape)
-    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {_by(tokens.shape)}"
+    row, column = explanation.placement.patch_of(peak, grid)
+    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {_by(grid)}"
 
 
 def slug(label: str) -> str:

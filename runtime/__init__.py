@@ -2,6 +2,7 @@
 
 from .errors import CacheWarning, OnnxplainError
 from .explainer import Explainer
+from .geometry import Placement
 from .metadata import METADATA_KEY, Metadata, Preprocessing
 from .method import Method
 from .methods import METHODS, available_methods, comparable_methods
@@ -22,6 +23,7 @@ __all__ = [
     "Metadata",
     "Method",
     "OnnxplainError",
+    "Placement",
     "Preprocessing",
     "available_methods",
     "comparable_methods",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .artifact import Artifact
 from .errors import OnnxplainError
-from .geometry import Map, Placement, patch_sums, resize
+from .geometry import Map, patch_sums, resize
 from .metadata import Metadata
 from .method import Method
 from .outputs import OUTPUTS, PASSES
@@ -131,15 +131,12 @@ def _answer(artifact: Artifact, picture: Picture, values: Values, question: Ques
     runs = Runs(artifact, classes, question.runs, question.progress)
     answers: dict[str, Answer] = {}
     for method, arguments in question.methods:
-        placed = [
-            _placed(one, method, picture.placement, metadata)
-            for one in _maps(method, arguments, picture.pixels, values, runs)
-        ]
+        found = [_both(one, method, metadata) for one in _maps(method, arguments, picture.pixels, values, runs)]
         if not method.per_target:  # one for all, but nobody's result is changed through another's
-            placed = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in placed * len(classes)]
+            found = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in found * len(classes)]
         results = [
             Explanation(
-                heatmap=heatmap,
+                input_heatmap=heatmap,
                 tokens=tokens,
                 target=index,
                 label=metadata.labels[index],
@@ -147,10 +144,11 @@ def _answer(artifact: Artifact, picture: Picture, values: Values, question: Ques
                 predictions=predictions,
                 method=method.name,
                 image=picture.image,
+                placement=picture.placement,
                 pixel_level=method.pixel_level,
                 relative=method.relative,
             )
-            for index, (heatmap, tokens) in zip(classes, placed, strict=True)
+            for index, (heatmap, tokens) in zip(classes, found, strict=True)
         ]
         answers[method.name] = results if question.listed else results[0]
     return answers
@@ -185,14 +183,13 @@ def chosen(values: Mapping[str, NDArray[Any]], names: Iterable[str], column: int
     return [values[name][column] if OUTPUTS[name].per_target else values[name] for name in names]
 
 
-def _placed(
-    one: NDArray[np.float64], method: Method, placement: Placement, metadata: Metadata
+def _both(
+    one: NDArray[np.float64], method: Method, metadata: Metadata
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A map as the heatmap over the picture, and as values of the patches."""
+    """A map as values of the input's pixels and of its patches."""
     fine: Map = one if method.pixel_level else resize(one, metadata.preprocessing.size)
     tokens: Map = patch_sums(one, metadata.patch_grid) if method.pixel_level else one
-    outside = float(fine.min()) if method.relative else 0.0
-    return placement.place(fine.astype(np.float32), outside), tokens.astype(np.float32)
+    return fine.astype(np.float32), tokens.astype(np.float32)
 
 
 @dataclass

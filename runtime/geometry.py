@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Map = NDArray[np.floating[Any]]
+Window = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,21 @@ class Placement:
     offset: tuple[int, int]
     crop: tuple[int, int]
 
+    @property
+    def seen(self) -> Window:
+        """The part of the original that the model saw: the pixels whose centres are in the input."""
+        rows, columns = (_span(positions, crop) for positions, crop in zip(self._positions, self.crop, strict=True))
+        return rows, columns
+
+    @property
+    def shown(self) -> Window:
+        """The part of the input that shows the original; the rest is padding."""
+        rows, columns = (
+            slice(max(0, -offset), min(crop, resized - offset))
+            for resized, offset, crop in zip(self.resized, self.offset, self.crop, strict=True)
+        )
+        return rows, columns
+
     def place(self, heatmap: Map, outside: float = 0.0) -> Map:
         """A map over the model's input, [H, W] = `crop`, as a map over the original picture, `original`, same dtype.
 
@@ -29,43 +45,73 @@ class Placement:
         pixels whose centre was cropped away are `outside`.
         """
         rows, columns = (
-            _samples(original, resized / original, offset, crop)
-            for original, resized, offset, crop in zip(self.original, self.resized, self.offset, self.crop, strict=True)
+            _samples(positions[part], crop)
+            for positions, part, crop in zip(self._positions, self.seen, self.crop, strict=True)
         )
-        placed = _bilinear(heatmap, rows, columns)
-        placed[~rows.inside] = outside
-        placed[:, ~columns.inside] = outside
+        inside = _bilinear(heatmap, rows, columns)
+        if inside.shape == self.original:
+            return inside
+        placed = np.full(self.original, outside, dtype=heatmap.dtype)
+        placed[self.seen] = inside
         return placed
+
+    def patch_of(self, pixel: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
+        """(row, column) of the patch that holds the centre of a pixel (y, x) of the original, which the model saw.
+
+        `grid`: rows and columns of patches in the input, which `patch_sums` sums up alike.
+        """
+        row, column = (
+            max(0, int(np.searchsorted(_edges(crop, count), positions[place], side="right")) - 1)
+            for place, positions, crop, count in zip(pixel, self._positions, self.crop, grid, strict=True)
+        )
+        return row, column
+
+    @property
+    def _positions(self) -> list[NDArray[np.float64]]:
+        """Where in the input the centres of the original's rows lie, and of its columns."""
+        return [
+            (np.arange(original, dtype=np.float64) + 0.5) * (resized / original) - offset
+            for original, resized, offset in zip(self.original, self.resized, self.offset, strict=True)
+        ]
 
 
 def resize(tokens: Map, size: tuple[int, int]) -> Map:
     """Bilinear with align_corners = False, as torch.nn.functional.interpolate does it: [h, w] to `size`, same dtype."""
-    rows, columns = (_samples(out, before / out, 0, before) for out, before in zip(size, tokens.shape, strict=True))
-    return _bilinear(tokens, rows, columns)
+    placement = Placement(size, tokens.shape, (0, 0), tokens.shape)  # as if the tokens had been a model's input
+    return placement.place(tokens)
 
 
 def patch_sums(pixels: Map, grid: tuple[int, int]) -> Map:
     """The sum over each patch's pixels: [H, W] to `grid` = [h, w], same dtype."""
     for axis, count in enumerate(grid):
-        pixels = np.add.reduceat(pixels, np.arange(count) * pixels.shape[axis] // count, axis)
+        pixels = np.add.reduceat(pixels, _edges(pixels.shape[axis], count), axis)
     return pixels
 
 
 class _Samples(NamedTuple):
-    """Along one axis, for every output index: the two input indices, the second one's weight, is it in the input."""
+    """Along one axis, for every output index: the two input indices, and the second one's weight."""
 
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]
     weight: NDArray[np.float64]
-    inside: NDArray[np.bool_]
 
 
-def _samples(length: int, scale: float, offset: int, input_length: int) -> _Samples:
-    position = (np.arange(length) + 0.5) * scale - offset
-    centre = np.clip(position - 0.5, 0, input_length - 1)  # half a pixel at the border repeats the border's value
+def _samples(positions: NDArray[np.float64], length: int) -> _Samples:
+    centre = np.clip(positions - 0.5, 0, length - 1)  # half a pixel at the border repeats the border's value
     lower = centre.astype(np.intp)
-    upper = np.minimum(lower + 1, input_length - 1)
-    return _Samples(lower, upper, centre - lower, (position >= 0) & (position < input_length))
+    return _Samples(lower, np.minimum(lower + 1, length - 1), centre - lower)
+
+
+def _span(positions: NDArray[np.float64], length: int) -> slice:
+    """Which of the ascending positions lie in 0 .. length; if none does, the nearest on either side."""
+    first, end = np.searchsorted(positions, (0, length))
+    beyond = int(first == end)
+    return slice(max(0, int(first) - beyond), min(len(positions), int(end) + beyond))
+
+
+def _edges(length: int, count: int) -> NDArray[np.intp]:
+    """Where each of `count` patches begins."""
+    return np.arange(count) * length // count
 
 
 def _bilinear(values: Map, rows: _Samples, columns: _Samples) -> Map:

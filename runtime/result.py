@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .geometry import Map, Placement, Window
 from .metadata import Metadata
 from .targets import class_of
 
@@ -14,21 +16,24 @@ TOP = 5  # predictions in an Explanation
 COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
 PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what gets the brightest colour
 MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
+VEIL, VEIL_OPACITY = 128, 0.5  # the grey over what the model did not see, which has no colours left either
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where a model sees one class in one picture.
 
-    `heatmap`: float32 [height, width] of `image`, unscaled. `tokens`: float32 [h, w], the patch grid's values,
-    unscaled. `target`: the class index, `label` its name, `score` its logit. `predictions`: the top five
-    (index, label, probability), best first. `image`: the picture as RGB; for an explanation of pixels, the picture
-    that the pixels show. `pixel_level`: whether the map was made pixel by pixel rather than patch by patch; then
-    `tokens` are the sums over each patch's pixels. `relative`: whether only differences mean anything, as in a map of
-    scores; else 0 is no evidence, and what is below it is evidence against the class.
+    `input_heatmap`: float32 [H, W], unscaled, over what the model was given: the part of the picture that
+    preprocessing cuts out, resized; `placement` says where that lies in the picture. `heatmap`: the same over the
+    whole picture. `tokens`: float32 [h, w], the patch grid's values, unscaled. `target`: the class index, `label` its
+    name, `score` its logit. `predictions`: the top five (index, label, probability), best first. `image`: the picture
+    as RGB; for an explanation of pixels, the picture that the pixels show. `pixel_level`: whether the map was made
+    pixel by pixel rather than patch by patch; then `tokens` are the sums over each patch's pixels. `relative`: whether
+    only differences mean anything, as in a map of scores; else 0 is no evidence, and what is below it is evidence
+    against the class.
     """
 
-    heatmap: NDArray[np.float32]
+    input_heatmap: NDArray[np.float32]
     tokens: NDArray[np.float32]
     target: int
     label: str
@@ -36,40 +41,63 @@ class Explanation:
     predictions: list[tuple[int, str, float]]
     method: str
     image: Image.Image
+    placement: Placement
     pixel_level: bool = False
     relative: bool = False
+
+    @cached_property
+    def heatmap(self) -> NDArray[np.float32]:
+        """float32 [height, width] of `image`, unscaled, made when it is first asked for.
+
+        Outside `placement.seen`, which the model did not see, it is 0, or if `relative` the map's minimum.
+        """
+        return self.placement.place(self.input_heatmap, float(self.input_heatmap.min()) if self.relative else 0.0)
 
     def overlay(self) -> Image.Image:
         """The picture, RGB, under the heatmap's colours; the higher a value, the more opaque its colour.
 
         The heatmap is scaled to 0..1 for this: from its minimum, or from 0 where it has negative values that count
         against the class, to its maximum. At pixel level, where neighbouring pixels often have opposite signs, it is
-        first averaged over half a patch, and a high quantile of the positive values takes the maximum's place. A
-        constant heatmap leaves the picture bare.
+        first averaged over half a patch, and a high quantile of the positive values takes the maximum's place. Only
+        what the model saw counts for all of this; the rest of the picture is shown in grey. A constant heatmap leaves
+        the picture bare.
         """
         from cmap import Colormap  # here, because importing it takes longer than importing everything else
 
-        levels = Image.fromarray(self._levels())
+        placed = self.placement.place(self._levels())
+        levels = Image.fromarray(np.rint(np.clip(placed, 0, 1) * 255).astype(np.uint8))
         colours = levels.convert("P")
         colours.putpalette((Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes())
-        return Image.composite(colours.convert("RGB"), self.image, levels.point(_opacity))
+        return Image.composite(colours.convert("RGB"), _veiled(self.image, self.placement.seen), levels.point(_opacity))
 
-    def _levels(self) -> NDArray[np.uint8]:
-        """The heatmap as 0..255, and 0 if it is constant."""
-        heatmap = self.heatmap
-        if heatmap.min() == heatmap.max():
-            return np.zeros(heatmap.shape, dtype=np.uint8)
-        if self.pixel_level:
-            heatmap = _smoothed(heatmap, self.tokens.shape)
-        low = float(heatmap.min()) if self.relative else max(float(heatmap.min()), 0.0)
-        high = float(heatmap.max())
+    def peak(self) -> tuple[int, int] | None:
+        """(y, x) of the pixel of `image` where the map that `overlay` draws is highest, None if it draws nothing.
+
+        Of several, as half a patch at the border of the model's input has one value, it is the one in the middle.
+        """
+        levels = self._levels()
+        rows, columns = self.placement.seen
+        placed = self.placement.place(levels)[rows, columns]
+        if not levels.any() or placed.size == 0:
+            return None
+        peaks = np.argwhere(placed == placed.max())
+        y, x = peaks[len(peaks) // 2]
+        return rows.start + int(y), columns.start + int(x)
+
+    def _levels(self) -> Map:
+        """The map over the model's input, scaled: 0 or less is drawn bare, 1 or more in the brightest colour.
+
+        Nothing is above 0 if the map is constant, or has nothing that counts for the class.
+        """
+        drawn = _smoothed(self.input_heatmap, self.tokens.shape) if self.pixel_level else self.input_heatmap
+        shown, nothing = drawn[self.placement.shown], np.zeros_like(drawn)
+        if np.ptp(self.input_heatmap) == 0:
+            return nothing
+        low = float(shown.min()) if self.relative else max(float(shown.min()), 0.0)
+        high = float(shown.max())
         if self.pixel_level and high > low:
-            high = float(np.quantile(heatmap[heatmap > low], PIXEL_QUANTILE))
-        if high <= low:
-            return np.zeros(heatmap.shape, dtype=np.uint8)
-        scaled = np.clip((heatmap - low) / (high - low), 0, 1)
-        levels: NDArray[np.uint8] = np.rint(scaled * 255).astype(np.uint8)
-        return levels
+            high = float(np.quantile(shown[shown > low], PIXEL_QUANTILE))
+        return (drawn - low) / (high - low) if high > low else nothing
 
 
 def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float64]:
@@ -102,6 +130,17 @@ def _smoothed(heatmap: NDArray[np.float32], grid: tuple[int, ...]) -> NDArray[np
     halves = (min(2 * grid[1], width), min(2 * grid[0], height))
     means = Image.fromarray(heatmap).resize(halves, Image.Resampling.BOX)
     return np.asarray(means.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _veiled(image: Image.Image, seen: Window) -> Image.Image:
+    """The picture with all but the part that the model saw in pale grey."""
+    rows, columns = seen
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    if box == (0, 0, *image.size):
+        return image
+    veiled = Image.blend(image.convert("L"), Image.new("L", image.size, VEIL), VEIL_OPACITY).convert("RGB")
+    veiled.paste(image.crop(box), box)
+    return veiled
 
 
 def _opacity(level: int) -> float:

@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .result import Explanation
@@ -19,7 +18,7 @@ FONT, SMALL = 18, 14  # of the titles; of the names and the note
 PAPER, INK, FAINT, RULE = "#ffffff", "#1f2328", "#6a737d", "#d0d7de"
 NOTE = (
     "Every heatmap is scaled by itself: from its minimum, or from 0 where it has negative values, to its maximum, "
-    "maps of single pixels after averaging over half a patch."
+    "maps of single pixels after averaging over half a patch. What the model did not see of the picture is grey."
 )
 
 
@@ -67,12 +66,9 @@ def _cell_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _overlay(explanation: Explanation, thumbnail: Image.Image) -> Image.Image:
-    """The overlay in the thumbnail's size: colours are cheaper to find there than in a photograph's.
-
-    Pillow's resizing takes the mean where it makes a map smaller, so that no pixel of it is passed over.
-    """
-    heatmap = Image.fromarray(explanation.heatmap).resize(thumbnail.size, Image.Resampling.BILINEAR)
-    return replace(explanation, heatmap=np.asarray(heatmap), image=thumbnail).overlay()
+    """The overlay in the thumbnail's size: colours are cheaper to find there than in a photograph's."""
+    placement = replace(explanation.placement, original=(thumbnail.height, thumbnail.width))
+    return replace(explanation, image=thumbnail, placement=placement).overlay()
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import onnxplain
 from onnxplain import cli, cli_errors, cli_output
-from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError
+from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError, Placement
 
 ROOT = Path(__file__).parents[1]
 PARITY = {
@@ -132,6 +132,13 @@ def test_long_names_are_not_broken_in_a_pipe(artifact):
     assert f"{name}, 60 x 40 pixels" in run("explain", artifact, name).stdout.splitlines()
 
 
+def _explanation(heatmap, tokens):
+    """Of a picture that the model saw as it is."""
+    placement = Placement(heatmap.shape, heatmap.shape, (0, 0), heatmap.shape)
+    image = Image.new("RGB", heatmap.shape[::-1])
+    return Explanation(heatmap, tokens, 0, "x", 0.0, [], "rollout", image, placement)
+
+
 @pytest.mark.parametrize(
     ("peak", "expected"),
     [
@@ -144,14 +151,15 @@ def test_long_names_are_not_broken_in_a_pipe(artifact):
 def test_location(peak, expected):
     tokens = np.zeros((3, 3), np.float32)
     tokens[peak] = 1
-    item = Explanation(np.kron(tokens, np.ones((3, 3))), tokens, 0, "x", 0.0, [], "rollout", Image.new("RGB", (9, 9)))
-    assert cli_output.location(item) == f"highest at the {expected}"
+    assert cli_output.location(_explanation(np.kron(tokens, np.ones((3, 3))), tokens)) == f"highest at the {expected}"
 
 
 def test_location_of_a_flat_map():
-    flat = np.ones((2, 2), np.float32)
-    item = Explanation(flat, flat, 0, "x", 0.0, [], "rollout", Image.new("RGB", (2, 2)))
-    assert "the same everywhere" in cli_output.location(item)
+    for value in (-1, 0, 1):
+        flat = np.full((2, 2), value, np.float32)
+        assert cli_output.location(_explanation(flat, flat)) == "the heatmap is the same everywhere"
+    low = np.array([[-1, -2], [-3, 0]], np.float32)
+    assert cli_output.location(_explanation(low, low)) == "the heatmap is nowhere above zero"
 
 
 @pytest.mark.parametrize(

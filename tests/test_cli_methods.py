@@ -14,7 +14,7 @@ from test_runtime_explainer import _assert_same, _Spy
 from tiny_artifact import LABELS, build
 
 from onnxplain import cli_output
-from onnxplain.runtime import METHODS, Explainer, comparison_sheet
+from onnxplain.runtime import METHODS, Explainer, Placement, comparison_sheet
 from onnxplain.runtime import sheet as sheets
 from onnxplain.runtime.session import OnnxArtifact
 
@@ -154,15 +154,22 @@ def test_the_sheet_shows_picture_and_overlays_in_place(artifact, size, count):  
 
 
 def test_no_map_is_passed_over_where_it_is_made_smaller(artifact):  # noqa: F811
-    [item] = [Explainer(artifact, device="cpu").explain(_picture(1).resize((1000, 1000)), 0, "attnlrp")]
-    item.heatmap[:] = 0
-    item.heatmap[501, 499] = 1  # a single pixel
-    sheet, bare = (np.asarray(comparison_sheet({"attnlrp": [one]})) for one in (item, _flat(item)))
-    assert (sheet != bare).any()
+    item = Explainer(artifact, device="cpu").explain(_picture(1).resize((1000, 1000)), 0, "attnlrp")
+    fine = np.zeros((512, 512), np.float32)
+    bare = replace(item, input_heatmap=fine, placement=Placement((1000, 1000), (512, 512), (0, 0), (512, 512)))
+    lit = replace(bare, input_heatmap=fine.copy(), tokens=np.zeros((32, 32), np.float32))
+    lit.input_heatmap[301, 199] = 1  # a single pixel
+    assert (np.asarray(comparison_sheet({"x": [lit]})) != np.asarray(comparison_sheet({"x": [bare]}))).any()
 
 
-def _flat(item):
-    return replace(item, heatmap=np.zeros_like(item.heatmap))
+def test_the_sheet_shows_overlays_as_they_are_alone(artifact):  # noqa: F811
+    """A photograph, of which the model sees the middle: where it is as large as on the sheet, to the last bit."""
+    picture = _picture(1).resize((sheets.CELL, 90))
+    for name, (item,) in Explainer(artifact, device="cpu").explain_all(picture, [3]).items():
+        alone = np.asarray(item.overlay())
+        sheet = np.asarray(comparison_sheet({name: [item]}))
+        windows = np.lib.stride_tricks.sliding_window_view(sheet, alone.shape)[:, :, 0]
+        assert (windows == alone).all((2, 3, 4)).any(), name
 
 
 def test_long_and_foreign_labels_fit(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxplain.runtime import Explanation
+from onnxplain.runtime import Explanation, Placement
 from onnxplain.runtime.errors import one_line
 
 GREY = Image.new("RGB", (60, 40), (100, 100, 100))
@@ -14,7 +14,8 @@ GREY = Image.new("RGB", (60, 40), (100, 100, 100))
 
 def _explanation(heatmap, **changes):
     heatmap = np.asarray(heatmap, dtype=np.float32)
-    return Explanation(heatmap, heatmap, 0, "x", 0.0, [], "rollout", GREY, **changes)
+    placement = Placement((40, 60), heatmap.shape, (0, 0), heatmap.shape)
+    return Explanation(heatmap, heatmap, 0, "x", 0.0, [], "rollout", GREY, placement, **changes)
 
 
 def _random(seed=0):
