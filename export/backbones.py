@@ -14,6 +14,7 @@ from torch import nn
 from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
+from ..runtime.metadata import SIDE
 from .checkpoints import WEIGHTS, fetch, is_repository, is_transformers, load_weights, sha256, weights_in
 from .heads import POOLINGS, Head, Pooled, read_head
 from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
@@ -181,6 +182,8 @@ def _load(
             raise OnnxplainError("the demo model comes as it is; its weights, classes and image size cannot be changed")
         return _demo(features)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and not all(1 <= side <= SIDE for side in size):
+        raise OnnxplainError(f"--image-size must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
     request = Request(None, random_init, num_classes, size, features, row.drop, text)
     if row.name in MODELS:
         return _load_row(row, checkpoint, request)

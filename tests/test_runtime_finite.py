@@ -86,8 +86,8 @@ DAMAGED = {
 def test_map(broken, constant, method):
     explainer = broken(constant, np.nan)
     whose = f"class 2 ({LABELS[2]})" if METHODS[method].per_target else "all classes"
-    message = _message(explainer.explain, WHITE, 2, method)
-    assert message == f"the values of method {method}'s map for {whose} are not finite: 6 of 6 are NaN or infinite{CAUSE}"
+    expected = f"the values of method {method}'s map for {whose} are not finite: 6 of 6 are NaN or infinite{CAUSE}"
+    assert _message(explainer.explain, WHITE, 2, method) == expected
     assert np.isfinite(explainer.explain(WHITE, 2, "gradient").heatmap).all()
 
 
@@ -118,7 +118,8 @@ def test_gradients(broken, monkeypatch, method):
     run = explainer._artifact.run
 
     def huge(*arguments):
-        return {name: value if name == "logits" else np.full_like(value, 3e38) for name, value in run(*arguments).items()}
+        values = run(*arguments)
+        return {name: values[name] if name == "logits" else np.full_like(values[name], 3e38) for name in values}
 
     monkeypatch.setattr(explainer._artifact, "run", huge)
     assert _message(explainer.explain, WHITE, 1, method).startswith(
