@@ -20,6 +20,7 @@ from .heads import POOLINGS, Head, Pooled, read_head
 from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
 from .prompts import check_prompts, zero_shot
 from .sources import Loaded, Method, Request, same_random_numbers
+from .weights import check_model
 
 HOW_TO_GET_CLASSES = (
     "--head FILE, such as probe writes, or --prompts if it has a text encoder, or --num-classes N with a "
@@ -151,6 +152,7 @@ def load_features(
     if pooling is not None and pooling not in POOLINGS:
         raise OnnxplainError(f"there is no pooling {pooling!r}; --head-pooling can be {', '.join(POOLINGS)}")
     loaded = _load(row, checkpoint, random_init, None, image_size, features=True)
+    check_model(f"{row.name} ({loaded.source})", loaded.model)
     chosen = pooling or row.pooling
     _width(loaded, chosen)
     return Features(name.rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
