@@ -22,6 +22,7 @@ from .onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
 from .parity import LARGE, compare
 from .report import GateError, Report
 from .torchscript_file import save_torchscript, torchscript_model
+from .weights import check_model
 
 COPYING = "reciprocam"
 """The pass that copies an image's features for each patch."""
@@ -56,8 +57,8 @@ def export_model(
     gamma: of AttnLRP's rule for linear layers and convolutions, in pixel_attnlrp and pixel_cp_lrp: how much what agrees
         with an output is favoured, from 0.
     progress: called with a description of each stage as it begins.
-    Raises GateError if the file's outputs differ from the model's, OnnxplainError if the model cannot be explained or
-    an argument is not valid. Nothing is written then.
+    Raises GateError if the file's outputs differ from the model's, OnnxplainError if the model cannot be explained, a
+    weight of it is NaN, infinite or no floating-point number, or an argument is not valid. Nothing is written then.
     """
     check_format(format, path)
     if isinstance(passes, str):
@@ -80,6 +81,10 @@ def export_model(
         raise OnnxplainError(f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}")
     if isinstance(model, Backbone) and (labels is not None or preprocessing is not None):
         raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")
+    if isinstance(model, Backbone):
+        check_model(f"{model.name} ({model.source})", model.model)
+    else:
+        check_model(type(model).__name__, model)
     backbone = model if isinstance(model, Backbone) else _custom(model, labels, preprocessing, activation)
     size = backbone.preprocessing.size
     notes: tuple[str, ...] = ()

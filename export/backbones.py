@@ -14,11 +14,13 @@ from torch import nn
 from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
+from ..runtime.metadata import SIDE
 from .checkpoints import WEIGHTS, fetch, is_repository, is_transformers, load_weights, sha256, weights_in
 from .heads import POOLINGS, Head, Pooled, read_head
 from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
 from .prompts import check_prompts, zero_shot
 from .sources import Loaded, Method, Request, same_random_numbers
+from .weights import check_model
 
 HOW_TO_GET_CLASSES = (
     "--head FILE, such as probe writes, or --prompts if it has a text encoder, or --num-classes N with a "
@@ -150,6 +152,7 @@ def load_features(
     if pooling is not None and pooling not in POOLINGS:
         raise OnnxplainError(f"there is no pooling {pooling!r}; --head-pooling can be {', '.join(POOLINGS)}")
     loaded = _load(row, checkpoint, random_init, None, image_size, features=True)
+    check_model(f"{row.name} ({loaded.source})", loaded.model)
     chosen = pooling or row.pooling
     _width(loaded, chosen)
     return Features(name.rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
@@ -181,6 +184,8 @@ def _load(
             raise OnnxplainError("the demo model comes as it is; its weights, classes and image size cannot be changed")
         return _demo(features)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and not all(1 <= side <= SIDE for side in size):
+        raise OnnxplainError(f"--image-size must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
     request = Request(None, random_init, num_classes, size, features, row.drop, text)
     if row.name in MODELS:
         return _load_row(row, checkpoint, request)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from ..runtime import OnnxplainError
 from ..runtime.errors import one_line
+from .weights import SHOWN, check_kinds, check_stored
 
-SHOWN = 3
-"""How many keys of each kind an error names."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """The names of weights in a folder or a hub's repository, the first that is there counts."""
 CONTAINERS = ("ema_state_dict", "model_state_dict", "module", "teacher")
@@ -60,6 +59,7 @@ def load_state(model: nn.Module, state: State, path: Path | str) -> None:
         if state[key].shape != expected[key].shape
     }
     check_keys(f"{path} does not fit {type(model).__name__}", expected.keys() - state, state.keys() - expected, wrong)
+    check_kinds(str(path), state, model)
     model.load_state_dict(state)
 
 
@@ -114,7 +114,9 @@ def read_state(path: Path, what: str = "checkpoint") -> State:
         state = next((state[name] for name in CONTAINERS if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise OnnxplainError(f"{path} holds no state dict of tensors")
-    return {str(key): value for key, value in state.items()}
+    state = {str(key): value for key, value in state.items()}
+    check_stored(path, state)
+    return state
 
 
 def weights_in(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import load_state, read_state, sha256, without_prefixes
 from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
+from .weights import check_model
 
 CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 """open_clip's word for how a picture is resized to timm's."""
@@ -112,6 +113,7 @@ def _load(library: Any, model: Any, path: Path, text: bool) -> None:
 
 
 def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None) -> TextEncoder:
+    check_model(f"open_clip's {architecture}", model)
     tokenizer = _tokenizer(library, architecture, None if path is None else path.parent)
     inner = getattr(tokenizer, "tokenizer", None)
 

@@ -16,6 +16,7 @@ from ..runtime.errors import one_line
 from .checkpoints import check_keys, fetch, is_repository, is_transformers, read_state, sha256, weights_in
 from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
 from .text_of_transformers import ENCODERS, text_encoder
+from .weights import check_kinds
 
 Read = Callable[[nn.Module, Any], Tensor]
 """(tower, its output) -> a tensor of it."""
@@ -198,20 +199,22 @@ def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Requ
         if request.random_init:
             config._attn_implementation = attention
             return made(config, **extra).eval()
-        given = {} if request.checkpoint is None else {"state_dict": read_state(request.checkpoint)}
+        state = read_state(request.checkpoint or weights_in(folder))
         try:
             with _quiet():
                 model, found = made.from_pretrained(
-                    None if given else folder, config=config, attn_implementation=attention, dtype=float32,
-                    output_loading_info=True, ignore_mismatched_sizes=True, weights_only=True, **extra, **given,
+                    None, config=config, state_dict=state, attn_implementation=attention, dtype=float32,
+                    output_loading_info=True, ignore_mismatched_sizes=True, **extra,
                 )  # fmt: skip
         except Exception as error:  # a damaged file can raise anything
             raise OnnxplainError(
-                f"transformers cannot load the weights of {name} safely ({type(error).__name__}: {one_line(error)})"
+                f"transformers cannot load the weights of {name} ({type(error).__name__}: {one_line(error)})"
             ) from error
     wrong = {key: shapes for key, *shapes in found["mismatched_keys"]}
     unexpected = found["unexpected_keys"] if "ForImageClassification" in made.__name__ else ()
     check_keys(f"{request.checkpoint or name} does not fit {made.__name__}", found["missing_keys"], unexpected, wrong)
+    loaded = {key: tensor for key, tensor in state.items() if key not in found["unexpected_keys"]}
+    check_kinds(f"{request.checkpoint or name}", loaded, model)
     return model.eval()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -96,9 +96,9 @@ def read_head(path: str | Path) -> Head:
     if extra or "weight" not in tensors:
         wrong = f"{', '.join(extra[:3])} in it" if extra else "no weight in it"
         raise OnnxplainError(f"{path} is not a head: {wrong}; it holds {', '.join(TENSORS)}, of which weight must be")
-    head = Head(**{name: tensor.float() for name, tensor in tensors.items()}, **_described(path))
+    head = Head(**tensors, **_described(path))
     _check(head, str(path))
-    return head
+    return replace(head, **{name: tensor.float() for name, tensor in tensors.items()})
 
 
 def _described(path: Path) -> dict[str, object]:
@@ -135,7 +135,7 @@ def _check(head: Head, name: str) -> None:
     for part in TENSORS:
         tensor = getattr(head, part)
         if tensor is not None and not (tensor.is_floating_point() and tensor.isfinite().all()):
-            raise OnnxplainError(f"{name}: {part} must hold finite numbers")
+            raise OnnxplainError(f"{name}: {part} must hold finite floating-point numbers")
     if head.std is not None and not (head.std > 0).all():
         raise OnnxplainError(f"{name}: std must be positive")
     if head.pooling is not None and head.pooling not in POOLINGS:

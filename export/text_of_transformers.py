@@ -13,6 +13,7 @@ from ..runtime import OnnxplainError
 from ..runtime.errors import one_line
 from .checkpoints import TOKENIZERS
 from .sources import TextEncoder
+from .weights import check_model
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ ENCODERS = {
 
 def text_encoder(library: Any, folder: Path, model: Any) -> TextEncoder:
     """The text half of ``model``, of a class in ENCODERS. Raises OnnxplainError if the folder has no tokenizer."""
+    check_model(str(folder), model)
     tokenizer = _tokenizer(library, folder)
     encoder = ENCODERS[model.config.model_type]
     limit = min(model.config.text_config.max_position_embeddings, tokenizer.model_max_length)

@@ -62,7 +62,8 @@ def _weighted_by_gradient(attention: Tensor, gradient: Tensor, order: int) -> Te
     total = powers.sum(-1).sum(-1)  # row by row: in one go, onnxruntime is off by 6e-5 for 1370 tokens
     norms = total if order == 1 else total.sqrt()
     total = norms.sum(-1, keepdim=True)
-    weights = torch.where(total > 0, norms / torch.where(total > 0, total, 1), 1 / norms.shape[-1])
+    none = total == 0  # which NaN is not, so that it stays
+    weights = torch.where(none, 1 / norms.shape[-1], norms / torch.where(none, 1, total))
     return _weighted_sum(weights, attention)
 
 

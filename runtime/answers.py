@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .artifact import Artifact
 from .errors import OnnxplainError
+from .finite import check_finite
 from .geometry import Map, patch_sums, resize
 from .metadata import Metadata
 from .method import Method
@@ -106,7 +107,8 @@ def _outcome(
     artifact: Artifact, picture: Picture, values: Values, question: Question
 ) -> dict[str, Answer] | OnnxplainError:
     try:
-        return _answer(artifact, picture, values, question)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is checked
+            return _answer(artifact, picture, values, question)
     except OnnxplainError as error:
         return error
 
@@ -126,12 +128,17 @@ def _values(artifact: Artifact, pictures: list[Picture], question: Question) -> 
 def _answer(artifact: Artifact, picture: Picture, values: Values, question: Question) -> dict[str, Answer]:
     """All methods' answers for one picture, from what the one run gave for it and the runs they need beyond."""
     metadata, logits = artifact.metadata, values["logits"]
+    check_finite("the logits", logits)
     classes = [class_of(target, logits) for target in question.targets]
     predictions = top_predictions(logits, metadata)
     runs = Runs(artifact, classes, question.runs, question.progress)
     answers: dict[str, Answer] = {}
     for method, arguments in question.methods:
         found = [_both(one, method, metadata) for one in _maps(method, arguments, picture.pixels, values, runs)]
+        for (heatmap, tokens), index in zip(found, classes, strict=False):
+            what = f"class {index} ({metadata.labels[index]})" if method.per_target else "all classes"
+            for part in (tokens, heatmap, np.ptp(heatmap, keepdims=True)):  # the last, as it is interpolated and scaled
+                check_finite(f"the values of method {method.name}'s map for {what}", part)
         if not method.per_target:  # one for all, but nobody's result is changed through another's
             found = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in found * len(classes)]
         results = [
@@ -221,6 +228,7 @@ class Runs:
     def probabilities(self, inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float64]]:
         """For each input [3, H, W] the probabilities of the classes, [T]."""
         for values in self._run(inputs, ()):
+            check_finite(f"logits among the {self.total} runs of the picture", values["logits"])
             yield from probabilities(values["logits"], self.metadata)[:, self.classes]
 
     def _run(self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]) -> Iterator[Values]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .answers import Answer, Progress, Question, answer_all, given, only, pictures_at_once
 from .errors import OnnxplainError
+from .finite import check_finite
 from .formats import open_artifact
 from .geometry import Placement
 from .metadata import Metadata
@@ -113,7 +114,8 @@ class Explainer:
         is wide. `progress`: called as progress(done, total) with the runs done for the image at hand, by methods that
         need many of them. `parameters`: the method's.
 
-        Raises OnnxplainError if an image, target, method or parameter is not valid.
+        Raises OnnxplainError if an image, target, method or parameter is not valid, or if the logits or the map hold
+        NaN or infinity.
         """
         question = self._question(target, method, parameters, progress)
         if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
@@ -149,7 +151,8 @@ class Explainer:
 
         All methods and targets of an image share one run of the graph, beside the many that some methods need, which
         the targets share; `progress` counts those of all methods together. A list or generator of images yields one
-        such dictionary for each. Left out are methods whose dependency is not installed, and those that take much
+        such dictionary for each. A map that holds NaN or infinity is an error that names its method; the others can
+        be had from `explain`. Left out are methods whose dependency is not installed, and those that take much
         longer than all the others where there are many tokens; see `comparable_methods`.
         """
         metadata = self.metadata
@@ -192,7 +195,7 @@ class Explainer:
         Shapes: logits [1, classes], attention [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient
         [1, targets, L, heads, N, N]; pixel_gradient [1, targets, 3, H, W], pixel_relevance, pixel_attnlrp and
         pixel_cp_lrp [1, targets, H, W]; reciprocam [1, targets, h, w]. Raises OnnxplainError if the image, a target or
-        a pass is not valid.
+        a pass is not valid, or if an output holds NaN or infinity.
         """
         present = self.metadata.passes
         wanted = present if passes is None else tuple(passes)
@@ -201,7 +204,10 @@ class Explainer:
             raise OnnxplainError(f"this artifact has no pass {', '.join(unknown)}; it has: {', '.join(present)}")
         targets, _ = self._resolve(target)
         outputs = [PASSES[name].output for name in wanted]
-        return self._artifact.run(self._picture(image).pixels[None], targets, outputs)
+        values = self._artifact.run(self._picture(image).pixels[None], targets, outputs)
+        for name, tensor in values.items():
+            check_finite(f"the values of {name}", tensor)
+        return values
 
     def _explained(
         self, images: Iterable[ImageSource], question: Question, batch_size: int | None

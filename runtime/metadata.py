@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OnnxplainError
+from .errors import OnnxplainError, one_line
 from .outputs import OF_POOL, OUTPUTS, PASSES, POOL, Output
 
 SCHEMA = 2  # 1 had no reductions
@@ -18,6 +19,13 @@ METADATA_KEY = "onnxplain"  # the key of the JSON document in the ONNX file's me
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 ACTIVATIONS = ("softmax", "sigmoid")
+
+# Far beyond any model's, and such that nothing overflows or fills the memory
+SIDE = 8192  # of the model's input, in pixels
+COUNT = 10_000  # of layers, heads, tokens before the patches
+CROP_PCT = (0.1, 10)
+MEAN, STD = (-10, 10), (1e-3, 1e3)
+
 RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
 
@@ -59,12 +67,12 @@ Rule = tuple[str, Callable[[Any], bool]]
 OPTIONAL = ("pool_heads",)  # younger than schema 2
 
 
-def _is_int(value: Any, minimum: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+def _is_int(value: Any, least: int, most: float = COUNT) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any, least: float = -sys.float_info.max, most: float = sys.float_info.max) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_tuple(value: Any, element: Callable[[Any], bool], length: int | None = None) -> bool:
@@ -73,16 +81,23 @@ def _is_tuple(value: Any, element: Callable[[Any], bool], length: int | None = N
 
 
 def _is_pair(value: Any) -> bool:
-    return _is_tuple(value, lambda item: _is_int(item, 1), 2)
+    return _is_tuple(value, lambda item: _is_int(item, 1, SIDE), 2)
+
+
+def _numbers(count: int, bounds: tuple[float, float]) -> Rule:
+    return (
+        f"{count} numbers from {bounds[0]:g} to {bounds[1]:g}",
+        lambda value: _is_tuple(value, lambda item: _is_number(item, *bounds), count),
+    )
 
 
 PREPROCESSING_RULES: dict[str, Rule] = {
-    "size": ("[height, width], two positive integers", _is_pair),
-    "crop_pct": ("a positive number", lambda value: _is_number(value) and value > 0),
+    "size": (f"[height, width], two integers from 1 to {SIDE}", _is_pair),
+    "crop_pct": (f"a number from {CROP_PCT[0]} to {CROP_PCT[1]}", lambda value: _is_number(value, *CROP_PCT)),
     "crop_mode": (f"one of {', '.join(CROP_MODES)}", lambda value: value in CROP_MODES),
     "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda value: value in INTERPOLATIONS),
-    "mean": ("three numbers", lambda value: _is_tuple(value, _is_number, 3)),
-    "std": ("three positive numbers", lambda value: _is_tuple(value, lambda x: _is_number(x) and x > 0, 3)),
+    "mean": _numbers(3, MEAN),
+    "std": _numbers(3, STD),
 }
 
 METADATA_RULES: dict[str, Rule] = {
@@ -102,15 +117,15 @@ METADATA_RULES: dict[str, Rule] = {
         lambda value: _is_tuple(value, lambda item: isinstance(item, str)),
     ),
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda value: value in ACTIVATIONS),
-    "patch_grid": ("[h, w], two positive integers", _is_pair),
-    "prefix_tokens": ("an integer of at least 0", lambda value: _is_int(value, 0)),
+    "patch_grid": (f"[h, w], two integers from 1 to {SIDE}", _is_pair),
+    "prefix_tokens": (f"an integer from 0 to {COUNT}", lambda value: _is_int(value, 0)),
     "readout": (
-        "a non-empty list of token rows (integers of at least 0)",
-        lambda value: _is_tuple(value, lambda item: _is_int(item, 0)),
+        "a non-empty list of token rows (integers of at least 0) without repetition",
+        lambda value: _is_tuple(value, lambda item: _is_int(item, 0, math.inf)) and len(set(value)) == len(value),
     ),
-    "layers": ("an integer of at least 1", lambda value: _is_int(value, 1)),
-    "heads": ("an integer of at least 1", lambda value: _is_int(value, 1)),
-    "pool_heads": ("an integer of at least 0", lambda value: _is_int(value, 0)),
+    "layers": (f"an integer from 1 to {COUNT}", lambda value: _is_int(value, 1)),
+    "heads": (f"an integer from 1 to {COUNT}", lambda value: _is_int(value, 1)),
+    "pool_heads": (f"an integer from 0 to {COUNT}", lambda value: _is_int(value, 0)),
     "passes": (
         f"a list of {', '.join(PASSES)} without repetition that contains attention",
         lambda value: (
@@ -190,6 +205,12 @@ class Metadata:
 
     def __post_init__(self) -> None:
         _validate(self, METADATA_RULES)
+        size = self.preprocessing.size
+        if any(patches > pixels for patches, pixels in zip(self.patch_grid, size, strict=True)):
+            raise OnnxplainError(
+                f"metadata field 'patch_grid' must be at most the size in pixels, {size[0]} x {size[1]}, "
+                f"got {self.patch_grid[0]} x {self.patch_grid[1]}"
+            )
         if max(self.readout) >= self.layout.tokens:
             raise OnnxplainError(
                 f"metadata field 'readout' must hold token rows below {self.layout.tokens} "
@@ -256,10 +277,10 @@ class Metadata:
                 **_select(Preprocessing, _object(values["preprocessing"], "preprocessing"))
             )
             return cls(**values)
-        except json.JSONDecodeError as error:
-            raise OnnxplainError(f"not an onnxplain artifact: metadata is not JSON ({error})") from None
         except OnnxplainError as error:
             raise OnnxplainError(f"not an onnxplain artifact: {error}") from None
+        except (ValueError, RecursionError) as error:  # the latter of brackets in brackets without end
+            raise OnnxplainError(f"not an onnxplain artifact: metadata is not JSON ({one_line(error)})") from None
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

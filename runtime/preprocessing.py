@@ -98,7 +98,7 @@ def _channels(values: tuple[float, float, float]) -> NDArray[np.float32]:
 
 def _to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """0..1 to 0..255, rounded and clipped."""
-    return np.ascontiguousarray(np.clip(np.rint(values * 255), 0, 255), dtype=np.uint8)
+    return np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * 255), dtype=np.uint8)
 
 
 def _resized_size(original: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:

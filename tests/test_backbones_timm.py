@@ -11,7 +11,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from torch import nn
 
 from onnxplain.export import MODELS, Head, load_backbone, write_head
-from onnxplain.runtime import OnnxplainError
+from onnxplain.runtime import OnnxplainError, Preprocessing
 
 DINOV2 = [name for name in MODELS if name.startswith("dinov2")]
 
@@ -171,3 +171,12 @@ def test_a_head_replaces_the_models_own(create, tmp_path):
     model.reset_classifier(0)
     assert_agree(ours(backbone), _theirs(model) @ head.weight.T)
     assert backbone.activation == "sigmoid" and backbone.labels == ("0", "1")
+
+
+def test_every_published_preprocessing_is_within_the_bounds():
+    configs = [timm.models.get_pretrained_cfg(name) for name in timm.list_models(pretrained=True)]
+    assert len(configs) > 1000
+    for config in configs:
+        for size, crop in ((config.input_size, config.crop_pct), (config.test_input_size, config.test_crop_pct)):
+            if size is not None:
+                Preprocessing(size[1:], config.mean, config.std, crop or config.crop_pct)

@@ -191,7 +191,7 @@ def test_malicious_weights_are_refused_unexecuted(tmp_path):
     save(tmp_path, "vit", *CLASSIFIERS["vit"])
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious(), protocol=2))
-    assert "cannot load the weights" in _message(f"hf/{tmp_path}")
+    assert "is not a checkpoint that can be read safely" in _message(f"hf/{tmp_path}")
     assert not (tmp_path / "executed").exists()
 
 

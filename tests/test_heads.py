@@ -67,7 +67,7 @@ WRONG = {
     "bias": (WEIGHT | {"bias": torch.ones(4)}, {}, "bias must be [3] with a weight of [3, 4], got [4]"),
     "mean": (WEIGHT | {"mean": torch.ones(3)}, {}, "mean must be [4] with a weight of [3, 4], got [3]"),
     "std of zero": (WEIGHT | {"std": torch.zeros(4)}, {}, "std must be positive"),
-    "nan": ({"weight": torch.full((3, 4), float("nan"))}, {}, "weight must hold finite numbers"),
+    "nan": ({"weight": torch.full((3, 4), float("nan"))}, {}, "weight must hold finite floating-point numbers"),
     "pooling": (WEIGHT, OWN | {"pooling": "max"}, "no pooling 'max'; there are: cls, mean, cls+mean, own"),
     "activation": (WEIGHT, OWN | {"activation": "relu"}, "no activation 'relu'; there are: softmax, sigmoid"),
     "labels that are no list": (WEIGHT, OWN | {"labels": "cat, dog"}, "must be a JSON list"),

@@ -60,6 +60,18 @@ def test_heads_weigh_alike_where_the_gradient_is_zero() -> None:
     assert_reduced(model, found)
 
 
+def test_nan_is_not_reduced_away() -> None:
+    """A gradient that is none stays none in whatever is made of it, or a map of it would look like one."""
+    model = variants.build("plain")
+    graph = fuse(model, variants.pixels(model, 1))
+    with torch.no_grad():
+        model.head.weight[3] = torch.nan
+    found = graph(variants.pixels(model, 1), torch.tensor([[3]]))
+    assert found["attention"].isfinite().all()
+    for name in sorted(FROM_GRADIENT | {"gradient_relevance_positive", "layer_gradient_positive"}):
+        assert found[name].isnan().any(), name
+
+
 @pytest.mark.parametrize("passes", ALLOWED)
 def test_reductions_of_the_chosen_passes(passes: tuple[str, ...]) -> None:
     model = variants.build("plain")
