@@ -6,7 +6,7 @@ the same but for their spelling agree to float64's own rounding.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 
 from ..runtime import OnnxplainError
 from ..runtime.outputs import OUTPUTS
+from .onnx_file import silent
 from .onnx_ops import OPS
 
 aten = torch.ops.aten
@@ -90,21 +91,40 @@ class OnnxInDouble:
         """What ``graph`` gives, from ``values`` of its inputs and of the graphs around it; its own are let go of."""
         last = self._last.setdefault(graph, _last_uses(graph))
         for node in graph:
-            if node.op_type == "If":
-                (condition,) = self._inputs(node, values)
-                branch = node.attributes["then_branch" if condition else "else_branch"].as_graph()
-                results: Any = self._compute(branch, values)
-            else:
-                attributes = {name: _attribute(item) for name, item in node.attributes.items()}
-                results = OPS[node.op_type](*self._inputs(node, values), **attributes)
-            results = [results] if isinstance(results, Tensor) else results
+            results = self._results(node, values)
             values.update(zip(node.outputs, results, strict=False))
             for value in last[node]:
                 values.pop(value, None)
         return [_tensor_of(value, values) for value in graph.outputs]
 
-    def _inputs(self, node: ir.Node, values: Mapping[ir.Value, Tensor]) -> list[Tensor | None]:
-        return [None if value is None else _tensor_of(value, values) for value in node.inputs]
+    def _results(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Sequence[Tensor]:
+        given = [None if value is None else _tensor_of(value, values) for value in node.inputs]
+        if node.op_type == "If":
+            return self._compute(node.attributes["then_branch" if given[0] else "else_branch"].as_graph(), values)
+        result = OPS[node.op_type](*given, **{name: _attribute(item) for name, item in node.attributes.items()})
+        return [result] if isinstance(result, Tensor) else result
+
+
+class ScriptInDouble:
+    """The TorchScript file at ``path`` as it was written, run in float64."""
+
+    def __init__(self, path: Path) -> None:
+        with silent():
+            self._module = torch.jit.load(str(path), map_location="cpu").double()
+
+    @torch.inference_mode()
+    def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """As of OnnxInDouble."""
+        known = {argument.name for argument in self._module.forward.schema.arguments}
+        flags = {item.flag: name in names for name, item in OUTPUTS.items() if item.flag in known}
+        with in_double(), torch.jit.optimized_execution(False):
+            outputs = self._module(pixels, target, **flags)
+        return {name: outputs[name] for name in names}
+
+
+def open_in_double(path: Path) -> OnnxInDouble | ScriptInDouble:
+    """The artifact at ``path``, to be run in float64."""
+    return ScriptInDouble(path) if path.suffix == ".pt" else OnnxInDouble(path)
 
 
 def _tensor_of(value: ir.Value, values: Mapping[ir.Value, Tensor]) -> Tensor:

@@ -54,10 +54,10 @@ def _cast(x: Tensor, to: int, saturate: int = 1, round_mode: str = "up") -> Tens
 
 def _reduced(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
     def reduce(x: Tensor, axes: Tensor | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
-        over = [] if axes is None else axes.tolist()
-        if not over and noop_with_empty_axes:
-            return x
-        return function(x, over or list(range(x.dim())), bool(keepdims))
+        over = list(range(x.dim())) if axes is None else axes.tolist()
+        if noop_with_empty_axes and not over:
+            raise NotImplementedError("a reduction over no axes")
+        return function(x, over, bool(keepdims))
 
     return reduce
 
@@ -93,18 +93,14 @@ def _unsqueeze(x: Tensor, axes: Tensor) -> Tensor:
     return x
 
 
-def _split(
-    x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: int | None = None
-) -> tuple[Tensor, ...]:
+def _split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: int | None = None) -> tuple[Tensor, ...]:
     if sizes is not None:
         return x.split(sizes.tolist(), axis)
     assert num_outputs is not None
     return x.split(-(-x.shape[axis] // num_outputs), axis)
 
 
-def _slice(
-    x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
-) -> Tensor:
+def _slice(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     over = list(range(starts.numel())) if axes is None else axes.tolist()
     strides = [1] * starts.numel() if steps is None else steps.tolist()
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), over, strides, strict=True):
@@ -136,7 +132,9 @@ def _scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0
     indices = indices % x.shape[axis]
     if reduction == "none":
         return x.scatter(axis, indices, updates)
-    return x.scatter_reduce(axis, indices, updates, {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}[reduction])
+    return x.scatter_reduce(
+        axis, indices, updates, {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}[reduction]
+    )
 
 
 def _scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:

@@ -149,6 +149,7 @@ def _answer(artifact: Artifact, picture: Picture, values: Values, question: Ques
                 image=picture.image,
                 pixel_level=method.pixel_level,
                 relative=method.relative,
+                resolution=metadata.resolution.get(method.name),
             )
             for index, (heatmap, tokens) in zip(classes, placed, strict=True)
         ]
