@@ -69,9 +69,8 @@ class OnnxInDouble:
         nodes = list(ir.traversal.RecursiveGraphIterator(self._graph))
         unknown = {node.op_type for node in nodes if node.domain or node.op_type not in {"If", *OPS}}
         if unknown:
-            raise OnnxplainError(
-                f"the file cannot be compared with the model: {', '.join(sorted(unknown))} cannot be computed in float64"
-            )
+            names = ", ".join(sorted(unknown))
+            raise OnnxplainError(f"the file cannot be compared with the model: {names} cannot be computed in float64")
         self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
 
     @torch.inference_mode()

@@ -1,9 +1,9 @@
 """The export gate: is the file that was written the model that was given? And what can float32 resolve of it?
 
-The first question is judged in float64. The file is read back and run op by op in float64, and each output compared with
-PyTorch's in float64: two programs that are the same but for their spelling agree to many digits there, and what is wrong
-shows. In float32 nothing could be judged by: relevance divides by sums that can be near zero, so that a pixel changed
-by its last bit can change a map beyond recognition, in a right file as in eager PyTorch.
+The first question is judged in float64. The file is read back and run op by op in float64, and each output compared
+with PyTorch's in float64: two programs that are the same but for their spelling agree to many digits there, and what is
+wrong shows. float32 could not tell: relevance divides by sums that can be near zero, so that a pixel changed by its
+last bit can change a map beyond recognition, in a right file as in eager PyTorch.
 
 The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
 

@@ -174,9 +174,9 @@ class Metadata:
     `labels` has one entry per class; `readout`, `prefix_tokens` and `patch_grid` are those of `Layout`;
     `passes` lists the names in `PASSES` the artifact was exported with; `rules` are the parameters of LRP it was
     exported with: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and pixel_cp_lrp; `parity` is
-    the export's report; `resolution` is, by method, how far float32 is off in its maps, measured at export on random
-    images: the greatest |float32 - float64| / |float64|, at most 1; `pool_heads` is the number of heads of the attention pool on top, 0 where there is none, as in
-    documents that do not say.
+    the export's report; `pool_heads` is the number of heads of the attention pool on top, 0 where there is none, as in
+    documents that do not say; `resolution` is, by method, how far float32 is off in its maps, measured at export on
+    random images: the greatest |float32 - float64| / |float64|, at most 1.
 
     Raises OnnxplainError, naming the field, if one is not valid.
     """

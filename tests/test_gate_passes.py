@@ -7,7 +7,7 @@ import pytest
 import torch
 from export_cases import LABELS
 from reference import variants
-from test_export_gate import PREPROCESSING, _branch, _scaled
+from test_export_gate import PREPROCESSING, _scaled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -143,14 +143,9 @@ def test_resolution_is_the_worst_error_of_a_map(tmp_path):
 
     rng = np.random.default_rng(0)
     pixels = rng.normal(size=(3, 32, 32)).astype(np.float32)
-    names = {
-        name for method in METHODS.values() for name in metadata.with_pool(method.bind(method.arguments({}, 2))[0])
-    }
-    names &= {item.output for item in metadata.outputs}
-    exact = {
-        name: tensor[0].astype(np.float64) for name, tensor in explainer._artifact.run(pixels[None], [1], names).items()
-    }
     resolution = Resolution(metadata)
+    given = explainer._artifact.run(pixels[None], [1], resolution.outputs)
+    exact = {name: tensor[0].astype(np.float64) for name, tensor in given.items()}
     resolution.add(exact, exact, pixels)
     assert set(resolution.shares().values()) == {0.0}
     resolution.add(exact | {"pixel_gradient": exact["pixel_gradient"] * 1.25}, exact, pixels)

@@ -134,13 +134,8 @@ CASES = {
     "Unsqueeze": [([X, ints(-1, 0)], {})],
     "Where": [([flags(3, 1), X, real(4)], {})],
 }
-COARSE = {
-    "Erf",
-    "Gelu",
-    "HardSwish",
-    "GroupNormalization",
-    "LayerNormalization",
-}  # which the reference implementation computes in float32
+COARSE = {"Erf", "Gelu", "HardSwish", "GroupNormalization", "LayerNormalization"}
+"""What the reference implementation computes in float32."""
 OUTPUTS = {"MaxPool": 1, "Split": 2, "TopK": 2}
 
 
