@@ -241,11 +241,23 @@ def models() -> None:
 
 
 @app.command()
-def methods() -> None:
-    """List the explanation methods, with the passes each needs, its parameters and their defaults."""
-    from onnxplain.runtime import METHODS
+def methods(
+    artifact: Annotated[
+        Path | None, Argument(metavar="[ARTIFACT]", help="A file that export wrote: the methods that it allows.")
+    ] = None,
+) -> None:
+    """List the explanation methods, with the passes each needs, its parameters and their defaults.
 
-    cli_output.make_console().print(cli_output.methods_table(METHODS.values()))
+    Of an artifact, those that it has the passes for, and how far float32 is off in their maps.
+    """
+    from onnxplain.runtime import METHODS, Explainer, available_methods
+
+    if artifact is None:
+        shown = cli_output.methods_table(METHODS.values())
+    else:
+        metadata = Explainer(artifact, "cpu").metadata
+        shown = cli_output.methods_table(available_methods(metadata.passes), metadata.resolution)
+    cli_output.make_console().print(shown)
 
 
 @app.command()

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from onnxplain.export import Row
     from onnxplain.runtime import Explanation, Metadata, Method
 
+MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
+INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
@@ -84,16 +86,45 @@ def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
     return result
 
 
-def methods_table(methods: Iterable["Method"]) -> Table:
-    """The methods with what they need, and under each summary where the method comes from."""
-    result = table("method", "passes", "parameters", "what the map shows")
+def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] | None = None) -> Table:
+    """The methods with what they need, and under each summary where the method comes from.
+
+    `resolution`: of an artifact, shown as a column.
+    """
+    shares = () if resolution is None else ("float32 error",)
+    result = table("method", *shares, "passes", "parameters", "what the map shows", right=shares)
     result.caption = Text("Parameters are options of explain: head_fusion is --head-fusion.", justify="left")
+    if resolution is not None:
+        result.caption += Text(f"\nfloat32 error: {MEASURED}; -: not measured.")
     for method in methods:
         parameters = "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
         about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
-        result.add_row(Text(method.name, "bold"), "\n".join(method.passes) or "none", parameters or "none", about)
+        share = [] if resolution is None else [_percent(resolution.get(method.name))]
+        name, passes = Text(method.name, "bold"), "\n".join(method.passes) or "none"
+        result.add_row(name, *share, passes, parameters or "none", about)
         result.add_section()
     return result
+
+
+def inexact(explanation: "Explanation") -> str:
+    """A warning where float32 resolves the map badly; else empty."""
+    share = explanation.resolution
+    if share is None or share <= INEXACT:
+        return ""
+    return f"inexact: float32 changes maps of this method by up to {_percent(share)} here, on random images"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def _resolution(shares: Mapping[str, float]) -> str:
+    """In one line: the methods whose maps are inexact, and how exact the others are."""
+    poor = {name: share for name, share in shares.items() if share > INEXACT}
+    rest = max((share for name, share in shares.items() if name not in poor), default=None)
+    parts = [f"{name} {_percent(share)}" for name, share in sorted(poor.items(), key=lambda item: -item[1])]
+    parts += [f"{'all others' if poor else 'all'} within {_percent(rest)}"] if rest is not None else []
+    return ", ".join(parts) or "not measured"
 
 
 def parity_table(report: Mapping[str, Any]) -> Table:
@@ -127,6 +158,7 @@ def metadata_table(metadata: "Metadata") -> Table:
         "attention": f"{metadata.layers} layers of {metadata.heads} heads",
         "passes": ", ".join(metadata.passes),
         "LRP": ", ".join(f"{name} {value:g}" for name, value in metadata.rules.items()),
+        "float32 error": f"of maps: {_resolution(metadata.resolution)}",
     }
     grid = Table.grid(padding=(0, 2))
     for name, value in rows.items():
@@ -150,6 +182,8 @@ def show(console: Console, picture: Path, explanations: list["Explanation"], fil
     for item, path in zip(explanations, files, strict=True):
         _show_class(console, item)
         console.print(f"  {location(item)}", soft_wrap=True)
+        if inexact(item):
+            console.print(f"  {inexact(item)}", soft_wrap=True)
         console.print(f"  {path}", soft_wrap=True)
     console.print()
 
@@ -162,7 +196,9 @@ def show_all(console: Console, picture: Path, explanations: dict[str, list["Expl
         _show_class(console, items[0])
         width = max(len(item.method) for item in items)
         for item in items:
-            console.print(f"  {item.method:{width}}  {location(item)}", soft_wrap=True)
+            console.print(
+                f"  {item.method:{width}}  {'; '.join(filter(None, (location(item), inexact(item))))}", soft_wrap=True
+            )
     for path in files:
         console.print(f"  {path}", end="\n\n", soft_wrap=True)
 

@@ -58,7 +58,8 @@ def export_model(
         with an output is favoured, from 0.
     progress: called with a description of each stage as it begins.
     Raises GateError if the file's outputs differ from the model's, OnnxplainError if the model cannot be explained, a
-    weight of it is NaN, infinite or no floating-point number, or an argument is not valid. Nothing is written then.
+    weight of it is NaN, infinite or no floating-point number, or an argument is not valid. Nothing is written then. A
+    pass that nobody named is left out where its outputs alone differ, and the report tells.
     """
     check_format(format, path)
     if isinstance(passes, str):
@@ -96,17 +97,23 @@ def export_model(
             if graph.masked_bytes > LARGE:
                 notes = (*notes, _note(graph))
                 graph = _fused(backbone, [name for name in graph.passes if name != COPYING], rules)
-        progress(f"translating the fused graph to {format}")
-        save = _saver(graph, size, format, opset)
-        metadata = described(backbone, graph, rules)
-        save(metadata.to_json(), temporary)
-        progress("comparing the file with the model")
-        report = compare(temporary, metadata, backbone.model, graph)
-        report = replace(report, notes=report.notes + notes)
-        if not report.passed:
-            raise GateError(report)
+        while True:
+            progress(f"translating the fused graph to {format}")
+            save = _saver(graph, size, format, opset)
+            metadata = described(backbone, graph, rules)
+            save(metadata.to_json(), temporary)
+            progress("comparing the file with the model")
+            report = compare(temporary, metadata, backbone.model, graph)
+            report = replace(report, notes=report.notes + notes)
+            wrong = report.wrong_passes
+            if report.passed:
+                break
+            if passes is not None or not wrong <= set(graph.passes):
+                raise GateError(report)
+            notes = (*notes, *(f"{name}: left out, {report.failures(name)}" for name in graph.passes if name in wrong))
+            graph = _fused(backbone, [name for name in graph.passes if name not in wrong], rules)
         progress("writing the artifact")
-        save(replace(metadata, parity=report.to_dict()).to_json(), temporary)
+        save(replace(metadata, parity=report.to_dict(), resolution=report.resolution).to_json(), temporary)
     return report
 
 

@@ -52,6 +52,8 @@ class _Recorder(TorchFunctionMode):
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> Tensor:  # fmt: skip
         """PyTorch's function of that name, written out so that the matrix exists."""
+        if enable_gqa:
+            key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
         scores = query @ key.mT * (scale if scale is not None else 1 / math.sqrt(query.shape[-1]))
         return self.softmax(scores if attn_mask is None else scores + attn_mask, -1) @ value
 

@@ -1,12 +1,14 @@
-"""The export gate: is the file that was written the model that was given?
+"""The export gate: is the file that was written the model that was given? And what can float32 resolve of it?
 
-Every output is compared with eager PyTorch in float64. float32 itself has an error, and in relevance a large one: its
-rules divide by sums that can be near zero, so that in an untrained network a pixel changed by its last bit can change a
-map beyond recognition. So the file may be off by what eager float32 is off in the worst image and class, times a small
-factor, and for relevance the median over images and classes is what counts: which of them is ill-conditioned is chance.
+The first question is judged in float64. The file is read back and run op by op in float64, and each output compared
+with PyTorch's in float64: two programs that are the same but for their spelling agree to many digits there, and what is
+wrong shows. float32 could not tell: relevance divides by sums that can be near zero, so that a pixel changed by its
+last bit can change a map beyond recognition, in a right file as in eager PyTorch.
 
-The file runs all images as one batch, PyTorch takes them one by one: an image that felt its neighbours would show, and
-tensors in float64 are held for one image at a time.
+The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
+
+The file runs all images as one batch, PyTorch takes them one by one, each for another class: an image that felt its
+neighbours would show, and a gradient that an exporter has baked in as a constant is wrong for one of them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,138 +28,184 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
-from ..runtime import METHODS, REDUCTIONS, Metadata
-from ..runtime.answers import token_map
+from ..runtime import Metadata, OnnxplainError
+from ..runtime.errors import one_line
 from ..runtime.formats import open_artifact
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
-from .eager import eager_outputs
+from .eager import TOLD, eager_outputs
+from .in_double import in_double, open_in_double
 from .report import Check, Report
+from .resolution import Resolution
 
-METHOD = METHODS["transformer_attribution"]
-"""The one whose heatmaps are compared."""
-FLOOR = 1e-5
-"""Relative error that is always allowed: float32 rounding through a deep model."""
-HEATMAP_FACTOR = 5.0
-"""How many times eager float32's own 1 - cosine of heatmaps in its worst sample the file may have in its median."""
-COSINE = 1e-4
-"""1 - cosine of a heatmap with the one computed in float64, always allowed."""
+SHARP = 1e-6
+"""Relative error in float64 that is always allowed. Right files are off by 1e-9 and less, unless a denominator is all
+but zero: numbers that export has computed from others are rounded to float32."""
+TOLD_SHARP = 1e-5
+"""The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""
+LAST_BIT = 1000.0
+"""How many times what float64 itself is off, pixels changed by their last bit, the file may be off."""
+FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
+"""Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
+times that of eager float32: this finds a file that onnxruntime runs wrongly."""
 
 IMAGES = 2
 TARGETS = 2
 LARGE = 2**28
 """Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
+COPIES = 2**25
+"""Bytes of an image's copies, in float32, above which reciprocam is computed for one image at a time."""
 
-KEPT = 2**18
-"""How many values of a sample are kept to look for changes, about."""
+IN_BOTH = {"logits", "attention"}
+"""What is compared in float32 as well."""
+
+EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
+SOUND = "finite and of the right shape"
 
 Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """How many times eager float32's own error the file may have, and which of its errors counts."""
-
-    factor: float
-    of_all: Callable[[Sequence[float]], Any]
-
-
-PLAIN = Tolerance(5.0, max)
-DIVIDING = Tolerance(20.0, np.median)
-"""onnxruntime adds in another order than PyTorch, which is felt most where a rule divides by sums near zero."""
-TOLERANCES = {"relevance": DIVIDING, "pixel_relevance": DIVIDING}
-"""By pass, where it is not PLAIN."""
-
-
-@dataclass(frozen=True)
 class _Portion:
-    """What is computed at once: these classes and outputs, the file for so many ``images``."""
+    """What is computed at once: these outputs, for these images all of these classes."""
 
-    first_class: int
+    images: range
     targets: Tensor
     names: Sequence[str]
-    images: int
 
 
 @dataclass
-class _Samples:
-    """One output, sample by sample: a sample is an image or, where there is a target axis, an image and a class.
+class _Errors:
+    """Of one output, sample by sample: of the file in float64 and in float32, and of eager PyTorch in float32.
 
-    errors: of the file against float64. single: those of eager float32, for images in which the file is off by more
-    than is always allowed. values: by image and class, some of the values from the file, and the same from float64.
+    noise: what float64 itself is off, for samples in which that had to be known.
     """
 
-    errors: list[float] = field(default_factory=list)
+    double: list[float] = field(default_factory=list)
+    noise: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
-    values: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    eager: list[float] = field(default_factory=list)
 
 
 def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> Report:
     """Run the artifact at ``path``, which ``metadata`` describe, on random images and classes and compare all it gives.
 
-    What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
+    What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``. Raises OnnxplainError if
+    the file, the model or the graph cannot be run.
     """
+    gate = _Gate(path, metadata, model, graph)
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
-    outputs = [item for item in metadata.outputs if item not in large]
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
-    targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
-    if large:
-        portions = _small_portions(targets, outputs)
-    else:
-        portions = [_Portion(0, targets, ["logits", *(item.output for item in outputs)], IMAGES)]
-    exact_model = copy.deepcopy(model).double()
-    exact_graph = _over(graph, exact_model)
-    samples: dict[str, _Samples] = defaultdict(_Samples)
-    heatmaps = _Samples()
-    broken: list[str] = []
+    for portion in gate.portions([item for item in metadata.outputs if item not in large], bool(large)):
+        gate.take(portion)
+    return Report(tuple(gate.rows()), _notes(metadata, large), gate.resolution.shares())
 
-    def take(portion: _Portion) -> None:
-        """A function, so that nothing of one portion is held in the next."""
-        ours = _from_file(path, pixels, portion)
-        broken.extend(name for name, tensor in ours.items() if not _is_sound(name, tensor, metadata, portion))
-        if broken:
-            return
-        for number, image in enumerate(pixels.split(1)):
-            given = {name: tensor[number] for name, tensor in ours.items()}
-            exact = _reference(exact_model, exact_graph, image.double(), portion.targets, portion.names)
-            for name in ours:
-                _take(samples[name], (number, portion.first_class), _classes(name, given), _classes(name, exact))
-            distances = _distances(metadata, given, exact)
-            off = {name for name in ours if max(samples[name].errors[-len(_classes(name, given)) :]) > FLOOR}
-            if max(distances, default=0) > COSINE:
-                off.update(_heatmap_inputs(metadata))
-            single = _reference(model, graph, image, portion.targets, off)
-            for name in single:
-                samples[name].single += _errors(_classes(name, single), _classes(name, exact))
-            heatmaps.errors += distances
-            heatmaps.single += _distances(metadata, single, exact)
-            del single, exact
 
-    for portion in portions:
-        take(portion)
-    rows = [Check(name, "finite and of the right shape", float("inf"), 0.0, False) for name in broken]
-    if not broken:
-        rows = [_equality(name, sample) for name, sample in samples.items()]
-        watched = [name for name in samples if large or name not in REDUCTIONS]
-        rows += [row for name in watched for row in _dependences(name, samples[name])]
-        rows += _heatmaps(heatmaps)
-    return Report(tuple(rows), _notes(metadata, large))
+class _Gate:
+    """The comparison. ``asked``: the class by image for which PyTorch is run."""
+
+    def __init__(self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> None:
+        self.path, self.graph = path, graph
+        generator = torch.Generator().manual_seed(0)
+        self.pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
+        self.targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
+        # In another order than the images: where the two axes are mixed up, it shows.
+        self.asked = [int(self.targets[-1 - image % len(self.targets)]) for image in range(IMAGES)]
+        self.file_in_double = open_in_double(path)
+        self.model_in_double = copy.deepcopy(model).double()
+        self.graph_in_double = _over(graph, self.model_in_double)
+        self.errors: dict[str, _Errors] = defaultdict(_Errors)
+        self.broken: list[str] = []
+        self.resolution = Resolution(metadata)
+
+    def portions(self, outputs: Sequence[Output], large: bool) -> list[_Portion]:
+        """Everything at once or, where tensors are large, one image, its class and the outputs of the same passes."""
+        if not large:
+            names = ["logits", *(item.output for item in outputs)]
+            alone = ["reciprocam"] if self.graph.masked_bytes > COPIES else []
+            together = [_Portion(range(IMAGES), self.targets, [name for name in names if name not in alone])]
+            return together + [_Portion(range(i, i + 1), self.targets, alone) for i in range(IMAGES) if alone]
+        groups: dict[tuple[str, ...], list[str]] = {(): ["logits"]}
+        for item in outputs:
+            groups.setdefault(item.passes, []).append(item.output)
+        return [
+            _Portion(range(image, image + 1), torch.tensor([self.asked[image]]), names)
+            for names in groups.values()
+            for image in range(IMAGES)
+        ]
+
+    def take(self, portion: _Portion) -> None:
+        """Compare this much; a function, so that nothing of one portion is held in the next."""
+        images = self.pixels[portion.images.start : portion.images.stop]
+        wanted = [name for name in portion.names if name != "logits"]
+        ours = open_artifact(self.path, "cpu", None).run(images.numpy(), portion.targets.tolist(), wanted)
+        exact = self._in_double(images.double(), portion)
+        self.broken += [name for name in portion.names if not _is_sound(ours[name], exact[name])]
+        names = [name for name in portion.names if name not in self.broken]
+        for row, number in enumerate(portion.images):
+            for column, target in enumerate(portion.targets.tolist()):
+                single, double = (_sample(tensors, names, row, column) for tensors in (ours, exact))
+                self.resolution.add(single, double, images[row].numpy())
+                if target == self.asked[number]:
+                    self._judge(portion, row, column, single, double)
+
+    def rows(self) -> Iterator[Check]:
+        """What came of it."""
+        for name in self.broken:
+            yield Check(name, SOUND, math.inf, 0.0, False)
+        for name, errors in self.errors.items():
+            yield _check(name, EQUAL, errors.double, max(_limit(name), LAST_BIT * _worst(errors.noise)))
+            if errors.eager:
+                limit = max(FLOAT32, FLOAT32_FACTOR * _worst(errors.eager))
+                yield _check(name, IN_FLOAT32, errors.single, limit)
+
+    def _judge(self, portion: _Portion, row: int, column: int, single: Tensors, double: Tensors) -> None:
+        """Compare the file's outputs for one image and class with those of PyTorch."""
+        image = self.pixels[portion.images[row]].unsqueeze(0)
+        target = portion.targets[column].reshape(1, 1)
+        right = self._pytorch_in_double(image.double(), target, double)
+        for name in double:
+            self.errors[name].double.append(_relative(double[name], right[name]))
+            self.errors[name].single.append(_relative(single[name], right[name]))
+        if any(self.errors[name].double[-1] > _limit(name) for name in double):
+            again = _sample(self._in_double(_last_bit(self.pixels.double()), portion), double, row, column)
+            for name in double:
+                self.errors[name].noise.append(_relative(again[name], double[name]))
+        eager = self._pytorch_in_float32(_last_bit(image), target, {*IN_BOTH, *self.resolution.outputs} & double.keys())
+        for name in IN_BOTH & eager.keys():
+            self.errors[name].eager.append(_relative(eager[name], right[name]))
+        self.resolution.add(eager, double, image[0].numpy())
+
+    def _in_double(self, images: Tensor, portion: _Portion) -> dict[str, NDArray[Any]]:
+        """What the file gives in float64."""
+        with _one_line("the file that was written cannot be computed in float64"):
+            tensors = self.file_in_double.run(images, portion.targets.expand(len(images), -1), portion.names)
+            return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
+        """What PyTorch gives in float64, by autograd where it can."""
+        with _one_line("the model cannot be run in PyTorch to compare with"), in_double():
+            outputs = eager_outputs(self.model_in_double, image, target, self.graph.layout, names)
+            with torch.no_grad():
+                outputs |= self.graph_in_double.compute(image, target, set(names) - outputs.keys())
+            return {name: tensor[0].numpy() for name, tensor in outputs.items()}
+
+    @torch.no_grad()
+    def _pytorch_in_float32(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
+        return {name: tensor[0].numpy() for name, tensor in self.graph.compute(image, target, names).items()}
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Whatever goes wrong, said in one line: the code of models may raise anything."""
+    try:
+        yield
+    except OnnxplainError:
+        raise
+    except Exception as error:
+        raise OnnxplainError(f"{what}: {one_line(error)}") from error
 
 
 def _bytes(metadata: Metadata, item: Output) -> int:
     return 4 * math.prod(metadata.shape(item))
-
-
-def _small_portions(targets: Tensor, outputs: Sequence[Output]) -> list[_Portion]:
-    """One image, one class, and the outputs of the same passes at a time."""
-    groups: dict[tuple[str, ...], list[Output]] = {}
-    for item in outputs:
-        groups.setdefault(item.passes, []).append(item)
-    portions = [_Portion(0, targets[:1], ["logits"], 1)]
-    for items in groups.values():
-        classes = targets.split(1) if items[0].per_target else [targets[:1]]
-        portions += [_Portion(place, one, [item.output for item in items], 1) for place, one in enumerate(classes)]
-    return portions
 
 
 def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
@@ -169,40 +218,20 @@ def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
     )
 
 
-def _from_file(path: Path, pixels: Tensor, portion: _Portion) -> dict[str, NDArray[Any]]:
-    """What the file gives; copied, as an array from onnxruntime would keep the memory of the whole run."""
-    artifact = open_artifact(path, "cpu", None)
-    wanted = [name for name in portion.names if name != "logits"]
-    runs = [
-        {name: tensor.copy() for name, tensor in artifact.run(some.numpy(), portion.targets.tolist(), wanted).items()}
-        for some in pixels.split(portion.images)
-    ]
-    return {name: np.concatenate([run[name] for run in runs]) for name in portion.names}
+def _sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> dict[str, NDArray[Any]]:
+    """These outputs for one image and class, with an axis of classes where they have one."""
+    return {
+        name: tensors[name][row, column : column + 1] if _per_target(name) else tensors[name][row] for name in names
+    }
 
 
-def _is_sound(name: str, tensor: NDArray[Any], metadata: Metadata, portion: _Portion) -> bool:
-    """Whether it is finite and of the right shape."""
-    tail = metadata.shape(OUTPUTS[name]) if name in OUTPUTS else (len(metadata.labels),)
-    classes = (len(portion.targets),) if _per_target(name) else ()
-    return tensor.shape == (IMAGES, *classes, *tail) and bool(np.isfinite(tensor).all())
+def _per_target(name: str) -> bool:
+    return name in OUTPUTS and OUTPUTS[name].per_target
 
 
-def _classes(name: str, tensors: Tensors) -> NDArray[Any]:
-    """An image's output with an axis of classes, of length 1 where it has none."""
-    return tensors[name] if _per_target(name) else tensors[name][None]
-
-
-def _errors(given: NDArray[Any], exact: NDArray[Any]) -> list[float]:
-    """Class by class."""
-    return [_relative(one, right) for one, right in zip(given, exact, strict=True)]
-
-
-def _take(samples: _Samples, place: tuple[int, int], given: NDArray[Any], exact: NDArray[Any]) -> None:
-    """Add an image; ``place`` is its number and that of the first class."""
-    samples.errors += _errors(given, exact)
-    for column, (one, right) in enumerate(zip(given, exact, strict=True)):
-        step = right.size // KEPT | 1  # odd, so that it meets all columns of a matrix
-        samples.values[place[0], place[1] + column] = one.ravel()[::step].copy(), right.ravel()[::step].copy()
+def _is_sound(single: NDArray[Any], double: NDArray[Any]) -> bool:
+    """Whether what the file gives is finite and, which the runtime has checked in float32, of the right shape."""
+    return single.shape == double.shape and bool(np.isfinite(single).all() and np.isfinite(double).all())
 
 
 def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
@@ -213,19 +242,10 @@ def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
     return twin.double()
 
 
-@torch.no_grad()
-def _reference(model: nn.Module, graph: FusedGraph, image: Tensor, targets: Tensor, names: Collection[str]) -> Tensors:
-    """These outputs for one image [1, 3, H, W], without the axis of the batch."""
-    target = targets.unsqueeze(0)
-    outputs = eager_outputs(model, image, target, graph.layout, names)
-    rest = set(names) - outputs.keys()
-    if rest:
-        outputs |= graph.compute(image, target, rest)
-    return {name: tensor[0].numpy() for name, tensor in outputs.items()}
-
-
-def _per_target(name: str) -> bool:
-    return name in OUTPUTS and OUTPUTS[name].per_target
+def _last_bit(pixels: Tensor) -> Tensor:
+    """Every number changed to one beside it."""
+    signs = torch.randint(2, pixels.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return pixels.nextafter(signs * torch.full_like(pixels, torch.inf))
 
 
 def _relative(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -233,50 +253,14 @@ def _relative(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
 
 
-def _equality(name: str, samples: _Samples) -> Check:
-    passes = OUTPUTS[name].passes if name in OUTPUTS else ()
-    tolerance = next((TOLERANCES[item] for item in passes if item in TOLERANCES), PLAIN)
-    error = float(tolerance.of_all(samples.errors))
-    limit = max(FLOOR, tolerance.factor * max(samples.single, default=0))
-    return Check(name, "error against eager PyTorch", error, limit, error <= limit)
+def _limit(name: str) -> float:
+    return TOLD_SHARP if name in TOLD else SHARP
 
 
-def _dependences(name: str, samples: _Samples) -> list[Check]:
-    """A gradient that an exporter has baked in as a constant is right for one image only: look for a change.
-
-    The least must be at least a tenth of the least in float64.
-    """
-    rows = []
-    for kind, step in (("image", (1, 0)), ("class", (0, 1))):
-        places = [(place, (place[0] + step[0], place[1] + step[1])) for place in samples.values]
-        pairs = [(samples.values[a], samples.values[b]) for a, b in places if b in samples.values]
-        if pairs:
-            change, expected = (min(_relative(a[which], b[which]) for a, b in pairs) for which in (0, 1))
-            rows.append(Check(name, f"change with the {kind}", change, expected / 10, change > expected / 10))
-    return rows
+def _worst(errors: Sequence[float]) -> float:
+    """NaN if there is one."""
+    return float(np.max(errors)) if errors else 0.0
 
 
-def _heatmap_inputs(metadata: Metadata) -> tuple[str, ...]:
-    """The outputs that METHOD reads."""
-    return metadata.with_pool(METHOD.bind(METHOD.arguments({}, metadata.layers))[0])
-
-
-def _distances(metadata: Metadata, given: Tensors, exact: Tensors) -> list[float]:
-    """How far maps point away from maps from float64: 1 - cosine, by class; none where METHOD's inputs are missing."""
-    names = _heatmap_inputs(metadata)
-    if not set(names) <= given.keys() & exact.keys():
-        return []
-    arguments = METHOD.arguments({}, metadata.layers)
-
-    def distance(column: int) -> float:
-        maps = [token_map(METHOD, metadata, each, column, arguments).ravel() for each in (given, exact)]
-        return float(1 - maps[0] @ maps[1] / (np.linalg.norm(maps[0]) * np.linalg.norm(maps[1])))
-
-    return [distance(column) for column in range(len(exact[names[0]]))]
-
-
-def _heatmaps(samples: _Samples) -> list[Check]:
-    if not samples.errors:
-        return []
-    value, limit = float(np.median(samples.errors)), max(COSINE, HEATMAP_FACTOR * max(samples.single, default=0))
-    return [Check(METHOD.name, "1 - cosine of heatmaps", value, limit, value <= limit)]
+def _check(name: str, check: str, errors: Sequence[float], limit: float) -> Check:
+    return Check(name, check, _worst(errors), limit, _worst(errors) <= limit)

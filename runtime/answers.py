@@ -154,6 +154,7 @@ def _answer(artifact: Artifact, picture: Picture, values: Values, question: Ques
                 placement=picture.placement,
                 pixel_level=method.pixel_level,
                 relative=method.relative,
+                resolution=metadata.resolution.get(method.name),
             )
             for index, (heatmap, tokens) in zip(classes, found, strict=True)
         ]
