@@ -1,5 +1,6 @@
 """torchvision/<name> and open_clip/<name>: weights as these libraries save them, against their own output."""
 
+import json
 from functools import partial
 
 import open_clip
@@ -172,3 +173,30 @@ def test_open_clip_mistakes(clip, tmp_path):
     del state["visual.proj"]
     torch.save(state, tmp_path / "x.pt")
     assert "1 missing: proj" in _message("open_clip/tiny", checkpoint=tmp_path / "x.pt")
+
+
+SAID = {
+    "nothing": (None, ((0.5, 0.5, 0.5), "squash")),
+    "no preprocessing": ({}, ((0.5, 0.5, 0.5), "squash")),
+    "a mean": ({"mean": [0.1, 0.2, 0.3]}, ((0.1, 0.2, 0.3), "squash")),
+    "a mode": ({"resize_mode": "longest", "std": None}, ((0.5, 0.5, 0.5), "border")),
+    "a mode that is none": ({"resize_mode": "x"}, "the preprocess_cfg in "),
+    "a number": (3, "the preprocess_cfg in "),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_preprocessing_beside_a_checkpoint_of_open_clip(case, tmp_path, monkeypatch):
+    """What its folder says counts, then what the published weights were trained with."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CLIP)
+    published = open_clip.pretrained._slpcfg(hf_hub="someone/tiny/")  # as those of SigLIP
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", {"webli": published})
+    torch.save(open_clip.create_model("tiny", load_weights=False).state_dict(), tmp_path / "x.pt")
+    said, expected = SAID[case]
+    if said is not None:
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": said}))
+    if isinstance(expected, str):
+        assert expected in _message("open_clip/tiny", checkpoint=tmp_path / "x.pt")
+        return
+    preprocessing = load_backbone("open_clip/tiny", checkpoint=tmp_path / "x.pt").preprocessing
+    assert (preprocessing.mean, preprocessing.crop_mode) == expected
