@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -134,7 +135,10 @@ def _reason(error: BaseException, repository: str) -> str:
         return f"the hub does not accept the token it was given: {LOG_IN} again"
     if _is_overloaded(status):
         return f"the hub answers with status {status}, try again later"
-    return f"{type(error).__name__}: {one_line(error).partition('. ')[0]}"  # what follows is for programmers
+    text = f"{type(error).__name__}: {one_line(error).partition('. ')[0]}"  # what follows is for programmers
+    if isinstance(error, ValueError | FileMetadataError) or getattr(error, "errno", None) is not None:
+        return text  # of the name, of what answers in place of the hub, of this machine's disk
+    return f"it broke off, try again ({text})"
 
 
 def _bar(report: Report, what: str) -> type[tqdm]:

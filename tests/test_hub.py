@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+from functools import partialmethod
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -12,7 +13,7 @@ import safetensors.torch
 import timm
 import torch
 import transformers_models
-from hub_server import Hub, as_the_hub
+from hub_server import Answer, Hub, as_the_hub
 from real_picture import assert_agree, astronaut, ours, outputs, randomise
 from text_models import OPEN_CLIP, random_model, siglip_tokenizer
 from typer.testing import CliRunner
@@ -148,8 +149,11 @@ def test_weights_of_another_gelu(hub):
 
 GRANT = "access must be granted: ask for it at {endpoint}/{repository}, then log in with hf auth login"
 TROUBLES = {
-    "cut": (("GET", "cut"), "RemoteProtocolError: peer closed connection without sending complete message body"),
-    "short": (("GET", "short"), "OSError: Consistency check failed: file should be of size"),
+    "cut": (
+        ("GET", "cut"),
+        "it broke off, try again (RemoteProtocolError: peer closed connection without sending complete",
+    ),
+    "short": (("GET", "short"), "it broke off, try again (OSError: Consistency check failed: file should be of size"),
     "other": ("other", "is damaged, as its checksum is not the one that the hub gives; it was deleted from the cache"),
     "gated": ("gated", GRANT),
     "forbidden": (403, GRANT),
@@ -276,3 +280,23 @@ def test_command_line(hub, tmp_path, monkeypatch):
         r"error: cannot download model.safetensors of timm/\S+: access must be granted: .*\n", result.stderr
     )
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_disk_that_is_full(hub, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download._chmod_and_move", full)
+    assert "model.safetensors of timm/test_vit.r160_in1k: OSError: [Errno 28] No space left on device;" in message(TINY)
+
+
+def test_what_is_no_hub(hub, monkeypatch):
+    """It answers, but not as a hub does."""
+    monkeypatch.setattr("hub_server.Answer.commit", None)
+    monkeypatch.setattr("hub_server.Answer.head", partialmethod(without_commit, Answer.head))
+    text = message(TINY)
+    assert "model.safetensors of timm/test_vit.r160_in1k: FileMetadataError: Response from http" in text
+
+
+def without_commit(self, head, status, length, headers):
+    head(self, status, length, {name: value for name, value in headers.items() if name != "X-Repo-Commit"})
