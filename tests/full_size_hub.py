@@ -139,7 +139,8 @@ def check(name, options, folder):
         env = os.environ | elsewhere | here | {"TORCH_HOME": str(folder / "home")}
         artifact = folder / "artifact.onnx"
         given = ["--prompts", *PROMPTS] if name.endswith("+prompts") else []
-        passes = [] if options.passes is None else ["--passes", options.passes]
+        has_classes = row.classes or name.endswith("+prompts")
+        passes = ["--passes", options.passes] if options.passes and has_classes else []
         started = time.monotonic()
         trouble = run("export", "--model", row.name, "--output", artifact, *given, *passes, env=env)
         seconds = time.monotonic() - started
@@ -170,7 +171,7 @@ def check(name, options, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", default=list(CASES))
-    parser.add_argument("--passes", help="of the export, by default all")
+    parser.add_argument("--passes", help="of the export, where there are classes; by default all")
     parser.add_argument("--method", help="of explain, by default the file's best")
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     options = parser.parse_args()
