@@ -72,7 +72,7 @@ def probe(
         package = cli_input.export_package()
         split = package.split_pictures(data, test, held_out, seed)
         status.update(f"loading {model}")
-        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling)
+        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, status.update)
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)

@@ -15,8 +15,9 @@ from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from ..runtime.metadata import SIDE
-from .checkpoints import WEIGHTS, fetch, is_repository, is_transformers, load_weights, sha256, weights_in
+from .checkpoints import WEIGHTS, is_transformers, load_weights, sha256, weights_in
 from .heads import POOLINGS, Head, Pooled, read_head
+from .hub import Report, fetch, is_repository
 from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
 from .prompts import check_prompts, zero_shot
 from .sources import Loaded, Method, Request, same_random_numbers
@@ -78,7 +79,7 @@ def load_backbone(
     head_pooling: str | None = None,
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = (),
-    progress: Callable[[str], None] = lambda stage: None,
+    progress: Report = lambda stage: None,
 ) -> Backbone:
     """Build a model by name, with its published weights unless told otherwise.
 
@@ -92,7 +93,7 @@ def load_backbone(
     prompts: classes in words, for models with a text encoder: the logits are the zero-shot logits that the model's own
         library gives, and the labels are these words unless ``labels`` are given. templates: sentences such as "a photo
         of a {}." that each of them is put into, of whose embeddings the class is the mean.
-    progress: called with a description of each stage as it begins.
+    progress: called with a description of each stage as it begins, and with how far downloads are.
     A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
@@ -118,7 +119,7 @@ def load_backbone(
     makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
     adds_head = makes_head or given is not None or prompts is not None
     own_classes = None if adds_head else num_classes
-    loaded = _load(row, checkpoint, random_init, own_classes, image_size, adds_head, text=prompts is not None)
+    loaded = _load(row, checkpoint, random_init, own_classes, image_size, adds_head, prompts is not None, progress)
     if makes_head:
         given = _random_head(_width(loaded, row.pooling), num_classes or row.classes)
     if given is not None:
@@ -143,15 +144,17 @@ def load_features(
     random_init: bool = False,
     image_size: int | tuple[int, int] | None = None,
     pooling: str | None = None,
+    progress: Report = lambda stage: None,
 ) -> Features:
     """What load_backbone would put a head on, with the same arguments.
 
-    pooling: a key of POOLINGS, by default what a head reads of this model. Raises OnnxplainError as load_backbone does.
+    pooling: a key of POOLINGS, by default what a head reads of this model. progress: called with how far downloads are.
+    Raises OnnxplainError as load_backbone does.
     """
     row = _row(name)
     if pooling is not None and pooling not in POOLINGS:
         raise OnnxplainError(f"there is no pooling {pooling!r}; --head-pooling can be {', '.join(POOLINGS)}")
-    loaded = _load(row, checkpoint, random_init, None, image_size, features=True)
+    loaded = _load(row, checkpoint, random_init, None, image_size, features=True, text=False, report=progress)
     check_model(f"{row.name} ({loaded.source})", loaded.model)
     chosen = pooling or row.pooling
     _width(loaded, chosen)
@@ -171,7 +174,7 @@ def _row(name: str) -> Row:
 
 def _load(
     row: Row, checkpoint: str | Path | None, random_init: bool, num_classes: int | None,
-    image_size: int | tuple[int, int] | None, features: bool, text: bool = False,
+    image_size: int | tuple[int, int] | None, features: bool, text: bool, report: Report,
 ) -> Loaded:  # fmt: skip
     """The model that the name and the options of load_backbone stand for.
 
@@ -186,7 +189,7 @@ def _load(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and not all(1 <= side <= SIDE for side in size):
         raise OnnxplainError(f"--image-size must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
-    request = Request(None, random_init, num_classes, size, features, row.drop, text)
+    request = Request(None, random_init, num_classes, size, features, row.drop, text, report)
     if row.name in MODELS:
         return _load_row(row, checkpoint, request)
     return _load_from(row.name.partition("/")[0], row.timm_name, checkpoint, request)
@@ -226,7 +229,9 @@ def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Load
 def _local(checkpoint: str | Path, request: Request) -> Path:
     """The file or folder that is meant, downloaded if it is a repository's."""
     path = Path(checkpoint).expanduser()
-    return fetch(str(checkpoint), text=request.text) if not path.exists() and is_repository(str(checkpoint)) else path
+    if path.exists() or not is_repository(str(checkpoint)):
+        return path
+    return fetch(str(checkpoint), request.report, text=request.text)
 
 
 def _width(loaded: Loaded, pooling: str) -> int:

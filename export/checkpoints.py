@@ -1,17 +1,14 @@
-"""Weights from files, folders and hubs, without running anything that a file may contain."""
+"""Weights from files and folders, without running anything that a file may contain."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
@@ -127,9 +124,9 @@ def weights_in(folder: Path) -> Path:
     return found[0]
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder, empty if there is none."""
-    path = folder / "config.json"
+def config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The JSON object in a file of a folder, empty if there is none."""
+    path = folder / name
     if not path.is_file():
         return {}
     try:
@@ -142,46 +139,6 @@ def config_of(folder: Path) -> dict[str, Any]:
 def is_transformers(folder: Path) -> bool:
     """Whether a folder holds a model as the library transformers writes it."""
     return "model_type" in config_of(folder)
-
-
-def is_repository(name: str) -> bool:
-    """Whether a name that is no path here can be that of a repository on the hub, such as owner/model."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+(?<!\.pth)(?<!\.pt)(?<!\.bin)(?<!\.safetensors)(?<!\.npz)", name) is not None
-
-
-def fetch(repository: str, weights: bool = True, text: bool = False) -> Path:
-    """The folder of a hub's repository with its configuration and weights, downloaded unless they are here already.
-
-    text: with its tokenizer.
-    """
-    names = ["config.json", "preprocessor_config.json", "processor_config.json"]
-    if text:
-        names += ["open_clip_config.json", "tokenizer_config.json", "merges.txt", "special_tokens_map.json"]
-        names += TOKENIZERS
-    try:
-        paths = [path for name in names if (path := _download(repository, name)) is not None]
-        if weights and not any(_download(repository, name) for name in WEIGHTS):
-            raise OnnxplainError(f"{repository} holds no weights; they would be named {' or '.join(WEIGHTS[:2])}")
-    except OnnxplainError:
-        raise
-    except (OSError, ValueError) as error:  # without network, for a repository that is not there or not open to all
-        raise OnnxplainError(
-            f"cannot download the weights of {repository} ({type(error).__name__}); give --checkpoint with a file or "
-            "folder you have, or --random-init to go without"
-        ) from error
-    if not paths:
-        raise OnnxplainError(f"{repository} holds no config.json that would tell what model it is")
-    return paths[0].parent
-
-
-def _download(repository: str, name: str) -> Path | None:
-    """A file of the repository, None if it is known to have none of that name."""
-    try:
-        return Path(hf_hub_download(repository, name))
-    except LocalEntryNotFoundError:  # nothing is known without network
-        raise
-    except EntryNotFoundError:
-        return None
 
 
 def _hint(problems: Mapping[str, list[str]], wrong: Mapping[str, tuple[Any, Any]]) -> str:

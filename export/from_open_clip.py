@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
-from .checkpoints import load_state, read_state, sha256, without_prefixes
+from .checkpoints import config_of, load_state, read_state, sha256, without_prefixes
+from .hub import Report, Repository, fetch, is_repository
 from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
 from .weights import check_model
 
 CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 """open_clip's word for how a picture is resized to timm's."""
-TOKENIZER = ("open_clip_config.json", "tokenizer.json")
+CONFIG = "open_clip_config.json"
+"""What a folder or repository of open_clip says of itself."""
+TOKENIZER = (CONFIG, "tokenizer.json")
 """The files of a folder that has a tokenizer of transformers for open_clip."""
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""The names of the files in open_clip's repositories, where it names no other; the first that is there counts."""
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -34,21 +39,16 @@ def load(name: str, request: Request) -> Loaded:
     downloads = request.checkpoint is None and not request.random_init
     if downloads and not tags:
         raise OnnxplainError(f"open_clip has no weights of {architecture}; give --checkpoint FILE")
-    tag = (tag or tags[0]) if downloads else ""
-    model = _create(library, architecture, tag or None, request)
+    tag = tag or _first(library, architecture, tags)
+    published: Mapping[str, Any] = library.get_pretrained_cfg(architecture, tag) or {}
     path = request.checkpoint
-    if path is not None:
+    if downloads:
+        _require_activation(library, architecture, tag)
+        path = _download(published, request.report)
+    model = _create(library, architecture, (path or tag) if downloads else None, request)
+    if path is not None and not downloads:
         _load(library, model, path, request.text)
-    settings = library.get_model_preprocess_cfg(model)
-    size = settings["size"]
-    preprocessing = Preprocessing(
-        size=(size, size) if isinstance(size, int) else tuple(size),
-        mean=tuple(settings["mean"]),
-        std=tuple(settings["std"]),
-        crop_pct=1.0,
-        crop_mode=CROP_MODES[settings["resize_mode"]],
-        interpolation=settings["interpolation"],
-    )
+    preprocessing = _preprocessing(library.get_model_preprocess_cfg(model), published, None if downloads else path)
     tower = model.visual
     tower.output_tokens = False  # which CoCa's would give as well
     check_patches(name, preprocessing.size, getattr(tower, "patch_size", (1, 1)))
@@ -62,7 +62,7 @@ def load(name: str, request: Request) -> Loaded:
         if downloads
         else str(request.checkpoint.name),
         sha256=None if path is None else sha256(path),
-        text=_text_encoder(library, architecture, model.eval(), path) if request.text else None,
+        text=_text_encoder(library, architecture, model.eval(), path, request.report) if request.text else None,
     )
 
 
@@ -74,17 +74,66 @@ def _library() -> Any:
     return open_clip
 
 
-def _create(library: Any, architecture: str, tag: str | None, request: Request) -> Any:
+def _fits(library: Any, architecture: str, tag: str) -> bool:
+    """Whether weights were trained with the architecture's GELU; if not, open_clip loads them and only warns."""
+    config, published = library.get_model_config(architecture), library.get_pretrained_cfg(architecture, tag)
+    return bool(config.get("quick_gelu", False)) == bool(published.get("quick_gelu", False))
+
+
+def _first(library: Any, architecture: str, tags: Sequence[str]) -> str:
+    """The first of the weights that fit, else the first; empty if there are none."""
+    return next((tag for tag in tags if _fits(library, architecture, tag)), next(iter(tags), ""))
+
+
+def _require_activation(library: Any, architecture: str, tag: str) -> None:
+    if not _fits(library, architecture, tag):
+        other = architecture.removesuffix("-quickgelu")
+        other = other if other != architecture else f"{architecture}-quickgelu"
+        raise OnnxplainError(
+            f"open_clip's weights {tag} were trained with another GELU than {architecture} has; the model they are of "
+            f"is open_clip/{other}/{tag}"
+        )
+
+
+def _download(published: Mapping[str, Any], report: Report) -> Path | None:
+    """The weights of a tag, None where they are not on the hub."""
+    repository, _, name = published.get("hf_hub", "").rpartition("/")
+    names = (str(Path(name).with_suffix(".safetensors")), name) if name else WEIGHTS
+    return Repository(repository, report).first(names) if repository else None
+
+
+def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], path: Path | None) -> Preprocessing:
+    """open_clip's default, under what its weights were trained with, under what a checkpoint's folder says."""
+    own = {} if path is None else config_of(path.parent, CONFIG).get("preprocess_cfg", {})
+    size = default["size"]
+    try:
+        given = {**published, **own}
+        settings = {name: default[name] if given.get(name) is None else given[name] for name in default}
+        return Preprocessing(
+            size=(size, size) if isinstance(size, int) else tuple(size),
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+            crop_pct=1.0,
+            crop_mode=CROP_MODES[settings["resize_mode"]],
+            interpolation=settings["interpolation"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        where = CONFIG if path is None else path.parent / CONFIG
+        raise OnnxplainError(f"the preprocess_cfg in {where} cannot be read: {one_line(error)}") from error
+
+
+def _create(library: Any, architecture: str, weights: Path | str | None, request: Request) -> Any:
+    """The model with the weights in a file or of a tag, or with none."""
     try:
         with same_random_numbers(), _quiet():
             return library.create_model(
-                architecture, pretrained=tag, load_weights=tag is not None, pretrained_text=False,
-                force_image_size=request.image_size,
+                architecture, pretrained=None if weights is None else str(weights), load_weights=weights is not None,
+                pretrained_text=False, force_image_size=request.image_size,
             )  # fmt: skip
     except Exception as error:
         if isinstance(error, OSError) or "download" in str(error):  # it turns what went wrong into a RuntimeError
             raise OnnxplainError(
-                f"cannot download the weights of open_clip's {architecture} {tag or ''} ({type(error).__name__}); "
+                f"cannot download the weights of open_clip's {architecture} {weights} ({type(error).__name__}); "
                 "give --checkpoint FILE with weights you have, or --random-init to go without"
             ) from error
         raise OnnxplainError(f"open_clip cannot build {architecture}: {one_line(error)}") from error
@@ -112,9 +161,9 @@ def _load(library: Any, model: Any, path: Path, text: bool) -> None:
     load_state(model.visual, visual or state, path)
 
 
-def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None) -> TextEncoder:
+def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None, report: Report) -> TextEncoder:
     check_model(f"open_clip's {architecture}", model)
-    tokenizer = _tokenizer(library, architecture, None if path is None else path.parent)
+    tokenizer = _tokenizer(library, architecture, None if path is None else path.parent, report)
     inner = getattr(tokenizer, "tokenizer", None)
 
     def tokens(text: str) -> int:
@@ -132,11 +181,14 @@ def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None
     )
 
 
-def _tokenizer(library: Any, architecture: str, folder: Path | None) -> Any:
+def _tokenizer(library: Any, architecture: str, folder: Path | None, report: Report) -> Any:
     """open_clip's own, or where it takes one of transformers, that in the checkpoint's folder or the published one."""
-    if "hf_tokenizer_name" not in library.get_model_config(architecture)["text_cfg"]:
+    published = library.get_model_config(architecture)["text_cfg"].get("hf_tokenizer_name")
+    if published is None:
         return library.get_tokenizer(architecture)
-    here = folder is not None and all((folder / file).is_file() for file in TOKENIZER)
+    if not _has_tokenizer(folder) and is_repository(published):
+        folder = fetch(published, report, weights=False, text=True)
+    here = _has_tokenizer(folder)
     try:
         return library.get_tokenizer(f"local-dir:{folder}" if here else architecture, trust_remote_code=False)
     except ImportError as error:
@@ -148,3 +200,7 @@ def _tokenizer(library: Any, architecture: str, folder: Path | None) -> Any:
             f"open_clip cannot load the tokenizer of {architecture} ({type(error).__name__}: {one_line(error)}); it is "
             f"looked for beside the checkpoint, if {' and '.join(TOKENIZER)} are there, else downloaded"
         ) from error
+
+
+def _has_tokenizer(folder: Path | None) -> bool:
+    return folder is not None and all((folder / file).is_file() for file in TOKENIZER)

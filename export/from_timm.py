@@ -13,10 +13,13 @@ from torch import nn
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from .checkpoints import State, load_state, read_state, sha256, without_prefixes
+from .hub import Report, Repository
 from .sources import Loaded, Method, Request, check_patches, same_random_numbers
 
 HEADS = ("head.weight", "head.bias", "head_dist.")
 """Keys of a timm transformer's own head."""
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The names of the files in timm's repositories, the first that is there counts."""
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -25,8 +28,10 @@ def load(name: str, request: Request) -> Loaded:
         raise OnnxplainError(f"timm has no model {name!r}; timm.list_models('*vit*') lists those it has")
     published = request.checkpoint is None and not request.random_init
     config = _published(name)
+    file = request.checkpoint
     if published:
         _require_head(name, config, request.num_classes)
+        file = _download(config, request.report)
     embeds = request.num_classes is None and _is_embedding(name, config)
     options: dict[str, Any] = {} if request.image_size is None else {"img_size": request.image_size}
     drop = request.drop
@@ -40,7 +45,7 @@ def load(name: str, request: Request) -> Loaded:
         state = _state(request.checkpoint, drop)
         if not options.keys() & {"num_classes"} and getattr(config, "num_classes", 1000) == 0:
             options |= _head_of(state)
-    model = _create(name, published, options)
+    model = _create(name, published, options, file)
     if state is not None and request.checkpoint is not None:
         load_state(model, state, request.checkpoint)
     settings = resolve_model_data_config(model)
@@ -59,7 +64,7 @@ def load(name: str, request: Request) -> Loaded:
         classes=classes,
         preprocessing=preprocessing,
         source="random" if request.random_init else f"timm {name}" if published else str(request.checkpoint.name),
-        sha256=None if request.checkpoint is None else sha256(request.checkpoint),
+        sha256=None if file is None else sha256(file),
         labels=_labels(model) if classes else None,
         tokens=Method(model, "forward_features"),
         prefix=getattr(model, "num_prefix_tokens", 0),
@@ -103,16 +108,25 @@ def _head_of(state: State) -> dict[str, Any]:
     return options
 
 
-def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
+def _download(config: Any, report: Report) -> Path | None:
+    """The published weights, None where there are none on the hub."""
+    repository = getattr(config, "hf_hub_id", None)
+    return None if repository is None else Repository(repository, report).first(WEIGHTS)
+
+
+def _create(name: str, pretrained: bool, options: dict[str, Any], file: Path | None) -> Any:
+    given = {} if not pretrained or file is None else {"pretrained_cfg_overlay": {"state_dict": read_state(file)}}
     try:
         with same_random_numbers():
-            return timm.create_model(name, pretrained=pretrained, **options)
-    except OSError as error:  # what huggingface_hub raises without network or for a repository that is not there
+            model = timm.create_model(name, pretrained=pretrained, **options, **given)
+        model.pretrained_cfg.pop("state_dict", None)  # a second copy of the weights
+        return model
+    except OSError as error:  # for weights that are not on the hub
         raise OnnxplainError(
             f"cannot download the weights of {name} ({type(error).__name__}); "
             "give --checkpoint FILE with weights you have, or --random-init to go without"
         ) from error
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
         raise OnnxplainError(f"timm cannot build {name} with {options}: {one_line(error)}") from error
 
 

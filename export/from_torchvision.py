@@ -82,8 +82,8 @@ def _create(architecture: str, classes: int, size: int) -> Any:
 def _download(weights: Any, name: str) -> dict[str, torch.Tensor]:
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:  # what urllib raises without network
+    except Exception as error:  # what urllib raises without network, and torch for a file of another checksum
         raise OnnxplainError(
-            f"cannot download the weights of {name} ({type(error).__name__}); "
+            f"cannot download the weights of {name} ({type(error).__name__}: {one_line(error)}); "
             "give --checkpoint FILE with weights you have, or --random-init to go without"
         ) from error

@@ -13,7 +13,8 @@ from torch import Tensor, float32, nn, no_grad, zeros
 
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
-from .checkpoints import check_keys, fetch, is_repository, is_transformers, read_state, sha256, weights_in
+from .checkpoints import check_keys, is_transformers, read_state, sha256, weights_in
+from .hub import fetch, is_repository
 from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
 from .text_of_transformers import ENCODERS, text_encoder
 from .weights import check_kinds
@@ -110,7 +111,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
             raise OnnxplainError(
                 f"hf/ needs a folder or a repository such as google/vit-base-patch16-224, got {name!r}"
             )
-        folder = fetch(name, request.checkpoint is None and not request.random_init, request.text)
+        folder = fetch(name, request.report, request.checkpoint is None and not request.random_init, request.text)
     if not is_transformers(folder):
         raise OnnxplainError(f"{folder} holds no config.json with a model_type, as transformers writes it")
     try:

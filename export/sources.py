@@ -24,7 +24,8 @@ class Request:
 
     checkpoint: a file to load, or None for the published weights. random_init: load nothing. num_classes, image_size
     (height, width), None for the model's own. features: a head will be put on the model, its own is not needed. drop:
-    beginnings of keys in a checkpoint that are not of this model. text: the text encoder is needed as well.
+    beginnings of keys in a checkpoint that are not of this model. text: the text encoder is needed as well. report: is
+    told in words how far downloads are.
     """
 
     checkpoint: Path | None = None
@@ -34,6 +35,7 @@ class Request:
     features: bool = False
     drop: tuple[str, ...] = ()
     text: bool = False
+    report: Callable[[str], None] = lambda stage: None
 
 
 @dataclass(frozen=True)

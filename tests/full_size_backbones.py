@@ -155,18 +155,16 @@ def test_tokens_of_clip():
     assert torch.equal(torch.tensor(tokens).where(theirs != 0, end), theirs.where(theirs != 0, end))
 
 
-ARCHITECTURES = {
-    "open_clip/ViT-B-16-quickgelu/openai": "ViT-B-16-quickgelu",
-    "clip": "ViT-B-16-quickgelu",
-    "clip-laion": "ViT-B-16",
-    "siglip": "ViT-B-16-SigLIP",
-}
+WEIGHTS = {name: row.open_clip for name, row in MODELS.items() if row.open_clip}
+WEIGHTS["open_clip/ViT-B-16-quickgelu/openai"] = "ViT-B-16-quickgelu/openai"
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_prompts_of_open_clip(name, tmp_path):
-    architecture, tokenizer = ARCHITECTURES[name], ARCHITECTURES[name]
-    model, _, transform = open_clip.create_model_and_transforms(architecture)
+    architecture, tag = WEIGHTS[name].split("/")
+    tokenizer, published = architecture, open_clip.get_pretrained_cfg(architecture, tag)
+    settings = {f"image_{key}": published[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    model, _, transform = open_clip.create_model_and_transforms(architecture, **settings)
     random_model(model, 100)
     if name == "siglip":
         random_model(model, 117, -12.9)

@@ -1,12 +1,19 @@
 """torchvision/<name> and open_clip/<name>: weights as these libraries save them, against their own output."""
 
+import json
+import shutil
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import open_clip
 import pytest
 import torch
 import torchvision
 from real_picture import assert_agree, astronaut, ours, outputs, randomise
+from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import VisionTransformer
 
 from onnxplain.export import Head, from_torchvision, load_backbone
@@ -107,12 +114,39 @@ def test_torchvision_mistakes(vit):
     assert "head of 1000 classes, not of 3" in _message("torchvision/vit_b_16", num_classes=3)
 
 
-def test_torchvision_without_network(vit, monkeypatch):
-    def fail(*_, **__):
-        raise OSError
+class Site(BaseHTTPRequestHandler):
+    """Where torchvision's weights are: it sends a file, or half of it as if it were all."""
 
-    monkeypatch.setattr(WEIGHTS, "get_state_dict", fail)
-    assert "cannot download the weights of vit_b_16" in _message("torchvision/vit_b_16")
+    content, half = b"", False
+
+    def do_GET(self):
+        content = self.content[: len(self.content) // 2] if self.half else self.content
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Nothing is logged."""
+
+
+def test_trouble_with_torchvisions_download(vit, monkeypatch, tmp_path):
+    """No network; half a file; and then the whole, of which nothing of the half is left in the way."""
+    torch.save(randomise(vit(num_classes=1000)).state_dict(), tmp_path / "x.pth")
+    content = (tmp_path / "x.pth").read_bytes()
+    handler = type("Here", (Site,), {"content": content, "half": True})
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        url = f"http://127.0.0.1:{site.server_port}/x-{sha256(content).hexdigest()[:8]}.pth"
+        here = WeightsEnum("Here", {"DEFAULT": replace(WEIGHTS.DEFAULT.value, url=url)})
+        monkeypatch.setattr(from_torchvision, "get_model_weights", lambda name: here)
+        Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        assert "of vit_b_16 (RuntimeError: invalid hash value" in _message("torchvision/vit_b_16")
+        handler.half = False
+        load_backbone("torchvision/vit_b_16")
+        site.shutdown()
+    shutil.rmtree(tmp_path / "hub")
+    assert "cannot download the weights of vit_b_16 (URLError: " in _message("torchvision/vit_b_16")
 
 
 # --- open_clip
@@ -172,3 +206,30 @@ def test_open_clip_mistakes(clip, tmp_path):
     del state["visual.proj"]
     torch.save(state, tmp_path / "x.pt")
     assert "1 missing: proj" in _message("open_clip/tiny", checkpoint=tmp_path / "x.pt")
+
+
+SAID = {
+    "nothing": (None, ((0.5, 0.5, 0.5), "squash")),
+    "no preprocessing": ({}, ((0.5, 0.5, 0.5), "squash")),
+    "a mean": ({"mean": [0.1, 0.2, 0.3]}, ((0.1, 0.2, 0.3), "squash")),
+    "a mode": ({"resize_mode": "longest", "std": None}, ((0.5, 0.5, 0.5), "border")),
+    "a mode that is none": ({"resize_mode": "x"}, "the preprocess_cfg in "),
+    "a number": (3, "the preprocess_cfg in "),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_preprocessing_beside_a_checkpoint_of_open_clip(case, tmp_path, monkeypatch):
+    """What its folder says counts, then what the published weights were trained with."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CLIP)
+    published = open_clip.pretrained._slpcfg(hf_hub="someone/tiny/")  # as those of SigLIP
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", {"webli": published})
+    torch.save(open_clip.create_model("tiny", load_weights=False).state_dict(), tmp_path / "x.pt")
+    said, expected = SAID[case]
+    if said is not None:
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": said}))
+    if isinstance(expected, str):
+        assert expected in _message("open_clip/tiny", checkpoint=tmp_path / "x.pt")
+        return
+    preprocessing = load_backbone("open_clip/tiny", checkpoint=tmp_path / "x.pt").preprocessing
+    assert (preprocessing.mean, preprocessing.crop_mode) == expected

@@ -6,13 +6,12 @@ import pickle
 import pytest
 import torch
 import transformers
-from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from real_picture import assert_agree, astronaut, ours, outputs
 from torch import nn
 from transformers_models import CLASSIFIERS, SIZE, SQUASHED, TOWERS, save
 
-from onnxplain.export import MODELS, Head, load_backbone
+from onnxplain.export import Head, load_backbone
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError
 from onnxplain.runtime.preprocessing import preprocess
@@ -134,25 +133,6 @@ def test_row_without_classes_from_a_folder(row, tmp_path):
     backbone = load_backbone(row, checkpoint=tmp_path)
     assert_agree(ours(backbone), ours(load_backbone(f"hf/{tmp_path}")))
     assert not backbone.has_classes
-
-
-@pytest.mark.parametrize("row", ["dinov2", "dinov2-reg"])
-def test_published_weights_come_from_the_rows_repository(row, tmp_path, monkeypatch):
-    """As the hub would give them: with 1000 classes without names, which are ImageNet's."""
-    asked = []
-
-    def download(repository, name):
-        asked.append(repository)
-        if not (tmp_path / name).exists():
-            raise EntryNotFoundError(name)
-        return str(tmp_path / name)
-
-    monkeypatch.setattr("onnxplain.export.checkpoints.hf_hub_download", download)
-    save(tmp_path, row, *CLASSIFIERS[row], names={index: f"LABEL_{index}" for index in range(1000)})
-    backbone = load_backbone(row)
-    assert set(asked) == {MODELS[row].repository}
-    assert backbone.source == f"transformers {MODELS[row].repository}"
-    assert backbone.labels[0].startswith("tench") and len(backbone.labels) == 1000
 
 
 def test_pth_and_bin(tmp_path):

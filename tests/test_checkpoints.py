@@ -5,17 +5,16 @@ import os
 import pickle
 from contextlib import suppress
 from functools import partial
-from unittest.mock import MagicMock
 
 import pytest
 import safetensors.torch
 import timm
 import torch
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from hub_server import Hub, as_the_hub
 from reference import variants
 from torch import nn
 
-from onnxplain.export import checkpoints, load_backbone
+from onnxplain.export import load_backbone
 from onnxplain.export.checkpoints import WEIGHTS, load_weights
 from onnxplain.runtime import OnnxplainError
 
@@ -225,29 +224,19 @@ def test_folder(name, trained, state, tmp_path):
     assert backbone.source == name and backbone.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub whose only repository is a folder."""
-
-    def download(repository, name):
-        if repository != "someone/model.v1":
-            raise RepositoryNotFoundError("404\nfor url", response=MagicMock())
-        if not (tmp_path / name).exists():
-            raise EntryNotFoundError(name)
-        return str(tmp_path / name)
-
-    monkeypatch.setattr(checkpoints, "hf_hub_download", download)
-    return tmp_path
-
-
-def test_repository(trained, state, hub):
+def test_repository(trained, state, tmp_path, monkeypatch):
     """One of timm's, of which this checkpoint is a fine-tuned one."""
-    torch.save(state, hub / "pytorch_model.bin")
-    assert "no config.json" in _message(load_tiny, checkpoint="someone/model.v1")
-    (hub / "config.json").write_text('{"architecture": "test_vit"}')
-    backbone = load_tiny(checkpoint="someone/model.v1")
-    assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
-    (hub / "pytorch_model.bin").unlink()
-    assert "someone/model.v1 holds no weights" in _message(load_tiny, checkpoint="someone/model.v1")
-    message = _message(load_tiny, checkpoint="nobody/model")
-    assert "cannot download the weights of nobody/model (RepositoryNotFoundError)" in message
+    folder = tmp_path / "hub/someone/model.v1"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / "pytorch_model.bin")
+    with Hub(tmp_path / "hub") as hub:
+        as_the_hub(hub, tmp_path / "cache", monkeypatch)
+        expected = "someone/model.v1 holds no configuration, which would be named config.json"
+        assert _message(load_tiny, checkpoint="someone/model.v1") == expected
+        (folder / "config.json").write_text('{"architecture": "test_vit"}')
+        backbone = load_tiny(checkpoint="someone/model.v1")
+        assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
+        (folder / "pytorch_model.bin").unlink()
+        assert "someone/model.v1 holds no weights" in _message(load_tiny, checkpoint="someone/model.v1")
+        message = _message(load_tiny, checkpoint="nobody/model")
+        assert "cannot download config.json of nobody/model: the hub has no such repository" in message

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from hub_server import Hub, as_the_hub
 from real_picture import assert_agree, astronaut, ours, outputs
 from text_models import LENGTH, OPEN_CLIP, random_model, save_clip, save_open_clip, save_siglip, siglip_tokenizer
 from torch import nn
@@ -20,6 +21,7 @@ from onnxplain.export.prompts import ZeroShot
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import Explainer
 
+SIGLIP = "timm/ViT-B-16-SigLIP"
 PROMPTS = ["a cat", "a very large dog", "two crane"]
 TEMPLATES = ["a photo of {}.", "{}", "this is {} the {}"]
 SAVE = {"clip": save_clip, "siglip": save_siglip}
@@ -111,22 +113,21 @@ def test_other_labels_and_size(saved):
     assert backbone.labels == ("x", "y", "z")
 
 
-def test_from_the_hub(monkeypatch, clip, tmp_path):
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    (tmp_path / "hub").mkdir()
+    with Hub(tmp_path / "hub") as hub:
+        yield as_the_hub(hub, tmp_path / "cache", monkeypatch)
+
+
+def test_from_the_hub(hub, clip):
     """A repository is asked for its tokenizer too."""
-    asked = []
-
-    def download(repository, name):
-        asked.append(name)
-        if not (clip / name).is_file():
-            from huggingface_hub.errors import EntryNotFoundError
-
-            raise EntryNotFoundError(name)
-        return str(clip / name)
-
-    monkeypatch.setattr("onnxplain.export.checkpoints.hf_hub_download", download)
+    (hub.folder / "some").mkdir()
+    (hub.folder / "some/clip").symlink_to(clip)
     backbone = load_backbone("hf/some/clip", prompts=PROMPTS)
     assert_agree(ours(backbone), ours(load_backbone(f"hf/{clip}", prompts=PROMPTS)))
-    assert {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model"} <= set(asked)
+    asked = {path.rpartition("/")[2] for _, path in hub.asked}
+    assert {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model"} <= asked
 
 
 # --- open_clip
@@ -194,13 +195,18 @@ def test_coca(monkeypatch, tmp_path):
     assert_agree(ours(backbone), _theirs_of_open_clip(model, open_clip.get_tokenizer("coca_tiny")))
 
 
-def test_a_row_takes_both_towers_from_one_place(tiny, monkeypatch):
+def test_a_row_takes_both_towers_from_one_place(tiny, hub, monkeypatch):
     """What is downloaded for --model NAME --prompts is one set of weights that open_clip knows."""
     asked = []
 
     def create(architecture, pretrained, **options):
         asked.append((architecture, pretrained))
         return tiny[1]
+
+    for repository in ("timm/vit_base_patch16_clip_224.openai", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", SIGLIP):
+        (hub.folder / repository).mkdir(parents=True)
+        for file in ("open_clip_config.json", "tokenizer.json", "open_clip_model.safetensors"):
+            (hub.folder / repository / file).write_text("{}")
 
     rows = [row for row in MODELS.values() if row.open_clip]
     assert [row.name for row in rows] == ["clip", "clip-laion", "siglip"]
@@ -211,7 +217,10 @@ def test_a_row_takes_both_towers_from_one_place(tiny, monkeypatch):
         architecture, tag = row.open_clip.split("/")
         assert tag in open_clip.list_pretrained_tags_by_model(architecture)
         backbone = load_backbone(row.name, prompts=PROMPTS)
-        assert asked.pop() == (architecture, tag) and not asked
+        weights = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"] + "open_clip_model.safetensors"
+        assert weights in hub.downloads()
+        (made, file), hub.asked = asked.pop(), []
+        assert made == architecture and weights.replace("/", "--", 1).rpartition("/")[0] in file and not asked
         assert backbone.source == f"open_clip {row.open_clip}" and backbone.name == row.name
 
 

@@ -244,10 +244,12 @@ def test_open_clip_mistakes(monkeypatch, tmp_path):
     assert "models of open_clip need open_clip: pip install 'onnxplain[open_clip]'" in _message("clip", prompts=TWO)
 
 
-def test_open_clip_without_network(monkeypatch, caplog):
+def test_weights_that_are_not_on_the_hub(monkeypatch, caplog):
     def fail(*_, **__):
         raise OSError("no network")
 
+    elsewhere = {"openai": open_clip.pretrained._pcfg(url="https://localhost/x.pt", quick_gelu=True)}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "ViT-B-16-quickgelu", elsewhere)
     monkeypatch.setattr(open_clip.factory, "download_pretrained", fail)
     message = _message("clip", prompts=TWO)
     assert "cannot download the weights of open_clip's ViT-B-16-quickgelu openai" in message and not caplog.records
