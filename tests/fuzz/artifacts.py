@@ -1,13 +1,16 @@
 """Artifacts: damaged, of another graph, with metadata that lie or are no metadata; opened, described and asked.
 
 The right answer is that of the undamaged artifact, or none: what is printed and drawn must be the same to the last
-byte.
+byte. Where an artifact ends with the digest of its content, half of those whose structure is changed get the digest of
+what they are now: such a forgery may say anything, but it may do no harm.
 """
 
 import filecmp
+import hashlib
 import random
+import re
 import shutil
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import onnx
@@ -16,9 +19,10 @@ from fuzz import sandbox
 from fuzz.cases import Case, Outcome
 from fuzz.images import noise
 from fuzz.mutators import mutate_bytes
-from fuzz.onnx_mutators import GRAPH, metadata_changed, written
+from fuzz.onnx_mutators import GRAPH, metadata_changed, nested, written
 from fuzz.zips import mutate_zip
 
+DIGEST = 64  # characters at the end of an artifact
 QUESTIONS = (
     ("explain", "--method", "rollout"),
     ("explain", "--method", "transformer_attribution", "--target", "2", "--target", "-2"),
@@ -70,11 +74,25 @@ def make(rng: random.Random, base: Path, folder: Path) -> Case:
         about = _damaged_cache(rng, folder / "tiny.onnx.cache")
         arguments = (*_asked(question, name), "--cache")
     else:
-        data, about = _damaged(rng, kind, (base / name).read_bytes())
+        whole = (base / name).read_bytes()
+        forged = intact(whole) != whole and kind in ("graph", "metadata", "torchscript") and rng.random() < 0.5
+        data, about = _damaged(rng, kind, intact(whole) if forged else whole)
+        if forged:
+            data, about = data + _digest(data), f"forged, {about}"
         (folder / name).write_bytes(data)
         arguments = (*_asked(question, name), *trusting(name, rng))
     right = answered(base, (*_asked(question, name), *trusting(name)))
-    return Case(f"{kind}: {about}", arguments, lambda outcome: _judge(outcome, right), allowed=r".*\.cache/.*")
+    judge = _judge_forged if about.startswith("forged") else partial(_judge, right=right)
+    return Case(f"{kind}: {about}", arguments, judge, allowed=r".*\.cache/.*")
+
+
+def intact(data: bytes) -> bytes:
+    """The content of a file that ends with its digest; all of it where it has none."""
+    return data[:-DIGEST] if data[-DIGEST:] == _digest(data[:-DIGEST]) else data
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def _asked(question: tuple[str, ...], name: str) -> tuple[str, ...]:
@@ -97,6 +115,9 @@ def _damaged(rng: random.Random, kind: str, data: bytes) -> tuple[bytes, str]:
         return mutate_bytes(data, rng)
     if kind == "torchscript":
         return mutate_zip(data, rng, json_record="onnxplain") if rng.random() < 0.7 else mutate_bytes(data, rng)
+    if kind == "graph" and rng.random() < 0.03:
+        depth = rng.choice((10, 50, 100, 1000, 20_000))
+        return data + nested(depth), f"{depth} graphs in each other"
     model = onnx.load_from_string(data)
     about = metadata_changed(model, rng) if kind == "metadata" else rng.choice(GRAPH)(model, rng)
     return written(model), about
@@ -118,6 +139,11 @@ def answered(base: Path, arguments: tuple[str, ...]) -> Outcome:
     if outcome.status != 0:
         raise RuntimeError(f"the undamaged artifact is refused: {outcome.stderr}")
     return outcome
+
+
+def _judge_forged(outcome: Outcome) -> str | None:
+    """Of a file that is what its digest says any answer may come, but numbers."""
+    return "an answer that is no number" if re.search(r"\b(nan|inf)\b", outcome.stdout) else None
 
 
 def _judge(outcome: Outcome, right: Outcome) -> str | None:

@@ -12,7 +12,7 @@ from fuzz.mutators import mutate_bytes
 from fuzz.pictures import ARTIFACT, compare_top, decoded, logits
 
 ODD_NAMES = (
-    "[bold]x[/bold].png", "a b.png", "-x.png", "--method.png", "ü猫.png", "line\nbreak.png", "\x1b[31mred.png",
+    "[bold]x[red].png", "a b.png", "-x.png", "--method.png", "ü猫.png", "line\nbreak.png", "\x1b[31mred.png",
     "\u202egnp.png", "x" * 240 + ".png", "x" * 200 + ".png", os.fsdecode(b"caf\xe9.png"), ".hidden.png", "a.PNG",
     "error: x.png", "tab\t.png", "'quote\".png", "$(touch ran).png", "a.png.png", "%s%n.png", "\\.png", "*.png",
     "\x7f.png", "\u0085.png",

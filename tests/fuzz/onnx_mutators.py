@@ -184,18 +184,6 @@ def _version(model: ModelProto, rng: Random) -> str:
     return f"IR version {model.ir_version}"
 
 
-def _nesting(model: ModelProto, rng: Random) -> str:
-    """A graph in a graph in a graph, deeper than parsers like."""
-    inner = helper.make_graph([], "deep", [], [])
-    for _ in range(rng.choice((10, 40, 45))):
-        node = helper.make_node(
-            "If", ["with_attention"], ["x"], then_branch=inner, else_branch=helper.make_graph([], "e", [], [])
-        )
-        inner = helper.make_graph([node], "deep", [], [])
-    model.graph.node.append(inner.node[0])
-    return "deep nesting"
-
-
 def _forever(model: ModelProto, rng: Random) -> str:
     """A loop that would not end."""
     body = helper.make_graph(
@@ -242,7 +230,25 @@ def written(model: ModelProto) -> bytes:
     return data.replace(PLACE.encode(), raw[: len(PLACE)].ljust(len(PLACE))) if raw else data
 
 
+def _message(field: int, body: bytes) -> bytes:
+    """A field of a protobuf message that is a message itself, or text."""
+    length, size = bytearray(), len(body)
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes([field << 3 | 2, *length, size]) + body
+
+
+def nested(depth: int) -> bytes:
+    """What makes an ONNX file that it is appended to hold a node with a graph with a node with a graph, and so on."""
+    graph = b""
+    for _ in range(depth):
+        attribute = _message(1, b"then_branch") + b"\xa0\x01\x05" + _message(6, graph)  # name, type GRAPH, g
+        graph = _message(1, _message(4, b"If") + _message(5, attribute))  # node: op_type, attribute
+    return _message(7, graph)
+
+
 GRAPH: tuple[Change, ...] = (
     _op, _domain, _input, _output, _drop, _copy, _reorder, _attribute, _dims, _type, _interface, _weights, _weights,
-    _flipped, _flipped, _tensor_shape, _external, _version, _nesting, _forever,
+    _flipped, _flipped, _tensor_shape, _external, _version, _forever,
 )  # fmt: skip
