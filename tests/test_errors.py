@@ -1,0 +1,85 @@
+"""Mistakes whose messages need care: long ones, undecodable ones, and what libraries print by themselves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from tiny_artifact import LABELS, build
+
+from onnxplain import cli_errors
+from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError, resolve_target
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("artifact") / "tiny.onnx")
+
+
+def _message(call, *arguments):
+    with pytest.raises(OnnxplainError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+@pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))
+def test_targets_of_thousands_of_digits(target):
+    assert "is out of range; valid are the classes 0 to 5" in _message(resolve_target, target, LABELS)
+
+
+@pytest.mark.parametrize("place", ["metadata", "input"])
+def test_text_that_is_not_utf8(place, tmp_path, artifact):
+    model = onnx.load(artifact)
+    text = "<to be replaced>"
+    if place == "metadata":
+        next(item for item in model.metadata_props if item.key == METADATA_KEY).value = text
+    else:
+        model.graph.input.add().CopyFrom(model.graph.input[0])
+        model.graph.input[-1].name = text
+    data = model.SerializeToString()
+    assert data.count(text.encode()) == 1
+    path = tmp_path / "x.onnx"
+    path.write_bytes(data.replace(text.encode(), b"\xff" * len(text)))
+    assert "text that is not UTF-8" in _message(Explainer, path)
+
+
+def test_a_long_message_loses_its_middle(capsys):
+    cli_errors.print_error(f"there is no {'x' * 5000}\n; valid are a, b")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: there is no xx") and line.endswith("x ; valid are a, b") and len(line) < 1100
+    cli_errors.print_error("short")
+    assert capsys.readouterr().err == "error: short\n"
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A picture of which libtiff itself says on standard error what is wrong."""
+    path = tmp_path / "x.tif"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path, compression="tiff_deflate")
+    data = bytearray(path.read_bytes())
+    data[100:110] = bytes(10)
+    path.write_bytes(data)
+    return path
+
+
+def _run(arguments, **environment):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+
+
+def test_what_libraries_print_is_not_shown(damaged, artifact, tmp_path):
+    arguments = ["explain", artifact, damaged, "--output", tmp_path]
+    shown = _run(arguments, ONNXPLAIN_DEBUG="1").stderr
+    assert "ZIPDecode" in shown
+    result = _run(arguments)
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ") and str(damaged) in lines[0]
