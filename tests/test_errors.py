@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fuzz.artifacts import forged
 from PIL import Image
 from tiny_artifact import LABELS, build
 
@@ -46,7 +47,7 @@ def test_text_that_is_not_utf8(place, tmp_path, artifact):
     data = model.SerializeToString()
     assert data.count(text.encode()) == 1
     path = tmp_path / "x.onnx"
-    path.write_bytes(data.replace(text.encode(), b"\xff" * len(text)))
+    path.write_bytes(forged(data.replace(text.encode(), b"\xff" * len(text))))
     assert "text that is not UTF-8" in _message(Explainer, path)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from onnxplain.runtime import METADATA_KEY, Metadata, Preprocessing
+from onnxplain.export.torchscript_file import save_torchscript
+from onnxplain.runtime import Metadata, Preprocessing
 
 LABELS = ["tabby", "crane", "dog"]
 
@@ -52,4 +53,4 @@ def save_scripted(path: Path) -> None:
         heads=2,
         passes=("attention",),
     )
-    torch.jit.save(torch.jit.script(Scripted()), path, _extra_files={METADATA_KEY: metadata.to_json()})
+    save_torchscript(torch.jit.script(Scripted()), metadata.to_json(), path)
