@@ -44,7 +44,7 @@ def check_arguments(path: Path, device: str, threads: int | None) -> None:
         raise OnnxplainError(f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}")
 
 
-def read_metadata(text: str | bytes | None, path: Path, kind: str) -> Metadata:
+def read_metadata(text: str | None, path: Path, kind: str) -> Metadata:
     """The metadata that the file holds as text, None where it holds none; `kind` is what it is a file of."""
     if not text:
         raise OnnxplainError(
@@ -52,9 +52,7 @@ def read_metadata(text: str | bytes | None, path: Path, kind: str) -> Metadata:
             "write one with: onnxplain export"
         )
     try:
-        return Metadata.from_json(text if isinstance(text, str) else text.decode())
-    except UnicodeDecodeError:
-        raise OnnxplainError(f"{path}: not an onnxplain artifact: its metadata are not UTF-8") from None
+        return Metadata.from_json(text)
     except OnnxplainError as error:
         raise OnnxplainError(f"{path}: {error}") from None
 

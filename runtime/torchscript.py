@@ -103,7 +103,8 @@ def _open(torch: Any, path: Path, device: str) -> tuple[Any, Metadata]:
             module = torch.jit.load(str(path), map_location=device, _extra_files=held)
     except Exception as error:  # PyTorch's exceptions have no common base class
         raise OnnxplainError(f"{path} is not a TorchScript file, or it is truncated: {one_line(error)}") from None
-    metadata = read_metadata(held[METADATA_KEY], path, "a TorchScript")
+    text = held[METADATA_KEY]
+    metadata = read_metadata(text.decode() if isinstance(text, bytes) else text, path, "a TorchScript")
     arguments = [argument.name for argument in module.forward.schema.arguments]
     for name in ("pixels", "target", *(item.flag for item in metadata.outputs)):
         if name not in arguments:

@@ -1,5 +1,6 @@
 """Mistakes whose messages need care: long ones, undecodable ones, and what libraries print by themselves."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from tiny_artifact import LABELS, build
 
 from onnxplain import cli_errors
-from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError, resolve_target
+from onnxplain.runtime import METADATA_KEY, Explainer, Metadata, OnnxplainError, resolve_target
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +50,30 @@ def test_text_that_is_not_utf8(place, tmp_path, artifact):
     path = tmp_path / "x.onnx"
     path.write_bytes(forged(data.replace(text.encode(), b"\xff" * len(text))))
     assert "text that is not UTF-8" in _message(Explainer, path)
+
+
+CHECK = {"output": "logits", "check": "error", "value": 0.1, "limit": 0.1, "passed": True}
+
+
+@pytest.mark.parametrize(
+    "parity",
+    [
+        {"checks": 5},
+        {"checks": None},
+        {"checks": [5]},
+        {"checks": [{name: CHECK[name] for name in CHECK if name != "passed"}]},
+        {"checks": [CHECK, CHECK | {"value": "x"}]},
+        {"checks": [CHECK | {"limit": None}]},
+        {"checks": [CHECK | {"passed": 1}]},
+        {"notes": [1]},
+        {"notes": "x"},
+    ],
+)
+def test_reports_of_another_form(parity, artifact):
+    document = json.loads(Explainer(artifact).metadata.to_json())
+    Metadata.from_json(json.dumps(document | {"parity": {"checks": [CHECK], "notes": ["x"], "passed": True}}))
+    message = _message(Metadata.from_json, json.dumps(document | {"parity": parity}))
+    assert message.startswith("not an onnxplain artifact: metadata field 'parity' must be an object, whose checks are")
 
 
 def test_a_long_message_loses_its_middle(capsys):
