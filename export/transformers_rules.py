@@ -6,7 +6,7 @@ The library itself takes nearly anything, and fails much later, after a long tim
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,9 @@ PROCESSOR: dict[str, Rule] = {
     "image_mean": ("three numbers", _are_three),
     "image_std": ("three numbers", _are_three),
 }
-"""Of an image processor, where it has them."""
+"""Of an image processor."""
+OPTIONAL = ("crop_size", "do_center_crop")
+"""What not every processor has."""
 
 
 def _are_sides(value: Any, *names: str) -> bool:
@@ -109,13 +111,14 @@ def check_config(path: Path, config: Any) -> None:
 
 def check_processor(path: Path, processor: Any) -> None:
     """Raise OnnxplainError, naming the field, unless the image processor's file at ``path`` can be followed."""
-    _check(path, processor, PROCESSOR)
+    needed = PROCESSOR.keys() - ({"do_center_crop"} if getattr(processor, "do_center_crop", None) else set(OPTIONAL))
+    _check(path, processor, PROCESSOR, needed)
 
 
-def _check(path: Path, record: Any, rules: Mapping[str, Rule]) -> None:
+def _check(path: Path, record: Any, rules: Mapping[str, Rule], needed: Collection[str] = ()) -> None:
     for name, (description, fits) in rules.items():
         value = getattr(record, name, None)
-        if value is not None and not fits(value):
+        if (value is not None or name in needed) and not fits(value):
             given = ascii(value)
             shown = given if len(given) <= SHOWN else f"{given[: SHOWN - 3]}..."
             raise OnnxplainError(f"{path}: {name} must be {description}, got {shown}")

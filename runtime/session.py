@@ -76,7 +76,8 @@ def _open(path: Path, device: str, threads: int | None, cache: bool) -> onnxrunt
     providers = _providers(device)
 
     def start(file: Path) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(str(file), options, providers=providers)
+        retry = providers != [CPU]  # with the CPU, after printing that on standard output
+        return onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
 
     try:
         session = open_kept(path, start) if cache and providers == [CPU] else start(path)

@@ -1,5 +1,6 @@
 """Mistakes whose messages need care: long ones, undecodable ones, and what libraries print by themselves."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 from fuzz.artifacts import forged
 from PIL import Image
 from tiny_artifact import LABELS, build
+from typer.testing import CliRunner
 
-from onnxplain import cli_errors
+from onnxplain import cli, cli_errors, cli_output
 from onnxplain.runtime import METADATA_KEY, Explainer, Metadata, OnnxplainError, resolve_target
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,49 @@ def test_a_long_message_loses_its_middle(capsys):
     assert line.startswith("error: there is no xx") and line.endswith("x ; valid are a, b") and len(line) < 1100
     cli_errors.print_error("short")
     assert capsys.readouterr().err == "error: short\n"
+
+
+def test_a_damaged_artifact_is_opened_once_and_nothing_is_printed(artifact, tmp_path, capfd):
+    path = tmp_path / "x.onnx"
+    data = artifact.read_bytes()
+    path.write_bytes(forged(data.replace(b"Softmax", b"Softmix")))
+    _message(Explainer, path)
+    with pytest.raises(OnnxplainError):
+        Explainer(path, cache=True)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "猫"])
+def test_long_names_of_pictures(letter, artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{letter * (250 // len(letter.encode()))}.png", "short.png"]
+    for name in names:
+        Image.new("RGB", (60, 40)).save(name)
+    for options in ([], ["--all-methods"], []):
+        result = CliRunner().invoke(cli.app, ["explain", str(artifact), *names, "--output", "out", *options])
+        assert result.exit_code == 0, result.output
+    written = [path.name for path in Path("out").iterdir()]
+    assert len(written) == 6 and {path.name[-4:] for path in Path("out").iterdir()} == {".png"}
+    assert sum(name.startswith(f"{letter * 50}") for name in written) == 3
+    assert sum(".transformer_attribution." in name for name in written) == 4
+
+
+def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (60, 40)).save(name)
+
+    def full(image, folder, name):
+        if name.startswith("b"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(image, folder, name)
+
+    save = cli_output.save
+    monkeypatch.setattr(cli_output, "save", full)
+    result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
+    assert result.exit_code == 2
+    assert result.stderr == "error: b.png: its overlay cannot be written: No space left on device\n"
+    assert "explained 2 of 3" in result.stdout and len(list(Path().glob("*.*.*.png"))) == 2
 
 
 @pytest.fixture

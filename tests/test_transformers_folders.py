@@ -24,7 +24,7 @@ CONFIG = {
 PROCESSOR = {
     "size": [{"height": [42], "width": 42}, {"height": "42", "width": "42"}, {"height": 42}, {"shortest_edge": 0}],
     "crop_size": [{"height": 42}, {"height": 10**400, "width": 42}],
-    "resample": ["bicubic", 9, -1, [3], True],
+    "resample": [None, "bicubic", 9, -1, [3], True],
     "rescale_factor": ["x", [1]],
     "image_mean": [[0.5], 0.5, ["a", "b", "c"], {"a": 1}],
     "image_std": [[0.5, 0.5], "abc"],

@@ -37,17 +37,14 @@ QUESTIONS = (
 
 
 def imports() -> None:
-    """Import what the command line needs, and draw an overlay: what is made once is then there for all."""
-    import numpy as np
+    """Import what the command line needs: what is made once is then there for all."""
+    import cmap
     import torch
     from PIL import Image
 
-    from onnxplain.runtime import Explanation
-
     Image.init()
     torch.set_num_threads(1)
-    flat = np.eye(4, dtype=np.float32)
-    Explanation(flat, flat, 0, "x", 0.0, [], "rollout", Image.new("RGB", (4, 4))).overlay()
+    cmap.Colormap("viridis")(0.5)
     ask_in_vain("explain", "no.onnx", "no.png")
 
 
@@ -150,12 +147,18 @@ def answered(base: Path, arguments: tuple[str, ...]) -> Outcome:
 
 def _judge_forged(outcome: Outcome) -> str | None:
     """Of a file that is what its digest says any answer may come, but numbers."""
+    if outcome.status != 0:
+        return _unasked(outcome)
     return "an answer that is no number" if re.search(r"\b(nan|inf)\b", outcome.stdout) else None
+
+
+def _unasked(outcome: Outcome) -> str | None:
+    return f"printed {outcome.stdout.splitlines()[0]!r} beside the error" if outcome.stdout else None
 
 
 def _judge(outcome: Outcome, right: Outcome) -> str | None:
     if outcome.status != 0:
-        return None
+        return _unasked(outcome)
     first = 0 if "picture.png" in right.stdout else 1  # `info` begins with the size of the file
     given, wanted = (one.stdout.splitlines()[first:] for one in (outcome, right))
     for line, other in zip(given, wanted, strict=False):

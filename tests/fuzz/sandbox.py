@@ -25,8 +25,8 @@ class Limits:
     `most` ends the allocation; `peak` is what counts as too much, though it could be had.
     """
 
-    seconds: float = 30
-    peak: int = 2**30
+    seconds: float = 60
+    peak: int = 3 * 2**29
     most: int = 3 * 2**30
 
 
