@@ -28,16 +28,25 @@ def imports() -> None:
 
 
 def export_until_read(arguments: tuple[str, ...], inspect: Inspect) -> Callable[[], None]:
-    """The command line, with `inspect(backbone)` for `export_model`; what it finds is left beside the folder."""
+    """The command line, until `export_model` says that it begins to work; then `inspect(backbone)` instead.
+
+    What that finds is left beside the folder.
+    """
 
     def work() -> None:
         from onnxplain import cli
         from onnxplain import export as package
 
-        def inspected(backbone: Any, path: Path, *_: Any, **__: Any) -> None:
-            Path("..", "finding.json").write_text(json.dumps([inspect(backbone)]))
-            raise SystemExit(0)
+        export_model = package.export_model
 
+        def inspected(backbone: Any, *given: Any, **options: Any) -> Any:
+            def stop(stage: str) -> None:
+                place.write_text(json.dumps([inspect(backbone)]))
+                raise SystemExit(0)
+
+            return export_model(backbone, *given, **{**options, "progress": stop})
+
+        place = Path("..", "finding.json").resolve()
         package.export_model = inspected  # type: ignore[assignment]
         cli.app(list(arguments))
 
