@@ -38,14 +38,16 @@ class Case:
     """One input to the command line.
 
     `arguments`: of the command line, which is run in the case's folder. `judge`: what is wrong with an outcome that
-    looks well, None if nothing is; it runs in a process of its own. `work`: in place of the command line, for what
-    would take too long as a whole. `allowed`: a pattern of files that may be left behind without a word.
+    looks well, None if nothing is. `work`: in place of the command line, for what would take too long as a whole.
+    `apart`: the judge decodes what may be hostile, or starts threads, and gets a process of its own. `allowed`: a
+    pattern of files that may be left behind without a word.
     """
 
     about: str
     arguments: tuple[str, ...]
     judge: Callable[[Outcome], str | None]
     work: Callable[[], None] | None = None
+    apart: bool = False
     allowed: str = field(default="(?!)")
 
 

@@ -83,6 +83,7 @@ def make(rng: random.Random, base: Path, folder: Path) -> Case:
         f"{names[:-1]} beside {', '.join(bad) or 'nothing'}",
         ("explain", *rest, ARTIFACT, *given),
         lambda outcome: judge(outcome, names),
+        apart=True,
         allowed=r"out/[^/]+\.rollout\.[a-z-]+\.png",  # odd names are printed otherwise than they are
     )
 

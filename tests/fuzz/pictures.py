@@ -54,7 +54,7 @@ def make(rng: random.Random, base: Path, folder: Path) -> Case:
     (folder / name).write_bytes(data)
     shutil.copy(base / ARTIFACT, folder)
     arguments = ("explain", ARTIFACT, name, "--method", rng.choice(METHODS), "--device", "cpu")
-    return Case(f"{name}: {about}", arguments, lambda outcome: judge(outcome, name))
+    return Case(f"{name}: {about}", arguments, lambda outcome: judge(outcome, name), apart=True)
 
 
 def judge(outcome: Outcome, name: str) -> str | None:
