@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check benchmark benchmark-cost
+.PHONY: demo test check fuzz benchmark benchmark-cost
 
 demo: .venv/installed  ## export the embedded demo model, explain a picture with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -17,6 +17,9 @@ check: .venv/installed  ## linter, formatter and type checker
 	link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/onnxplain && cd $$link && \
 	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p onnxplain.runtime -p onnxplain.lrp_graph --cache-dir "$(CURDIR)/.mypy_cache"; \
 	  status=$$?; rm -r $$link; exit $$status
+
+fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered rightly, or refused in one line?
+	PYTHONPATH=tests $(BIN)/python -m fuzz --cases 2000
 
 benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables of docs/performance.md
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.cost --document docs/performance.md

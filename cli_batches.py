@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from onnxplain.cli_input import InputError
+
 Drawn = TypeVar("Drawn")
 
 
@@ -22,11 +24,19 @@ def answers(results: Iterator[Any], pictures: list[Path]) -> Iterator[tuple[Path
 def drawn(
     draw: Callable[[Path, Any], Drawn], answered: Iterator[tuple[Path, Any]]
 ) -> Iterator[tuple[Path, Any, Drawn | None]]:
-    """Those with what is drawn for each, None where there was an error; one is drawn while the next is explained."""
+    """Those with what is drawn for each, None where there was an error; one is drawn while the next is explained.
+
+    A picture whose drawing cannot be written does not cost the others either.
+    """
     from onnxplain.runtime.ahead import ahead
 
     def with_drawing(item: tuple[Path, Any]) -> tuple[Path, Any, Drawn | None]:
         picture, answer = item
-        return picture, answer, None if isinstance(answer, Exception) else draw(picture, answer)
+        if isinstance(answer, Exception):
+            return picture, answer, None
+        try:
+            return picture, answer, draw(picture, answer)
+        except OSError as error:
+            return picture, InputError(f"{picture}: its overlay cannot be written: {error.strerror}"), None
 
     return ahead(with_drawing, answered, 1)

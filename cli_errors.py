@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 from onnxplain.cli_input import mistakes
 
 PROGRAM = "onnxplain"
+LONGEST = 1000  # characters of a message
+STANDARD_ERROR = 2  # the number that all programs know it by
 DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
 
 
@@ -27,7 +29,7 @@ class OneLineErrors(TyperGroup):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            with _quiet():
+            with _libraries_unheard(), _quiet():
                 status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
         except Exception as error:
             status = _report(error)
@@ -63,8 +65,11 @@ def _report(error: Exception) -> int:
 
 
 def print_error(message: str) -> None:
-    """A message on standard error, on one line."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    """A message on standard error, on one line; of a long one the middle is left out, which is what was given."""
+    line = " ".join(message.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print("error:", line, file=sys.stderr)
 
 
 @contextmanager
@@ -75,6 +80,34 @@ def warnings_shown(category: type[Warning]) -> Iterator[None]:
         yield
     for item in caught:
         print("warning:", " ".join(str(item.message).split()), file=sys.stderr)
+
+
+@contextmanager
+def _libraries_unheard() -> Iterator[None]:
+    """What libraries write to standard error past Python, as libtiff does of damaged pictures, goes nowhere."""
+    if DEBUG in os.environ or not _is_standard_error(sys.stderr):
+        yield
+        return
+    before = sys.stderr
+    before.flush()
+    kept = os.dup(before.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, before.fileno())
+    os.close(nowhere)
+    with os.fdopen(kept, "w", 1, before.encoding, before.errors) as sys.stderr:
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, before.fileno())
+            sys.stderr = before
+
+
+def _is_standard_error(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == STANDARD_ERROR)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        return False
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What the command line shows and writes: tables, the place of a heatmap in words, overlays as files."""
 
 import itertools
+import os
 import re
 import sys
 import tempfile
@@ -26,6 +27,7 @@ PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken 
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
+NAME_BYTES = 240  # of a file name, without what makes it a new one: most file systems take 255
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
@@ -171,9 +173,17 @@ def draw(folder: Path, picture: Path, answer: list["Explanation"] | dict[str, li
     from onnxplain.runtime import comparison_sheet
 
     if isinstance(answer, dict):
-        return [save(comparison_sheet(answer), folder, f"{picture.stem}.all-methods")]
-    names = [f"{picture.stem}.{item.method}.{slug(item.label) or f'class-{item.target}'}" for item in answer]
+        return [save(comparison_sheet(answer), folder, _named(picture, "all-methods"))]
+    names = [_named(picture, f"{item.method}.{slug(item.label) or f'class-{item.target}'}") for item in answer]
     return [save(item.overlay(), folder, name) for item, name in zip(answer, names, strict=True)]
+
+
+def _named(picture: Path, rest: str) -> str:
+    """The name of a file about the picture, whose own name is cut where both are longer than file systems take."""
+    stem = picture.stem
+    while len(os.fsencode(stem)) > NAME_BYTES - len(rest):
+        stem = stem[:-1]
+    return f"{stem}.{rest}"
 
 
 def show(console: Console, picture: Path, explanations: list["Explanation"], files: list[Path]) -> None:

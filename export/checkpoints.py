@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def read_state(path: Path, what: str = "checkpoint") -> State:
     """The tensors of a file by name, out of the container that a training program may have put them in."""
     if not path.is_file():
         raise OnnxplainError(f"no {what} at {path}")
+    _check_sums(path)
     try:
         state = load_state_dict(str(path), weights_only=True)
     except AttributeError as error:  # timm takes it for a dictionary by names
@@ -114,6 +116,22 @@ def read_state(path: Path, what: str = "checkpoint") -> State:
     state = {str(key): value for key, value in state.items()}
     check_stored(path, state)
     return state
+
+
+def _check_sums(path: Path) -> None:
+    """Raise OnnxplainError if a part of what torch.save wrote is not as it was written: torch.load does not look."""
+    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception:  # a damaged archive can raise anything; torch.load will tell what is wrong with it
+        return
+    if damaged is not None:
+        raise OnnxplainError(
+            f"{path} is damaged: the check sum of {damaged} in it is wrong; copy or download it again (if it was saved "
+            "with torch.serialization.set_crc32_options(False), save it without)"
+        )
 
 
 def weights_in(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from .checkpoints import check_keys, is_transformers, read_state, sha256, weight
 from .hub import fetch, is_repository
 from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
 from .text_of_transformers import ENCODERS, text_encoder
+from .transformers_rules import check_config, check_processor
 from .weights import check_kinds
 
 Read = Callable[[nn.Module, Any], Tensor]
@@ -118,6 +119,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         config = library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # for a type that this version of transformers does not know, or a damaged file
         raise OnnxplainError(f"transformers cannot read {folder}/config.json: {one_line(error)}") from error
+    check_config(folder / "config.json", config)
     if types is not None and not config.model_type.startswith(types):
         raise OnnxplainError(
             f"{name} holds a model of type {config.model_type}, not {types}; export it as --model hf/{name}"
@@ -180,7 +182,9 @@ def _class(library: Any, config: Any, request: Request) -> Any:
     """The classifier that the weights are of, or where there is none or another is asked for, the tower."""
     written = (config.architectures or [""])[0]
     if not request.features:
-        if "ForImageClassification" in written and hasattr(library, written):
+        if "ForImageClassification" in written:
+            if not hasattr(library, written):
+                raise OnnxplainError(f"this version of transformers has no {written}, which config.json names")
             return getattr(library, written)
         if request.num_classes is not None and type(config) in library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
             made = library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
@@ -198,8 +202,7 @@ def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Requ
     extra = {"add_pooling_layer": False} if made.__name__ in WITHOUT_POOLER else {}
     with same_random_numbers():
         if request.random_init:
-            config._attn_implementation = attention
-            return made(config, **extra).eval()
+            return _random(made, config, name, extra, attention)
         state = read_state(request.checkpoint or weights_in(folder))
         try:
             with _quiet():
@@ -217,6 +220,14 @@ def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Requ
     loaded = {key: tensor for key, tensor in state.items() if key not in found["unexpected_keys"]}
     check_kinds(f"{request.checkpoint or name}", loaded, model)
     return model.eval()
+
+
+def _random(made: Any, config: Any, name: str, extra: dict[str, bool], attention: str) -> Any:
+    config._attn_implementation = attention
+    try:
+        return made(config, **extra).eval()
+    except Exception as error:  # sizes that do not go together, an activation that there is not, …
+        raise OnnxplainError(f"transformers cannot build {name}: {one_line(error)}") from error
 
 
 @contextmanager
@@ -278,6 +289,7 @@ def _preprocessing(library: Any, folder: Path, image_size: tuple[int, int] | Non
         processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except Exception as error:
         raise OnnxplainError(f"transformers cannot read {file}: {one_line(error)}") from error
+    check_processor(file, processor)
     kind = type(processor).__name__.removesuffix("Pil").removesuffix("ImageProcessor")
     if kind not in PROCESSORS:
         known = ", ".join(f"{name}ImageProcessor" for name in PROCESSORS)

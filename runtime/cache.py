@@ -68,7 +68,7 @@ def _make(path: Path, kept: Path) -> None:
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", LEAST_BYTES)
         options.add_session_config_entry("session.disable_prepacking", "1")  # this session runs nothing
         onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=[FOLDING]
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=[FOLDING], enable_fallback=False
         )
         for old in kept.parent.iterdir():
             if old != kept and not old.name.startswith("."):  # that is what another process is writing

@@ -7,8 +7,8 @@ class OnnxplainError(ValueError):
     """A mistake in what the caller gave: one line that says what was given, what is valid and what to do."""
 
 
-def one_line(error: BaseException) -> str:
-    """The message of a foreign exception on a single line, shortened if it is long; its type if it has none."""
+def one_line(error: object) -> str:
+    """A foreign exception's message or a value on a single line, shortened if it is long; its type if it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 2]} …"
 

@@ -80,6 +80,14 @@ def _is_tuple(value: Any, element: Callable[[Any], bool], length: int | None = N
     return right_length and all(element(item) for item in value)
 
 
+def _is_list(value: Any, element: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list | tuple) and all(element(item) for item in value)
+
+
+def _is_check(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(name in value and fits(value[name]) for name, fits in CHECK.items())
+
+
 def _is_pair(value: Any) -> bool:
     return _is_tuple(value, lambda item: _is_int(item, 1, SIDE), 2)
 
@@ -90,6 +98,15 @@ def _numbers(count: int, bounds: tuple[float, float]) -> Rule:
         lambda value: _is_tuple(value, lambda item: _is_number(item, *bounds), count),
     )
 
+
+# A line of the comparison with PyTorch
+CHECK: dict[str, Callable[[Any], bool]] = {
+    "output": lambda value: isinstance(value, str),
+    "check": lambda value: isinstance(value, str),
+    "value": _is_number,
+    "limit": _is_number,
+    "passed": lambda value: isinstance(value, bool),
+}
 
 PREPROCESSING_RULES: dict[str, Rule] = {
     "size": (f"[height, width], two integers from 1 to {SIDE}", _is_pair),
@@ -138,12 +155,19 @@ METADATA_RULES: dict[str, Rule] = {
         f"an object of three numbers, {', '.join(RULES)}",
         lambda value: isinstance(value, Mapping) and set(value) == set(RULES) and all(map(_is_number, value.values())),
     ),
-    "parity": ("an object", lambda value: isinstance(value, Mapping)),
+    "parity": (
+        f"an object, whose checks are a list of objects with {', '.join(CHECK)}, and its notes a list of texts",
+        lambda value: (
+            isinstance(value, Mapping)
+            and _is_list(value.get("checks", []), _is_check)
+            and _is_list(value.get("notes", []), lambda item: isinstance(item, str))
+        ),
+    ),
     "resolution": (
         "an object of numbers from 0 to 1 by the names of methods",
         lambda value: (
             isinstance(value, Mapping)
-            and all(isinstance(name, str) and _is_number(share) and 0 <= share <= 1 for name, share in value.items())
+            and all(isinstance(name, str) and _is_number(share, 0, 1) for name, share in value.items())
         ),
     ),
 }

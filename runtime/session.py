@@ -76,7 +76,8 @@ def _open(path: Path, device: str, threads: int | None, cache: bool) -> onnxrunt
     providers = _providers(device)
 
     def start(file: Path) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(str(file), options, providers=providers)
+        retry = providers != [CPU]  # with the CPU, after printing that on standard output
+        return onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
 
     try:
         session = open_kept(path, start) if cache and providers == [CPU] else start(path)
@@ -106,8 +107,11 @@ def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     """The file's metadata, checked against the graph it comes with."""
-    metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
-    shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
+    try:
+        metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
+        shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
+    except UnicodeDecodeError:
+        raise OnnxplainError(f"{path}: not an onnxplain artifact: it holds text that is not UTF-8") from None
     expected: dict[str, list[int | str]] = {
         "pixels": ["batch", 3, *metadata.preprocessing.size],
         "logits": ["batch", len(metadata.labels)],

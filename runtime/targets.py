@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OnnxplainError
+from .errors import OnnxplainError, one_line
 
 Target = int | str
 
@@ -22,17 +22,32 @@ def resolve_target(target: Any, labels: Sequence[str]) -> int:
         found = _find_label(target, labels)
         if found is not None:
             return found
-        target = int(target)
+        target = _number(target, labels)
     if isinstance(target, bool) or not isinstance(target, int | np.integer):
         raise OnnxplainError(
             f"a target must be a class index, a label, a rank (-1, -2, …) or a list of those, got {target!r}"
         )
     if not -len(labels) <= target < len(labels):
-        raise OnnxplainError(
-            f"target {target} is out of range; valid are the classes 0 to {len(labels) - 1} "
-            f"and the ranks -1 to {-len(labels)}"
-        )
+        raise _out_of_range(target, labels)
     return int(target)
+
+
+def _number(digits: str, labels: Sequence[str]) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python converts no more than 4300 digits
+        raise _out_of_range(digits, labels) from None
+
+
+def _out_of_range(target: object, labels: Sequence[str]) -> OnnxplainError:
+    try:
+        given = one_line(target)
+    except ValueError:  # a number of more digits than Python writes
+        given = "with thousands of digits"
+    return OnnxplainError(
+        f"target {given} is out of range; valid are the classes 0 to {len(labels) - 1} "
+        f"and the ranks -1 to {-len(labels)}"
+    )
 
 
 def class_of(target: int, logits: NDArray[np.float32]) -> int:

@@ -1,0 +1,124 @@
+"""What the files of a transformers folder have to say, checked before anything is built from them.
+
+The library itself takes nearly anything, and fails much later, after a long time, or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..runtime import OnnxplainError
+
+SIDE = 8192
+"""The most pixels of a side, far beyond any model's."""
+SHOWN = 60
+"""Characters of a wrong value that an error shows."""
+
+Rule = tuple[str, Callable[[Any], bool]]
+"""What a value has to be, in words, and the check."""
+
+
+def _is_int(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _count(most: int, least: int = 1) -> Rule:
+    return f"an integer from {least} to {most}", lambda value: _is_int(value, least, most)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_int(value, 1, SIDE)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _are_three(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_number, value))
+
+
+_SIDES: Rule = (
+    f"a number of pixels from 1 to {SIDE}, or two of them",
+    lambda value: all(map(_is_side, value)) and len(value) == 2 if isinstance(value, list | tuple) else _is_side(value),
+)
+_SWITCH: Rule = ("true or false", lambda value: isinstance(value, bool))
+
+CONFIG: dict[str, Rule] = {
+    "architectures": (
+        "a list of names of classes",
+        lambda value: isinstance(value, list | tuple) and all(isinstance(name, str) for name in value),
+    ),
+    "id2label": (
+        "an object that names each class, from 0 on without a gap",
+        lambda value: (
+            isinstance(value, Mapping)
+            and set(value) == set(range(len(value)))
+            and all(isinstance(label, str | int) for label in value.values())
+        ),
+    ),
+    "num_hidden_layers": _count(1000),
+    "num_attention_heads": _count(1000),
+    "hidden_size": _count(2**16),
+    "intermediate_size": _count(2**20),
+    "projection_dim": _count(2**16),
+    "num_register_tokens": _count(1000, 0),
+    "vocab_size": _count(10**7),
+    "max_position_embeddings": _count(10**6),
+    "num_channels": ("3, the colours of a picture", lambda value: _is_int(value, 3, 3)),
+    "image_size": _SIDES,
+    "patch_size": _SIDES,
+}
+"""Of config.json and of the parts for pictures and texts in it, where they have them."""
+
+PROCESSOR: dict[str, Rule] = {
+    "size": (
+        f"shortest_edge, or height and width, from 1 to {SIDE} pixels",
+        lambda value: _are_sides(value, "shortest_edge") or _are_sides(value, "height", "width"),
+    ),
+    "crop_size": (f"height and width, from 1 to {SIDE} pixels", lambda value: _are_sides(value, "height", "width")),
+    "do_resize": _SWITCH,
+    "do_center_crop": _SWITCH,
+    "do_rescale": _SWITCH,
+    "do_normalize": _SWITCH,
+    "rescale_factor": ("a number", _is_number),
+    "resample": (
+        f"a number from 0 to {len(Image.Resampling) - 1}, as Pillow counts its filters",
+        lambda value: _is_int(value, 0, len(Image.Resampling) - 1),
+    ),
+    "image_mean": ("three numbers", _are_three),
+    "image_std": ("three numbers", _are_three),
+}
+"""Of an image processor."""
+OPTIONAL = ("crop_size", "do_center_crop")
+"""What not every processor has."""
+
+
+def _are_sides(value: Any, *names: str) -> bool:
+    return hasattr(value, "get") and all(_is_side(value.get(name)) for name in names)
+
+
+def check_config(path: Path, config: Any) -> None:
+    """Raise OnnxplainError, naming the field, unless a model can be built as the configuration at ``path`` says."""
+    for part in (config, getattr(config, "vision_config", None), getattr(config, "text_config", None)):
+        _check(path, part, CONFIG)
+
+
+def check_processor(path: Path, processor: Any) -> None:
+    """Raise OnnxplainError, naming the field, unless the image processor's file at ``path`` can be followed."""
+    needed = PROCESSOR.keys() - ({"do_center_crop"} if getattr(processor, "do_center_crop", None) else set(OPTIONAL))
+    _check(path, processor, PROCESSOR, needed)
+
+
+def _check(path: Path, record: Any, rules: Mapping[str, Rule], needed: Collection[str] = ()) -> None:
+    for name, (description, fits) in rules.items():
+        value = getattr(record, name, None)
+        if (value is not None or name in needed) and not fits(value):
+            given = ascii(value)
+            shown = given if len(given) <= SHOWN else f"{given[: SHOWN - 3]}..."
+            raise OnnxplainError(f"{path}: {name} must be {description}, got {shown}")

@@ -1,0 +1,156 @@
+"""Mistakes whose messages need care: long ones, undecodable ones, and what libraries print by themselves."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from fuzz.artifacts import forged
+from PIL import Image
+from tiny_artifact import LABELS, build
+from typer.testing import CliRunner
+
+from onnxplain import cli, cli_errors, cli_output
+from onnxplain.runtime import METADATA_KEY, Explainer, Metadata, OnnxplainError, resolve_target
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("artifact") / "tiny.onnx")
+
+
+def _message(call, *arguments):
+    with pytest.raises(OnnxplainError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+@pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))
+def test_targets_of_thousands_of_digits(target):
+    assert "is out of range; valid are the classes 0 to 5" in _message(resolve_target, target, LABELS)
+
+
+@pytest.mark.parametrize("place", ["metadata", "input"])
+def test_text_that_is_not_utf8(place, tmp_path, artifact):
+    model = onnx.load(artifact)
+    text = "<to be replaced>"
+    if place == "metadata":
+        next(item for item in model.metadata_props if item.key == METADATA_KEY).value = text
+    else:
+        model.graph.input.add().CopyFrom(model.graph.input[0])
+        model.graph.input[-1].name = text
+    data = model.SerializeToString()
+    assert data.count(text.encode()) == 1
+    path = tmp_path / "x.onnx"
+    path.write_bytes(forged(data.replace(text.encode(), b"\xff" * len(text))))
+    assert "text that is not UTF-8" in _message(Explainer, path)
+
+
+CHECK = {"output": "logits", "check": "error", "value": 0.1, "limit": 0.1, "passed": True}
+
+
+@pytest.mark.parametrize(
+    "parity",
+    [
+        {"checks": 5},
+        {"checks": None},
+        {"checks": [5]},
+        {"checks": [{name: CHECK[name] for name in CHECK if name != "passed"}]},
+        {"checks": [CHECK, CHECK | {"value": "x"}]},
+        {"checks": [CHECK | {"limit": None}]},
+        {"checks": [CHECK | {"passed": 1}]},
+        {"notes": [1]},
+        {"notes": "x"},
+    ],
+)
+def test_reports_of_another_form(parity, artifact):
+    document = json.loads(Explainer(artifact).metadata.to_json())
+    Metadata.from_json(json.dumps(document | {"parity": {"checks": [CHECK], "notes": ["x"], "passed": True}}))
+    message = _message(Metadata.from_json, json.dumps(document | {"parity": parity}))
+    assert message.startswith("not an onnxplain artifact: metadata field 'parity' must be an object, whose checks are")
+
+
+def test_a_long_message_loses_its_middle(capsys):
+    cli_errors.print_error(f"there is no {'x' * 5000}\n; valid are a, b")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: there is no xx") and line.endswith("x ; valid are a, b") and len(line) < 1100
+    cli_errors.print_error("short")
+    assert capsys.readouterr().err == "error: short\n"
+
+
+def test_a_damaged_artifact_is_opened_once_and_nothing_is_printed(artifact, tmp_path, capfd):
+    path = tmp_path / "x.onnx"
+    data = artifact.read_bytes()
+    path.write_bytes(forged(data.replace(b"Softmax", b"Softmix")))
+    _message(Explainer, path)
+    with pytest.raises(OnnxplainError):
+        Explainer(path, cache=True)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "猫"])
+def test_long_names_of_pictures(letter, artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{letter * (250 // len(letter.encode()))}.png", "short.png"]
+    for name in names:
+        Image.new("RGB", (60, 40)).save(name)
+    for method in ("rollout", "rollout", "gmar"):
+        result = CliRunner().invoke(cli.app, ["explain", str(artifact), *names, "--output", "out", "--method", method])
+        assert result.exit_code == 0, result.output
+    written = [path.name for path in Path("out").iterdir()]
+    assert len(written) == 6 and {path.name[-4:] for path in Path("out").iterdir()} == {".png"}
+    assert sum(name.startswith(f"{letter * 50}") for name in written) == 3
+    assert sum(".rollout." in name for name in written) == 4
+
+
+def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (60, 40)).save(name)
+
+    def full(image, folder, name):
+        if name.startswith("b"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(image, folder, name)
+
+    save = cli_output.save
+    monkeypatch.setattr(cli_output, "save", full)
+    result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
+    assert result.exit_code == 2
+    assert result.stderr == "error: b.png: its overlay cannot be written: No space left on device\n"
+    assert "explained 2 of 3" in result.stdout and len(list(Path().glob("*.*.*.png"))) == 2
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A picture of which libtiff itself says on standard error what is wrong."""
+    path = tmp_path / "x.tif"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path, compression="tiff_deflate")
+    data = bytearray(path.read_bytes())
+    data[100:110] = bytes(10)
+    path.write_bytes(data)
+    return path
+
+
+def _run(arguments, **environment):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+
+
+def test_what_libraries_print_is_not_shown(damaged, artifact, tmp_path):
+    arguments = ["explain", artifact, damaged, "--output", tmp_path]
+    shown = _run(arguments, ONNXPLAIN_DEBUG="1").stderr
+    assert "ZIPDecode" in shown
+    result = _run(arguments)
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ") and str(damaged) in lines[0]

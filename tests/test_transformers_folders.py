@@ -1,0 +1,80 @@
+"""What is wrong with the files of a transformers folder is said in one line, before a model is built from them."""
+
+import json
+import shutil
+import time
+
+import pytest
+from transformers_models import CLASSIFIERS, save
+
+from onnxplain.export import load_backbone
+from onnxplain.runtime import OnnxplainError
+
+CONFIG = {
+    "architectures": [[5], [None], [["ViTForImageClassification"]], ["iTForImageClassification"]],
+    "id2label": [{"0": "cat", "2": "dog", "3": "crane"}, {"1": "cat"}, {"0": ["cat"]}, {"0": "cat", "-1": "dog"}],
+    "num_hidden_layers": [10**7, 0, -1],
+    "hidden_size": [10**9],
+    "intermediate_size": [10**12],
+    "num_attention_heads": [0],
+    "num_channels": [1],
+    "image_size": [0, 10**7],
+    "patch_size": [0, 10**7],
+}
+PROCESSOR = {
+    "size": [{"height": [42], "width": 42}, {"height": "42", "width": "42"}, {"height": 42}, {"shortest_edge": 0}],
+    "crop_size": [{"height": 42}, {"height": 10**400, "width": 42}],
+    "resample": [None, "bicubic", 9, -1, [3], True],
+    "rescale_factor": ["x", [1]],
+    "image_mean": [[0.5], 0.5, ["a", "b", "c"], {"a": 1}],
+    "image_std": [[0.5, 0.5], "abc"],
+    "do_resize": ["yes", 1],
+    "do_normalize": ["no"],
+    "do_center_crop": [[True]],
+}
+
+
+def _rows(table):
+    return [pytest.param(name, value, id=f"{name}-{str(value)[:20]}") for name in table for value in table[name]]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    for name in ("vit", "dinov2"):
+        (folder / name).mkdir()
+        save(folder / name, name, *CLASSIFIERS[name])
+    return folder
+
+
+def _refused(folder, file, name, value):
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    started = time.monotonic()
+    with pytest.raises(OnnxplainError) as caught:
+        load_backbone(f"hf/{folder}")
+    message = str(caught.value)
+    assert file in message and "\n" not in message and len(message) < 500
+    assert time.monotonic() - started < 5
+    return message
+
+
+@pytest.mark.parametrize(("name", "value"), _rows(CONFIG))
+def test_configuration(name, value, saved, tmp_path):
+    shutil.copytree(saved / "vit", tmp_path, dirs_exist_ok=True)
+    assert name in _refused(tmp_path, "config.json", name, value) or name == "architectures"
+
+
+@pytest.mark.parametrize(("name", "value"), _rows(PROCESSOR))
+def test_processor(name, value, saved, tmp_path):
+    shutil.copytree(saved / "dinov2", tmp_path, dirs_exist_ok=True)
+    _refused(tmp_path, "preprocessor_config.json", name, value)
+
+
+def test_sizes_that_do_not_go_together_are_one_line_without_weights_too(saved, tmp_path):
+    shutil.copytree(saved / "vit", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_act": "magic"}))
+    with pytest.raises(OnnxplainError, match=r"^transformers cannot build .*: 'magic'") as caught:
+        load_backbone(f"hf/{tmp_path}", random_init=True)
+    assert "\n" not in str(caught.value)
