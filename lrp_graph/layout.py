@@ -35,11 +35,6 @@ class Layout:
         """The number of rows and columns."""
         return self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
 
-    def readout_row(self, like: Tensor) -> Tensor:
-        """The uniform distribution over the readout rows, [tokens], in the dtype and on the device of ``like``."""
-        share = 1 / len(self.readout)
-        return torch.tensor([share * (token in self.readout) for token in range(self.tokens)]).to(like)
-
 
 def patch_grid(trace: Trace, tokens: int) -> tuple[int, int]:
     """(h, w) of the patch embedding before the first attention: of its last convolution or, where there is none, of

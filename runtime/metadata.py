@@ -92,10 +92,10 @@ def _is_pair(value: Any) -> bool:
     return _is_tuple(value, lambda item: _is_int(item, 1, SIDE), 2)
 
 
-def _numbers(count: int, bounds: tuple[float, float]) -> Rule:
+def _three_numbers(least: float, most: float) -> Rule:
     return (
-        f"{count} numbers from {bounds[0]:g} to {bounds[1]:g}",
-        lambda value: _is_tuple(value, lambda item: _is_number(item, *bounds), count),
+        f"three numbers from {least:g} to {most:g}",
+        lambda value: _is_tuple(value, lambda item: _is_number(item, least, most), 3),
     )
 
 
@@ -113,8 +113,8 @@ PREPROCESSING_RULES: dict[str, Rule] = {
     "crop_pct": (f"a number from {CROP_PCT[0]} to {CROP_PCT[1]}", lambda value: _is_number(value, *CROP_PCT)),
     "crop_mode": (f"one of {', '.join(CROP_MODES)}", lambda value: value in CROP_MODES),
     "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda value: value in INTERPOLATIONS),
-    "mean": _numbers(3, MEAN),
-    "std": _numbers(3, STD),
+    "mean": _three_numbers(*MEAN),
+    "std": _three_numbers(*STD),
 }
 
 METADATA_RULES: dict[str, Rule] = {

@@ -1,5 +1,6 @@
 """The command line: what is printed and written, and that every mistake is one line, status 2 and nothing written."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,10 +84,9 @@ def test_explain_prints_classes_and_places_and_writes_overlays(artifact):
     result = run("explain", artifact, "cat.png", "--target", -1, "--target", "tiger cat", "--output", "new/out")
     assert result.exit_code == 0 and result.stderr == ""
     expected = Explainer(artifact).explain("cat.png", [-1, "tiger cat"])
-    for index, label, probability in expected[0].predictions:
-        assert any(
-            label in line and str(index) in line and f"{probability:.2%}" in line for line in result.stdout.splitlines()
-        )
+    for rank, (index, label, probability) in enumerate(expected[0].predictions, start=1):
+        row = rf"^ *{rank} +{re.escape(label)} +{index} +{probability:.2%} *$"
+        assert re.search(row, result.stdout, re.MULTILINE)
     for item in expected:
         path = Path("new/out", f"cat.transformer_attribution.{cli_output.slug(item.label)}.png")
         assert f"{item.label} (class {item.target}), score {item.score:.3f}" in result.stdout

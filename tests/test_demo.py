@@ -141,4 +141,6 @@ def test_the_two_commands_of_the_readme(tmp_path: Path) -> None:
     printed = cli("explain", "artifacts/demo.onnx", str(sample.path), "--target", "seven", "--target", "5")
     (seven,) = tmp_path.glob("scene-0.*.seven.png")
     assert Image.open(seven).size == (SIZE, SIZE)
-    assert re.search("seven", printed) and len(list(tmp_path.glob("scene-0.*.png"))) == 2
+    for label, index in (("seven", 7), ("five", 5)):  # beside the file names, which hold the labels too
+        assert re.search(rf"^{label} \(class {index}\), score -?\d+\.\d{{3}}$", printed, re.MULTILINE)
+    assert len(list(tmp_path.glob("scene-0.*.png"))) == 2

@@ -233,7 +233,10 @@ ARGUMENTS = {
     "activation": ({"activation": "relu"}, "there is no activation 'relu'; there are: softmax, sigmoid"),
     "no preprocessing": ({"preprocessing": None}, "preprocessing=dict(size=(H, W)"),
     "no mean": ({"preprocessing": {"size": (32, 32), "std": (1, 1, 1)}}, "'mean'"),
-    "bad mean": ({"preprocessing": PREPROCESSING | {"mean": (1, 2)}}, "'mean' must be three numbers, got (1, 2)"),
+    "bad mean": (
+        {"preprocessing": PREPROCESSING | {"mean": (1, 2)}},
+        "'mean' must be three numbers from -10 to 10, got",
+    ),
     "unknown field": ({"preprocessing": PREPROCESSING | {"colour": 1}}, "'colour'"),
     "another size": (
         {"preprocessing": PREPROCESSING | {"size": (64, 64)}},

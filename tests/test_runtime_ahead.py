@@ -109,7 +109,7 @@ def test_no_thread_is_left_when_the_consumer_stops_early(stop, explainer, tmp_pa
         del results
     else:
         results = explainer.explain([tmp_path / "none.png", *paths], batch_size=2)
-        with pytest.raises(OnnxplainError):
+        with pytest.raises(OnnxplainError, match=r"no image file .*none\.png"):
             next(results)
         assert _workers()
         del results

@@ -204,9 +204,19 @@ def test_a_bad_image_does_not_cost_those_before_it(explainer, tmp_path):
 
 
 def test_bad_questions_are_refused_before_any_image_is_taken(explainer):
-    for arguments in ({"target": 77}, {"method": "magic"}, {"start_layer": 9}, {"colour": 1}, {"batch_size": 0}):
-        with pytest.raises(OnnxplainError):
-            explainer.explain(iter([]), **arguments)
+    def images():
+        pytest.fail("taken")
+        yield
+
+    for arguments, message in (
+        ({"target": 77}, "target 77 is out of range"),
+        ({"method": "magic"}, "there is no method 'magic'"),
+        ({"start_layer": 9}, "start_layer must be"),
+        ({"colour": 1}, "has no parameter colour"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ):
+        with pytest.raises(OnnxplainError, match=message):
+            explainer.explain(images(), **arguments)
     with pytest.raises(OnnxplainError, match=r"an image must be .* got NoneType"):
         explainer.explain(None)
 

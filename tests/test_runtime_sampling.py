@@ -226,14 +226,20 @@ def test_progress_counts_all_methods_of_a_picture_together(explainer):
 
 
 def test_parameters_are_checked_before_any_run(explainer):
-    for name, parameters in (("rise", {"masks": 0}), ("smoothgrad", {"noise": -1}), ("integrated_gradients", {"x": 1})):
-        with pytest.raises(OnnxplainError):
+    for name, parameters, message in (
+        ("rise", {"masks": 0}, "masks must be"),
+        ("smoothgrad", {"noise": -1.0}, "noise must be"),
+        ("integrated_gradients", {"x": 1}, "has no parameter x"),
+    ):
+        with pytest.raises(OnnxplainError, match=message):
             explainer.explain(iter([]), 0, name, **parameters)
 
 
 def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
     def fits(tokens, outputs, targets=1, device="cuda", heads=12):
-        metadata = dataclasses.replace(explainer.metadata, patch_grid=(1, tokens - 1), layers=12, heads=heads)
+        wide = dataclasses.replace(explainer.metadata.preprocessing, size=(1, tokens - 1))
+        grid = {"preprocessing": wide, "patch_grid": wide.size}
+        metadata = dataclasses.replace(explainer.metadata, **grid, layers=12, heads=heads)
         return pictures_at_once(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
 
     rollout, attribution = ["attention_mean"], ["gradient_relevance_positive"]

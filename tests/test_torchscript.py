@@ -174,7 +174,7 @@ def test_flags_are_true_by_default_and_what_is_not_wanted_is_left_out(exported):
     given = torch.from_numpy(case.pixels), torch.tensor([TARGETS] * 3)
     assert list(module(*given)) == ["logits", *OUTPUTS]
     assert "relevance" not in module(*given, with_relevance=False)
-    assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert {buffer.requires_grad for buffer in module.buffers()} == {False}
 
 
 def test_metadata_and_weights_are_stored_once(exported):
@@ -188,7 +188,8 @@ def test_metadata_and_weights_are_stored_once(exported):
     weights = sum(parameter.nbytes for parameter in case.model.parameters())
     with zipfile.ZipFile(case.path) as archive:
         tensors = sum(item.file_size for item in archive.infolist() if "/data/" in item.filename)
-        assert not any(b"artifacts" in archive.read(item) for item in archive.infolist() if "/code/" in item.filename)
+        code = [archive.read(item) for item in archive.infolist() if "/code/" in item.filename]
+    assert code and not any(b"artifacts" in text for text in code)
     assert weights <= tensors <= 1.001 * weights
     assert case.path.stat().st_size <= 1.1 * weights
 
