@@ -259,10 +259,22 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
     assert [path.name for path in drawings] == ["0.png", "1.png", "3.png"]
 
     def full(path, answer):
-        raise OSError("no space left")
+        files = draw(path, answer)
+        if answer == 1:
+            raise OSError("no space left")
+        return files
 
-    with pytest.raises(OSError, match="no space left"):
-        list(cli_batches.drawn(full, answered()))
+    drawings.clear()
+    outcomes = {path.name: (str(answer), files) for path, answer, files in cli_batches.drawn(full, answered())}
+    message, files = outcomes.pop("1.png")
+    assert message.endswith("1.png: its overlay cannot be written: no space left") and files is None
+    assert [name for name, (_, files) in outcomes.items() if files] == ["0.png", "3.png"]
+
+    def wrong(path, answer):
+        raise RuntimeError("a fault of the program")
+
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        list(cli_batches.drawn(wrong, answered()))
     assert not _workers()
 
 
