@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from onnxplain.cli_input import mistakes
+from onnxplain.cli_text import shown
 
 PROGRAM = "onnxplain"
 DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
@@ -64,7 +65,11 @@ def _report(error: Exception) -> int:
 
 def print_error(message: str) -> None:
     """A message on standard error, on one line."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    _print("error", message)
+
+
+def _print(kind: str, message: str) -> None:
+    print(f"{kind}:", shown(" ".join(message.split())), file=sys.stderr)
 
 
 @contextmanager
@@ -74,7 +79,7 @@ def warnings_shown(category: type[Warning]) -> Iterator[None]:
         warnings.simplefilter("always", category)
         yield
     for item in caught:
-        print("warning:", " ".join(str(item.message).split()), file=sys.stderr)
+        _print("warning", str(item.message))
 
 
 @contextmanager
