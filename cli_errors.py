@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from onnxplain.cli_input import mistakes
+from onnxplain.cli_text import shown
 
 PROGRAM = "onnxplain"
 LONGEST = 1000  # characters of a message
@@ -66,10 +67,14 @@ def _report(error: Exception) -> int:
 
 def print_error(message: str) -> None:
     """A message on standard error, on one line; of a long one the middle is left out, which is what was given."""
-    line = " ".join(message.split())
+    _print("error", message)
+
+
+def _print(kind: str, message: str) -> None:
+    line = shown(" ".join(message.split()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    print("error:", line, file=sys.stderr)
+    print(f"{kind}:", line, file=sys.stderr)
 
 
 @contextmanager
@@ -79,7 +84,7 @@ def warnings_shown(category: type[Warning]) -> Iterator[None]:
         warnings.simplefilter("always", category)
         yield
     for item in caught:
-        print("warning:", " ".join(str(item.message).split()), file=sys.stderr)
+        _print("warning", str(item.message))
 
 
 @contextmanager

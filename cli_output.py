@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
+
+from onnxplain.cli_text import shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,10 +34,38 @@ NAME_BYTES = 240  # of a file name, without what makes it a new one: most file s
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
-def make_console() -> Console:
-    """Standard output without markup: labels and file names may hold brackets."""
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+class PlainStatus(Status):
+    """A line that says what is being done, without markup and control characters."""
+
+    def __init__(self, status: str, console: Console) -> None:
+        super().__init__(Text(shown(status)), console=console)
+
+    def update(self, status: str) -> None:
+        """Say something else."""
+        super().update(Text(shown(status)))
+
+
+class PlainConsole(Console):
+    """Shows every string without markup, as labels and file names may hold brackets, and without control characters.
+
+    A `Text` is shown as it is: only what is made of `shown` strings, or breaks lines on purpose, is given as one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What becomes of each string that is printed or stands in a table."""
+        return super().render_str(shown(text), **options)
+
+    def status(self, status: str) -> PlainStatus:
+        """See PlainStatus."""
+        return PlainStatus(status, self)
+
+
+def make_console() -> PlainConsole:
+    """Standard output."""
+    return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 class Bars(Progress):
@@ -99,11 +130,13 @@ def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] |
     if resolution is not None:
         result.caption += Text(f"\nfloat32 error: {MEASURED}; -: not measured.")
     for method in methods:
-        parameters = "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
+        parameters = Text(
+            "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters) or "none"
+        )
+        passes = Text("\n".join(method.passes) or "none")
         about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
         share = [] if resolution is None else [_percent(resolution.get(method.name))]
-        name, passes = Text(method.name, "bold"), "\n".join(method.passes) or "none"
-        result.add_row(name, *share, passes, parameters or "none", about)
+        result.add_row(Text(method.name, "bold"), *share, passes, parameters, about)
         result.add_section()
     return result
 
@@ -137,7 +170,8 @@ def parity_table(report: Mapping[str, Any]) -> Table:
         sign = "≤" if (value <= limit) == passed else ">"  # an error is to be small, a change is to be large
         verdict = Text("yes", "green") if passed else Text("NO", "bold red")
         result.add_row(row["output"], row["check"], f"{value:.2g}", f"{sign} {limit:.2g}", verdict)
-    result.caption = "\n".join(report.get("notes", ())) or None
+    notes = [shown(note) for note in report.get("notes", ())]
+    result.caption = Text("\n".join(notes), "table.caption") if notes else None
     return result
 
 
@@ -223,7 +257,9 @@ def show_left_out(console: Console, metadata: "Metadata") -> None:
 
 
 def _show_predictions(console: Console, picture: Path, explanation: "Explanation") -> None:
-    console.print(Text.assemble((str(picture), "bold"), f", {_by(explanation.image.size)} pixels"), soft_wrap=True)
+    console.print(
+        Text.assemble((shown(str(picture)), "bold"), f", {_by(explanation.image.size)} pixels"), soft_wrap=True
+    )
     top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
         top.add_row(str(rank), label, str(index), f"{probability:.2%}")
@@ -231,7 +267,7 @@ def _show_predictions(console: Console, picture: Path, explanation: "Explanation
 
 
 def _show_class(console: Console, item: "Explanation") -> None:
-    title = Text.assemble((item.label, "bold green"), f" (class {item.target}), score {item.score:.3f}")
+    title = Text.assemble((shown(item.label), "bold green"), f" (class {item.target}), score {item.score:.3f}")
     console.print(title, soft_wrap=True)
 
 

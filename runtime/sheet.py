@@ -14,6 +14,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 CELL = 224  # the longer side of every picture on the sheet, in pixels
 COLUMNS = 7  # cells on a line, at most
 GAP, MARGIN = 12, 24
+LABEL = 500  # letters of a label that are looked at: more than the widest sheet shows
 FONT, SMALL = 18, 14  # of the titles; of the names and the note
 PAPER, INK, FAINT, RULE = "#ffffff", "#1f2328", "#6a737d", "#d0d7de"
 NOTE = (
@@ -86,7 +87,7 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
 def _title(explanation: Explanation, font: Font, width: int) -> str:
     """A block's title: the label, in letters that the font has and shortened to fit, the class and its score."""
     tail = f"  (class {explanation.target}, score {explanation.score:.2f})"
-    letters = unicodedata.normalize("NFKD", explanation.label).encode("ascii", "ignore").decode()
-    label = " ".join(letters.split())
+    letters = unicodedata.normalize("NFKD", explanation.label[:LABEL]).encode("ascii", "ignore").decode()
+    label = " ".join("".join(letter if letter.isprintable() else " " for letter in letters).split())
     texts = [label + tail, *(f"{label[:end]}…{tail}" for end in range(len(label) - 1, -1, -1))]
     return next((text for text in texts if font.getlength(text) <= width), texts[-1])
