@@ -12,7 +12,7 @@ import typer
 from typer import Argument, Option
 
 from onnxplain import cli_batches, cli_errors, cli_input, cli_output, cli_probe
-from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
+from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit, Trust
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else cli_errors.PROGRAM
 
@@ -121,7 +121,8 @@ def export(
     if not backbone.has_classes:
         needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
         console.print(f"{needed} {package.HOW_TO_GET_CLASSES}", soft_wrap=True)
-    console.print(f"try: {PROGRAM} explain {shlex.quote(str(path))} IMAGE", soft_wrap=True)
+    trusted = " --trust" if format == "torchscript" else ""
+    console.print(f"try: {PROGRAM} explain {shlex.quote(str(path))} IMAGE{trusted}", soft_wrap=True)
 
 
 app.command()(cli_probe.probe)
@@ -172,6 +173,7 @@ def explain(
     cache: Annotated[
         bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
@@ -205,7 +207,7 @@ def explain(
     console = cli_output.make_console()
     started = time.monotonic()
     with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
-        explainer = Explainer(artifact, device, cache=cache)
+        explainer = Explainer(artifact, device, cache=cache, trust=trust)
     errors = []
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
         if all_methods:
@@ -261,13 +263,15 @@ def methods(
 
 
 @app.command()
-def info(artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")]) -> None:
+def info(
+    artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")], trust: Trust = False
+) -> None:
     """Show what an artifact says about itself: model, classes, preprocessing, passes, and how it was checked."""
     from onnxplain.runtime import Explainer, available_methods
 
     console = cli_output.make_console()
     with console.status(f"loading {artifact}"):
-        metadata = Explainer(artifact, "cpu").metadata
+        metadata = Explainer(artifact, "cpu", trust=trust).metadata
     console.print(f"{artifact}, {cli_output.file_size(artifact)}", style="bold", soft_wrap=True)
     console.print(cli_output.metadata_table(metadata))
     names = ", ".join(method.name for method in available_methods(metadata.passes))

@@ -16,3 +16,9 @@ Checkpoint = Annotated[
 ImageSize = Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")]
 RandomInit = Annotated[bool, Option("--random-init", help="Go without trained weights, to try things out.")]
 Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
+Trust = Annotated[
+    bool,
+    Option(
+        "--trust", help="Open a .pt file, which is a program and can read and overwrite files: only of who you trust."
+    ),
+]

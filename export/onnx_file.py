@@ -23,6 +23,7 @@ from ..runtime.outputs import OUTPUTS
 from .gating import gate_outputs
 from .products import write_as_gemm
 from .program import flat_program
+from .sealing import seal_onnx
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -75,9 +76,10 @@ def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
 
 
 def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
-    """Write the file, with the JSON document that the runtime reads."""
+    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
     model.metadata_props[METADATA_KEY] = metadata
     ir.save(model, path)
+    seal_onnx(path)
 
 
 @contextmanager

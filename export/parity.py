@@ -136,7 +136,7 @@ class _Gate:
         """Compare this much; a function, so that nothing of one portion is held in the next."""
         images = self.pixels[portion.images.start : portion.images.stop]
         wanted = [name for name in portion.names if name != "logits"]
-        ours = open_artifact(self.path, "cpu", None).run(images.numpy(), portion.targets.tolist(), wanted)
+        ours = open_artifact(self.path, "cpu", None, trust=True).run(images.numpy(), portion.targets.tolist(), wanted)
         exact = self._in_double(images.double(), portion)
         self.broken += [name for name in portion.names if not _is_sound(ours[name], exact[name])]
         names = [name for name in portion.names if name not in self.broken]

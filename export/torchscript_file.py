@@ -25,6 +25,7 @@ from ..runtime import METADATA_KEY, OnnxplainError
 from ..runtime.outputs import OUTPUTS
 from .onnx_file import silent
 from .program import flat_program
+from .sealing import seal_torchscript
 
 aten = torch.ops.aten
 
@@ -60,9 +61,10 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
 
 
 def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
-    """Write the file, with the JSON document that the runtime reads."""
+    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
     with silent(), path.open("wb") as stream:  # given a path, PyTorch would write its name into the file
         torch.jit.save(model, stream, _extra_files={METADATA_KEY: metadata})
+    seal_torchscript(path)
 
 
 def _weights(program: ExportedProgram, module: nn.Module) -> dict[fx.Node, str]:

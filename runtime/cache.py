@@ -1,5 +1,8 @@
 """An artifact as onnxruntime has simplified it, kept in a folder beside it, which opens sooner.
 
+It is known by the artifact's digest, and has digests of its own, so that neither a damaged copy nor that of another
+file is used. They are no signature: who can write the folder decides the answers.
+
 Kept is the graph before what depends on the processor, and without the constants that onnxruntime works out from the
 weights: those it makes again as fast as they could be read. So the folder is as large as the artifact, it may go
 with it to another machine, and what is computed from it is the same to the last bit.
@@ -8,49 +11,80 @@ with it to another machine, and what is computed from it is the same to the last
 import hashlib
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import onnxruntime
 
+from .digest import file_digest, open_beside, open_intact, stored_digest
 from .errors import CacheWarning, OnnxplainError, one_line
+from .external import refuse_external_data
 
 SUFFIX = ".cache"
 GRAPH, WEIGHTS = "graph.onnx", "weights"
+DIGESTS = "sha256"  # a line for each of them, as sha256sum reads them
+LEFT_BEHIND = 3600  # seconds after which an unfinished folder's maker is not at work any more
 LEAST_BYTES = "1024"  # of a constant that is kept among the weights, which are read from the file where they lie
 FOLDING = "ConstantFolding"
+# Weights beside the graph open sooner. Before 1.31, onnxruntime then writes what branches hold twice, and reads it not.
+APART = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
+T = TypeVar("T")
 
 
-def open_kept(path: Path, start: Callable[[Path], onnxruntime.InferenceSession]) -> onnxruntime.InferenceSession:
+def open_kept(path: Path, start: Callable[[Path], T]) -> T:
     """`start` on what is kept of the artifact at `path`, which is made if it is missing, outdated or damaged.
 
-    Where that cannot be, `start(path)` and a CacheWarning. Raises what `start(path)` raises.
+    Where that cannot be, `open_intact(path, start)` and a CacheWarning. Raises what `open_intact(path, start)` raises.
     """
-    kept = path.parent / f"{path.name}{SUFFIX}" / _key(path)
+    digest = stored_digest(path)
+    if digest is None:
+        return open_intact(path, start)  # says what is wrong with it
+    kept = path.parent / f"{path.name}{SUFFIX}" / _key(digest)
+    _clear_left_behind(kept.parent)
     for make in (_nothing, _make):
         try:
             make(path, kept)
-            return start(kept / GRAPH)
+            return open_beside(partial(_check, kept), partial(start, kept / GRAPH))
         except Exception as error:  # onnxruntime's exceptions have no common base class
             reason = one_line(error)
     with suppress(OSError):
         kept.parent.rmdir()  # only if it is empty
-    session = start(path)
+    opened = open_intact(path, start)
     warnings.warn(f"nothing can be kept of {path} in {kept.parent}: {reason}", CacheWarning, stacklevel=2)
-    return session
+    return opened
 
 
-def _key(path: Path) -> str:
-    """The name of what is kept of exactly this file, by this onnxruntime."""
-    file = path.stat()
-    return hashlib.sha256(f"{file.st_size} {file.st_mtime_ns} {onnxruntime.__version__}".encode()).hexdigest()[:16]
+def _key(digest: str) -> str:
+    """The name of what is kept of the file with that digest, by this onnxruntime."""
+    return hashlib.sha256(f"{digest} {onnxruntime.__version__}".encode()).hexdigest()[:16]
 
 
 def _nothing(path: Path, kept: Path) -> None:
     if not kept.is_dir():
         raise OnnxplainError("nothing is kept yet")
+
+
+def _clear_left_behind(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left."""
+    for unfinished in folder.glob(".*"):
+        with suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > LEFT_BEHIND:
+                shutil.rmtree(unfinished)
+
+
+def _check(kept: Path) -> None:
+    if (kept / DIGESTS).read_text("ascii") != _digests(kept):
+        raise OnnxplainError(f"{kept} is damaged")
+
+
+def _digests(folder: Path) -> str:
+    files = [file for file in (folder / GRAPH, folder / WEIGHTS) if file.exists()]  # weights, where some are large
+    return "".join(f"{file_digest(file)}  {file.name}\n" for file in files)
 
 
 def _make(path: Path, kept: Path) -> None:
@@ -64,12 +98,22 @@ def _make(path: Path, kept: Path) -> None:
         options.log_severity_level = 4  # what goes wrong is raised
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(made / GRAPH)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
-        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", LEAST_BYTES)
+        if APART:
+            prefix = "session.optimized_model_external_initializers"
+            options.add_session_config_entry(f"{prefix}_file_name", WEIGHTS)
+            options.add_session_config_entry(f"{prefix}_min_size_in_bytes", LEAST_BYTES)
         options.add_session_config_entry("session.disable_prepacking", "1")  # this session runs nothing
-        onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=[FOLDING], enable_fallback=False
-        )
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+
+        def simplify(file: Path) -> None:
+            refuse_external_data(file)
+            onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=[FOLDING],
+                enable_fallback=False,
+            )  # fmt: skip
+
+        open_intact(path, simplify)
+        (made / DIGESTS).write_text(_digests(made), "ascii")
         for old in kept.parent.iterdir():
             if old != kept and not old.name.startswith("."):  # that is what another process is writing
                 shutil.rmtree(old, ignore_errors=True)

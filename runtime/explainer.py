@@ -30,13 +30,22 @@ class Explainer:
     `path`: the file that export wrote; .pt is opened with PyTorch, which has to be installed then, all else with
     onnxruntime. `device`: "auto" (CUDA if that offers it), "cpu" or "cuda". `threads`: how many one run uses; None for
     all cores. `cache`: keep the graph as onnxruntime has simplified it, in the folder `path`.cache, as large as the
-    file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written.
+    file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written. Who can write
+    that folder decides the answers. `trust`: open a .pt file, which is a program and can read and overwrite files.
 
-    Raises OnnxplainError if the file is missing, broken or not an onnxplain artifact, or if there is no such device.
+    Raises OnnxplainError if the file is missing, not an onnxplain artifact or not as export wrote it, which its digest
+    tells; if it is a .pt file without `trust`; or if there is no such device.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", threads: int | None = None, cache: bool = False) -> None:
-        self._artifact = open_artifact(path, device, threads, cache)
+    def __init__(
+        self,
+        path: str | Path,
+        device: str = "auto",
+        threads: int | None = None,
+        cache: bool = False,
+        trust: bool = False,
+    ) -> None:
+        self._artifact = open_artifact(path, device, threads, cache, trust)
 
     @property
     def metadata(self) -> Metadata:

@@ -22,13 +22,15 @@ def check_format(name: str, path: str | Path) -> None:
         )
 
 
-def open_artifact(path: str | Path, device: str, threads: int | None, cache: bool = False) -> Artifact:
+def open_artifact(
+    path: str | Path, device: str, threads: int | None, cache: bool = False, trust: bool = False
+) -> Artifact:
     """Open the artifact at `path`, as `Explainer` describes it."""
     if _format_of(path) == "onnx":
         return OnnxArtifact(Path(path), device, threads, cache)
     if cache:
         raise OnnxplainError(f"a cache is for ONNX files, {path} is not one by its name")
-    return TorchScriptArtifact(Path(path), device, threads)
+    return TorchScriptArtifact(Path(path), device, threads, trust)
 
 
 def _format_of(path: str | Path) -> str:

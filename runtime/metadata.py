@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .errors import OnnxplainError, one_line
 from .outputs import OF_POOL, OUTPUTS, PASSES, POOL, Output
 
-SCHEMA = 2  # 1 had no reductions
+SCHEMA = 3  # 1 had no reductions, 2 no digest
 METADATA_KEY = "onnxplain"  # the key of the JSON document in the ONNX file's metadata_props
 
 CROP_MODES = ("center", "squash", "border")
@@ -62,9 +62,6 @@ class Layout:
 
 # A field's rule: what it must be, in words, and the check. Lists count as tuples: JSON knows no others.
 Rule = tuple[str, Callable[[Any], bool]]
-
-
-OPTIONAL = ("pool_heads",)  # younger than schema 2
 
 
 def _is_int(value: Any, least: int, most: float = COUNT) -> bool:
@@ -213,9 +210,9 @@ class Metadata:
     `labels` has one entry per class; `readout`, `prefix_tokens` and `patch_grid` are those of `Layout`;
     `passes` lists the names in `PASSES` the artifact was exported with; `rules` are the parameters of LRP it was
     exported with: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and pixel_cp_lrp; `parity` is
-    the export's report; `pool_heads` is the number of heads of the attention pool on top, 0 where there is none, as in
-    documents that do not say; `resolution` is, by method, how far float32 is off in its maps, measured at export on
-    random images: the greatest |float32 - float64| / |float64|, at most 1.
+    the export's report; `pool_heads` is the number of heads of the attention pool on top, 0 where there is none;
+    `resolution` is, by method, how far float32 is off in its maps, measured at export on random images: the greatest
+    |float32 - float64| / |float64|, at most 1.
 
     Raises OnnxplainError, naming the field, if one is not valid.
     """
@@ -323,9 +320,9 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _select(record: type[Metadata] | type[Preprocessing], document: dict[str, Any]) -> dict[str, Any]:
-    """The record's own fields of a JSON object; all but `OPTIONAL` must be there: a guessed default would be silent."""
+    """The record's own fields of a JSON object; all must be there: a guessed default would be silent."""
     names = [item.name for item in fields(record)]
-    missing = [name for name in names if name not in document and name not in OPTIONAL]
+    missing = [name for name in names if name not in document]
     if missing:
         raise OnnxplainError(f"metadata field {', '.join(map(repr, missing))} of {record.__name__} is missing")
-    return {name: document[name] for name in names if name in document}
+    return {name: document[name] for name in names}

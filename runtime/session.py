@@ -21,6 +21,8 @@ except ModuleNotFoundError:
     ) from None
 
 from .cache import open_kept
+from .digest import open_intact
+from .external import refuse_external_data
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -33,8 +35,7 @@ class OnnxArtifact:
     """One ONNX file, open: an `Artifact`."""
 
     def __init__(self, path: Path, device: str, threads: int | None, cache: bool = False) -> None:
-        self._session = _open(path, device, threads, cache)
-        self.metadata = _described(self._session, path)
+        self._session, self.metadata = _open(path, device, threads, cache)
         # A flag is an input with an initializer, which onnxruntime lists apart
         arguments = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self._inputs = {argument.name for argument in arguments}
@@ -65,28 +66,35 @@ class OnnxArtifact:
         return dict(zip(names, values, strict=True))
 
 
-def _open(path: Path, device: str, threads: int | None, cache: bool) -> onnxruntime.InferenceSession:
+def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[onnxruntime.InferenceSession, Metadata]:
     check_arguments(path, device, threads)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     # As the file has it, layer by layer: else what a layer leaves is kept until all are done, 3 GB for 1370 tokens
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
     if threads is not None:
         options.intra_op_num_threads = threads
     providers = _providers(device)
 
-    def start(file: Path) -> onnxruntime.InferenceSession:
+    def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
+        if file == path:  # what is kept of it has weights in a file beside it
+            refuse_external_data(file)
         retry = providers != [CPU]  # with the CPU, after printing that on standard output
-        return onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
+        try:
+            session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
+        try:
+            return session, _described(session, path)
+        except UnicodeDecodeError as error:
+            raise OnnxplainError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
-    try:
-        session = open_kept(path, start) if cache and providers == [CPU] else start(path)
-    except Exception as error:  # onnxruntime's exceptions have no common base class
-        raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
+    session, metadata = (open_kept if cache and providers == [CPU] else open_intact)(path, start)
     _give_memory_back()
     if device == "cuda" and session.get_providers()[0] != CUDA:
         raise OnnxplainError("device cuda was asked for, but onnxruntime cannot use it here; use device cpu or auto")
-    return session
+    return session, metadata
 
 
 def _give_memory_back() -> None:

@@ -6,6 +6,7 @@ PyTorch calls TorchScript deprecated, and no longer supports it on Python 3.14 a
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifact import check_arguments, read_metadata, rows_of
+from .digest import open_intact
 from .errors import OnnxplainError, one_line
 from .metadata import METADATA_KEY, Metadata
 from .outputs import OUTPUTS
 
 
 class TorchScriptArtifact:
-    """One TorchScript file, open: an `Artifact`. `threads` are set, in PyTorch, for the time of each run."""
+    """One TorchScript file, open: an `Artifact`. `threads` are set, in PyTorch, for the time of each run.
 
-    def __init__(self, path: Path, device: str, threads: int | None) -> None:
+    Raises OnnxplainError unless it is trusted: TorchScript calls what PyTorch has, also what reads and writes files.
+    """
+
+    def __init__(self, path: Path, device: str, threads: int | None, trust: bool) -> None:
         check_arguments(path, device, threads)
+        if not trust:
+            raise OnnxplainError(
+                f"{path} is a TorchScript file, and that is a program: it can read and overwrite your files. If you "
+                "trust who made it, open it with trust=True, on the command line with --trust; else ask for an ONNX "
+                "file"
+            )
         self._torch = _import_torch(path)
         self._threads = threads
         self.device = _device(self._torch, device)
-        self._module, self.metadata = _open(self._torch, path, self.device)
+        self._module, self.metadata = open_intact(path, partial(_open, self._torch, self.device))
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
@@ -94,17 +105,18 @@ def _device(torch: Any, device: str) -> str:
     return "cuda" if offered and device != "cpu" else "cpu"
 
 
-def _open(torch: Any, path: Path, device: str) -> tuple[Any, Metadata]:
+def _open(torch: Any, device: str, path: Path) -> tuple[Any, Metadata]:
     """The module and what the file says about it, which is checked against the module's arguments."""
     held = {METADATA_KEY: ""}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # that TorchScript is deprecated
             module = torch.jit.load(str(path), map_location=device, _extra_files=held)
+        text = held[METADATA_KEY]
+        text = text.decode() if isinstance(text, bytes) else text
     except Exception as error:  # PyTorch's exceptions have no common base class
         raise OnnxplainError(f"{path} is not a TorchScript file, or it is truncated: {one_line(error)}") from None
-    text = held[METADATA_KEY]
-    metadata = read_metadata(text.decode() if isinstance(text, bytes) else text, path, "a TorchScript")
+    metadata = read_metadata(text, path, "a TorchScript")
     arguments = [argument.name for argument in module.forward.schema.arguments]
     for name in ("pixels", "target", *(item.flag for item in metadata.outputs)):
         if name not in arguments:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -24,6 +25,23 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 def artifact(tmp_path):
     path = tmp_path / "tiny.onnx"
     tiny_artifact.build(path)
+    return path
+
+
+@pytest.fixture
+def large(tmp_path):
+    """An artifact with a weight that is large enough to be kept apart from the graph."""
+    path = tiny_artifact.build(tmp_path / "large.onnx")
+    model = tiny_artifact.onnx.load(path)
+    weight = next(item for item in model.graph.initializer if item.name == "weight")
+    large = np.zeros((3, 4000), np.float32)
+    large[:, : weight.dims[1]] = tiny_artifact.numpy_helper.to_array(weight)
+    cut = tiny_artifact.helper.make_node("Slice", ["large", "starts", "ends", "axis1"], ["weight"])
+    extra = {"large": large, "starts": np.array([0]), "ends": np.array([weight.dims[1]])}
+    model.graph.initializer.remove(weight)
+    model.graph.initializer.extend(tiny_artifact.numpy_helper.from_array(v, k) for k, v in extra.items())
+    model.graph.node.insert(0, cut)
+    tiny_artifact.save(model, path)
     return path
 
 
@@ -65,27 +83,25 @@ def test_it_is_made_once_and_opened_in_place_of_the_artifact(artifact, monkeypat
     assert (artifact.parent / first[0]).stat().st_mtime_ns == stamp
 
 
-def _other_time(path, monkeypatch):
-    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-
-
 def _other_content(path, monkeypatch):
-    stamp = path.stat().st_mtime_ns
-    tiny_artifact.build(path, model="another")
-    os.utime(path, ns=(stamp, stamp))
+    file = path.stat()
+    tiny_artifact.build(path, model="true")  # as long as "tiny"
+    os.utime(path, ns=(file.st_atime_ns, file.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (file.st_size, file.st_mtime_ns)
 
 
 def _other_version(path, monkeypatch):
     monkeypatch.setattr(onnxruntime, "__version__", "0.0")
 
 
-@pytest.mark.parametrize("change", [_other_time, _other_content, _other_version])
+@pytest.mark.parametrize("change", [_other_content, _other_version])
 def test_what_belongs_to_another_file_or_version_is_replaced(change, artifact, monkeypatch):
     Explainer(artifact, "cpu", 1, cache=True)
     before = _kept(artifact)
     change(artifact, monkeypatch)
     explainer = Explainer(artifact, "cpu", 1, cache=True)
     assert explainer.metadata == Explainer(artifact, "cpu", 1).metadata
+    assert explainer.metadata.model == ("true" if change is _other_content else "tiny")
     after = _kept(artifact)
     assert len(after) == len(before) and not set(after) & set(before)
 
@@ -100,23 +116,12 @@ def test_what_is_damaged_is_made_again(damage, artifact):
         assert _opened(artifact) == [graph]
 
 
-def test_large_constants_are_kept_once_and_a_lack_of_them_is_noticed(tmp_path):
+def test_large_constants_are_kept_once_and_a_lack_of_them_is_noticed(large):
     """The folder is about as large as the file, and weights cut short are made again."""
-    path = tmp_path / "large.onnx"
-    tiny_artifact.build(path)
-    model = tiny_artifact.onnx.load(path)
-    weight = next(item for item in model.graph.initializer if item.name == "weight")
-    large = np.zeros((3, 4000), np.float32)
-    large[:, : weight.dims[1]] = tiny_artifact.numpy_helper.to_array(weight)
-    cut = tiny_artifact.helper.make_node("Slice", ["large", "starts", "ends", "axis1"], ["weight"])
-    extra = {"large": large, "starts": np.array([0]), "ends": np.array([weight.dims[1]])}
-    model.graph.initializer.remove(weight)
-    model.graph.initializer.extend(tiny_artifact.numpy_helper.from_array(v, k) for k, v in extra.items())
-    model.graph.node.insert(0, cut)
-    tiny_artifact.onnx.save(model, path)
+    path = large
     plain = Explainer(path, "cpu", 1).tensors(PICTURE, [2])
     Explainer(path, "cpu", 1, cache=True)
-    files = list((tmp_path / "large.onnx.cache").rglob("*"))
+    files = list((path.parent / "large.onnx.cache").rglob("*"))
     [weights] = [file for file in files if file.name == "weights"]
     assert sum(file.stat().st_size for file in files if file.is_file()) < 1.5 * path.stat().st_size
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -124,6 +129,73 @@ def test_large_constants_are_kept_once_and_a_lack_of_them_is_noticed(tmp_path):
     for name, value in plain.items():
         np.testing.assert_array_equal(again[name], value)
     assert weights.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "weights", "sha256"])
+def test_a_single_bit_of_what_is_kept_is_noticed(name, large, monkeypatch):
+    """It is made again and not answered from; the same where another's graph and weights stand in its place."""
+    explainer = Explainer(large, "cpu", 1, cache=True)
+    plain = explainer.tensors(PICTURE, [2])
+    [file] = (large.parent / "large.onnx.cache").rglob(name)
+    content, rng = file.read_bytes(), np.random.default_rng(0)
+    for place in {0, len(content) - 1, *rng.integers(len(content), size=4).tolist()}:
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = Explainer(large, "cpu", 1, cache=True).tensors(PICTURE, [2])
+        for output, value in plain.items():
+            np.testing.assert_array_equal(again[output], value)
+        assert file.read_bytes() == content
+        monkeypatch.setattr(cache_module, "_make", None)  # found whole now
+        Explainer(large, "cpu", 1, cache=True)
+        monkeypatch.undo()
+
+
+def test_nothing_is_kept_of_a_damaged_artifact(artifact):
+    content = bytearray(artifact.read_bytes())
+    content[len(content) // 2] ^= 4
+    artifact.write_bytes(content)
+    with pytest.raises(OnnxplainError, match="damaged or changed since export"):
+        Explainer(artifact, "cpu", 1, cache=True)
+    assert [item.name for item in artifact.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_the_same_artifact_is_found_wherever_it_came_from(artifact, monkeypatch):
+    """What was kept belongs to the content: a copy of another time and place needs nothing made."""
+    Explainer(artifact, "cpu", 1, cache=True)
+    other = artifact.parent / "copy.onnx"
+    other.write_bytes(artifact.read_bytes())
+    os.utime(other, ns=(0, 0))
+    shutil.copytree(f"{artifact}.cache", f"{other}.cache")
+    monkeypatch.setattr(cache_module, "_make", None)  # would be an error if it were called
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Explainer(other, "cpu", 1, cache=True)
+
+
+def test_what_killed_processes_left_is_removed(artifact):
+    _opened(artifact)
+    folder = artifact.parent / "tiny.onnx.cache"
+    hours = {".old": 1.1, ".young": 0.9, ".older": 24}
+    for name, age in hours.items():
+        (folder / name / "inner").mkdir(parents=True)
+        (folder / name / "inner" / "graph.onnx").write_text("half")
+        os.utime(folder / name, times=(time.time() - 3600 * age,) * 2)
+    _opened(artifact)
+    assert [item.name for item in folder.glob(".*")] == [".young"]
+
+
+def test_with_an_older_onnxruntime_the_weights_are_in_the_graph(large, monkeypatch):
+    plain = Explainer(large, "cpu", 1).tensors(PICTURE, [2])
+    monkeypatch.setattr(cache_module, "APART", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cached = Explainer(large, "cpu", 1, cache=True).tensors(PICTURE, [2])
+    for output, value in plain.items():
+        np.testing.assert_array_equal(cached[output], value)
+    assert [file.name for file in _kept(large)] == ["graph.onnx", "sha256"]
 
 
 def test_where_nothing_can_be_written_the_artifact_itself_is_opened(artifact):

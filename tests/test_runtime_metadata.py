@@ -30,7 +30,7 @@ def _metadata(**changes):
 def test_round_trip():
     metadata = _metadata()
     document = json.loads(metadata.to_json())
-    assert document["schema"] == 2 and document["patch_grid"] == [2, 3]
+    assert document["schema"] == 3 and document["patch_grid"] == [2, 3]
     assert document["preprocessing"]["size"] == [32, 48]
     read = Metadata.from_json(metadata.to_json())
     assert read == metadata
@@ -104,7 +104,7 @@ def test_missing_field_is_named(name):
         ("[" * 100_000, "not JSON"),
         (f'{{"schema": {"9" * 5000}}}', "not JSON"),
         ("[]", "must be a JSON object, got list"),
-        ('{"schema": 1}', "schema is 1, this runtime reads 2; export it again with this version"),
+        ('{"schema": 1}', "schema is 1, this runtime reads 3; export it again with this version"),
         ("{}", "schema is None"),
     ],
 )

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper
-from tiny_artifact import HEADS, LAYERS, SIZE, TOKENS, build
+from tiny_artifact import HEADS, LAYERS, SIZE, TOKENS, build, save
 
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError, Preprocessing
 
@@ -70,7 +70,7 @@ def test_another_onnx_file_and_one_that_lacks_a_pass(tmp_path):
     model = onnx.load(path)
     described = model.metadata_props[0].value.replace('["attention"]', '["attention", "gradient"]')
     helper.set_model_props(model, {METADATA_KEY: described})
-    onnx.save(model, path)
+    save(model, path)
     with pytest.raises(OnnxplainError, match="the graph has no attention_gradient"):
         Explainer(path)
     del model.metadata_props[:]
@@ -100,7 +100,7 @@ def test_every_output_that_the_passes_promise_is_there_and_fits(change, message,
     path = build(tmp_path / "x.onnx")
     model = onnx.load(path)
     change(model)
-    onnx.save(model, path)
+    save(model, path)
     with pytest.raises(OnnxplainError, match=message) as error:
         Explainer(path)
     assert "not an onnxplain artifact" in str(error.value) and "\n" not in str(error.value)

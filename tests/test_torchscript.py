@@ -48,16 +48,16 @@ def exported(tmp_path_factory):
             model = build(name)
             given = {"labels": LABELS, "preprocessing": preprocessing(model)}
             report, pixels = export_model(model, path, "torchscript", **given), variants.pixels(model, 3)
-        metadata = Explainer(path, "cpu").metadata
+        metadata = Explainer(path, "cpu", trust=True).metadata
         size = metadata.preprocessing.size
         save_onnx(onnx_model(fuse(model, torch.zeros(1, 3, *size)), size), metadata.to_json(), other)
         return SimpleNamespace(
             model=model,
             path=path,
             report=report,
-            file=open_artifact(path, "cpu", 1),
+            file=open_artifact(path, "cpu", 1, trust=True),
             onnx=open_artifact(other, "cpu", 1),
-            explainers=[Explainer(each, "cpu", threads=1) for each in (path, other)],
+            explainers=[Explainer(each, "cpu", threads=1, trust=True) for each in (path, other)],
             pixels=np.stack(pixels).astype(np.float32),
         )
 
@@ -199,28 +199,28 @@ def test_some_passes_only(tmp_path):
     given = {"labels": LABELS, "preprocessing": preprocessing(model), "passes": ["gradient"]}
     for _ in range(2):  # the second of one process as well
         export_model(model, tmp_path / "x.PT", "torchscript", **given)
-    explainer = Explainer(tmp_path / "x.PT", "cpu")
+    explainer = Explainer(tmp_path / "x.PT", "cpu", trust=True)
     assert explainer.metadata.passes == ("attention", "gradient")
     pixels = variants.pixels(model, 1)[0].permute(1, 2, 0).mul(50).add(128).clamp(0, 255).byte().numpy()
     assert set(explainer.tensors(pixels)) == {"logits", "attention", "attention_gradient"}
     with pytest.raises(OnnxplainError, match="relevance"):
         explainer.explain(pixels, method="relevance_rollout")
     with pytest.raises(OnnxplainError, match="PyTorch failed on 1 images with 1 targets"):
-        open_artifact(tmp_path / "x.PT", "cpu", None).run(np.zeros((1, 3, 8, 8), np.float32), [0], [])
+        open_artifact(tmp_path / "x.PT", "cpu", None, trust=True).run(np.zeros((1, 3, 8, 8), np.float32), [0], [])
 
 
 def test_threads_and_devices(exported, monkeypatch):
     case, asked, set_threads = exported("plain"), [], torch.set_num_threads
     before = torch.get_num_threads()
     monkeypatch.setattr(torch, "set_num_threads", lambda count: (asked.append(count), set_threads(count)))
-    open_artifact(case.path, "cpu", before + 1).run(case.pixels, [0], [])
+    open_artifact(case.path, "cpu", before + 1, trust=True).run(case.pixels, [0], [])
     assert asked == [before + 1, before]
-    open_artifact(case.path, "cpu", None).run(case.pixels, [0], [])
+    open_artifact(case.path, "cpu", None, trust=True).run(case.pixels, [0], [])
     assert len(asked) == 2 and torch.get_num_threads() == before
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Explainer(case.path).device == "cpu"
+    assert Explainer(case.path, trust=True).device == "cpu"
     with pytest.raises(OnnxplainError, match="device cuda was asked for, but PyTorch cannot use it here"):
-        Explainer(case.path, "cuda")
+        Explainer(case.path, "cuda", trust=True)
     with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cpu, cuda"):
         Explainer(case.path, "tpu")
     with pytest.raises(OnnxplainError, match="threads must be at least 1"):
@@ -231,7 +231,7 @@ def test_threads_and_devices(exported, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_cuda_gives_what_the_cpu_gives(name, exported):
     case = exported(name)
-    file = open_artifact(case.path, "auto", None)
+    file = open_artifact(case.path, "auto", None, trust=True)
     assert file.device == "cuda"
     given, expected = (each.run(case.pixels, TARGETS, OUTPUTS) for each in (file, case.file))
     for output in set(given) - ILL_CONDITIONED:

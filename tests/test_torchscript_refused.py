@@ -30,7 +30,7 @@ def case(tmp_path_factory):
     """A model, the path of its artifact and that artifact, open."""
     model, path = build("plain"), tmp_path_factory.mktemp("artifacts") / "plain.pt"
     export_model(model, path, "torchscript", labels=LABELS, preprocessing=preprocessing(model))
-    file, pixels = open_artifact(path, "cpu", 1), variants.pixels(model, 3).numpy()
+    file, pixels = open_artifact(path, "cpu", 1, trust=True), variants.pixels(model, 3).numpy()
     return SimpleNamespace(model=model, path=path, file=file, pixels=pixels)
 
 
@@ -64,7 +64,7 @@ def test_files_that_are_no_artifact(make, message, tmp_path, case):
     path = tmp_path / "x.pt"
     make(path, case)
     with pytest.raises(OnnxplainError, match=message) as caught:
-        Explainer(path, "cpu")
+        Explainer(path, "cpu", trust=True)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -73,7 +73,7 @@ def test_metadata_that_does_not_fit(case, tmp_path):
     text = json.loads(case.file.metadata.to_json()) | {"labels": ["only one"]}
     torchscript_file.save_torchscript(_load(case.path), json.dumps(text), path)
     with pytest.raises(OnnxplainError, match=r"logits is \[3, 5\], its metadata says \[3, 1\]"):
-        open_artifact(path, "cpu", None).run(case.pixels, [0], [])
+        open_artifact(path, "cpu", None, trust=True).run(case.pixels, [0], [])
 
 
 def _in_a_process(code):
@@ -84,14 +84,15 @@ def _in_a_process(code):
 def test_without_torch_the_error_says_what_to_install(case):
     path = str(case.path)
     done = _in_a_process(
-        f"import sys; sys.modules['torch'] = None; from onnxplain.runtime import Explainer; Explainer({path!r})"
+        "import sys; sys.modules['torch'] = None; from onnxplain.runtime import Explainer; "
+        f"Explainer({path!r}, trust=True)"
     )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and "OnnxplainError" in last and "needs PyTorch: pip install torch" in last
 
 
 def test_opening_is_silent(case):
-    done = _in_a_process(f"from onnxplain.runtime import Explainer; Explainer({str(case.path)!r}, 'cpu')")
+    done = _in_a_process(f"from onnxplain.runtime import Explainer; Explainer({str(case.path)!r}, 'cpu', trust=True)")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

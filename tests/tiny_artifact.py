@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxplain.export.sealing import KEY, seal_onnx
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, Preprocessing
 
 SIZE, GRID, LAYERS, HEADS = (16, 24), (2, 3), 2, 2
@@ -147,6 +148,14 @@ def _gated(item, rank):
     )
 
 
+def save(model, path):
+    """Write the model as an artifact, with the digest of what it is now."""
+    rest = {item.key: item.value for item in model.metadata_props if item.key != KEY.decode()}
+    helper.set_model_props(model, rest)
+    onnx.save(model, path)
+    seal_onnx(path)
+
+
 def build(path, passes=ALL_PASSES, metadata=None, **changes):
     """Write the artifact; `changes` are made to its metadata, `metadata` replaces that document."""
     rng = np.random.default_rng(0)
@@ -204,5 +213,5 @@ def build(path, passes=ALL_PASSES, metadata=None, **changes):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     document = Metadata(**{**fields, **changes}).to_json() if metadata is None else metadata
     helper.set_model_props(model, {METADATA_KEY: document})
-    onnx.save(model, path)
+    save(model, path)
     return path

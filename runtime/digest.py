@@ -1,0 +1,73 @@
+"""Is a file still what export wrote? It ends with 64 hexadecimal characters, the SHA-256 of all bytes before them.
+
+That tells of damage and of changes by other programs. It is no signature: who changes a file on purpose can write the
+digest anew.
+"""
+
+import hashlib
+import mmap
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import OnnxplainError
+
+LENGTH = 64
+T = TypeVar("T")
+
+
+def file_digest(path: Path, left_out: int = 0) -> str:
+    """SHA-256, in hexadecimal, of the file's bytes without so many at its end."""
+    size = path.stat().st_size - left_out
+    if size <= 0:  # what cannot be mapped
+        return hashlib.sha256().hexdigest()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()  # in one call, which leaves Python to other threads meanwhile
+
+
+def stored_digest(path: Path) -> str | None:
+    """The digest that the file ends with, None if it ends otherwise."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LENGTH))
+        end = file.read()
+    return end.decode() if re.fullmatch(rb"[0-9a-f]{64}", end) else None
+
+
+def open_intact(path: Path, start: Callable[[Path], T]) -> T:
+    """`start(path)`, of a file that is what export wrote; else raises OnnxplainError, before what `start` raises.
+
+    A file without a digest is given to `start` first, which knows better what is wrong with one of another kind.
+    """
+    stored = stored_digest(path)
+    if stored is None:
+        start(path)
+        raise _changed(path)
+    return open_beside(partial(_compare, path, stored), partial(start, path))
+
+
+def open_beside(check: Callable[[], None], start: Callable[[], T]) -> T:
+    """`start()`, while `check()` runs in a thread of its own: a digest takes a tenth of the time of opening.
+
+    Raises what `check` raises, before what `start` does.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        checking = pool.submit(check)
+        try:
+            return start()
+        finally:
+            checking.result()
+
+
+def _compare(path: Path, stored: str) -> None:
+    if file_digest(path, LENGTH) != stored:
+        raise _changed(path)
+
+
+def _changed(path: Path) -> OnnxplainError:
+    return OnnxplainError(
+        f"{path} was damaged or changed since export: it does not end with the SHA-256 digest of its content; "
+        "fetch it again, or export it again"
+    )
