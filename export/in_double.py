@@ -27,8 +27,14 @@ from .onnx_ops import OPS
 aten = torch.ops.aten
 
 
+DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
+"""What a norm adds that was told no epsilon, by its type."""
+
+
 def _widened(arg: Any) -> Any:
     """An argument of an op: a number as float32 has it, and for the type float32 float64."""
+    if isinstance(arg, float) and arg == DOUBLE_EPS:
+        return SINGLE_EPS
     if isinstance(arg, float):
         with np.errstate(over="ignore"):
             return float(np.float32(arg))

@@ -217,6 +217,9 @@ def test_pytorch_in_double():
         assert (x / 3).to(torch.float32).tolist() == [1 / 3] * 2
         assert torch.arange(3, dtype=torch.float32).dtype == torch.arange(3.0).dtype == torch.float64
         assert torch.finfo(x.dtype).eps == np.finfo(np.float32).eps
+        small = torch.full((4,), 1e-3, dtype=torch.float64)
+        root = (1e-6 + np.finfo(np.float32).eps) ** 0.5  # of a norm that was told no epsilon
+        assert torch.allclose(torch.nn.functional.rms_norm(small, (4,)), small / root, rtol=1e-6, atol=0)
         (gradient,) = torch.autograd.grad((x * x * 0.1).sum(), x)
         assert gradient.tolist() == [2 * tenth] * 2
     assert torch.tensor(0.1).dtype == torch.float32 and torch.finfo(torch.float64).eps == np.finfo(np.float64).eps
