@@ -215,7 +215,9 @@ def _with_weights(made: Any, config: Any, name: str, folder: Path, request: Requ
                 f"transformers cannot load the weights of {name} ({type(error).__name__}: {one_line(error)})"
             ) from error
     wrong = {key: shapes for key, *shapes in found["mismatched_keys"]}
-    unexpected = found["unexpected_keys"] if "ForImageClassification" in made.__name__ else ()
+    unexpected = found["unexpected_keys"]
+    if "ForImageClassification" not in made.__name__:  # of other parts, but a classifier would be missed
+        unexpected = [key for key in unexpected if "classifier" in key and not request.features]
     check_keys(f"{request.checkpoint or name} does not fit {made.__name__}", found["missing_keys"], unexpected, wrong)
     loaded = {key: tensor for key, tensor in state.items() if key not in found["unexpected_keys"]}
     check_kinds(f"{request.checkpoint or name}", loaded, model)

@@ -115,11 +115,8 @@ def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     """The file's metadata, checked against the graph it comes with."""
-    try:
-        metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
-        shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
-    except UnicodeDecodeError:
-        raise OnnxplainError(f"{path}: not an onnxplain artifact: it holds text that is not UTF-8") from None
+    metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
+    shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
     expected: dict[str, list[int | str]] = {
         "pixels": ["batch", 3, *metadata.preprocessing.size],
         "logits": ["batch", len(metadata.labels)],

@@ -7,7 +7,7 @@ import time
 import pytest
 from transformers_models import CLASSIFIERS, save
 
-from onnxplain.export import load_backbone
+from onnxplain.export import load_backbone, load_features
 from onnxplain.runtime import OnnxplainError
 
 CONFIG = {
@@ -69,6 +69,20 @@ def test_configuration(name, value, saved, tmp_path):
 def test_processor(name, value, saved, tmp_path):
     shutil.copytree(saved / "dinov2", tmp_path, dirs_exist_ok=True)
     _refused(tmp_path, "preprocessor_config.json", name, value)
+
+
+@pytest.mark.parametrize("name", ["vit", "dinov2"])
+def test_a_classifier_that_the_configuration_does_not_name_is_not_dropped(name, saved, tmp_path):
+    shutil.copytree(saved / name, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["architectures"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        OnnxplainError, match=r"does not fit \w+Model: 2 unexpected: classifier\.bias, classifier\.weight$"
+    ):
+        load_backbone(f"hf/{tmp_path}")
+    assert load_features(f"hf/{tmp_path}").model is not None  # which another head is put on
 
 
 def test_sizes_that_do_not_go_together_are_one_line_without_weights_too(saved, tmp_path):

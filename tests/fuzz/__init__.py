@@ -2,7 +2,7 @@
 
 From the root of the repository:
 
-    make fuzz                                                                         # 2000 cases, which takes an hour
+    make fuzz                                                                         # 2000 cases, some ten minutes
     PYTHONPATH=tests .venv/bin/python -m fuzz --cases 2000 --seed 1
     PYTHONPATH=tests .venv/bin/python -m fuzz --cases 500 --kind artifacts,pictures
     PYTHONPATH=tests .venv/bin/python -m fuzz --case artifacts:17 --keep folder      # one case again, its files kept

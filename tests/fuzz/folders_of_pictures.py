@@ -56,9 +56,10 @@ def _closed(path: Path, rng: random.Random) -> None:
     path.chmod(0)
 
 
+FOLDER_AGAIN = "a link to its folder"
 # What may lie among the pictures
 BAD: dict[str, Callable[[Path, random.Random], None]] = {
-    "a pipe": _fifo, "a link to itself": _loop, "a link to nothing": _to("nothing"), "a link to its folder": _to("."),
+    "a pipe": _fifo, "a link to itself": _loop, "a link to nothing": _to("nothing"), FOLDER_AGAIN: _to("."),
     "a link to /dev/zero": _to("/dev/zero"), "a link to a terminal": _to("/dev/tty"),
     "a link to the input": _to("/dev/stdin"), "an empty file": _empty, "a damaged picture": _damaged,
     "a folder": _folder, "a closed file": _closed,
@@ -73,11 +74,12 @@ def make(rng: random.Random, base: Path, folder: Path) -> Case:
     names = [*rng.sample(ODD_NAMES, rng.choice((0, 1, 2))), "good.png"]
     for seed, name in enumerate(names):
         noise(60 + seed, 40, seed=seed).save(inside / name)
-    bad = rng.sample(list(BAD), rng.choice((0, 1, 1, 2)))
+    listed = rng.random() < 0.4  # then a link to the folder would rightly have all of it explained again
+    bad = rng.sample([kind for kind in BAD if not listed or kind != FOLDER_AGAIN], rng.choice((0, 1, 1, 2)))
     for number, kind in enumerate(bad):
         BAD[kind](inside / f"bad-{number}.png", rng)
     each = sorted(f"pictures/{item.name}" for item in inside.iterdir())
-    given = ["pictures"] if rng.random() < 0.6 else each
+    given = each if listed else ["pictures"]
     rest = ("--method", "rollout", "--device", "cpu", "--output", "out")
     return Case(
         f"{names[:-1]} beside {', '.join(bad) or 'nothing'}",
