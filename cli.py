@@ -130,7 +130,9 @@ app.command()(cli_probe.probe)
 @app.command()
 def explain(
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
-    images: Annotated[list[Path], Argument(metavar="IMAGE", help="Pictures, and folders of pictures.")],
+    images: Annotated[
+        list[Path], Argument(metavar="IMAGE", help="Pictures, and folders of pictures; - is one on standard input.")
+    ],
     method: Annotated[
         str | None, Option(metavar="NAME", help="See the command methods.", show_default="the file's best")
     ] = None,
@@ -172,6 +174,9 @@ def explain(
     cache: Annotated[
         bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
     ] = False,
+    max_pixels: Annotated[
+        int | None, Option(metavar="N", min=1, help="Pictures of more are refused.", show_default="67108864")
+    ] = None,
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
@@ -179,6 +184,7 @@ def explain(
     <picture>.all-methods.png; no file is replaced.
     """
     from onnxplain.runtime import CacheWarning, Explainer
+    from onnxplain.runtime.loading import MAX_PIXELS
 
     options = {
         "head_fusion": head_fusion,
@@ -202,16 +208,22 @@ def explain(
     targets = target or ["-1"]
     pictures = cli_input.find_pictures(images)
     cli_input.check_writable(output)
+    limit = max_pixels or MAX_PIXELS
+    cli_input.allow_pixels(limit)
+    sources: list[Path | bytes] = [*pictures]
+    if cli_input.STDIN in pictures:
+        place = pictures.index(cli_input.STDIN)
+        sources[place], pictures[place] = cli_input.read_stdin(limit), Path("stdin")
     console = cli_output.make_console()
     started = time.monotonic()
     with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
-        explainer = Explainer(artifact, device, cache=cache)
+        explainer = Explainer(artifact, device, cache=cache, max_pixels=limit)
     errors = []
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
         if all_methods:
-            results: Iterator[Any] = explainer.explain_all(pictures, targets, progress=progress.runs)
+            results: Iterator[Any] = explainer.explain_all(sources, targets, progress=progress.runs)
         else:
-            results = explainer.explain(pictures, targets, method, progress=progress.runs, **parameters)
+            results = explainer.explain(sources, targets, method, progress=progress.runs, **parameters)
         for picture, answer, files in cli_batches.drawn(
             partial(cli_output.draw, output), cli_batches.answers(results, pictures)
         ):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..runtime import OnnxplainError
 from ..runtime.errors import one_line
+from ..runtime.files import check_file
 
 SHOWN = 3
 """How many keys of each kind an error names."""
@@ -98,8 +99,7 @@ def sha256(path: Path) -> str:
 
 def read_state(path: Path, what: str = "checkpoint") -> State:
     """The tensors of a file by name, out of the container that a training program may have put them in."""
-    if not path.is_file():
-        raise OnnxplainError(f"no {what} at {path}")
+    check_file(path, f"a {what}", f"no {what} at {path}")
     try:
         state = load_state_dict(str(path), weights_only=True)
     except AttributeError as error:  # timm takes it for a dictionary by names
