@@ -124,7 +124,7 @@ def texts(option: str, given: list[str]) -> list[str]:
 def read_texts(what: str, path: Path) -> list[str]:
     """The lines of a file, or the strings of its JSON list."""
     try:
-        if path.exists() and not path.is_file():
+        if path.exists() and not path.is_file() and not path.is_dir():
             raise ValueError("it is not a regular file")
         text = path.read_text(encoding="utf-8-sig").strip()
         found = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
