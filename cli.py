@@ -131,7 +131,9 @@ app.command()(cli_probe.probe)
 @app.command()
 def explain(
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
-    images: Annotated[list[Path], Argument(metavar="IMAGE", help="Pictures, and folders of pictures.")],
+    images: Annotated[
+        list[Path], Argument(metavar="IMAGE", help="Pictures, and folders of pictures; - is one on standard input.")
+    ],
     method: Annotated[
         str | None, Option(metavar="NAME", help="See the command methods.", show_default="the file's best")
     ] = None,
@@ -174,6 +176,9 @@ def explain(
         bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
     ] = False,
     trust: Trust = False,
+    max_pixels: Annotated[
+        int | None, Option(metavar="N", min=1, help="Pictures of more are refused.", show_default="67108864")
+    ] = None,
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
@@ -181,6 +186,7 @@ def explain(
     <picture>.all-methods.png; no file is replaced.
     """
     from onnxplain.runtime import CacheWarning, Explainer
+    from onnxplain.runtime.loading import MAX_PIXELS
 
     options = {
         "head_fusion": head_fusion,
@@ -204,16 +210,22 @@ def explain(
     targets = target or ["-1"]
     pictures = cli_input.find_pictures(images)
     cli_input.check_writable(output)
+    limit = max_pixels or MAX_PIXELS
+    cli_input.allow_pixels(limit)
+    sources: list[Path | bytes] = [*pictures]
+    if cli_input.STDIN in pictures:
+        place = pictures.index(cli_input.STDIN)
+        sources[place], pictures[place] = cli_input.read_stdin(limit), Path("stdin")
     console = cli_output.make_console()
     started = time.monotonic()
     with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
-        explainer = Explainer(artifact, device, cache=cache, trust=trust)
+        explainer = Explainer(artifact, device, cache=cache, trust=trust, max_pixels=limit)
     errors = []
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
         if all_methods:
-            results: Iterator[Any] = explainer.explain_all(pictures, targets, progress=progress.runs)
+            results: Iterator[Any] = explainer.explain_all(sources, targets, progress=progress.runs)
         else:
-            results = explainer.explain(pictures, targets, method, progress=progress.runs, **parameters)
+            results = explainer.explain(sources, targets, method, progress=progress.runs, **parameters)
         for picture, answer, files in cli_batches.drawn(
             partial(cli_output.draw, output), cli_batches.answers(results, pictures)
         ):
@@ -247,6 +259,7 @@ def methods(
     artifact: Annotated[
         Path | None, Argument(metavar="[ARTIFACT]", help="A file that export wrote: the methods that it allows.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """List the explanation methods, with the passes each needs, its parameters and their defaults.
 
@@ -257,7 +270,7 @@ def methods(
     if artifact is None:
         shown = cli_output.methods_table(METHODS.values())
     else:
-        metadata = Explainer(artifact, "cpu").metadata
+        metadata = Explainer(artifact, "cpu", trust=trust).metadata
         shown = cli_output.methods_table(available_methods(metadata.passes), metadata.resolution)
     cli_output.make_console().print(shown)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+STDIN = Path("-")
+"""The name that stands for standard input."""
 SEVERAL = ("--prompts", "--template")
 """The options that take all values up to the next option."""
 
@@ -112,7 +115,8 @@ def head_path(given: Path | None, model: str) -> Path:
 
 def texts(option: str, given: list[str]) -> list[str]:
     """The values of an option, or what is in the file that is its only value."""
-    if len(given) > 1 or not (os.path.isfile(given[0]) or given[0].endswith((".txt", ".json"))):  # noqa: PTH113
+    is_there = os.path.exists(given[0]) and not os.path.isdir(given[0])  # noqa: PTH110, PTH112
+    if len(given) > 1 or not (is_there or given[0].endswith((".txt", ".json"))):
         return given
     return read_texts(option, Path(given[0]))
 
@@ -120,6 +124,8 @@ def texts(option: str, given: list[str]) -> list[str]:
 def read_texts(what: str, path: Path) -> list[str]:
     """The lines of a file, or the strings of its JSON list."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError("it is not a regular file")
         text = path.read_text(encoding="utf-8-sig").strip()
         found = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
     except (OSError, ValueError) as error:
@@ -158,11 +164,11 @@ def check_writable(folder: Path, option: str = "--output") -> None:
 
 def find_pictures(paths: list[Path]) -> list[Path]:
     """The files among the paths, and for each folder the pictures in it, sorted; each once."""
-    from onnxplain.runtime.preprocessing import IMAGE_SUFFIXES
+    from onnxplain.runtime.loading import IMAGE_SUFFIXES
 
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if path == STDIN or not path.is_dir():
             found.append(path)
             continue
         inside = [item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file()]
@@ -172,3 +178,26 @@ def find_pictures(paths: list[Path]) -> list[Path]:
             )
         found += sorted(inside)
     return list(dict.fromkeys(found))
+
+
+def read_stdin(max_pixels: int) -> bytes:
+    """What standard input holds, as far as it can be a picture of so many pixels."""
+    from onnxplain.runtime.loading import max_bytes
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("- reads a picture from standard input, which is none; give a file, or < FILE")
+    limit = max_bytes(max_pixels)
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(
+            f"standard input holds more than the {limit} bytes that a picture of {max_pixels} pixels needs; raise the "
+            "limit with --max-pixels"
+        )
+    return data
+
+
+def allow_pixels(count: int) -> None:
+    """Lift Pillow's own limit, for this process, where a higher one was asked for."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = max(count, Image.MAX_IMAGE_PIXELS)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..runtime import OnnxplainError
 from ..runtime.errors import one_line
+from ..runtime.files import check_file
 from .weights import SHOWN, check_kinds, check_stored
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -96,8 +97,7 @@ def sha256(path: Path) -> str:
 
 def read_state(path: Path, what: str = "checkpoint") -> State:
     """The tensors of a file by name, out of the container that a training program may have put them in."""
-    if not path.is_file():
-        raise OnnxplainError(f"no {what} at {path}")
+    check_file(path, f"a {what}", f"no {what} at {path}")
     _check_sums(path)
     try:
         state = load_state_dict(str(path), weights_only=True)

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..runtime import OnnxplainError, load_image, preprocess
+from ..runtime.files import check_file
 from .backbones import Features
 from .checkpoints import sha256
 from .onnx_file import written_whole
@@ -110,6 +111,7 @@ class FeatureStore:
         """The features in the file by the checksum of their picture, none where they are of another model."""
         if not self._path.exists():
             return {}
+        check_file(self._path, "a cache of features", f"there is no {self._path}")
         try:
             with safe_open(self._path, "pt") as file:
                 metadata = file.metadata() or {}

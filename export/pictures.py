@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime import OnnxplainError
-from ..runtime.preprocessing import IMAGE_SUFFIXES
+from ..runtime.loading import IMAGE_SUFFIXES
 
 HELD_OUT = 0.2
 """The share of each class that is held out unless told otherwise."""

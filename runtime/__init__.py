@@ -3,11 +3,12 @@
 from .errors import CacheWarning, OnnxplainError
 from .explainer import Explainer
 from .geometry import Placement
+from .loading import load_image
 from .metadata import METADATA_KEY, Metadata, Preprocessing
 from .method import Method
 from .methods import METHODS, available_methods, comparable_methods
 from .outputs import PASSES, REDUCTIONS
-from .preprocessing import load_image, preprocess
+from .preprocessing import preprocess
 from .result import Explanation
 from .sheet import comparison_sheet
 from .targets import resolve_target

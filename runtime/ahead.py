@@ -9,27 +9,44 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], count: int, workers: int = 1) -> Iterator[Result]:
+def ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    count: int,
+    workers: int = 1,
+    cost: Callable[[Item], int] = lambda item: 0,
+    budget: int = 0,
+) -> Iterator[Result]:
     """As `map(function, items)`, but the function runs in other threads, for up to `count` items ahead.
 
-    The items themselves are taken in the caller's thread. Where taking one raises, the results of those before it come
-    first. The threads end with their work, or when the generator is closed early.
+    There are fewer where their costs together would exceed the budget; one is in any case. The items themselves are
+    taken in the caller's thread. Where taking one raises, the results of those before it come first. The threads end
+    with their work, or when the generator is closed early.
     """
     source = iter(items)
     end: Exception | None = None
-    waiting: deque[Future[Result]] = deque()
+    taken: list[tuple[Item, int]] = []  # one at most, which the budget had no room for
+    waiting: deque[tuple[Future[Result], int]] = deque()
     pool = ThreadPoolExecutor(workers, "onnxplain")
     try:
         while True:
             while end is None and len(waiting) <= count:
                 try:
-                    waiting.append(pool.submit(function, next(source)))
+                    if not taken:
+                        item = next(source)
+                        taken.append((item, cost(item)))
                 except Exception as error:  # StopIteration among them
                     end = error
                     pool.shutdown(wait=False)  # what is waiting is still done, and then the threads end
+                    break
+                if waiting and sum(each for _, each in [*waiting, *taken]) > budget:
+                    break
+                item, price = taken.pop()
+                waiting.append((pool.submit(function, item), price))
+                del item  # or it would be held until the next is taken
             if not waiting:
                 break
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(cancel_futures=True)
     if end is not None and not isinstance(end, StopIteration):

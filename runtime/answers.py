@@ -15,7 +15,7 @@ from .geometry import Map, patch_sums, resize
 from .metadata import Metadata
 from .method import Method
 from .outputs import OUTPUTS, PASSES
-from .pictures import Picture
+from .pictures import BUDGET, Picture, cost
 from .preprocessing import normalize
 from .result import Explanation, probabilities, top_predictions
 from .targets import class_of
@@ -83,10 +83,10 @@ def answer_all(
 ) -> Iterator[dict[str, Answer] | OnnxplainError]:
     """For each picture, by method: an Explanation, or a list of them if targets were listed; or what went wrong.
 
-    Runs the graph on up to `size` pictures at once; nothing is taken before it is asked for. What is wrong with a
-    picture costs that one only, what is wrong with a run all that were in it.
+    Runs the graph on up to `size` pictures at once, fewer where `BUDGET` is full; nothing is taken before it is asked
+    for. What is wrong with a picture costs that one only, what is wrong with a run all that were in it.
     """
-    for batch in _batches(pictures, size):
+    for batch in _batches(pictures, size, cost):
         values = iter(_values(artifact, [item for item in batch if isinstance(item, Picture)], question))
         for item in batch:
             outcome = next(values) if isinstance(item, Picture) else item
@@ -248,13 +248,16 @@ def only(answers: dict[str, Answer]) -> Answer:
     return answer
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size`; when an item cannot be had, those before it come first and then the error."""
+def _batches(items: Iterable[Any], size: int, cost: Callable[[Any], int] = lambda item: 0) -> Iterator[list[Any]]:
+    """Lists of up to `size`, which end with the item that fills `BUDGET`.
+
+    When an item cannot be had, those before it come first and then the error.
+    """
     batch: list[Any] = []
     try:
         for item in items:
             batch.append(item)
-            if len(batch) == size:
+            if len(batch) == size or sum(map(cost, batch)) >= BUDGET:
                 yield batch
                 batch = []
     except Exception:

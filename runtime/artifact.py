@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OnnxplainError
+from .files import check_file
 from .metadata import METADATA_KEY, Metadata
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,8 +41,8 @@ def check_arguments(path: Path, device: str, threads: int | None) -> None:
         raise OnnxplainError(f"threads must be at least 1, or None for all cores, got {threads}")
     if device not in DEVICES:
         raise OnnxplainError(f"there is no device {device!r}; there are: {', '.join(DEVICES)}")
-    if not path.is_file():
-        raise OnnxplainError(f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}")
+    missing = f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}"
+    check_file(path, "an artifact", missing)
 
 
 def read_metadata(text: str | None, path: Path, kind: str) -> Metadata:

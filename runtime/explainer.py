@@ -12,11 +12,12 @@ from .errors import OnnxplainError
 from .finite import check_finite
 from .formats import open_artifact
 from .geometry import Placement
+from .loading import IMAGE_TYPES, MAX_PIXELS, ImageSource
 from .metadata import Metadata
 from .methods import comparable_methods, find_method
 from .outputs import PASSES
 from .pictures import Picture, picture, pictures_ahead
-from .preprocessing import IMAGE_TYPES, ImageSource, denormalize
+from .preprocessing import denormalize
 from .result import Explanation
 from .targets import Target, resolve_target
 
@@ -32,6 +33,7 @@ class Explainer:
     all cores. `cache`: keep the graph as onnxruntime has simplified it, in the folder `path`.cache, as large as the
     file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written. Who can write
     that folder decides the answers. `trust`: open a .pt file, which is a program and can read and overwrite files.
+    `max_pixels`: of the pictures that are read, see `load_image`.
 
     Raises OnnxplainError if the file is missing, not an onnxplain artifact or not as export wrote it, which its digest
     tells; if it is a .pt file without `trust`; or if there is no such device.
@@ -44,8 +46,12 @@ class Explainer:
         threads: int | None = None,
         cache: bool = False,
         trust: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        if max_pixels < 1:
+            raise OnnxplainError(f"max_pixels must be at least 1, got {max_pixels}")
         self._artifact = open_artifact(path, device, threads, cache, trust)
+        self._max_pixels = max_pixels
 
     @property
     def metadata(self) -> Metadata:
@@ -222,7 +228,8 @@ class Explainer:
         self, images: Iterable[ImageSource], question: Question, batch_size: int | None
     ) -> Iterator[dict[str, Answer]]:
         size = self._batch_size(question, batch_size)
-        return self._answers(pictures_ahead(images, self.metadata.preprocessing, size), question, size)
+        pictures = pictures_ahead(images, self.metadata.preprocessing, self._max_pixels, size)
+        return self._answers(pictures, question, size)
 
     def _answers(
         self, pictures: Iterable[Picture | OnnxplainError], question: Question, size: int
@@ -250,7 +257,7 @@ class Explainer:
         return tuple(resolve_target(item, self.metadata.labels) for item in items), several is not None
 
     def _picture(self, source: ImageSource) -> Picture:
-        return picture(source, self.metadata.preprocessing)
+        return picture(source, self.metadata.preprocessing, self._max_pixels)
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:
         shape = [3, *self.metadata.preprocessing.size]

@@ -1,5 +1,6 @@
 """From token map to picture: bilinear resizing, and the way back through the resize and crop of preprocessing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.floating[Any]]
 Window = tuple[slice, slice]  # rows, columns
+
+BAND = 2**20  # pixels of a picture that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,22 @@ class Placement:
         A pixel of the original takes the bilinear value (align_corners = False) at its centre's place in the input;
         pixels whose centre was cropped away are `outside`.
         """
+        placed = np.full(self.original, outside, dtype=heatmap.dtype)
+        for part, values in self.place_seen(heatmap):
+            placed[part] = values
+        return placed
+
+    def place_seen(self, heatmap: Map) -> Iterator[tuple[Window, Map]]:
+        """As `place`, of what the model saw alone, in bands of whole rows: where each lies in the original, its map."""
+        seen = self.seen
         rows, columns = (
             _samples(positions[part], crop)
-            for positions, part, crop in zip(self._positions, self.seen, self.crop, strict=True)
+            for positions, part, crop in zip(self._positions, seen, self.crop, strict=True)
         )
-        inside = _bilinear(heatmap, rows, columns)
-        if inside.shape == self.original:
-            return inside
-        placed = np.full(self.original, outside, dtype=heatmap.dtype)
-        placed[self.seen] = inside
-        return placed
+        top = seen[0].start
+        for band in bands(top, seen[0].stop, seen[1].stop - seen[1].start):
+            inside = slice(band.start - top, band.stop - top)
+            yield (band, seen[1]), _bilinear(heatmap, rows.part(inside), columns)
 
     def patch_of(self, pixel: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
         """(row, column) of the patch that holds the centre of a pixel (y, x) of the original, which the model saw.
@@ -75,6 +84,13 @@ class Placement:
         ]
 
 
+def bands(top: int, bottom: int, width: int) -> Iterator[slice]:
+    """The rows top .. bottom in runs of about `BAND` pixels."""
+    rows = max(1, BAND // max(1, width))
+    for start in range(top, bottom, rows):
+        yield slice(start, min(start + rows, bottom))
+
+
 def resize(tokens: Map, size: tuple[int, int]) -> Map:
     """Bilinear with align_corners = False, as torch.nn.functional.interpolate does it: [h, w] to `size`, same dtype."""
     placement = Placement(size, tokens.shape, (0, 0), tokens.shape)  # as if the tokens had been a model's input
@@ -94,6 +110,10 @@ class _Samples(NamedTuple):
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]
     weight: NDArray[np.float64]
+
+    def part(self, place: slice) -> "_Samples":
+        """Those of some output indices."""
+        return _Samples(self.lower[place], self.upper[place], self.weight[place])
 
 
 def _samples(positions: NDArray[np.float64], length: int) -> _Samples:

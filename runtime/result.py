@@ -66,11 +66,15 @@ class Explanation:
         """
         from cmap import Colormap  # here, because importing it takes longer than importing everything else
 
-        placed = self.placement.place(self._levels())
-        levels = Image.fromarray(np.rint(np.clip(placed, 0, 1) * 255).astype(np.uint8))
-        colours = levels.convert("P")
-        colours.putpalette((Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes())
-        return Image.composite(colours.convert("RGB"), _veiled(self.image, self.placement.seen), levels.point(_opacity))
+        palette = (Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes()
+        opacity = [_opacity(level) for level in range(256)]
+        picture = _veiled(self.image, self.placement.seen)
+        for (rows, columns), values in self.placement.place_seen(self._levels()):
+            levels = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
+            colours = levels.convert("P")
+            colours.putpalette(palette)
+            picture.paste(colours.convert("RGB"), (columns.start, rows.start), levels.point(opacity))
+        return picture
 
     def peak(self) -> tuple[int, int] | None:
         """(y, x) of the pixel of `image` where the map that `overlay` draws is highest, None if it draws nothing.
@@ -78,13 +82,15 @@ class Explanation:
         Of several, as half a patch at the border of the model's input has one value, it is the one in the middle.
         """
         levels = self._levels()
-        rows, columns = self.placement.seen
-        placed = self.placement.place(levels)[rows, columns]
-        if not levels.any() or placed.size == 0:
+        if not levels.any():
             return None
-        peaks = np.argwhere(placed == placed.max())
-        y, x = peaks[len(peaks) // 2]
-        return rows.start + int(y), columns.start + int(x)
+        highest, peaks = -np.inf, [(0, 0)]
+        for (rows, columns), values in self.placement.place_seen(levels):
+            top = float(values.max())
+            if top >= highest:
+                found = [(rows.start + int(y), columns.start + int(x)) for y, x in np.argwhere(values == top)]
+                highest, peaks = top, found if top > highest else peaks + found
+        return peaks[len(peaks) // 2]
 
     def _levels(self) -> Map:
         """The map over the model's input, scaled: 0 or less is drawn bare, 1 or more in the brightest colour.
@@ -93,13 +99,16 @@ class Explanation:
         """
         drawn = _smoothed(self.input_heatmap, self.tokens.shape) if self.pixel_level else self.input_heatmap
         shown, nothing = drawn[self.placement.shown], np.zeros_like(drawn)
-        if np.ptp(self.input_heatmap) == 0:
+        if self.input_heatmap.min() == self.input_heatmap.max():
             return nothing
         low = float(shown.min()) if self.relative else max(float(shown.min()), 0.0)
         high = float(shown.max())
         if self.pixel_level and high > low:
             high = float(np.quantile(shown[shown > low], PIXEL_QUANTILE))
-        return (drawn - low) / (high - low) if high > low else nothing
+        if high <= low:
+            return nothing
+        scaled: NDArray[np.float32] = ((drawn.astype(np.float64) - low) / (high - low)).astype(np.float32)
+        return scaled
 
 
 def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float64]:
@@ -135,16 +144,20 @@ def _smoothed(heatmap: NDArray[np.float32], grid: tuple[int, ...]) -> NDArray[np
 
 
 def _veiled(image: Image.Image, seen: Window) -> Image.Image:
-    """The picture with all but the part that the model saw in pale grey."""
-    rows, columns = seen
-    box = (columns.start, rows.start, columns.stop, rows.stop)
-    if box == (0, 0, *image.size):
-        return image
-    veiled = Image.blend(image.convert("L"), Image.new("L", image.size, VEIL), VEIL_OPACITY).convert("RGB")
-    veiled.paste(image.crop(box), box)
-    return veiled
+    """A copy of the picture with all but the part that the model saw in pale grey."""
+    (rows, columns), (width, height) = seen, image.size
+    copy = image.copy()
+    for box in (
+        (0, 0, width, rows.start),
+        (0, rows.stop, width, height),
+        (0, rows.start, columns.start, rows.stop),
+        (columns.stop, rows.start, width, rows.stop),
+    ):
+        grey = image.crop(box).convert("L")
+        copy.paste(Image.blend(grey, Image.new("L", grey.size, VEIL), VEIL_OPACITY).convert("RGB"), box)
+    return copy
 
 
-def _opacity(level: int) -> float:
+def _opacity(level: int) -> int:
     """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the picture."""
-    return MAX_OPACITY * math.sqrt(level * 255)
+    return round(MAX_OPACITY * math.sqrt(level * 255))

@@ -129,14 +129,14 @@ def test_pictures_are_made_ready_beside_the_run(explainer, tmp_path, monkeypatch
     """The run of the first batch waits for a picture of the second: that never ends if one follows the other."""
     paths = _files(tmp_path, 4)
     singles = [explainer.explain(path) for path in paths]
-    decoded, threads, original = threading.Event(), [], pictures_module.load_image
+    decoded, threads, original = threading.Event(), [], pictures_module.decode
 
-    def load_image(source):
+    def decode(image, source):
         threads.append(threading.current_thread())
-        image = original(source)
+        picture = original(image, source)
         if source == paths[3]:
             decoded.set()
-        return image
+        return picture
 
     run = explainer._artifact.run
     waited = []
@@ -145,7 +145,7 @@ def test_pictures_are_made_ready_beside_the_run(explainer, tmp_path, monkeypatch
         waited.append(decoded.wait(10))
         return run(*arguments)
 
-    monkeypatch.setattr(pictures_module, "load_image", load_image)
+    monkeypatch.setattr(pictures_module, "decode", decode)
     monkeypatch.setattr(explainer._artifact, "run", waiting)
     for given, expected in zip(explainer.explain(paths, batch_size=2), singles, strict=True):
         _same(given, expected)

@@ -1,0 +1,185 @@
+"""From whatever the user has to a picture as seen, within a limit on its size: upright, 8-bit RGB."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import OnnxplainError, one_line
+from .files import check_file
+from .geometry import bands
+
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
+IMAGE_TYPES = (str, Path, bytes, Image.Image, np.ndarray)  # the same, for isinstance
+
+# The formats that are read, by Pillow's names, and what files of each end in when a folder is searched. No others:
+# Pillow starts Ghostscript for EPS, whatever the file's name. First come those that need no import of all the others.
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpeg", ".jpg"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".pgm", ".ppm"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2",),
+}
+IMAGE_SUFFIXES = tuple(sorted(suffix for suffixes in FORMATS.values() for suffix in suffixes))
+
+MAX_PIXELS = 2**26  # of a picture unless told otherwise; decoding takes up to 0.7 GB then, of JPEG 2000 1.3 GB
+BYTES_PER_PIXEL = 4  # of a picture in Pillow's memory
+FILE_BYTES = 8, 2**24  # of a file: for each pixel that a picture may have, and in any case
+
+# Pictures with more than 8 bits per value do not say what their white is: it is taken to be the first of these that
+# is not below the picture's maximum. Pillow itself would clip at 255.
+WHITE_LEVELS = {"I": (255, 2**16 - 1, 2**31 - 1), "F": (1, 255, 2**16 - 1, float(np.finfo(np.float32).max))}
+SIXTEEN_BIT_WHITE = (2**16 - 1,)
+
+
+def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture as seen: upright (EXIF orientation), 8-bit RGB, transparency composited over white.
+
+    `source` is a path, an encoded image as bytes, a PIL image or a uint8 array [height, width, 3] (RGB). Of several
+    frames the first is taken. Encoded images are read in the formats of FORMATS only, and if they have at most
+    `max_pixels` pixels by their header, and 8 bytes for each of these beside 16 MB; Pillow has a limit of its own,
+    twice PIL.Image.MAX_IMAGE_PIXELS. Raises OnnxplainError if it cannot be read as a picture, or is too large.
+    """
+    return decode(open_image(source, max_pixels), source)
+
+
+def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
+    """The picture before it is decoded, for `decode`; raises OnnxplainError as `load_image` does."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, bytes):
+        file: Path | BytesIO = BytesIO(source)
+        size = len(source)
+    elif isinstance(source, str | Path):
+        file = Path(source)
+        check_file(file, "an image", f"there is no image file {file}")
+        size = file.stat().st_size
+    else:
+        raise OnnxplainError(
+            f"an image must be a path, bytes, a PIL image or a uint8 array [height, width, 3], "
+            f"got {type(source).__name__}"
+        )
+    if size > max_bytes(max_pixels):
+        needed = -(-size // FILE_BYTES[0])
+        raise OnnxplainError(
+            f"{_name(source)} has {size} bytes, more than a picture of {max_pixels} pixels needs; {_ways_out(needed)}"
+        )
+    with _errors_named(source):
+        image = Image.open(file, formats=list(FORMATS))
+    if math.prod(image.size) > max_pixels:
+        image.close()
+        raise OnnxplainError(
+            f"{_name(source)} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}; "
+            f"{_ways_out(math.prod(image.size))}"
+        )
+    return image
+
+
+def decode(image: Image.Image, source: ImageSource) -> Image.Image:
+    """The picture as seen, of what `open_image` gave for `source`; raises OnnxplainError if it is damaged."""
+    with _errors_named(source):
+        if image is source:
+            return _to_rgb(ImageOps.exif_transpose(image))
+        with image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+
+
+def max_bytes(max_pixels: int) -> int:
+    """The largest file that is read for a picture of at most so many pixels."""
+    return FILE_BYTES[0] * max_pixels + FILE_BYTES[1]
+
+
+def memory_of(image: Image.Image) -> int:
+    """The bytes that the picture takes when it is decoded."""
+    return BYTES_PER_PIXEL * math.prod(image.size)
+
+
+def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """0..1 to 0..255, rounded and clipped."""
+    return np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * 255), dtype=np.uint8)
+
+
+def _ways_out(needed: int) -> str:
+    return f"make it smaller, or raise the limit: max_pixels={needed}, on the command line --max-pixels {needed}"
+
+
+def _name(source: ImageSource) -> str:
+    """What errors call the picture."""
+    if isinstance(source, str | Path):
+        return str(source)
+    return {bytes: "the bytes given", np.ndarray: "the array"}.get(type(source), "the PIL image")
+
+
+@contextmanager
+def _errors_named(source: ImageSource) -> Iterator[None]:
+    """Turns what Pillow raises on a bad picture into an OnnxplainError that names the picture."""
+    name = _name(source)
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise OnnxplainError(
+            f"{name} is not an image in a format that is read ({', '.join(FORMATS)}), or it is damaged"
+        ) from None
+    except Image.DecompressionBombError:
+        raise OnnxplainError(
+            f"{name} has more pixels than Pillow's own limit, twice PIL.Image.MAX_IMAGE_PIXELS; make it smaller, or "
+            "raise that too"
+        ) from None
+    except Exception as error:  # a damaged file can raise nearly anything from inside one of Pillow's decoders
+        raise OnnxplainError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise OnnxplainError(
+            f"an image array must be uint8 [height, width, 3] (RGB), got {array.dtype} {list(array.shape)}"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """A new picture, 8-bit RGB, made band by band."""
+    if 0 in image.size:
+        raise ValueError(f"it has no pixels ({image.width} x {image.height})")
+    image.load()
+    white = _white_level(image)
+    result = Image.new("RGB", image.size)
+    for box in _boxes(image):
+        band = image.crop(box)
+        if white is not None:
+            band = Image.fromarray(to_bytes(np.asarray(band).astype(np.float64) / white))
+        if band.has_transparency_data:
+            band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band.convert("RGBA"))
+        result.paste(band.convert("RGB"), box)
+    return result
+
+
+def _boxes(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """The picture in bands, (left, upper, right, lower) each: the steps of a conversion take much memory."""
+    for rows in bands(0, image.height, image.width):
+        yield 0, rows.start, image.width, rows.stop
+
+
+def _white_level(image: Image.Image) -> float | None:
+    """The white of a one-channel picture of more than 8 bits per value, None for all others."""
+    levels = SIXTEEN_BIT_WHITE if image.mode.startswith("I;16") else WHITE_LEVELS.get(image.mode)
+    if levels is None:
+        return None
+    extremes = [(values.min(), values.max()) for values in (np.asarray(image.crop(box)) for box in _boxes(image))]
+    if not np.isfinite(extremes).all():
+        raise ValueError("it holds values that are not finite")
+    return next(level for level in levels if level >= np.max(extremes))
