@@ -42,8 +42,9 @@ SHARP = 1e-6
 but zero: numbers that export has computed from others are rounded to float32."""
 TOLD_SHARP = 1e-5
 """The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""
-LAST_BIT = 1000.0
-"""How many times what float64 itself is off, pixels changed by their last bit, the file may be off."""
+LAST_BIT, NOISE = 1000.0, 1e-3
+"""How many times what PyTorch's float64 is off, pixels changed by their last bit, the file may be off, and how much at
+most. It is looked at where the file is off by more than the above."""
 FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
 """Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
 times that of eager float32: this finds a file that onnxruntime runs wrongly."""
@@ -113,7 +114,7 @@ class _Gate:
         self.model_in_double = copy.deepcopy(model).double()
         self.graph_in_double = _over(graph, self.model_in_double)
         self.errors: dict[str, _Errors] = defaultdict(_Errors)
-        self.broken: list[str] = []
+        self.broken: dict[str, None] = {}
         self.resolution = Resolution(metadata)
 
     def portions(self, outputs: Sequence[Output], large: bool) -> list[_Portion]:
@@ -138,7 +139,7 @@ class _Gate:
         wanted = [name for name in portion.names if name != "logits"]
         ours = open_artifact(self.path, "cpu", None, trust=True).run(images.numpy(), portion.targets.tolist(), wanted)
         exact = self._in_double(images.double(), portion)
-        self.broken += [name for name in portion.names if not _is_sound(ours[name], exact[name])]
+        self.broken.update({name: None for name in portion.names if not _is_sound(ours[name], exact[name])})
         names = [name for name in portion.names if name not in self.broken]
         for row, number in enumerate(portion.images):
             for column, target in enumerate(portion.targets.tolist()):
@@ -152,7 +153,8 @@ class _Gate:
         for name in self.broken:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name, errors in self.errors.items():
-            yield _check(name, EQUAL, errors.double, max(_limit(name), LAST_BIT * _worst(errors.noise)))
+            limit = max(_limit(name), min(NOISE, LAST_BIT * _worst(errors.noise)))
+            yield _check(name, EQUAL, errors.double, limit)
             if errors.eager:
                 limit = max(FLOAT32, FLOAT32_FACTOR * _worst(errors.eager))
                 yield _check(name, IN_FLOAT32, errors.single, limit)
@@ -166,9 +168,9 @@ class _Gate:
             self.errors[name].double.append(_relative(double[name], right[name]))
             self.errors[name].single.append(_relative(single[name], right[name]))
         if any(self.errors[name].double[-1] > _limit(name) for name in double):
-            again = _sample(self._in_double(_last_bit(self.pixels.double()), portion), double, row, column)
+            again = self._pytorch_in_double(_last_bit(image.double()), target, double)
             for name in double:
-                self.errors[name].noise.append(_relative(again[name], double[name]))
+                self.errors[name].noise.append(_relative(again[name], right[name]))
         eager = self._pytorch_in_float32(_last_bit(image), target, {*IN_BOTH, *self.resolution.outputs} & double.keys())
         for name in IN_BOTH & eager.keys():
             self.errors[name].eager.append(_relative(eager[name], right[name]))

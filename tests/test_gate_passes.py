@@ -11,7 +11,8 @@ from test_export_gate import PREPROCESSING, _scaled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onnxplain.export import GateError, artifact, export_model, onnx_file, parity
+from onnxplain.export import GateError, artifact, export_model, onnx_file, parity, torchscript_file
+from onnxplain.export.in_double import OnnxInDouble
 from onnxplain.export.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
 
@@ -23,14 +24,14 @@ PASSES = ["gradient", "relevance", "pixel_gradient"]
 def translated_wrongly(monkeypatch):
     """Have the file's outputs of these names be wrong, as often as it is written."""
 
-    def damage(*outputs):
+    def damage(*outputs, factor=1.02):
         translate = onnx_file.onnx_model
 
         def wrong(graph, size, opset):
             file = translate(graph, size, opset)
             for output in outputs:
                 if output in graph.names:
-                    _scaled(output, 1.02)(file, None)
+                    _scaled(output, factor)(file, None)
             return file
 
         monkeypatch.setattr(artifact, "onnx_model", wrong)
@@ -67,6 +68,49 @@ def test_pass_that_was_named_and_what_is_always_there_are_not_left_out(tmp_path,
     with pytest.raises(GateError, match="attention error against PyTorch"):
         export_model(model, path, **OPTIONS)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["head_bias", "patch_embed_proj_weight"])
+def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
+    def translated(graph, size):
+        script = torchscript_file.torchscript_model(graph, size)
+        (weight,) = (weight for key, weight in script.named_buffers() if key.endswith(name))
+        weight.mul_(1.0001)
+        return script
+
+    monkeypatch.setattr(artifact, "torchscript_model", translated)
+    with pytest.raises(GateError, match="logits error against PyTorch, in float64"):
+        export_model(
+            variants.build("plain", torch.float32), tmp_path / "x.pt", "torchscript", passes=["gradient"], **OPTIONS
+        )
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0001])
+def test_reciprocam_of_many_patches_is_compared_image_by_image(factor, tmp_path, translated_wrongly, monkeypatch):
+    """Its copies of an image would not fit in memory twice."""
+    monkeypatch.setattr(parity, "COPIES", 0)
+    batches, run = [], OnnxInDouble.run
+    monkeypatch.setattr(OnnxInDouble, "run", lambda *given: batches.append((len(given[1]), *given[3])) or run(*given))
+    model, path = variants.build("plain", torch.float32), tmp_path / "x.onnx"
+    if factor == 1:
+        assert export_model(model, path, passes=["reciprocam"], **OPTIONS).passed
+        assert [item for item in batches if "reciprocam" in item] == [(1, "reciprocam")] * parity.IMAGES
+    else:
+        translated_wrongly("reciprocam", factor=factor)
+        with pytest.raises(GateError, match=r"reciprocam error against PyTorch, in float64: 0\.0001 "):
+            export_model(model, path, passes=["reciprocam"], **OPTIONS)
+
+
+def test_what_float64_cannot_resolve_is_not_asked_for():
+    """The limit is a multiple of what a pixel changed by its last bit does in PyTorch, but not any multiple."""
+    gate = object.__new__(parity._Gate)
+    gate.broken = {}
+    for error, noise, limit in (
+        (1e-5, [], 1e-6), (1e-5, [1e-12, 1e-10], 1e-6), (1e-5, [1e-7, 1e-12], 1e-4), (2e-3, [0.1], 1e-3)
+    ):  # fmt: skip
+        gate.errors = {"relevance": parity._Errors([error, 1e-9], noise)}
+        (row,) = gate.rows()
+        assert row.limit == pytest.approx(limit) and row.passed == (error <= limit)
 
 
 class Grouped(nn.Module):
