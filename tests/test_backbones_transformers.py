@@ -175,6 +175,25 @@ def test_malicious_weights_are_refused_unexecuted(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Evil"}, "model_type": "evil"}),
+        (
+            "preprocessor_config.json",
+            {"auto_map": {"AutoImageProcessor": "evil.Evil"}, "image_processor_type": "EvilImageProcessor"},
+        ),
+    ],
+)
+def test_code_that_comes_with_a_folder_is_not_run(file, own, tmp_path):
+    save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    (tmp_path / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'executed')!r}).mkdir()\n")
+    given = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**given, **own}))
+    assert file in _message(f"hf/{tmp_path}")
+    assert not (tmp_path / "executed").exists()
+
+
 def test_what_does_not_fit(tmp_path):
     model = save(tmp_path, "vit", *CLASSIFIERS["vit"])
     assert f"a model of type vit, not dinov2; export it as --model hf/{tmp_path}" in _message(
