@@ -15,18 +15,24 @@ from ..runtime.methods import available_methods
 Tensors = Mapping[str, NDArray[Any]]
 
 
-class Resolution:
-    """Collects the errors of maps, for the methods of one run with their defaults.
+DOUBTFUL = 1e-3
+"""Error of a map from which on it is worth the time to look at more."""
 
-    ``outputs``: the names of those that the methods read.
-    """
+
+class Resolution:
+    """Collects the errors of maps, for the methods of one run with their defaults."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
         methods = [item for item in available_methods(metadata.passes) if item.runs is None and item.extra is None]
         self._reads = {item: metadata.with_pool(item.bind(self._arguments(item))[0]) for item in methods}
         self._errors: dict[Method, list[float]] = {item: [] for item in methods}
-        self.outputs = {name for names in self._reads.values() for name in names}
+
+    @property
+    def doubtful(self) -> set[str]:
+        """The outputs that methods read whose maps were not exact so far."""
+        inexact = [method for method, errors in self._errors.items() if max(errors, default=0) > DOUBTFUL]
+        return {name for method in inexact for name in self._reads[method]}
 
     def add(self, given: Tensors, exact: Tensors, pixels: NDArray[Any]) -> None:
         """One image, [3, H, W], and class: outputs in float32 and in float64, the class axis of length 1."""
