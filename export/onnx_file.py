@@ -23,7 +23,7 @@ from ..runtime.outputs import OUTPUTS
 from .gating import gate_outputs
 from .products import write_as_gemm
 from .program import flat_program
-from .sealing import seal_onnx
+from .sealing import KEY, seal_onnx
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -78,6 +78,7 @@ def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
 def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
     """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
     model.metadata_props[METADATA_KEY] = metadata
+    model.metadata_props.pop(KEY, None)  # of a model that was read from an artifact
     ir.save(model, path)
     seal_onnx(path)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ..runtime.digest import LENGTH, file_digest
 
-KEY = b"onnxplain_sha256"
+KEY = "onnxplain_sha256"
 METADATA_PROPS, ENTRY_KEY, ENTRY_VALUE = b"\x72", b"\x0a", b"\x12"
 """The field of ModelProto, and those of its entries, as protobuf writes them before a length (one byte below 128)."""
 
 
 def seal_onnx(path: Path) -> None:
     """Add the digest to an ONNX file: protobuf's fields may come in any order, so the entry can be the last."""
-    entry = ENTRY_KEY + bytes([len(KEY)]) + KEY + ENTRY_VALUE + bytes([LENGTH])
+    entry = ENTRY_KEY + bytes([len(KEY)]) + KEY.encode() + ENTRY_VALUE + bytes([LENGTH])
     _append(path, METADATA_PROPS + bytes([len(entry) + LENGTH]) + entry)
     _append(path, file_digest(path).encode())
 

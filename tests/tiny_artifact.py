@@ -150,7 +150,7 @@ def _gated(item, rank):
 
 def save(model, path):
     """Write the model as an artifact, with the digest of what it is now."""
-    rest = {item.key: item.value for item in model.metadata_props if item.key != KEY.decode()}
+    rest = {item.key: item.value for item in model.metadata_props if item.key != KEY}
     helper.set_model_props(model, rest)
     onnx.save(model, path)
     seal_onnx(path)
