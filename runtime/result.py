@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +85,17 @@ class Explanation:
         levels = self._levels()
         if not levels.any():
             return None
-        highest, peaks = -np.inf, [(0, 0)]
-        for (rows, columns), values in self.placement.place_seen(levels):
-            top = float(values.max())
-            if top >= highest:
-                found = [(rows.start + int(y), columns.start + int(x)) for y, x in np.argwhere(values == top)]
-                highest, peaks = top, found if top > highest else peaks + found
-        return peaks[len(peaks) // 2]
+        found = []  # the highest value of each band, and how often it occurs there: the places would be too many
+        for _, values in self.placement.place_seen(levels):
+            found.append((values.max(), np.count_nonzero(values == values.max())))
+        highest = max(top for top, _ in found)
+        counts = np.cumsum([count if top == highest else 0 for top, count in found])
+        band = int(np.searchsorted(counts, counts[-1] // 2, side="right"))
+        (rows, columns), values = next(islice(self.placement.place_seen(levels), band, None))
+        peaks = np.nonzero(values == highest)[0]
+        y = peaks[counts[-1] // 2 - counts[band]]  # counted from the band's end
+        x = np.flatnonzero(values[y] == highest)
+        return rows.start + int(y), columns.start + int(x[len(x) // 2])
 
     def _levels(self) -> Map:
         """The map over the model's input, scaled: 0 or less is drawn bare, 1 or more in the brightest colour.

@@ -11,7 +11,16 @@ import tiny_artifact
 from PIL import EpsImagePlugin, Image
 from test_cli import artifact, assert_mistake, folder, run  # noqa: F401
 
-from onnxplain.runtime import Explainer, OnnxplainError, answers, geometry, load_image, loading
+from onnxplain.runtime import (
+    Explainer,
+    Explanation,
+    OnnxplainError,
+    Placement,
+    answers,
+    geometry,
+    load_image,
+    loading,
+)
 from onnxplain.runtime import pictures as pictures_module
 from onnxplain.runtime.ahead import ahead
 from onnxplain.runtime.loading import FORMATS, IMAGE_SUFFIXES, MAX_PIXELS
@@ -174,6 +183,19 @@ def test_wide_pictures_take_no_wide_copies():
     tracemalloc.stop()
     assert image.getpixel((0, 0)) == (156, 156, 156)
     assert peak < 2**20 * 8 * 5 + 2000 * 2000 * 2  # a band's, and not the 96 MB of the whole
+
+
+def test_a_plateau_takes_no_list_of_its_pixels():
+    levels = np.ones((8, 8), np.float32)
+    levels[:, 0] = 0
+    placement = Placement((2000, 2000), (8, 8), (0, 0), (8, 8))
+    item = Explanation(levels, levels, 0, "x", 0.0, [], "rollout", Image.new("RGB", (2000, 2000)), placement)
+    tracemalloc.start()
+    peak = item.peak()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak == (1000, (375 + 2000) // 2)  # from the centre of the input's second column on
+    assert most < 2**20 * 40
 
 
 # --- the byte budget
