@@ -53,7 +53,7 @@ IMAGES = 2
 TARGETS = 2
 LARGE = 2**28
 """Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
-COPIES = 2**25
+COPIES = 2**22
 """Bytes of an image's copies, in float32, above which reciprocam is compared for one image only."""
 
 IN_BOTH = {"logits", "attention"}

@@ -18,6 +18,5 @@ def test_right_file(case):
 
 def test_wrong_files():
     subject, rng = Mutable("layer_scale", "fan in", seed=0), np.random.default_rng(0)
-    verdicts = [subject.mutated(rng) for _ in range(4)]
-    assert "missed" not in {verdict for _, verdict in verdicts}, verdicts
-    assert "caught" in {verdict for _, verdict in verdicts}
+    verdicts = [subject.mutated(rng) for _ in range(3)]
+    assert {verdict for _, verdict in verdicts} == {"caught"}, verdicts

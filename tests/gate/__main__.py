@@ -24,8 +24,8 @@ from .mutations import FILE, rule
 from .subjects import ARCHITECTURES, WEIGHTS, build
 
 app = typer.Typer()
-NOTHING = 1e-9
-"""Outputs that differ by less, as a share of the greatest value, are the same."""
+NOTHING = float(np.finfo(np.float32).eps)
+"""Outputs that differ by no more, as a share of the greatest value, are the same to all who read them in float32."""
 HALF = 0.5
 """Share of the wrong files that are wrong in a rule."""
 
@@ -97,7 +97,7 @@ def wrong(
         subject = Mutable(*case, seed=int(rng.integers(1000)))
         for _ in range(min(of, count - counts.total())):
             what, verdict = subject.mutated(rng)
-            counts[verdict] += 1
+            counts[verdict.partition(":")[0]] += 1
             print(f"[{counts.total()}] {case[0]}, {case[1]}: {what}: {verdict}", flush=True)
     print(dict(counts))
     if "missed" in counts:
@@ -160,7 +160,8 @@ class Mutable:
             parity._Gate._pytorch_in_double = ask
         if not report.passed:
             return "caught"
-        return "changes nothing" if self._difference(good, bad) <= NOTHING else "missed"
+        difference = self._difference(good, bad)
+        return f"{'changes nothing' if difference <= NOTHING else 'missed'}: {difference:.1e}"
 
     def _difference(self, good: Path, bad: Path) -> float:
         """Of all outputs in float64, for many images and classes, as a share of the greatest value."""
