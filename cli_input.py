@@ -100,14 +100,14 @@ def artifact_path(given: Path | None, model: str, format: str) -> Path:
     """The file that export writes, its name that of the model unless one is given."""
     from onnxplain.runtime.formats import FORMATS, check_format
 
-    path = given or Path("artifacts") / f"{model.rpartition('/')[2]}{FORMATS.get(format, '')}"
+    path = given or Path("artifacts") / f"{model.rstrip('/').rpartition('/')[2]}{FORMATS.get(format, '')}"
     check_format(format, path)
     return path
 
 
 def head_path(given: Path | None, model: str) -> Path:
     """The file that probe writes, its name that of the model unless one is given."""
-    path = given or Path("artifacts") / f"{model.rpartition('/')[2]}.head.safetensors"
+    path = given or Path("artifacts") / f"{model.rstrip('/').rpartition('/')[2]}.head.safetensors"
     if path.suffix != ".safetensors":
         raise InputError(f"--output must end in .safetensors, got {path}")
     return path
@@ -128,7 +128,7 @@ def read_texts(what: str, path: Path) -> list[str]:
             raise ValueError("it is not a regular file")
         text = path.read_text(encoding="utf-8-sig").strip()
         found = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"cannot read {what} from {path}: {reason}; give one per line, or a JSON list") from None
     if not found or not all(isinstance(item, str) and item for item in found):

@@ -19,6 +19,6 @@ Force = Annotated[bool, Option("--force", help="Replace the output if it exists.
 Trust = Annotated[
     bool,
     Option(
-        "--trust", help="Open a .pt file, which is a program and can read and overwrite files: only of who you trust."
+        "--trust", help="Open a .pt file, which is a program and can read and overwrite files: from people you trust."
     ),
 ]

@@ -13,9 +13,10 @@ from torch import nn
 
 from ..demo import model as demo
 from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
 from ..runtime.metadata import SIDE
-from .checkpoints import WEIGHTS, is_transformers, load_weights, sha256, weights_in
+from .checkpoints import WEIGHTS, is_transformers, load_weights, weights_in
 from .heads import POOLINGS, Head, Pooled, read_head
 from .hub import Report, fetch, is_repository
 from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
@@ -127,7 +128,7 @@ def load_backbone(
     if prompts is not None:
         loaded = zero_shot(loaded, prompts, templates or ("{}",), progress)
     return Backbone(
-        name=name.rpartition("/")[2],
+        name=name.rstrip("/").rpartition("/")[2],
         model=loaded.model.eval(),
         preprocessing=loaded.preprocessing,
         labels=_labels(loaded, labels or (given.labels if given is not None else None), name in MODELS),
@@ -158,7 +159,7 @@ def load_features(
     check_model(f"{row.name} ({loaded.source})", loaded.model)
     chosen = pooling or row.pooling
     _width(loaded, chosen)
-    return Features(name.rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
+    return Features(name.rstrip("/").rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
 
 
 def _row(name: str) -> Row:
@@ -308,7 +309,7 @@ def _demo(features: bool) -> Loaded:
             size=(demo.SIZE, demo.SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
         ),
         source=weights.name,
-        sha256=sha256(weights),
+        sha256=file_digest(weights),
         labels=None if features else DEMO_LABELS,
         activation="sigmoid",
         tokens=Method(model, "forward_features"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import zipfile
@@ -89,12 +88,6 @@ def check_keys(
         raise OnnxplainError(f"{subject}: {found}{_hint(problems, wrong)}")
 
 
-def sha256(path: Path) -> str:
-    """The checksum of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_state(path: Path, what: str = "checkpoint") -> State:
     """The tensors of a file by name, out of the container that a training program may have put them in."""
     check_file(path, f"a {what}", f"no {what} at {path}")
@@ -149,7 +142,7 @@ def config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OnnxplainError(f"{path} is not JSON: {one_line(error)}") from error
     return config if isinstance(config, dict) else {}
 

@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..runtime import OnnxplainError, load_image, preprocess
+from ..runtime.digest import file_digest
 from ..runtime.files import check_file
 from .backbones import Features
-from .checkpoints import sha256
 from .onnx_file import written_whole
 from .sources import SEED
 
@@ -70,7 +70,7 @@ class FeatureStore:
             for done, path in enumerate(pictures):
                 progress("features", done, len(pictures))
                 try:
-                    checksums[path] = digest = sha256(path)
+                    checksums[path] = digest = file_digest(path)
                     if digest not in self._known and digest not in waiting:
                         waiting[digest] = preprocess(load_image(path), self._backbone.preprocessing)[0]
                 except (OnnxplainError, OSError) as error:
@@ -120,7 +120,7 @@ class FeatureStore:
                 if metadata["model"] != self._model or not self._same(file.get_tensor("sample")):
                     return {}
                 return dict(zip(json.loads(metadata["pictures"]), file.get_tensor("features"), strict=True))
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
             raise OnnxplainError(f"{self._path} is no cache of features; give another --cache, or remove it") from error
 
     def _same(self, sample: Tensor) -> bool:

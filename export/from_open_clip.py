@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import config_of, load_state, read_state, sha256, without_prefixes
+from .checkpoints import config_of, load_state, read_state, without_prefixes
 from .hub import Report, Repository, fetch, is_repository
 from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
 from .weights import check_model
@@ -61,7 +62,7 @@ def load(name: str, request: Request) -> Loaded:
         else f"open_clip {architecture}/{tag}"
         if downloads
         else str(request.checkpoint.name),
-        sha256=None if path is None else sha256(path),
+        sha256=None if path is None else file_digest(path),
         text=_text_encoder(library, architecture, model.eval(), path, request.report) if request.text else None,
     )
 

@@ -11,8 +11,9 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import State, load_state, read_state, sha256, without_prefixes
+from .checkpoints import State, load_state, read_state, without_prefixes
 from .hub import Report, Repository
 from .sources import Loaded, Method, Request, check_patches, same_random_numbers
 
@@ -64,7 +65,7 @@ def load(name: str, request: Request) -> Loaded:
         classes=classes,
         preprocessing=preprocessing,
         source="random" if request.random_init else f"timm {name}" if published else str(request.checkpoint.name),
-        sha256=None if file is None else sha256(file),
+        sha256=None if file is None else file_digest(file),
         labels=_labels(model) if classes else None,
         tokens=Method(model, "forward_features"),
         prefix=getattr(model, "num_prefix_tokens", 0),

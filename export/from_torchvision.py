@@ -12,8 +12,9 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import load_state, read_state, sha256, without_prefixes
+from .checkpoints import load_state, read_state, without_prefixes
 from .sources import Loaded, Request, crop_pct, same_random_numbers
 
 
@@ -62,7 +63,7 @@ def load(name: str, request: Request) -> Loaded:
             interpolation=transform.interpolation.value,
         ),
         source="random" if request.random_init else f"torchvision {weights}" if path is None else path.name,
-        sha256=None if path is None else sha256(path),
+        sha256=None if path is None else file_digest(path),
         labels=labels if classes == len(labels) else None,
     )
 
@@ -81,7 +82,7 @@ def _create(architecture: str, classes: int, size: int) -> Any:
 
 def _download(weights: Any, name: str) -> dict[str, torch.Tensor]:
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # what urllib raises without network, and torch for a file of another checksum
         raise OnnxplainError(
             f"cannot download the weights of {name} ({type(error).__name__}: {one_line(error)}); "

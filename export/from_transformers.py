@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor, float32, nn, no_grad, zeros
 
 from ..runtime import OnnxplainError, Preprocessing
+from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import check_keys, is_transformers, read_state, sha256, weights_in
+from .checkpoints import check_keys, is_transformers, read_state, weights_in
 from .hub import fetch, is_repository
 from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
 from .text_of_transformers import ENCODERS, text_encoder
@@ -149,7 +150,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
     _freeze_biases(model, options, preprocessing.size)
     file = None if request.random_init else request.checkpoint or weights_in(folder)
     source = "random" if file is None else f"transformers {name}" if request.checkpoint is None else file.name
-    digest = None if file is None else sha256(file)
+    digest = None if file is None else file_digest(file)
     if is_classifier:
         labels = _labels(config) if request.num_classes is None else None
         return Loaded(Classifier(model, options), config.num_labels, preprocessing, source, digest, labels)
@@ -302,11 +303,14 @@ def _preprocessing(library: Any, folder: Path, image_size: tuple[int, int] | Non
     resized = (edge, edge) if edge else (processor.size["height"], processor.size["width"])
     cropped = processor.crop_size if getattr(processor, "do_center_crop", False) else None
     crop = resized if cropped is None else (cropped["height"], cropped["width"])
-    return Preprocessing(
-        size=image_size or crop,
-        mean=tuple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
-        std=tuple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
-        crop_pct=crop_pct(crop[0], resized[0]),
-        crop_mode="center" if edge else "squash",
-        interpolation=Image.Resampling(int(processor.resample)).name.lower(),
-    )
+    try:
+        return Preprocessing(
+            size=image_size or crop,
+            mean=tuple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
+            std=tuple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
+            crop_pct=crop_pct(crop[0], resized[0]),
+            crop_mode="center" if edge else "squash",
+            interpolation=Image.Resampling(int(processor.resample)).name.lower(),
+        )
+    except OnnxplainError as error:
+        raise OnnxplainError(f"{file}: {error}") from error

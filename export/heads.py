@@ -116,7 +116,7 @@ def _described(path: Path) -> dict[str, object]:
     if "labels" in metadata:
         try:
             fields["labels"] = tuple(json.loads(metadata["labels"]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise OnnxplainError(f"the labels in {path} must be a JSON list: {one_line(error)}") from error
     return fields
 

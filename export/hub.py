@@ -21,8 +21,9 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import tqdm
 
 from ..runtime import OnnxplainError
+from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import TOKENIZERS, WEIGHTS, sha256
+from .checkpoints import TOKENIZERS, WEIGHTS
 
 Report = Callable[[str], None]
 """Told in words what is being downloaded, and how much of it is here."""
@@ -70,7 +71,7 @@ class Repository:
     def _whole(self, path: Path) -> Path:
         """The file; of a large one it is made sure that its content has the checksum that is its name in the cache."""
         content = path.resolve()
-        if re.fullmatch("[0-9a-f]{64}", content.name) and sha256(content) != content.name:
+        if re.fullmatch("[0-9a-f]{64}", content.name) and file_digest(content) != content.name:
             for damaged in (path, content):
                 damaged.unlink(missing_ok=True)
             raise OnnxplainError(

@@ -6,7 +6,7 @@ the same but for their spelling agree to float64's own rounding.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from unittest.mock import patch
 import numpy as np
 import onnx_ir as ir
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from ..runtime import OnnxplainError
+from ..runtime.formats import format_of
 from ..runtime.outputs import OUTPUTS
 from .onnx_file import silent
 from .onnx_ops import OPS
@@ -67,16 +69,13 @@ def in_double() -> Iterator[None]:
 class OnnxInDouble:
     """The ONNX file at ``path`` as it was written, run in float64.
 
-    Raises OnnxplainError, naming them, if the file has ops that are not known here.
+    Raises OnnxplainError, naming it, if the file has an op that ONNX does not have.
     """
 
     def __init__(self, path: Path) -> None:
         self._graph = ir.load(path).graph
         nodes = list(ir.traversal.RecursiveGraphIterator(self._graph))
-        unknown = {node.op_type for node in nodes if node.domain or node.op_type not in {"If", *OPS}}
-        if unknown:
-            names = ", ".join(sorted(unknown))
-            raise OnnxplainError(f"the file cannot be compared with the model: {names} cannot be computed in float64")
+        self._rare = {node: _by_reference(node) for node in nodes if node.domain or node.op_type not in {"If", *OPS}}
         self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
 
     @torch.inference_mode()
@@ -106,8 +105,28 @@ class OnnxInDouble:
         given = [None if value is None else _tensor_of(value, values) for value in node.inputs]
         if node.op_type == "If":
             return self._compute(node.attributes["then_branch" if given[0] else "else_branch"].as_graph(), values)
+        if node in self._rare:
+            return self._rare[node](given)
         result = OPS[node.op_type](*given, **{name: _attribute(item) for name, item in node.attributes.items()})
         return [result] if isinstance(result, Tensor) else result
+
+
+def _by_reference(node: ir.Node) -> Callable[[Sequence[Tensor | None]], list[Tensor]]:
+    """An op that is not in the table, as ONNX's own reference implementation has it: that has them all, and is slow."""
+    try:
+        evaluator = ReferenceEvaluator(ir.to_proto(node))
+    except Exception as error:  # its exceptions have no common base class
+        raise OnnxplainError(
+            f"the file cannot be compared with the model: {node.op_type} cannot be computed in float64"
+        ) from error
+
+    def compute(inputs: Sequence[Tensor | None]) -> list[Tensor]:
+        names = [value.name for value in node.inputs if value is not None]
+        given = [tensor.numpy() for tensor in inputs if tensor is not None]
+        results = evaluator.run(None, dict(zip(names, given, strict=True)))
+        return [torch.from_numpy(np.array(array)) for array in results]
+
+    return compute
 
 
 class ScriptInDouble:
@@ -129,7 +148,7 @@ class ScriptInDouble:
 
 def open_in_double(path: Path) -> OnnxInDouble | ScriptInDouble:
     """The artifact at ``path``, to be run in float64."""
-    return ScriptInDouble(path) if path.suffix == ".pt" else OnnxInDouble(path)
+    return ScriptInDouble(path) if format_of(path) == "torchscript" else OnnxInDouble(path)
 
 
 def _tensor_of(value: ir.Value, values: Mapping[ir.Value, Tensor]) -> Tensor:

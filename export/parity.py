@@ -110,9 +110,11 @@ class _Gate:
         self.targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
         # In another order than the images: where the two axes are mixed up, it shows.
         self.asked = [int(self.targets[-1 - image % len(self.targets)]) for image in range(IMAGES)]
-        self.file_in_double = open_in_double(path)
-        self.model_in_double = copy.deepcopy(model).double()
-        self.graph_in_double = _over(graph, self.model_in_double)
+        with _one_line("the file that was written cannot be computed in float64"):
+            self.file_in_double = open_in_double(path)
+        with _one_line("the model cannot be copied to compare with"):
+            self.model_in_double = copy.deepcopy(model).double()
+            self.graph_in_double = _over(graph, self.model_in_double)
         self.errors: dict[str, _Errors] = defaultdict(_Errors)
         self.broken: dict[str, None] = {}
         self.resolution = Resolution(metadata)
@@ -153,10 +155,10 @@ class _Gate:
         for name in self.broken:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name, errors in self.errors.items():
-            limit = max(_limit(name), min(NOISE, LAST_BIT * _worst(errors.noise)))
+            limit = max(_limit(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
             yield _check(name, EQUAL, errors.double, limit)
             if name in IN_BOTH:
-                limit = max(FLOAT32, FLOAT32_FACTOR * _worst(errors.eager))
+                limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
                 yield _check(name, IN_FLOAT32, errors.single, limit)
 
     def _judge(self, portion: _Portion, row: int, column: int, single: Tensors, double: Tensors) -> None:
@@ -265,6 +267,12 @@ def _limit(name: str) -> float:
 def _worst(errors: Sequence[float]) -> float:
     """NaN if there is one."""
     return float(np.max(errors)) if errors else 0.0
+
+
+def _finite(errors: Sequence[float]) -> float:
+    """The worst, and 0, which allows nothing, if it is not finite."""
+    worst = _worst(errors)
+    return worst if math.isfinite(worst) else 0.0
 
 
 def _check(name: str, check: str, errors: Sequence[float], limit: float) -> Check:

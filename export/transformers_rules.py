@@ -5,42 +5,29 @@ The library itself takes nearly anything, and fails much later, after a long tim
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ..runtime import OnnxplainError
+from ..runtime.metadata import SIDE, Rule, is_int, is_number
 
-SIDE = 8192
-"""The most pixels of a side, far beyond any model's."""
 SHOWN = 60
 """Characters of a wrong value that an error shows."""
 
-Rule = tuple[str, Callable[[Any], bool]]
-"""What a value has to be, in words, and the check."""
-
-
-def _is_int(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
 
 def _count(most: int, least: int = 1) -> Rule:
-    return f"an integer from {least} to {most}", lambda value: _is_int(value, least, most)
+    return f"an integer from {least} to {most}", lambda value: is_int(value, least, most)
 
 
 def _is_side(value: Any) -> bool:
-    return _is_int(value, 1, SIDE)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return is_int(value, 1, SIDE)
 
 
 def _are_three(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_number, value))
+    return isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))
 
 
 _SIDES: Rule = (
@@ -70,7 +57,7 @@ CONFIG: dict[str, Rule] = {
     "num_register_tokens": _count(1000, 0),
     "vocab_size": _count(10**7),
     "max_position_embeddings": _count(10**6),
-    "num_channels": ("3, the colours of a picture", lambda value: _is_int(value, 3, 3)),
+    "num_channels": ("3, the colours of a picture", lambda value: is_int(value, 3, 3)),
     "image_size": _SIDES,
     "patch_size": _SIDES,
 }
@@ -86,10 +73,10 @@ PROCESSOR: dict[str, Rule] = {
     "do_center_crop": _SWITCH,
     "do_rescale": _SWITCH,
     "do_normalize": _SWITCH,
-    "rescale_factor": ("a number", _is_number),
+    "rescale_factor": ("a number", is_number),
     "resample": (
         f"a number from 0 to {len(Image.Resampling) - 1}, as Pillow counts its filters",
-        lambda value: _is_int(value, 0, len(Image.Resampling) - 1),
+        lambda value: is_int(value, 0, len(Image.Resampling) - 1),
     ),
     "image_mean": ("three numbers", _are_three),
     "image_std": ("three numbers", _are_three),

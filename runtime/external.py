@@ -1,6 +1,6 @@
 """Refuses ONNX files that have tensors in other files, from the file's bytes, before onnxruntime reads them.
 
-An artifact is one file. A tensor whose data are external names a file to read, and onnxruntime before 1.24 reads any.
+An artifact is one file. A tensor whose data are external names a file to read, and onnxruntime before 1.24.1 reads any.
 """
 
 import mmap

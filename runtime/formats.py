@@ -15,7 +15,7 @@ def check_format(name: str, path: str | Path) -> None:
     """Raise OnnxplainError unless there is a format of that name and a file at `path` would be taken for one."""
     if name not in FORMATS:
         raise OnnxplainError(f"there is no format {name!r}; there are: {', '.join(FORMATS)}")
-    if _format_of(path) != name:
+    if format_of(path) != name:
         raise OnnxplainError(
             f"a file in the format {name} would not be known as one by the name {path}: "
             f"{FORMATS['torchscript']} stands for torchscript, and all else for onnx"
@@ -26,12 +26,13 @@ def open_artifact(
     path: str | Path, device: str, threads: int | None, cache: bool = False, trust: bool = False
 ) -> Artifact:
     """Open the artifact at `path`, as `Explainer` describes it."""
-    if _format_of(path) == "onnx":
+    if format_of(path) == "onnx":
         return OnnxArtifact(Path(path), device, threads, cache)
     if cache:
         raise OnnxplainError(f"a cache is for ONNX files, {path} is not one by its name")
     return TorchScriptArtifact(Path(path), device, threads, trust)
 
 
-def _format_of(path: str | Path) -> str:
+def format_of(path: str | Path) -> str:
+    """The name of the format that a file at `path` is taken for."""
     return "torchscript" if Path(path).suffix.lower() == FORMATS["torchscript"] else "onnx"

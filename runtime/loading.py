@@ -114,7 +114,7 @@ def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 
 def _ways_out(needed: int) -> str:
-    return f"make it smaller, or raise the limit: max_pixels={needed}, on the command line --max-pixels {needed}"
+    return f"make it smaller, or raise the limit: max_pixels={needed}, for the command explain --max-pixels {needed}"
 
 
 def _name(source: ImageSource) -> str:

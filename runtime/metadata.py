@@ -1,4 +1,4 @@
-"""What an artifact says about itself: one JSON document in the ONNX file, written by export and read here."""
+"""What an artifact says about itself: one JSON document in the file, written by export and read here."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from .errors import OnnxplainError, one_line
 from .outputs import OF_POOL, OUTPUTS, PASSES, POOL, Output
 
 SCHEMA = 3  # 1 had no reductions, 2 no digest
-METADATA_KEY = "onnxplain"  # the key of the JSON document in the ONNX file's metadata_props
+METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_props, in TorchScript of the extra files
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
@@ -64,11 +64,13 @@ class Layout:
 Rule = tuple[str, Callable[[Any], bool]]
 
 
-def _is_int(value: Any, least: int, most: float = COUNT) -> bool:
+def is_int(value: Any, least: int, most: float = COUNT) -> bool:
+    """Whether it is an integer within these bounds; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _is_number(value: Any, least: float = -sys.float_info.max, most: float = sys.float_info.max) -> bool:
+def is_number(value: Any, least: float = -sys.float_info.max, most: float = sys.float_info.max) -> bool:
+    """Whether it is a finite number within these bounds."""
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
@@ -86,13 +88,13 @@ def _is_check(value: Any) -> bool:
 
 
 def _is_pair(value: Any) -> bool:
-    return _is_tuple(value, lambda item: _is_int(item, 1, SIDE), 2)
+    return _is_tuple(value, lambda item: is_int(item, 1, SIDE), 2)
 
 
 def _three_numbers(least: float, most: float) -> Rule:
     return (
         f"three numbers from {least:g} to {most:g}",
-        lambda value: _is_tuple(value, lambda item: _is_number(item, least, most), 3),
+        lambda value: _is_tuple(value, lambda item: is_number(item, least, most), 3),
     )
 
 
@@ -100,14 +102,14 @@ def _three_numbers(least: float, most: float) -> Rule:
 CHECK: dict[str, Callable[[Any], bool]] = {
     "output": lambda value: isinstance(value, str),
     "check": lambda value: isinstance(value, str),
-    "value": _is_number,
-    "limit": _is_number,
+    "value": is_number,
+    "limit": is_number,
     "passed": lambda value: isinstance(value, bool),
 }
 
 PREPROCESSING_RULES: dict[str, Rule] = {
     "size": (f"[height, width], two integers from 1 to {SIDE}", _is_pair),
-    "crop_pct": (f"a number from {CROP_PCT[0]} to {CROP_PCT[1]}", lambda value: _is_number(value, *CROP_PCT)),
+    "crop_pct": (f"a number from {CROP_PCT[0]} to {CROP_PCT[1]}", lambda value: is_number(value, *CROP_PCT)),
     "crop_mode": (f"one of {', '.join(CROP_MODES)}", lambda value: value in CROP_MODES),
     "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda value: value in INTERPOLATIONS),
     "mean": _three_numbers(*MEAN),
@@ -132,14 +134,14 @@ METADATA_RULES: dict[str, Rule] = {
     ),
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda value: value in ACTIVATIONS),
     "patch_grid": (f"[h, w], two integers from 1 to {SIDE}", _is_pair),
-    "prefix_tokens": (f"an integer from 0 to {COUNT}", lambda value: _is_int(value, 0)),
+    "prefix_tokens": (f"an integer from 0 to {COUNT}", lambda value: is_int(value, 0)),
     "readout": (
         "a non-empty list of token rows (integers of at least 0) without repetition",
-        lambda value: _is_tuple(value, lambda item: _is_int(item, 0, math.inf)) and len(set(value)) == len(value),
+        lambda value: _is_tuple(value, lambda item: is_int(item, 0, math.inf)) and len(set(value)) == len(value),
     ),
-    "layers": (f"an integer from 1 to {COUNT}", lambda value: _is_int(value, 1)),
-    "heads": (f"an integer from 1 to {COUNT}", lambda value: _is_int(value, 1)),
-    "pool_heads": (f"an integer from 0 to {COUNT}", lambda value: _is_int(value, 0)),
+    "layers": (f"an integer from 1 to {COUNT}", lambda value: is_int(value, 1)),
+    "heads": (f"an integer from 1 to {COUNT}", lambda value: is_int(value, 1)),
+    "pool_heads": (f"an integer from 0 to {COUNT}", lambda value: is_int(value, 0)),
     "passes": (
         f"a list of {', '.join(PASSES)} without repetition that contains attention",
         lambda value: (
@@ -150,7 +152,7 @@ METADATA_RULES: dict[str, Rule] = {
     ),
     "rules": (
         f"an object of three numbers, {', '.join(RULES)}",
-        lambda value: isinstance(value, Mapping) and set(value) == set(RULES) and all(map(_is_number, value.values())),
+        lambda value: isinstance(value, Mapping) and set(value) == set(RULES) and all(map(is_number, value.values())),
     ),
     "parity": (
         f"an object, whose checks are a list of objects with {', '.join(CHECK)}, and its notes a list of texts",
@@ -164,7 +166,7 @@ METADATA_RULES: dict[str, Rule] = {
         "an object of numbers from 0 to 1 by the names of methods",
         lambda value: (
             isinstance(value, Mapping)
-            and all(isinstance(name, str) and _is_number(share, 0, 1) for name, share in value.items())
+            and all(isinstance(name, str) and is_number(share, 0, 1) for name, share in value.items())
         ),
     ),
 }
@@ -179,7 +181,7 @@ def _validate(record: Any, rules: Mapping[str, Rule]) -> None:
             object.__setattr__(record, name, value)  # the record is frozen, and not yet in anyone's hands
         if not check(value):
             given = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-            raise OnnxplainError(f"metadata field {name!r} must be {description}, got {given}")
+            raise OnnxplainError(f"{type(record).__name__.lower()} field {name!r} must be {description}, got {given}")
 
 
 @dataclass(frozen=True)

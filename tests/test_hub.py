@@ -19,8 +19,9 @@ from text_models import OPEN_CLIP, random_model, siglip_tokenizer
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.export import MODELS, checkpoints, load_backbone, load_features
+from onnxplain.export import MODELS, load_backbone, load_features
 from onnxplain.runtime import OnnxplainError
+from onnxplain.runtime.digest import file_digest
 
 TINY = "timm/test_vit.r160_in1k"  # its repository on the hub has the same name
 HF = "someone/vit"
@@ -87,7 +88,7 @@ def test_of_timm(weights, hub, folder, tmp_path):
     backbone = load_backbone(TINY, progress=stages.append)
     assert torch.equal(outputs(backbone.model, pixels()), outputs(model, pixels()))
     assert backbone.source == f"timm {TINY.removeprefix('timm/')}" and len(backbone.labels) == 1000
-    assert backbone.sha256 == checkpoints.sha256(hub.folder / TINY / weights)
+    assert backbone.sha256 == file_digest(hub.folder / TINY / weights)
     assert hub.downloads() == [f"{TINY}/{weights}"]
     megabytes = (hub.folder / TINY / weights).stat().st_size / 1e6
     assert stages[-1] == f"downloading {weights} of {TINY}, {megabytes:.0f} of {megabytes:.0f} MB"
@@ -134,7 +135,7 @@ def test_of_open_clip(hub, folder):
     backbone = load_backbone("open_clip/two-towers/own", prompts=PROMPTS)
     assert_agree(ours(backbone), expected)
     assert backbone.source == "open_clip two-towers/own"
-    assert backbone.sha256 == checkpoints.sha256(folder.path / "someone/two-towers/open_clip_pytorch_model.bin")
+    assert backbone.sha256 == file_digest(folder.path / "someone/two-towers/open_clip_pytorch_model.bin")
     file = folder.path / "someone/two-towers/open_clip_pytorch_model.bin"
     by_file = load_backbone("open_clip/two-towers/own", checkpoint=file, prompts=PROMPTS)
     assert by_file.preprocessing == backbone.preprocessing

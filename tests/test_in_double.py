@@ -201,9 +201,23 @@ def test_numbers_are_those_of_float32_and_arithmetic_is_not(tmp_path):
     assert result.dtype == torch.float64 and result == pixels * float(np.float32(0.1))
 
 
-def test_ops_that_are_not_known_are_named(tmp_path):
-    path = _file(tmp_path, ("Tan", ["pixels"], ["x"], {}), ("NonZero", ["x"], ["logits"], {}))
-    with pytest.raises(OnnxplainError, match="NonZero, Tan cannot be computed in float64"):
+def test_ops_that_are_not_in_the_table(tmp_path):
+    nodes = [
+        ("Tan", ["pixels"], ["x"], {}),
+        ("Elu", ["x"], ["y"], {"alpha": 0.5}),
+        ("Round", ["y"], ["z"], {}),
+        ("Sub", ["y", "z"], ["logits"], {}),
+    ]
+    pixels = torch.linspace(-1.5, 1.5, 9, dtype=torch.float64)
+    (result,) = OnnxInDouble(_file(tmp_path, *nodes)).run(pixels, torch.zeros(0), ["logits"]).values()
+    before = torch.nn.functional.elu(pixels.tan(), 0.5)
+    assert result.dtype == torch.float64
+    torch.testing.assert_close(result, before - before.round(), rtol=0, atol=1e-12)
+
+
+def test_an_op_that_onnx_does_not_have_is_named(tmp_path):
+    path = _file(tmp_path, ("Unheard", ["pixels"], ["logits"], {}))
+    with pytest.raises(OnnxplainError, match="Unheard cannot be computed in float64"):
         OnnxInDouble(path)
 
 
