@@ -149,6 +149,22 @@ def test_trouble_with_torchvisions_download(vit, monkeypatch, tmp_path):
     assert "cannot download the weights of vit_b_16 (URLError: " in _message("torchvision/vit_b_16")
 
 
+def test_torchvisions_weights_run_nothing(monkeypatch, tmp_path):
+    """Not even those that lie where the library keeps its downloads, whose checksum it does not look at again."""
+
+    class Malicious:
+        def __reduce__(self):
+            return (tmp_path / "executed").mkdir, ()
+
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save({"x": Malicious()}, tmp_path / "hub" / "checkpoints" / "x-01234567.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    here = WeightsEnum("Here", {"DEFAULT": replace(WEIGHTS.DEFAULT.value, url="http://127.0.0.1:9/x-01234567.pth")})
+    monkeypatch.setattr(from_torchvision, "get_model_weights", lambda name: here)
+    assert "the weights of vit_b_16 (UnpicklingError" in _message("torchvision/vit_b_16")
+    assert not (tmp_path / "executed").exists()
+
+
 # --- open_clip
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fuzz.artifacts import forged
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_errors, cli_output
+from onnxplain import cli, cli_errors, cli_input, cli_output
+from onnxplain.export.checkpoints import config_of
+from onnxplain.export.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, resolve_target
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +34,16 @@ def _message(call, *arguments):
     message = str(caught.value)
     assert "\n" not in message and len(message) < 600
     return message
+
+
+def test_brackets_without_end(tmp_path):
+    brackets = "[" * 200_000
+    (tmp_path / "config.json").write_text(brackets)
+    save_file({"weight": torch.zeros(2, 3)}, tmp_path / "head.safetensors", {"labels": brackets})
+    assert "config.json is not JSON: " in _message(config_of, tmp_path)
+    assert "must be a JSON list: " in _message(read_head, tmp_path / "head.safetensors")
+    with pytest.raises(cli_input.InputError, match="cannot read labels from "):
+        cli_input.read_texts("labels", tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))

@@ -7,7 +7,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnxplain.export.in_double import OnnxInDouble, in_double
+from onnxplain.export.in_double import OnnxInDouble, ScriptInDouble, in_double, open_in_double
 from onnxplain.export.onnx_ops import OPS
 from onnxplain.runtime import OnnxplainError
 
@@ -213,6 +213,12 @@ def test_ops_that_are_not_in_the_table(tmp_path):
     before = torch.nn.functional.elu(pixels.tan(), 0.5)
     assert result.dtype == torch.float64
     torch.testing.assert_close(result, before - before.round(), rtol=0, atol=1e-12)
+
+
+def test_the_suffix_of_torchscript_in_any_case(tmp_path):
+    for name in ("x.pt", "x.PT"):
+        torch.jit.save(torch.jit.script(torch.nn.Identity()), tmp_path / name)
+        assert isinstance(open_in_double(tmp_path / name), ScriptInDouble)
 
 
 def test_an_op_that_onnx_does_not_have_is_named(tmp_path):

@@ -42,7 +42,7 @@ def _write(path, content):
     ("make", "message"),
     [
         (lambda path: path, "there is no artifact"),
-        (lambda path: path.parent, "there is no artifact"),
+        (lambda path: path.parent, "is a folder, not an artifact"),
         (lambda path: _write(path, b""), "not an ONNX file|not an onnxplain artifact"),
         (lambda path: _write(path, b"hello, this is text"), "not an ONNX file"),
         (lambda path: _write(path, build(path).read_bytes()[:500]), "not an ONNX file"),

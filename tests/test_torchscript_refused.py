@@ -50,7 +50,7 @@ def _save(path, metadata=None):
     ("make", "message"),
     [
         (lambda path, case: None, "there is no artifact"),
-        (lambda path, case: path.mkdir(), "there is no artifact"),
+        (lambda path, case: path.mkdir(), "is a folder, not an artifact"),
         (lambda path, case: _write(path, b""), "is not a TorchScript file"),
         (lambda path, case: _write(path, b"hello, this is text"), "is not a TorchScript file"),
         (lambda path, case: _write(path, case.path.read_bytes()[:50_000]), "is not a TorchScript file"),
@@ -118,5 +118,6 @@ def test_the_name_has_to_say_the_format(format, name, tmp_path):
 def test_the_default_name_of_a_file():
     assert cli_input.artifact_path(None, "timm/vit_x", "torchscript") == Path("artifacts/vit_x.pt")
     assert cli_input.artifact_path(None, "demo", "onnx") == Path("artifacts/demo.onnx")
+    assert cli_input.artifact_path(None, "hf/my/folder/", "onnx") == Path("artifacts/folder.onnx")
     with pytest.raises(OnnxplainError, match="there is no format 'tf'; there are: onnx, torchscript"):
         cli_input.artifact_path(None, "demo", "tf")

@@ -27,7 +27,7 @@ PROCESSOR = {
     "resample": [None, "bicubic", 9, -1, [3], True],
     "rescale_factor": ["x", [1]],
     "image_mean": [[0.5], 0.5, ["a", "b", "c"], {"a": 1}],
-    "image_std": [[0.5, 0.5], "abc"],
+    "image_std": [[0.5, 0.5], "abc", [0, 0, 0]],
     "do_resize": ["yes", 1],
     "do_normalize": ["no"],
     "do_center_crop": [[True]],
