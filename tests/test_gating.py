@@ -111,7 +111,7 @@ def test_one_branch_a_group(gated):
     choices = [node for node in graph if node.op_type == "If"]
     insides = [sorted(node.op_type for node in choice.attributes["then_branch"].as_graph()) for choice in choices]
     shared, own = [["Exp"], ["Sin"], ["Cos"]], [["MatMul", "Transpose"], ["Reshape", "Tan"], ["Identity"], ["Identity"]]
-    assert insides[:3] == shared
+    assert sorted(insides[:3]) == sorted(shared)
     assert sorted(insides[3:]) == sorted([*own, ["MatMul", "Sub", "Transpose", "Transpose"]])
     assert sum(len(choice.outputs) for choice in choices) == len(NEEDS) + 3
     assert {node.op_type for node in graph} == {"Relu", "Abs", "Shape", "ReduceProd", "Or", "If"}

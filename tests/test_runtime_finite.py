@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from PIL import Image
-from tiny_artifact import LABELS, SIZE, build
+from tiny_artifact import LABELS, SIZE, build, save
 
 from onnxplain.runtime import METHODS, Explainer, Metadata, OnnxplainError, Preprocessing
 from onnxplain.runtime.result import probabilities
@@ -35,7 +35,7 @@ def broken(tmp_path):
         array = numpy_helper.to_array(constant).copy()
         array[...] = value
         constant.CopyFrom(numpy_helper.from_array(array, name))
-        onnx.save(model, path)
+        save(model, path)
         return Explainer(path, device="cpu", threads=1)
 
     return make
