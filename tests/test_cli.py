@@ -21,7 +21,7 @@ PARITY = {
     "passed": True,
     "checks": [
         {"output": "logits", "check": "error", "value": 1e-7, "limit": 1e-5, "passed": True},
-        {"output": "relevance", "check": "change with the class", "value": 0.4, "limit": 2e-6, "passed": True},
+        {"output": "relevance", "check": "error", "value": 2e-6, "limit": 1e-6, "passed": False},
     ],
 }
 
@@ -190,7 +190,7 @@ def test_info(artifact):
         assert text in out
     assert f"{artifact}, {artifact.stat().st_size / 1e3:.1f} kB" in out
     assert ["logits", "error", "1e-07", "≤", "1e-05", "yes"] in [line.split() for line in out.splitlines()]
-    assert "> 2e-06" in out
+    assert ["relevance", "error", "2e-06", "≤", "1e-06", "NO"] in [line.split() for line in out.splitlines()]
 
 
 def test_info_without_a_parity_report(tmp_path):
