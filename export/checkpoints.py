@@ -15,9 +15,13 @@ from torch import Tensor, nn
 from ..runtime import OnnxplainError
 from ..runtime.errors import one_line
 from ..runtime.files import check_file
-from .weights import SHOWN, check_kinds, check_stored
+from .weights import check_kinds, check_stored, first_few
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OF_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
+"""The names of weights in repositories of transformers and timm, the first that is there counts."""
+OF_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""The same in those of open_clip, where it names no other."""
+WEIGHTS = (*OF_TRANSFORMERS, *OF_OPEN_CLIP)
 """The names of weights in a folder or a hub's repository, the first that is there counts."""
 CONTAINERS = ("ema_state_dict", "model_state_dict", "module", "teacher")
 """What training programs name the state dict in their checkpoints, beside the names that timm knows."""
@@ -80,11 +84,7 @@ def check_keys(
     shapes = [f"{key} {list(given)} instead of {list(needed)}" for key, (given, needed) in sorted(wrong.items())]
     problems = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of wrong shape": shapes}
     if any(problems.values()):
-        found = "; ".join(
-            f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
-            for kind, keys in problems.items()
-            if keys
-        )
+        found = "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
         raise OnnxplainError(f"{subject}: {found}{_hint(problems, wrong)}")
 
 
@@ -131,7 +131,7 @@ def weights_in(folder: Path) -> Path:
     """The file of weights in a folder; raises OnnxplainError if there is none."""
     found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not found:
-        raise OnnxplainError(f"no checkpoint in the folder {folder}; it would be named {' or '.join(WEIGHTS[:2])}")
+        raise OnnxplainError(f"no checkpoint in the folder {folder}; it would be named {' or '.join(OF_TRANSFORMERS)}")
     return found[0]
 
 

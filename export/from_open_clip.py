@@ -11,7 +11,7 @@ from typing import Any
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import config_of, load_state, read_state, without_prefixes
+from .checkpoints import OF_OPEN_CLIP, config_of, load_state, read_state, without_prefixes
 from .hub import Report, Repository, fetch, is_repository
 from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
 from .weights import check_model
@@ -22,8 +22,6 @@ CONFIG = "open_clip_config.json"
 """What a folder or repository of open_clip says of itself."""
 TOKENIZER = (CONFIG, "tokenizer.json")
 """The files of a folder that has a tokenizer of transformers for open_clip."""
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-"""The names of the files in open_clip's repositories, where it names no other; the first that is there counts."""
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -99,7 +97,7 @@ def _require_activation(library: Any, architecture: str, tag: str) -> None:
 def _download(published: Mapping[str, Any], report: Report) -> Path | None:
     """The weights of a tag, None where they are not on the hub."""
     repository, _, name = published.get("hf_hub", "").rpartition("/")
-    names = (str(Path(name).with_suffix(".safetensors")), name) if name else WEIGHTS
+    names = (str(Path(name).with_suffix(".safetensors")), name) if name else OF_OPEN_CLIP
     return Repository(repository, report).first(names) if repository else None
 
 

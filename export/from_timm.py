@@ -13,14 +13,12 @@ from torch import nn
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
-from .checkpoints import State, load_state, read_state, without_prefixes
+from .checkpoints import OF_TRANSFORMERS, State, load_state, read_state, without_prefixes
 from .hub import Report, Repository
 from .sources import Loaded, Method, Request, check_patches, same_random_numbers
 
 HEADS = ("head.weight", "head.bias", "head_dist.")
 """Keys of a timm transformer's own head."""
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The names of the files in timm's repositories, the first that is there counts."""
 
 
 def load(name: str, request: Request) -> Loaded:
@@ -112,7 +110,7 @@ def _head_of(state: State) -> dict[str, Any]:
 def _download(config: Any, report: Report) -> Path | None:
     """The published weights, None where there are none on the hub."""
     repository = getattr(config, "hf_hub_id", None)
-    return None if repository is None else Repository(repository, report).first(WEIGHTS)
+    return None if repository is None else Repository(repository, report).first(OF_TRANSFORMERS)
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any], file: Path | None) -> Any:

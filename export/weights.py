@@ -49,7 +49,7 @@ def check_model(subject: str, model: nn.Module) -> None:
     broken += [key for key, each in buffers.items() if each.isnan().any()]
     if broken:
         raise OnnxplainError(
-            f"{subject}: NaN or infinity in {len(broken)} weights: {_some(broken)}; the file is damaged, or the "
+            f"{subject}: NaN or infinity in {len(broken)} weights: {first_few(broken)}; the file is damaged, or the "
             "training that made it diverged"
         )
 
@@ -69,12 +69,13 @@ def _unusual(tensor: Tensor) -> str:
 
 def _refuse(subject: str, wrong: Mapping[str, str]) -> None:
     if wrong:
-        listed = _some([f"{key} is {what}" for key, what in wrong.items()])
+        listed = first_few([f"{key} is {what}" for key, what in wrong.items()])
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         raise OnnxplainError(f"{subject}: weights must be dense tensors of {allowed}: {listed}; save them as such")
 
 
-def _some(items: Collection[str]) -> str:
+def first_few(items: Collection[str]) -> str:
+    """The first of them, and whether there are more."""
     return f"{', '.join(list(items)[:SHOWN])}{', …' if len(items) > SHOWN else ''}"
 
 
