@@ -186,7 +186,8 @@ def metadata_table(metadata: "Metadata") -> Table:
         "labels": f"{len(labels)}: {'; '.join(labels[:3])}{'; …' if len(labels) > 3 else ''}",
         "scores": f"{metadata.activation} of the logits",
         "input": f"{_by(preprocessing.size)} pixels (height x width)",
-        "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}",
+        "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}; "
+        f"offset rounded by {preprocessing.crop_rounding}",
         "normalize": f"mean {mean}; standard deviation {std}",
         "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {_by(layout.patch_grid)} patches",
         "readout": f"the head reads {reads}",

@@ -46,7 +46,8 @@ def export_model(
 
     model: from load_backbone, or any image classifier [batch, 3, H, W] -> [batch, classes]; then ``preprocessing`` is
         needed, dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm means
-        them, ``labels`` are numbers unless given, and ``activation`` is "softmax" or "sigmoid".
+        them, and crop_rounding="floor" where crops start as in transformers; ``labels`` are numbers unless given, and
+        ``activation`` is "softmax" or "sigmoid".
     path: replaced only if the artifact passes; its folder is made.
     format: "onnx", or "torchscript", which PyTorch calls deprecated, for a path that ends with .pt.
     passes: what the artifact can compute beside logits and attention, names in PASSES. By default all, but reciprocam

@@ -59,7 +59,7 @@ def load(name: str, request: Request) -> Loaded:
             size=(height, width),
             mean=tuple(transform.mean),
             std=tuple(transform.std),
-            crop_pct=crop_pct(transform.crop_size[0], transform.resize_size[0]),
+            crop_pct=crop_pct((transform.crop_size[0],) * 2, (transform.resize_size[0],) * 2),
             interpolation=transform.interpolation.value,
         ),
         source="random" if request.random_init else f"torchvision {weights}" if path is None else path.name,

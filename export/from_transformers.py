@@ -8,17 +8,17 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor, float32, nn, no_grad, zeros
 
-from ..runtime import OnnxplainError, Preprocessing
+from ..runtime import OnnxplainError
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
 from .checkpoints import check_keys, is_transformers, read_state, weights_in
 from .hub import fetch, is_repository
-from .sources import Loaded, Request, check_patches, crop_pct, same_random_numbers
+from .pictures_of_transformers import read_preprocessing
+from .sources import Loaded, Request, check_patches, same_random_numbers
 from .text_of_transformers import ENCODERS, text_encoder
-from .transformers_rules import check_config, check_processor
+from .transformers_rules import check_config
 from .weights import check_kinds
 
 Read = Callable[[nn.Module, Any], Tensor]
@@ -58,11 +58,6 @@ PREFIX: dict[str, Callable[[Any], int]] = {
     "siglip_vision_model": lambda config: 0,
 }
 """How many tokens stand before the patches, if not the class token alone."""
-
-PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-"""The files that can describe the image processor, the latter that of texts as well."""
-PROCESSORS = ("ViT", "DeiT", "Bit", "CLIP", "Siglip", "Beit", "DINOv3ViT")
-"""Image processors that do what timm's evaluation transform does: resize, crop in the centre, normalise."""
 
 ATTENTION = "onnxplain_sdpa"
 """The name under which PyTorch's attention is known to transformers without the mask that it would build for it."""
@@ -142,7 +137,7 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         both = getattr(library, ENCODERS[config.model_type].model)
         text = text_encoder(library, folder, _with_weights(both, deepcopy(config), name, folder, request, "sdpa"))
     model = _with_weights(made, config if is_classifier else vision, name, folder, request, ATTENTION)
-    preprocessing = _preprocessing(library, folder, request.image_size)
+    preprocessing = read_preprocessing(library, folder, request.image_size)
     check_patches(name, preprocessing.size, _pair(getattr(vision, "patch_size", 1)))
     options = _options(vision, preprocessing.size)
     if vision.model_type == "vit_mae":  # it is trained with most patches hidden, and looks with none
@@ -281,36 +276,3 @@ def _labels(config: Any) -> tuple[str, ...] | None:
     """The names of the classes, unless they are those that transformers makes up."""
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     return None if all(label == f"LABEL_{index}" for index, label in enumerate(labels)) else labels
-
-
-def _preprocessing(library: Any, folder: Path, image_size: tuple[int, int] | None) -> Preprocessing:
-    """What the image processor's file says, in timm's terms."""
-    file = next((folder / name for name in PREPROCESSING if (folder / name).is_file()), None)
-    if file is None:
-        raise OnnxplainError(f"{folder} holds no {PREPROCESSING[0]}; copy it from the model that this one comes from")
-    try:
-        processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-    except Exception as error:
-        raise OnnxplainError(f"transformers cannot read {file}: {one_line(error)}") from error
-    check_processor(file, processor)
-    kind = type(processor).__name__.removesuffix("Pil").removesuffix("ImageProcessor")
-    if kind not in PROCESSORS:
-        known = ", ".join(f"{name}ImageProcessor" for name in PROCESSORS)
-        raise OnnxplainError(f"{file} is of a {kind}ImageProcessor; known are {known}")
-    if not processor.do_resize or not processor.do_rescale or abs(processor.rescale_factor * 255 - 1) > 1e-6:
-        raise OnnxplainError(f"{file} must resize pictures and rescale them by 1/255")
-    edge = processor.size.get("shortest_edge")
-    resized = (edge, edge) if edge else (processor.size["height"], processor.size["width"])
-    cropped = processor.crop_size if getattr(processor, "do_center_crop", False) else None
-    crop = resized if cropped is None else (cropped["height"], cropped["width"])
-    try:
-        return Preprocessing(
-            size=image_size or crop,
-            mean=tuple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
-            std=tuple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
-            crop_pct=crop_pct(crop[0], resized[0]),
-            crop_mode="center" if edge else "squash",
-            interpolation=Image.Resampling(int(processor.resample)).name.lower(),
-        )
-    except OnnxplainError as error:
-        raise OnnxplainError(f"{file}: {error}") from error

@@ -91,10 +91,19 @@ def same_random_numbers() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-def crop_pct(size: int, resized: int) -> float:
-    """size / resized, such that timm's floor(size / crop_pct) is ``resized`` again."""
-    share = size / resized
-    return share if int(size / share) == resized else float(np.nextafter(share, 0))
+def crop_pct(size: tuple[int, int], resized: tuple[int, int]) -> float:
+    """size / resized, (height, width) each, such that timm's floor(size / crop_pct) is ``resized`` again.
+
+    Raises OnnxplainError if no number does that for height and width.
+    """
+    share = min(length / before for length, before in zip(size, resized, strict=True))
+    for number in (share, float(np.nextafter(share, 0))):
+        if tuple(int(length / number) for length in size) == resized:
+            return number
+    raise OnnxplainError(
+        f"pictures are cropped from {resized[0]} x {resized[1]} to {size[0]} x {size[1]} (height x width), which must "
+        "be the same share of both"
+    )
 
 
 def check_patches(name: str, size: tuple[int, int], patch: tuple[int, int]) -> None:

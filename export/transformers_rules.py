@@ -65,14 +65,18 @@ CONFIG: dict[str, Rule] = {
 
 PROCESSOR: dict[str, Rule] = {
     "size": (
-        f"shortest_edge, or height and width, from 1 to {SIDE} pixels",
-        lambda value: _are_sides(value, "shortest_edge") or _are_sides(value, "height", "width"),
+        f"shortest_edge alone, or height and width, from 1 to {SIDE} pixels",
+        lambda value: (
+            _are_sides(value, "height", "width")
+            or (_are_sides(value, "shortest_edge") and value.get("longest_edge") is None)
+        ),
     ),
     "crop_size": (f"height and width, from 1 to {SIDE} pixels", lambda value: _are_sides(value, "height", "width")),
     "do_resize": _SWITCH,
     "do_center_crop": _SWITCH,
     "do_rescale": _SWITCH,
     "do_normalize": _SWITCH,
+    "do_pad": ("false: the model's input is what was cropped", lambda value: value is False),
     "rescale_factor": ("a number", is_number),
     "resample": (
         f"a number from 0 to {len(Image.Resampling) - 1}, as Pillow counts its filters",
@@ -82,7 +86,7 @@ PROCESSOR: dict[str, Rule] = {
     "image_std": ("three numbers", _are_three),
 }
 """Of an image processor."""
-OPTIONAL = ("crop_size", "do_center_crop")
+OPTIONAL = ("crop_size", "do_center_crop", "do_pad")
 """What not every processor has."""
 
 
@@ -98,7 +102,8 @@ def check_config(path: Path, config: Any) -> None:
 
 def check_processor(path: Path, processor: Any) -> None:
     """Raise OnnxplainError, naming the field, unless the image processor's file at ``path`` can be followed."""
-    needed = PROCESSOR.keys() - ({"do_center_crop"} if getattr(processor, "do_center_crop", None) else set(OPTIONAL))
+    cropped = {"crop_size"} if getattr(processor, "do_center_crop", None) else set()
+    needed = PROCESSOR.keys() - set(OPTIONAL) | cropped
     _check(path, processor, PROCESSOR, needed)
 
 

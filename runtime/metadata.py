@@ -17,6 +17,7 @@ SCHEMA = 3  # 1 had no reductions, 2 no digest
 METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_props, in TorchScript of the extra files
 
 CROP_MODES = ("center", "squash", "border")
+CROP_ROUNDINGS = ("half_even", "floor")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -25,6 +26,8 @@ SIDE = 8192  # of the model's input, in pixels
 COUNT = 10_000  # of layers, heads, tokens before the patches
 CROP_PCT = (0.1, 10)
 MEAN, STD = (-10, 10), (1e-3, 1e3)
+
+LATER = ("crop_rounding",)  # fields that a schema got later; older artifacts mean the default, as they were checked so
 
 RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
@@ -111,6 +114,7 @@ PREPROCESSING_RULES: dict[str, Rule] = {
     "size": (f"[height, width], two integers from 1 to {SIDE}", _is_pair),
     "crop_pct": (f"a number from {CROP_PCT[0]} to {CROP_PCT[1]}", lambda value: is_number(value, *CROP_PCT)),
     "crop_mode": (f"one of {', '.join(CROP_MODES)}", lambda value: value in CROP_MODES),
+    "crop_rounding": (f"one of {', '.join(CROP_ROUNDINGS)}", lambda value: value in CROP_ROUNDINGS),
     "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda value: value in INTERPOLATIONS),
     "mean": _three_numbers(*MEAN),
     "std": _three_numbers(*STD),
@@ -189,7 +193,9 @@ class Preprocessing:
     """How a picture becomes the model's input, in the terms of timm's evaluation transform.
 
     `size` is (height, width) in pixels; `crop_pct` is size / size resized to; `mean` and `std` are per RGB channel,
-    for values in [0, 1].
+    for values in [0, 1]. `crop_rounding` says where a centred crop starts if an odd number of pixels is left over:
+    "half_even" as in timm and torchvision, where half of what is cut off is rounded to even and half of a padding down;
+    "floor" as in transformers, at floor((resized - size) / 2).
 
     Raises OnnxplainError, naming the field, if one is not valid.
     """
@@ -200,6 +206,7 @@ class Preprocessing:
     crop_pct: float = 0.875
     crop_mode: str = "center"
     interpolation: str = "bicubic"
+    crop_rounding: str = "half_even"
 
     def __post_init__(self) -> None:
         _validate(self, PREPROCESSING_RULES)
@@ -322,8 +329,8 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _select(record: type[Metadata] | type[Preprocessing], document: dict[str, Any]) -> dict[str, Any]:
-    """The record's own fields of a JSON object; all must be there: a guessed default would be silent."""
-    names = [item.name for item in fields(record)]
+    """The record's own fields of a JSON object; all but `LATER` must be there: a guessed default would be silent."""
+    names = [item.name for item in fields(record) if item.name in document or item.name not in LATER]
     missing = [name for name in names if name not in document]
     if missing:
         raise OnnxplainError(f"metadata field {', '.join(map(repr, missing))} of {record.__name__} is missing")

@@ -1,4 +1,4 @@
-"""From a picture to the model's input, bit for bit as timm's evaluation transform makes it, and back."""
+"""From a picture to the model's input, bit for bit as timm or transformers makes it, and back."""
 
 import math
 
@@ -16,7 +16,9 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
     """An RGB picture as the model's input, float32 [3, H, W], and where that input lies in the picture.
 
     Equal, bit for bit, to timm's `create_transform(**data_config, is_training=False)` (timm.data.transforms_factory,
-    `transforms_imagenet_eval`). Raises OnnxplainError if the picture is too elongated to be resized.
+    `transforms_imagenet_eval`), and with a `crop_rounding` of "floor" to the image processors of transformers that work
+    on Pillow (`image_transforms.center_crop` there). Raises OnnxplainError if the picture is too elongated to be
+    resized.
     """
     height, width = _resized_size((image.height, image.width), preprocessing)
     if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
@@ -27,7 +29,9 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
     resized = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
 
     crop = preprocessing.size
-    top, left = _crop_offset(height, crop[0]), _crop_offset(width, crop[1])
+    top, left = (
+        _crop_offset(*lengths, preprocessing.crop_rounding) for lengths in zip((height, width), crop, strict=True)
+    )
     # Only border mode pads with the mean colour; center and squash pad black where the crop is larger than the picture
     fill = tuple(round(255 * value) if preprocessing.crop_mode == "border" else 0 for value in preprocessing.mean)
     window = Image.new("RGB", (crop[1], crop[0]), fill)
@@ -73,6 +77,8 @@ def _resized_size(original: tuple[int, int], preprocessing: Preprocessing) -> tu
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _crop_offset(length: int, crop: int) -> int:
+def _crop_offset(length: int, crop: int, rounding: str) -> int:
     """Where a centred crop starts; torchvision rounds halves to even when cutting and down when padding."""
+    if rounding == "floor":
+        return (length - crop) // 2
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)

@@ -234,10 +234,11 @@ def test_file_in_transformers_format_alone(tmp_path):
 
 
 def test_wide_picture(tmp_path):
-    """As transformers crops it, except that where half a pixel is left, timm's transform rounds it and theirs cuts."""
-    save(tmp_path, "dinov2", *CLASSIFIERS["dinov2"])
-    wide = astronaut().resize((640, 480), Image.Resampling.BICUBIC)
+    """Logits as transformers', where half a pixel is left over: resized to 48 x 65 and cropped to 42."""
+    model = save(tmp_path, "dinov2", *CLASSIFIERS["dinov2"])
+    backbone = load_backbone(f"hf/{tmp_path}")
+    wide = astronaut().resize((650, 480), Image.Resampling.BICUBIC)
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
-    expected = processor(wide, return_tensors="pt")["pixel_values"][0]
-    given = torch.from_numpy(preprocess(wide, load_backbone(f"hf/{tmp_path}").preprocessing)[0])
-    torch.testing.assert_close(given, expected, rtol=0, atol=1e-6)  # 48 x 64 to 42: no halves
+    expected = outputs(model, processor(wide, return_tensors="pt")["pixel_values"]).logits
+    given = torch.from_numpy(preprocess(wide, backbone.preprocessing)[0]).unsqueeze(0)
+    assert_agree(outputs(backbone.model, given), expected)

@@ -43,6 +43,12 @@ def test_unknown_fields_are_ignored():
     assert Metadata.from_json(json.dumps(document)) == _metadata()
 
 
+def test_artifacts_written_before_crops_could_be_rounded_otherwise_are_cropped_as_before():
+    document = json.loads(_metadata().to_json())
+    assert document["preprocessing"].pop("crop_rounding") == "half_even"
+    assert Metadata.from_json(json.dumps(document)) == _metadata()
+
+
 BROKEN = {
     "model": [3, None],
     "checkpoint": ["x", {}, {"source": 1, "sha256": None}, {"source": "x"}],
@@ -64,6 +70,7 @@ BROKEN_PREPROCESSING = {
     "size": [[32], [32, -1], 224, [8193, 32], [32, 10**9]],
     "crop_pct": [0, "0.9", None, 0.099, 10.1, 1e-40, 10**400, float("nan"), float("inf")],
     "crop_mode": ["middle"],
+    "crop_rounding": ["down", None, 1],
     "interpolation": ["random", "cubic"],
     "mean": [[0.5], [0.5, 0.5, "x"], [0, 0, 11], [-11, 0, 0], [0, 1e38, 0], [0, 0, float("nan")], [10**400, 0, 0]],
     "std": [[1, 1, 0], [1, 1], [1, 1e-40, 1], [1, 1, 1e4], [-1, 1, 1], [1, 1, float("nan")], [1, 1, float("inf")]],
@@ -85,6 +92,14 @@ def test_broken_preprocessing_is_named(name, value):
     document = json.loads(_metadata().to_json())
     document["preprocessing"][name] = value
     with pytest.raises(OnnxplainError, match=f"^not an onnxplain artifact: .*'{name}' must be"):
+        Metadata.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["size", "crop_mode", "std"])
+def test_missing_field_of_preprocessing_is_named(name):
+    document = json.loads(_metadata().to_json())
+    del document["preprocessing"][name]
+    with pytest.raises(OnnxplainError, match=f"'{name}' of Preprocessing is missing"):
         Metadata.from_json(json.dumps(document))
 
 

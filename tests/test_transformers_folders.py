@@ -22,16 +22,20 @@ CONFIG = {
     "patch_size": [0, 10**7],
 }
 PROCESSOR = {
-    "size": [{"height": [42], "width": 42}, {"height": "42", "width": "42"}, {"height": 42}, {"shortest_edge": 0}],
-    "crop_size": [{"height": 42}, {"height": 10**400, "width": 42}],
+    "size": [
+        {"height": [42], "width": 42}, {"height": "42", "width": "42"}, {"height": 42}, {"shortest_edge": 0},
+        {"shortest_edge": 48, "longest_edge": 60},
+    ],
+    "crop_size": [{"height": 42}, {"height": 10**400, "width": 42}, {"height": 42, "width": 56}],
     "resample": [None, "bicubic", 9, -1, [3], True],
     "rescale_factor": ["x", [1]],
     "image_mean": [[0.5], 0.5, ["a", "b", "c"], {"a": 1}],
     "image_std": [[0.5, 0.5], "abc", [0, 0, 0]],
     "do_resize": ["yes", 1],
     "do_normalize": ["no"],
-    "do_center_crop": [[True]],
-}
+    "do_center_crop": [[True], False],
+    "do_pad": [True],
+}  # fmt: skip
 
 
 def _rows(table):
