@@ -16,8 +16,8 @@ from .hub import Report, Repository, fetch, is_repository
 from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
 from .weights import check_model
 
-CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
-"""open_clip's word for how a picture is resized to timm's."""
+CROP_MODES = {"shortest": "center", "squash": "squash"}
+"""open_clip's word for how a picture is resized to timm's; longest pads with black, but timm with the mean."""
 CONFIG = "open_clip_config.json"
 """What a folder or repository of open_clip says of itself."""
 TOKENIZER = (CONFIG, "tokenizer.json")
@@ -105,9 +105,14 @@ def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], pat
     """open_clip's default, under what its weights were trained with, under what a checkpoint's folder says."""
     own = {} if path is None else config_of(path.parent, CONFIG).get("preprocess_cfg", {})
     size = default["size"]
+    where = f"the preprocess_cfg in {CONFIG if path is None else path.parent / CONFIG}"
     try:
         given = {**published, **own}
         settings = {name: default[name] if given.get(name) is None else given[name] for name in default}
+        if settings["resize_mode"] not in CROP_MODES:
+            raise OnnxplainError(
+                f"{where} must have a resize_mode of {', '.join(CROP_MODES)}, got {settings['resize_mode']!r}"
+            )
         return Preprocessing(
             size=(size, size) if isinstance(size, int) else tuple(size),
             mean=tuple(settings["mean"]),
@@ -117,8 +122,7 @@ def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], pat
             interpolation=settings["interpolation"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        where = CONFIG if path is None else path.parent / CONFIG
-        raise OnnxplainError(f"the preprocess_cfg in {where} cannot be read: {one_line(error)}") from error
+        raise OnnxplainError(f"{where} cannot be read: {one_line(error)}") from error
 
 
 def _create(library: Any, architecture: str, weights: Path | str | None, request: Request) -> Any:

@@ -228,8 +228,9 @@ SAID = {
     "nothing": (None, ((0.5, 0.5, 0.5), "squash")),
     "no preprocessing": ({}, ((0.5, 0.5, 0.5), "squash")),
     "a mean": ({"mean": [0.1, 0.2, 0.3]}, ((0.1, 0.2, 0.3), "squash")),
-    "a mode": ({"resize_mode": "longest", "std": None}, ((0.5, 0.5, 0.5), "border")),
+    "a mode": ({"resize_mode": "shortest", "std": None}, ((0.5, 0.5, 0.5), "center")),
     "a mode that is none": ({"resize_mode": "x"}, "the preprocess_cfg in "),
+    "a mode that pads": ({"resize_mode": "longest"}, "must have a resize_mode of shortest, squash, got 'longest'"),
     "a number": (3, "the preprocess_cfg in "),
 }
 
