@@ -81,6 +81,8 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     prefix = tokens - grid[0] * grid[1]
     _require_patches_last(trace, values, tokens - prefix)
     logits = values[trace.logits]
+    if not logits.isfinite().all():
+        raise GraphError("its logits for a picture of noise are NaN or infinite; are its weights those of training?")
     seed = torch.eye(min(4, logits.shape[1]), logits.shape[1]).to(logits).unsqueeze(1)
     (gradient,) = reverse(trace, values, trace.logits, seed, Walk(GRADIENT), [last])
     rows = (gradient.abs().sum((0, 1, 2, 4)) > 0).nonzero().flatten().tolist()

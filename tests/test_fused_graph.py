@@ -196,6 +196,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "another image size": (lambda: variants.build("plain", torch.float32), (1, 3, 40, 32), "Input height .40. doesn't"),
     "no batch axis": (lambda: variants.build("plain", torch.float32), (3, 32, 32), "torch.export cannot trace Vision"),
     "a zero head": (lambda: Wrapped(lambda y: 0 * y), (1, 3, 32, 32), "do not depend on the last attention"),
+    "a head that overflows": (
+        lambda: Wrapped(lambda y: y * 1e38 * 1e38),
+        (1, 3, 32, 32),
+        "logits for a picture of noise are NaN or infinite",
+    ),
     "chance": (lambda: Wrapped(lambda y: y * torch.rand_like(y)), (1, 3, 32, 32), "draws random numbers"),
     "causal": (
         lambda: Hand(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)).float(),

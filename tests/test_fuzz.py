@@ -9,8 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz import report, runner, sandbox, server
-from fuzz.cases import BAD, VERDICTS, Case, verdict
+import torch
+from fuzz import checkpoints, exports, folders_of_transformers, report, runner, sandbox, server
+from fuzz.cases import BAD, VERDICTS, Case, Outcome, verdict
+
+from onnxplain import cli
+from onnxplain import export as package
+from onnxplain.export import export_model, load_backbone
+from onnxplain.runtime import OnnxplainError
 
 LIMITS = sandbox.Limits(seconds=1.5, peak=2**26, most=2**27)
 
@@ -106,6 +112,57 @@ def test_a_judge_that_fails_is_noticed(tmp_path):
         "silently wrong",
         "the judge failed: KeyError: 'x'",
     )
+
+
+class RefusedError(Exception):
+    """What the export raises in its place."""
+
+
+@pytest.mark.parametrize(("found", "ends"), [(exports.NOT_FINITE, RefusedError), (None, SystemExit), ("x", SystemExit)])
+def test_of_logits_that_are_not_finite_the_export_itself_says_whether_they_are_taken(
+    found, ends, tmp_path, monkeypatch
+):
+    """What was read rightly is no more than that: the export goes on, and what comes of it is judged."""
+    stages = []
+
+    def export_model(backbone, progress):
+        for stage in ("tracing", "comparing"):
+            progress(stage)
+            stages.append(stage)
+        raise RefusedError
+
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(package, "export_model", export_model)
+    monkeypatch.setattr(cli, "app", lambda arguments: package.export_model("backbone", progress=print))
+    with pytest.raises(ends):
+        exports.export_until_read((), lambda backbone: found)()
+    assert stages == (["tracing", "comparing"] if ends is RefusedError else [])
+    case = Case("", (), checkpoints.judge)
+    for status, files, expected in (
+        (2, (), "clean error"),
+        (0, (), "silently wrong" if found else "correct"),
+        (0, ("out.onnx",), "silently wrong"),
+    ):
+        outcome = Outcome(tmp_path / "work", status, "out.onnx\n", "error: no\n" if status else "", new_files=files)
+        assert verdict(case, outcome, lambda outcome=outcome: case.judge(outcome))[0] == expected
+
+
+def test_a_model_of_transformers_without_finite_logits_is_told_from_a_wrong_one(tmp_path):
+    from transformers_models import CLASSIFIERS, save
+
+    model = save(tmp_path, "vit", *CLASSIFIERS["vit"])
+    right = load_backbone(f"hf/{tmp_path}")
+    assert folders_of_transformers.inspect(right, tmp_path) is None
+    with torch.no_grad():
+        model.classifier.weight.mul_(1e30)
+        model.vit.layernorm.weight.mul_(1e30)
+    model.save_pretrained(tmp_path)
+    infinite = load_backbone(f"hf/{tmp_path}")
+    assert folders_of_transformers.inspect(infinite, tmp_path) == exports.NOT_FINITE
+    assert "transformers gives" in folders_of_transformers.inspect(right, tmp_path)
+    with pytest.raises(OnnxplainError, match="logits for a picture of noise are NaN or infinite"):
+        export_model(infinite, tmp_path / "out.onnx")
 
 
 def test_the_table_counts_and_names(capsys):

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 Inspect = Callable[[Any], str | None]
+NOT_FINITE = "logits that are not finite are taken"
+"""Found by an inspection where the model is read rightly but of no use: the export itself has to refuse it."""
 
 
 def imports() -> None:
@@ -30,7 +32,7 @@ def imports() -> None:
 def export_until_read(arguments: tuple[str, ...], inspect: Inspect) -> Callable[[], None]:
     """The command line, until `export_model` says that it begins to work; then `inspect(backbone)` instead.
 
-    What that finds is left beside the folder.
+    What that finds is left beside the folder. If it is NOT_FINITE, the export goes on to its end.
     """
 
     def work() -> None:
@@ -41,8 +43,12 @@ def export_until_read(arguments: tuple[str, ...], inspect: Inspect) -> Callable[
 
         def inspected(backbone: Any, *given: Any, **options: Any) -> Any:
             def stop(stage: str) -> None:
-                place.write_text(json.dumps([inspect(backbone)]))
-                raise SystemExit(0)
+                if place.exists():
+                    return
+                found = inspect(backbone)
+                place.write_text(json.dumps([found]))
+                if found != NOT_FINITE:
+                    raise SystemExit(0)
 
             return export_model(backbone, *given, **{**options, "progress": stop})
 

@@ -10,7 +10,7 @@ from typing import Any
 from fuzz import tensors
 from fuzz.cases import Case
 from fuzz.checkpoints import judge
-from fuzz.exports import export_until_read
+from fuzz.exports import NOT_FINITE, export_until_read
 from fuzz.images import noise
 from fuzz.mutators import mutate_bytes, mutate_json
 
@@ -90,6 +90,8 @@ def inspect(backbone: Any, folder: Path) -> str | None:
         return f"transformers fails on what was taken: {type(error).__name__}: {str(error)[:200]}"
     if given.shape != wanted.shape:
         return f"logits {list(given.shape)}, transformers gives {list(wanted.shape)}"
+    if not torch.isfinite(given).all() and not torch.isfinite(wanted).all():
+        return NOT_FINITE
     if not torch.isfinite(given).all() or not (given - wanted).abs().max() <= 1e-4 * (1 + wanted.abs().max()):
         return f"logits {given[0, :3].tolist()}, transformers gives {wanted[0, :3].tolist()}"
     names = [str(theirs.config.id2label[index]) for index in range(wanted.shape[1])]
