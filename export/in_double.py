@@ -99,7 +99,11 @@ class OnnxInDouble:
             values.update(zip(node.outputs, results, strict=False))
             for value in last[node]:
                 values.pop(value, None)
-        return [_tensor_of(value, values) for value in graph.outputs]
+        outputs = [_tensor_of(value, values) for value in graph.outputs]
+        for value in graph.outputs:
+            if value.graph is graph:
+                values.pop(value, None)
+        return outputs
 
     def _results(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Sequence[Tensor]:
         given = [None if value is None else _tensor_of(value, values) for value in node.inputs]

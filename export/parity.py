@@ -8,7 +8,8 @@ last bit can change a map beyond recognition, in a right file as in eager PyTorc
 The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
 
 The file runs all images as one batch, PyTorch takes them one by one, each for another class: an image that felt its
-neighbours would show, and a gradient that an exporter has baked in as a constant is wrong for one of them.
+neighbours would show, and a gradient that an exporter has baked in as a constant is wrong for one of them. It also runs
+for one image and class: exporters trace with a batch of some size, which a file must not be bound to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
 from ..runtime import Metadata, OnnxplainError
+from ..runtime.artifact import Artifact
 from ..runtime.errors import one_line
 from ..runtime.formats import open_artifact
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
@@ -95,8 +97,8 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
     """
     gate = _Gate(path, metadata, model, graph)
     large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
-    for portion in gate.portions([item for item in metadata.outputs if item not in large], bool(large)):
-        gate.take(portion)
+    for portions in gate.portions([item for item in metadata.outputs if item not in large], bool(large)):
+        gate.take(portions)
     return Report(tuple(gate.rows()), _notes(metadata, large), gate.resolution.shares())
 
 
@@ -104,7 +106,7 @@ class _Gate:
     """The comparison. ``asked``: the class by image for which PyTorch is run."""
 
     def __init__(self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> None:
-        self.path, self.graph = path, graph
+        self.path, self.metadata, self.graph = path, metadata, graph
         generator = torch.Generator().manual_seed(0)
         self.pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
         self.targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
@@ -119,36 +121,44 @@ class _Gate:
         self.broken: dict[str, None] = {}
         self.resolution = Resolution(metadata)
 
-    def portions(self, outputs: Sequence[Output], large: bool) -> list[_Portion]:
-        """Everything at once or, where tensors are large, one image, its class and the outputs of the same passes."""
+    def portions(self, outputs: Sequence[Output], large: bool) -> list[list[_Portion]]:
+        """Everything at once or, where tensors are large, one image, its class and the outputs of the same passes.
+
+        In lists: the file is opened once for each.
+        """
         if not large:
             names = ["logits", *(item.output for item in outputs)]
             alone = ["reciprocam"] if self.graph.masked_bytes > COPIES else []
-            together = [_Portion(range(IMAGES), self.targets, [name for name in names if name not in alone])]
-            return [*together, *(_Portion(range(1), self.targets, [name]) for name in alone)]
+            together = _Portion(range(IMAGES), self.targets, [name for name in names if name not in alone])
+            return [[together, *(_Portion(range(1), self.targets, [name]) for name in alone)]]
         groups: dict[tuple[str, ...], list[str]] = {(): ["logits"]}
         for item in outputs:
             groups.setdefault(item.passes, []).append(item.output)
         return [
-            _Portion(range(image, image + 1), torch.tensor([self.asked[image]]), names)
+            [_Portion(range(image, image + 1), torch.tensor([self.asked[image]]), names) for image in range(IMAGES)]
             for names in groups.values()
-            for image in range(IMAGES)
         ]
 
-    def take(self, portion: _Portion) -> None:
-        """Compare this much; a function, so that nothing of one portion is held in the next."""
-        images = self.pixels[portion.images.start : portion.images.stop]
-        wanted = [name for name in portion.names if name != "logits"]
-        ours = open_artifact(self.path, "cpu", None, trust=True).run(images.numpy(), portion.targets.tolist(), wanted)
-        exact = self._in_double(images.double(), portion)
-        self.broken.update({name: None for name in portion.names if not _is_sound(ours[name], exact[name])})
+    def take(self, portions: Sequence[_Portion]) -> None:
+        """Compare this much; a function, so that nothing of it is held in the next."""
+        artifact = open_artifact(self.path, "cpu", None, trust=True)
+        together = portions[0]
+        if len(together.images) > 1:
+            self._run(artifact, replace(together, images=range(1)))  # for its shapes only
+        given = [self._run(artifact, portion) for portion in portions]
+        del artifact  # and with it the memory that onnxruntime keeps
+        for portion, ours in zip(portions, given, strict=True):
+            self._compare(portion, ours)
+
+    def _compare(self, portion: _Portion, ours: Tensors) -> None:
+        """ours: what the file gave in float32."""
+        exact = self._in_double(portion)
         names = [name for name in portion.names if name not in self.broken]
         for row, number in enumerate(portion.images):
-            for column, target in enumerate(portion.targets.tolist()):
-                single, double = (_sample(tensors, names, row, column) for tensors in (ours, exact))
-                self.resolution.add(single, double, images[row].numpy())
-                if target == self.asked[number]:
-                    self._judge(portion, row, column, single, double)
+            single = _sample(ours, names, row, 0)
+            self.resolution.add(single, _sample(exact, names, row, 0), self.pixels[number].numpy())
+            column = portion.targets.tolist().index(self.asked[number])
+            self._judge(portion, row, column, single, _sample(exact, names, row, column))
 
     def rows(self) -> Iterator[Check]:
         """What came of it."""
@@ -168,6 +178,7 @@ class _Gate:
         right = self._pytorch_in_double(image.double(), target, double)
         for name in double:
             self.errors[name].double.append(_relative(double[name], right[name]))
+        for name in IN_BOTH & double.keys():
             self.errors[name].single.append(_relative(single[name], right[name]))
         if any(self.errors[name].double[-1] > _limit(name) for name in double):
             again = self._pytorch_in_double(_last_bit(image.double()), target, double)
@@ -181,11 +192,35 @@ class _Gate:
                 self.errors[name].eager.append(_relative(eager[name], right[name]))
             self.resolution.add(eager, double, image[0].numpy())
 
-    def _in_double(self, images: Tensor, portion: _Portion) -> dict[str, NDArray[Any]]:
+    def _run(self, artifact: Artifact, portion: _Portion) -> Tensors:
+        """What the file gives in float32 for the first class.
+
+        Copied, as an array from onnxruntime keeps the memory of the whole run.
+        """
+        portion = replace(portion, targets=portion.targets[:1])
+        wanted = [name for name in portion.names if name != "logits"]
+        given = artifact.run(self._images(portion).numpy(), portion.targets.tolist(), wanted)
+        self._look_at(portion, given)
+        return {name: tensor.copy() for name, tensor in given.items()}
+
+    def _in_double(self, portion: _Portion) -> Tensors:
         """What the file gives in float64."""
+        images = self._images(portion).double()
         with _one_line("the file that was written cannot be computed in float64"):
             tensors = self.file_in_double.run(images, portion.targets.expand(len(images), -1), portion.names)
-            return {name: tensor.numpy() for name, tensor in tensors.items()}
+            given = {name: tensor.numpy() for name, tensor in tensors.items()}
+        self._look_at(portion, given)
+        return given
+
+    def _images(self, portion: _Portion) -> Tensor:
+        return self.pixels[portion.images.start : portion.images.stop]
+
+    def _look_at(self, portion: _Portion, given: Tensors) -> None:
+        """Note which outputs are not finite or not of the shape that their images and classes ask for."""
+        for name in portion.names:
+            shape = _shape(self.metadata, name, len(portion.images), len(portion.targets))
+            if given[name].shape != shape or not np.isfinite(given[name]).all():
+                self.broken[name] = None
 
     def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
         """What PyTorch gives in float64, by autograd where it can."""
@@ -225,6 +260,12 @@ def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
     )
 
 
+def _shape(metadata: Metadata, name: str, images: int, targets: int) -> tuple[int, ...]:
+    if name == "logits":
+        return images, len(metadata.labels)
+    return (images, *((targets,) if _per_target(name) else ()), *metadata.shape(OUTPUTS[name]))
+
+
 def _sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> dict[str, NDArray[Any]]:
     """These outputs for one image and class, with an axis of classes where they have one."""
     return {
@@ -234,11 +275,6 @@ def _sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> 
 
 def _per_target(name: str) -> bool:
     return name in OUTPUTS and OUTPUTS[name].per_target
-
-
-def _is_sound(single: NDArray[Any], double: NDArray[Any]) -> bool:
-    """Whether what the file gives is finite and, which the runtime has checked in float32, of the right shape."""
-    return single.shape == double.shape and bool(np.isfinite(single).all() and np.isfinite(double).all())
 
 
 def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
