@@ -302,7 +302,8 @@ class Metadata:
         """Read the JSON document back.
 
         Raises OnnxplainError ("not an onnxplain artifact: …") if it is not JSON, of another schema, or if a field
-        is missing or not valid. Unknown fields are ignored, so that a schema can grow.
+        is missing or not valid. Unknown fields are ignored, so that a schema can grow, but those of preprocessing are
+        refused: without them the model would see something else.
         """
         try:
             document = _object(json.loads(text), "metadata")
@@ -312,9 +313,14 @@ class Metadata:
                     "export it again with this version"
                 )
             values = _select(cls, document)
-            values["preprocessing"] = Preprocessing(
-                **_select(Preprocessing, _object(values["preprocessing"], "preprocessing"))
-            )
+            preprocessing = _object(values["preprocessing"], "preprocessing")
+            unknown = preprocessing.keys() - {item.name for item in fields(Preprocessing)}
+            if unknown:
+                raise OnnxplainError(
+                    f"this version does not know the preprocessing field {min(unknown)!r}; open it with the version "
+                    "that wrote it"
+                )
+            values["preprocessing"] = Preprocessing(**_select(Preprocessing, preprocessing))
             return cls(**values)
         except OnnxplainError as error:
             raise OnnxplainError(f"not an onnxplain artifact: {error}") from None

@@ -43,6 +43,13 @@ def test_unknown_fields_are_ignored():
     assert Metadata.from_json(json.dumps(document)) == _metadata()
 
 
+def test_unknown_ways_to_prepare_pictures_are_refused():
+    document = json.loads(_metadata().to_json())
+    document["preprocessing"]["gamma"] = 2.2
+    with pytest.raises(OnnxplainError, match="does not know the preprocessing field 'gamma'"):
+        Metadata.from_json(json.dumps(document))
+
+
 def test_artifacts_written_before_crops_could_be_rounded_otherwise_are_cropped_as_before():
     document = json.loads(_metadata().to_json())
     assert document["preprocessing"].pop("crop_rounding") == "half_even"
