@@ -2,10 +2,17 @@
 
 import logging
 import os
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's and NumPy's, in the processes that tests start as well
 
+import onnx_ir as ir
 import onnxruntime
+import pytest
+import torch
+from reference import variants
+
+from onnxplain.export import artifact
 
 
 class _OneThread(onnxruntime.SessionOptions):
@@ -19,3 +26,37 @@ class _OneThread(onnxruntime.SessionOptions):
 # The models are tiny: a second thread costs more than it gives, of onnxruntime's many times as it waits by running
 onnxruntime.SessionOptions = _OneThread
 logging.getLogger("torch.__trace").propagate = True  # pytest would attach to it else, and tracing take twice as long
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """A small model that no test changes."""
+    return variants.build("plain", torch.float32)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """What `made_once` remembers."""
+    return {}
+
+
+@pytest.fixture
+def made_once(made, monkeypatch):
+    """Have export_model trace a model and translate its graph once: for tests of what it does with these."""
+    fuse, translate = artifact.fuse, artifact.onnx_model
+    module = sys.modules[fuse.__module__]
+
+    def fused(model, example, passes, **rules):
+        key = model, tuple(module.ALL if passes is None else passes), tuple(rules.items())
+        if key not in made:
+            made[key] = fuse(model, example, passes, **rules)
+        return made[key]
+
+    def translated(graph, size, opset):
+        key = graph, size, opset
+        if key not in made:
+            made[key] = ir.to_proto(translate(graph, size, opset))
+        return ir.from_proto(made[key])  # a copy: tests damage it
+
+    monkeypatch.setattr(artifact, "fuse", fused)
+    monkeypatch.setattr(artifact, "onnx_model", translated)
