@@ -35,6 +35,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # or libraries complain of what was never freed
+
+
 @pytest.fixture(scope="session")
 def plain():
     """A small model that no test changes."""
