@@ -1,8 +1,73 @@
 """Settings for all tests."""
 
+import gc
 import logging
+import os
+import sys
 
+os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's and NumPy's, in the processes that tests start as well
+
+import onnx_ir as ir
+import onnxruntime
+import pytest
 import torch
+from reference import variants
 
-torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
+from onnxplain.export import artifact
+
+
+class _OneThread(onnxruntime.SessionOptions):
+    """What a session gets that is told no number of threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.intra_op_num_threads = 1
+
+
+# The models are tiny: a second thread costs more than it gives, of onnxruntime's many times as it waits by running
+onnxruntime.SessionOptions = _OneThread
 logging.getLogger("torch.__trace").propagate = True  # pytest would attach to it else, and tracing take twice as long
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look at it, which took a tenth of the time of tracing."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # or libraries complain of what was never freed
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """A small model that no test changes."""
+    return variants.build("plain", torch.float32)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """What `made_once` remembers."""
+    return {}
+
+
+@pytest.fixture
+def made_once(made, monkeypatch):
+    """Have export_model trace a model and translate its graph once: for tests of what it does with these."""
+    fuse, translate = artifact.fuse, artifact.onnx_model
+    module = sys.modules[fuse.__module__]
+
+    def fused(model, example, passes, **rules):
+        key = model, tuple(module.ALL if passes is None else passes), tuple(rules.items())
+        if key not in made:
+            made[key] = fuse(model, example, passes, **rules)
+        return made[key]
+
+    def translated(graph, size, opset):
+        key = graph, size, opset
+        if key not in made:
+            made[key] = ir.to_proto(translate(graph, size, opset))
+        return ir.from_proto(made[key])  # a copy: tests damage it
+
+    monkeypatch.setattr(artifact, "fuse", fused)
+    monkeypatch.setattr(artifact, "onnx_model", translated)

@@ -17,17 +17,27 @@ from sklearn.metrics import average_precision_score
 from benchmarks.localisation import chance, measure, points_at
 from onnxplain.demo.samples import samples
 from onnxplain.demo.scenes import SIZE, _digits, scene
-from onnxplain.export import export_model, load_backbone
+from onnxplain.export import load_backbone
 from onnxplain.runtime import METHODS, Explainer
 
 ROOT = Path(__file__).parents[1]
 
 
+def cli(folder: Path, *arguments: str) -> str:
+    """What a command prints that is given in this folder, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *arguments], capture_output=True, text=True, cwd=folder, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("demo") / "demo.onnx"
-    export_model(load_backbone("demo"), path)
-    return path
+    """Made by the first of the README's two commands."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert "demo.onnx" in cli(folder, "export", "--model", "demo")
+    return folder / "artifacts" / "demo.onnx"
 
 
 def test_a_scene_is_a_function_of_its_seed() -> None:
@@ -128,19 +138,11 @@ def test_rise_finds_the_class_asked_for(artifact: Path) -> None:
     assert np.mean(points) >= 0.7
 
 
-def test_the_two_commands_of_the_readme(tmp_path: Path) -> None:
-    def cli(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *arguments], capture_output=True, text=True, cwd=tmp_path, check=True
-        )
-        assert done.stderr == ""
-        return done.stdout
-
-    assert "demo.onnx" in cli("export", "--model", "demo")
-    sample = samples()[0]
-    printed = cli("explain", "artifacts/demo.onnx", str(sample.path), "--target", "seven", "--target", "5")
-    (seven,) = tmp_path.glob("scene-0.*.seven.png")
+def test_the_two_commands_of_the_readme(artifact: Path) -> None:
+    folder, sample = artifact.parents[1], samples()[0]
+    printed = cli(folder, "explain", "artifacts/demo.onnx", str(sample.path), "--target", "seven", "--target", "5")
+    (seven,) = folder.glob("scene-0.*.seven.png")
     assert Image.open(seven).size == (SIZE, SIZE)
     for label, index in (("seven", 7), ("five", 5)):  # beside the file names, which hold the labels too
         assert re.search(rf"^{label} \(class {index}\), score -?\d+\.\d{{3}}$", printed, re.MULTILINE)
-    assert len(list(tmp_path.glob("scene-0.*.png"))) == 2
+    assert len(list(folder.glob("scene-0.*.png"))) == 2

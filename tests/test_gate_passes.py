@@ -12,7 +12,7 @@ from test_export_gate import PREPROCESSING, _scaled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onnxplain.export import GateError, artifact, export_model, onnx_file, parity, torchscript_file
+from onnxplain.export import GateError, artifact, export_model, parity, torchscript_file
 from onnxplain.export.in_double import OnnxInDouble
 from onnxplain.export.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
@@ -22,11 +22,11 @@ PASSES = ["gradient", "relevance", "pixel_gradient"]
 
 
 @pytest.fixture
-def translated_wrongly(monkeypatch):
+def translated_wrongly(made_once, monkeypatch):
     """Have the file's outputs of these names be wrong, as often as it is written."""
+    translate = artifact.onnx_model
 
     def damage(*outputs, factor=1.02):
-        translate = onnx_file.onnx_model
 
         def wrong(graph, size, opset):
             file = translate(graph, size, opset)
@@ -50,9 +50,9 @@ def translated_wrongly(monkeypatch):
         (["gradient_relevance_positive"], "relevance"),
     ],
 )
-def test_wrong_pass_costs_itself_alone(outputs, lost, tmp_path, translated_wrongly):
+def test_wrong_pass_costs_itself_alone(outputs, lost, plain, tmp_path, translated_wrongly):
     translated_wrongly(*outputs)
-    report = export_model(variants.build("plain", torch.float32), tmp_path / "x.onnx", **OPTIONS)
+    report = export_model(plain, tmp_path / "x.onnx", **OPTIONS)
     metadata = Explainer(tmp_path / "x.onnx", "cpu").metadata
     assert metadata.passes == ("attention", *(name for name in PASSES if name != lost))
     (note,) = report.notes
@@ -60,14 +60,14 @@ def test_wrong_pass_costs_itself_alone(outputs, lost, tmp_path, translated_wrong
     assert report.passed and metadata.parity["notes"] == [note]
 
 
-def test_pass_that_was_named_and_what_is_always_there_are_not_left_out(tmp_path, translated_wrongly):
-    model, path = variants.build("plain", torch.float32), tmp_path / "x.onnx"
+def test_pass_that_was_named_and_what_is_always_there_are_not_left_out(plain, tmp_path, translated_wrongly):
+    path = tmp_path / "x.onnx"
     translated_wrongly("relevance")
     with pytest.raises(GateError, match=r"relevance error against PyTorch, in float64: 0.02 against 1e-06\)"):
-        export_model(model, path, passes=["relevance"], **OPTIONS)
+        export_model(plain, path, passes=["relevance"], **OPTIONS)
     translated_wrongly("attention")
     with pytest.raises(GateError, match="attention error against PyTorch"):
-        export_model(model, path, **OPTIONS)
+        export_model(plain, path, **OPTIONS)
     assert not list(tmp_path.iterdir())
 
 
@@ -89,19 +89,19 @@ def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.0001])
-def test_reciprocam_of_many_patches_is_compared_for_one_image(factor, tmp_path, translated_wrongly, monkeypatch):
+def test_reciprocam_of_many_patches_is_compared_for_one_image(factor, plain, tmp_path, translated_wrongly, monkeypatch):
     """Its copies of an image would not fit in memory twice."""
     monkeypatch.setattr(parity, "COPIES", 0)
     batches, run = [], OnnxInDouble.run
     monkeypatch.setattr(OnnxInDouble, "run", lambda *given: batches.append((len(given[1]), *given[3])) or run(*given))
-    model, path = variants.build("plain", torch.float32), tmp_path / "x.onnx"
+    path = tmp_path / "x.onnx"
     if factor == 1:
-        assert export_model(model, path, passes=["reciprocam"], **OPTIONS).passed
+        assert export_model(plain, path, passes=["reciprocam"], **OPTIONS).passed
         assert [item for item in batches if "reciprocam" in item] == [(1, "reciprocam")]
     else:
         translated_wrongly("reciprocam", factor=factor)
         with pytest.raises(GateError, match=r"reciprocam error against PyTorch, in float64: 0\.0001 "):
-            export_model(model, path, passes=["reciprocam"], **OPTIONS)
+            export_model(plain, path, passes=["reciprocam"], **OPTIONS)
 
 
 def test_what_float64_cannot_resolve_is_not_asked_for():

@@ -21,7 +21,7 @@ from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import METADATA_KEY, METHODS, Explainer, Metadata, OnnxplainError
 from onnxplain.runtime.formats import open_artifact
 
-NAMES = ("plain", "registers", "mean_pool", "swiglu_packed", "demo")
+NAMES = ("registers", "mean_pool", "swiglu_packed", "demo")
 TARGETS = [3, 0, 4, 1]
 SMALL = {"rise": {"masks": 20}, "smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 4}}
 
@@ -96,7 +96,7 @@ def test_maps_equal_those_of_onnx(method, name, exported):
     assert np.median(errors) <= 0.05 if dividing else max(errors) <= 1e-4
 
 
-@pytest.mark.parametrize("name", ("plain", "demo"))
+@pytest.mark.parametrize("name", ("registers", "demo"))
 def test_images_and_targets_do_not_feel_each_other(name, exported):
     case = exported(name)
     together = case.file.run(case.pixels, TARGETS, OUTPUTS)
@@ -109,7 +109,7 @@ def test_images_and_targets_do_not_feel_each_other(name, exported):
 
 
 def test_ranks_are_targets(exported):
-    case = exported("plain")
+    case = exported("registers")
     first, second = np.argsort(-case.file.run(case.pixels[:1], [0], [])["logits"][0])[:2]
     given, expected = (case.file.run(case.pixels[:1], each, ["pixel_gradient"]) for each in ([-1, -2], [first, second]))
     np.testing.assert_array_equal(given["pixel_gradient"], expected["pixel_gradient"])
@@ -141,7 +141,7 @@ def _products(case, *outputs):
 
 
 def test_only_what_is_asked_for_runs(exported):
-    case = exported("plain")
+    case = exported("registers")
     with torch.inference_mode():
         eager = sum(name in PRODUCTS for name in _ops(case.model, torch.from_numpy(case.pixels)))
     plain, layers = _products(case), len(case.model.blocks)
@@ -159,7 +159,7 @@ def test_only_what_is_asked_for_runs(exported):
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_every_output_is_an_entry_point(output, exported):
-    case, module = exported("plain"), _load(exported("plain").path)
+    case, module = exported("registers"), _load(exported("registers").path)
     given = torch.from_numpy(case.pixels), torch.tensor([TARGETS] * 3)
     with torch.inference_mode():
         alone = getattr(module, output)(*given)
@@ -170,7 +170,7 @@ def test_every_output_is_an_entry_point(output, exported):
 
 
 def test_flags_are_true_by_default_and_what_is_not_wanted_is_left_out(exported):
-    case, module = exported("plain"), _load(exported("plain").path)
+    case, module = exported("registers"), _load(exported("registers").path)
     given = torch.from_numpy(case.pixels), torch.tensor([TARGETS] * 3)
     assert list(module(*given)) == ["logits", *OUTPUTS]
     assert "relevance" not in module(*given, with_relevance=False)
@@ -210,7 +210,7 @@ def test_some_passes_only(tmp_path):
 
 
 def test_threads_and_devices(exported, monkeypatch):
-    case, asked, set_threads = exported("plain"), [], torch.set_num_threads
+    case, asked, set_threads = exported("registers"), [], torch.set_num_threads
     before = torch.get_num_threads()
     monkeypatch.setattr(torch, "set_num_threads", lambda count: (asked.append(count), set_threads(count)))
     open_artifact(case.path, "cpu", before + 1, trust=True).run(case.pixels, [0], [])
@@ -239,7 +239,7 @@ def test_cuda_gives_what_the_cpu_gives(name, exported):
 
 
 def test_several_threads_at_once(exported):
-    case = exported("plain")
+    case = exported("registers")
     expected = case.file.run(case.pixels, TARGETS, OUTPUTS)
     with ThreadPoolExecutor(4) as pool:
         for given in pool.map(lambda _: case.file.run(case.pixels, TARGETS, OUTPUTS), range(8)):

@@ -29,7 +29,7 @@ def _load(path):
 def case(tmp_path_factory):
     """A model, the path of its artifact and that artifact, open."""
     model, path = build("plain"), tmp_path_factory.mktemp("artifacts") / "plain.pt"
-    export_model(model, path, "torchscript", labels=LABELS, preprocessing=preprocessing(model))
+    export_model(model, path, "torchscript", ["gradient"], labels=LABELS, preprocessing=preprocessing(model))
     file, pixels = open_artifact(path, "cpu", 1, trust=True), variants.pixels(model, 3).numpy()
     return SimpleNamespace(model=model, path=path, file=file, pixels=pixels)
 
@@ -102,8 +102,9 @@ def test_a_damaged_file_is_refused(weight, factor, case, tmp_path, monkeypatch):
     module = _load(case.path)
     next(buffer for name, buffer in module.named_buffers() if name.endswith(weight)).mul_(factor)
     monkeypatch.setattr(artifact, "torchscript_model", lambda *_: module)
+    options = {"labels": LABELS, "preprocessing": preprocessing(case.model)}
     with pytest.raises(GateError, match=r"nothing was written .*logits"):
-        export_model(case.model, path, "torchscript", labels=LABELS, preprocessing=preprocessing(case.model))
+        export_model(case.model, path, "torchscript", ["gradient"], **options)
     assert not path.parent.exists()
 
 
