@@ -39,10 +39,10 @@ from .in_double import in_double, open_in_double
 from .report import Check, Report
 from .resolution import Resolution
 
-SHARP = 1e-6
-"""Relative error in float64 that is always allowed. Right files are off by 1e-9 and less, unless a denominator is all
+SHARP = 1e-7
+"""Relative error in float64 that is always allowed. Right files are off by 2e-8 and less, unless a denominator is all
 but zero: numbers that export has computed from others are rounded to float32."""
-TOLD_SHARP = 1e-5
+TOLD_SHARP = 1e-6
 """The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""
 LAST_BIT, NOISE = 1000.0, 1e-3
 """How many times what PyTorch's float64 is off, pixels changed by their last bit, the file may be off, and how much at
