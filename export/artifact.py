@@ -65,6 +65,8 @@ def export_model(
     check_format(format, path)
     if isinstance(passes, str):
         raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
+    if passes is not None:
+        passes = [name for name in passes if name != "attention"]  # which is always there
     if isinstance(model, Backbone) and not model.has_classes:
         if passes:
             raise OnnxplainError(
@@ -198,6 +200,8 @@ def _custom(
         given = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise OnnxplainError(f"the model must return one tensor [batch, classes], it returns {given}; wrap it")
     classes = logits.shape[1]
+    if classes == 1 and activation == "softmax":
+        raise OnnxplainError("the softmax of one class is always 1; give activation='sigmoid'")
     if labels is None:
         labels = [str(index) for index in range(classes)]
     names = checked_labels(labels, classes)

@@ -127,12 +127,14 @@ def load_backbone(
         loaded = _with_head(loaded, given, head_pooling or given.pooling or row.pooling)
     if prompts is not None:
         loaded = zero_shot(loaded, prompts, templates or ("{}",), progress)
+    classes = _labels(loaded, labels or (given.labels if given is not None else None), name in MODELS)
+    activation = loaded.activation if given is None else given.activation
     return Backbone(
         name=name.rstrip("/").rpartition("/")[2],
         model=loaded.model.eval(),
         preprocessing=loaded.preprocessing,
-        labels=_labels(loaded, labels or (given.labels if given is not None else None), name in MODELS),
-        activation=loaded.activation if given is None else given.activation,
+        labels=classes,
+        activation="sigmoid" if len(classes) == 1 else activation,  # of one class the softmax is always 1
         source=loaded.source,
         sha256=loaded.sha256,
         has_classes=loaded.classes > 0,

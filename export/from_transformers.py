@@ -148,7 +148,9 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
     digest = None if file is None else file_digest(file)
     if is_classifier:
         labels = _labels(config) if request.num_classes is None else None
-        return Loaded(Classifier(model, options), config.num_labels, preprocessing, source, digest, labels)
+        return Loaded(
+            Classifier(model, options), config.num_labels, preprocessing, source, digest, labels, _activation(config)
+        )
     return Loaded(
         model=Tower(model, options, OWN.get(made.__name__, lambda tower, out: out.last_hidden_state[:, 0])),
         classes=0,
@@ -270,6 +272,13 @@ def _freeze_biases(model: nn.Module, options: dict[str, bool], size: tuple[int, 
 
 def _pair(length: Any) -> tuple[int, int]:
     return (length, length) if isinstance(length, int) else (length[0], length[1])
+
+
+def _activation(config: Any) -> str:
+    """As in the library's own pipeline; raises OnnxplainError if the outputs are numbers and not classes."""
+    if config.problem_type == "regression":
+        raise OnnxplainError("config.json has problem_type 'regression': the outputs are no classes to explain")
+    return "sigmoid" if config.problem_type == "multi_label_classification" else "softmax"
 
 
 def _labels(config: Any) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ with it to another machine, and what is computed from it is the same to the last
 """
 
 import hashlib
+import re
 import shutil
 import tempfile
 import time
@@ -24,10 +25,13 @@ import onnxruntime
 from .digest import file_digest, open_beside, open_intact, stored_digest
 from .errors import CacheWarning, OnnxplainError, one_line
 from .external import refuse_external_data
+from .files import check_file
 
 SUFFIX = ".cache"
 GRAPH, WEIGHTS = "graph.onnx", "weights"
 DIGESTS = "sha256"  # a line for each of them, as sha256sum reads them
+KEY = "[0-9a-f]{16}"  # the folder's name in which something is kept
+UNFINISHED = ".onnxplain-"  # how the name begins while it is being written
 LEFT_BEHIND = 3600  # seconds after which an unfinished folder's maker is not at work any more
 LEAST_BYTES = "1024"  # of a constant that is kept among the weights, which are read from the file where they lie
 FOLDING = "ConstantFolding"
@@ -46,7 +50,7 @@ def open_kept(path: Path, start: Callable[[Path], T]) -> T:
         return open_intact(path, start)  # says what is wrong with it
     kept = path.parent / f"{path.name}{SUFFIX}" / _key(digest)
     _clear_left_behind(kept.parent)
-    for make in (_nothing, _make):
+    for make in (_as_it_is, _make):
         try:
             make(path, kept)
             return open_beside(partial(_check, kept), partial(start, kept / GRAPH))
@@ -64,14 +68,17 @@ def _key(digest: str) -> str:
     return hashlib.sha256(f"{digest} {onnxruntime.__version__}".encode()).hexdigest()[:16]
 
 
-def _nothing(path: Path, kept: Path) -> None:
+def _as_it_is(path: Path, kept: Path) -> None:
+    """What is kept is taken, if it consists of files that have an end."""
     if not kept.is_dir():
         raise OnnxplainError("nothing is kept yet")
+    for file in kept.iterdir():
+        check_file(file, "a file", f"there is no {file}")
 
 
 def _clear_left_behind(folder: Path) -> None:
     """Remove what processes that were killed while they wrote have left."""
-    for unfinished in folder.glob(".*"):
+    for unfinished in folder.glob(f"{UNFINISHED}*"):
         with suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > LEFT_BEHIND:
                 shutil.rmtree(unfinished)
@@ -91,7 +98,7 @@ def _make(path: Path, kept: Path) -> None:
     """Write the folder `kept`, whole or not at all, in place of all that was kept of that artifact before."""
     kept.parent.mkdir(exist_ok=True)
     shutil.rmtree(kept, ignore_errors=True)  # if it is there, it is damaged
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".") as scratch:
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=UNFINISHED) as scratch:
         made = Path(scratch) / kept.name
         made.mkdir()
         options = onnxruntime.SessionOptions()
@@ -115,7 +122,7 @@ def _make(path: Path, kept: Path) -> None:
         open_intact(path, simplify)
         (made / DIGESTS).write_text(_digests(made), "ascii")
         for old in kept.parent.iterdir():
-            if old != kept and not old.name.startswith("."):  # that is what another process is writing
+            if old != kept and re.fullmatch(KEY, old.name):  # what else is there is not ours
                 shutil.rmtree(old, ignore_errors=True)
         with suppress(OSError):  # another process was first; if that is not it, opening will tell
             made.replace(kept)

@@ -38,8 +38,9 @@ BYTES_PER_PIXEL = 4  # of a picture in Pillow's memory
 FILE_BYTES = 8, 2**24  # of a file: for each pixel that a picture may have, and in any case
 
 # Pictures with more than 8 bits per value do not say what their white is: it is taken to be the first of these that
-# is not below the picture's maximum. Pillow itself would clip at 255.
-WHITE_LEVELS = {"I": (255, 2**16 - 1, 2**31 - 1), "F": (1, 255, 2**16 - 1, float(np.finfo(np.float32).max))}
+# the picture does not exceed, floating-point values by more than resizing adds. Pillow itself would clip at 255.
+WHITE_LEVELS = {"I": (255, 2**16 - 1), "F": (1, 255, 2**16 - 1)}
+EXCESS = {"I": 1, "F": 1.5}
 SIXTEEN_BIT_WHITE = (2**16 - 1,)
 
 
@@ -182,4 +183,9 @@ def _white_level(image: Image.Image) -> float | None:
     extremes = [(values.min(), values.max()) for values in (np.asarray(image.crop(box)) for box in _boxes(image))]
     if not np.isfinite(extremes).all():
         raise ValueError("it holds values that are not finite")
-    return next(level for level in levels if level >= np.max(extremes))
+    highest, excess = np.max(extremes), EXCESS.get(image.mode, 1)
+    white = next((level for level in levels if highest <= excess * level), None)
+    if white is None:
+        known = ", ".join(map(str, levels))
+        raise ValueError(f"it does not say what its white is, and its values go to {highest:g}; known are {known}")
+    return white

@@ -34,9 +34,15 @@ def _choice(name: str, values: tuple[str, ...], summary: str) -> Parameter:
     )
 
 
-def _count(name: str, default: int, summary: str, least: int = 1) -> Parameter:
+def _count(name: str, default: int, summary: str, least: int = 1, most: int | None = None) -> Parameter:
+    valid = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
     return Parameter(
-        name, Integral, default, f"an integer of at least {least}", lambda value, layers: value >= least, summary
+        name,
+        Integral,
+        default,
+        valid,
+        lambda value, layers: least <= value <= (value if most is None else most),
+        summary,
     )
 
 
@@ -90,7 +96,7 @@ NOISE = Parameter(
     "standard deviation of the noise, as a share of the range of the picture's values",
 )
 MASKS = _count("masks", 1000, "how many random masks")
-CELLS = _count("cells", 7, "rows and columns of the grid that a mask is made from")
+CELLS = _count("cells", 7, "rows and columns of the grid that a mask is made from", most=256)
 PROBABILITY = Parameter(
     "probability",
     Real,

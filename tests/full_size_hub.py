@@ -12,7 +12,8 @@ prepares it.
 
 It prints for each row: seconds of the export; what the gate found, the output that comes nearest to its limit; the
 greatest difference of the logits, of their greatest value; the greatest difference of the pixels that the model sees,
-in steps of 1/255; and where the library's processor is there in two versions, the same for the other. It ends with status 1 if logits differ by more than 1e-4, or a command fails.
+in steps of 1/255; and where the library's processor is there in two versions, the same for the other. It ends with
+status 1 if logits differ by more than 1e-4, or a command fails.
 """
 
 import argparse

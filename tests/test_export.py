@@ -224,7 +224,7 @@ def test_metadata(name, exported):
 @pytest.mark.parametrize("passes", [("gradient",), ("layer_gradient", "pixel_gradient"), ()])
 def test_passes(passes, exported, tmp_path):
     case = exported("plain")
-    path, options = tmp_path / "few.onnx", {"activation": "sigmoid", "opset": 18, "passes": passes}
+    path, options = tmp_path / "few.onnx", {"activation": "sigmoid", "opset": 18, "passes": ["attention", *passes]}
     export_model(case.model, path, preprocessing=Preprocessing(**preprocessing(case.model)), **options)
     session = onnxruntime.InferenceSession(path)
     given = run(session, case.pixels)

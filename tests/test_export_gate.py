@@ -253,6 +253,10 @@ ARGUMENTS = {
     "few labels": ({"labels": ["ant"]}, "1 labels given for a model of 5 classes"),
     "float64": ({"model": lambda: variants.build("plain")}, "the model fails on a float32 image"),
     "two outputs": ({"model": _Pair}, "must return one tensor [batch, classes], it returns tuple"),
+    "one class": (
+        {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 1))},
+        "the softmax of one class is always 1; give activation='sigmoid'",
+    ),
     "map as output": ({"model": lambda: nn.Conv2d(3, 5, 1)}, "it returns [1, 5, 32, 32]"),
     "convolutions": (
         {"model": lambda: timm.create_model("resnet10t", num_classes=5)},

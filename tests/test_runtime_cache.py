@@ -180,13 +180,13 @@ def test_the_same_artifact_is_found_wherever_it_came_from(artifact, monkeypatch)
 def test_what_killed_processes_left_is_removed(artifact):
     _opened(artifact)
     folder = artifact.parent / "tiny.onnx.cache"
-    hours = {".old": 1.1, ".young": 0.9, ".older": 24}
+    hours = {f"{cache_module.UNFINISHED}{age}": age for age in (1.1, 0.9, 24)}
     for name, age in hours.items():
         (folder / name / "inner").mkdir(parents=True)
         (folder / name / "inner" / "graph.onnx").write_text("half")
         os.utime(folder / name, times=(time.time() - 3600 * age,) * 2)
     _opened(artifact)
-    assert [item.name for item in folder.glob(".*")] == [".young"]
+    assert [item.name for item in folder.glob(".*")] == [f"{cache_module.UNFINISHED}0.9"]
 
 
 def test_with_an_older_onnxruntime_the_weights_are_in_the_graph(large, monkeypatch):
@@ -239,3 +239,26 @@ def test_on_the_command_line(artifact, tmp_path, monkeypatch):
     warned = CliRunner().invoke(cli.app, [*arguments, "--cache"])
     assert warned.exit_code == 0 and len(warned.stderr.splitlines()) == 1
     assert warned.stderr.startswith("warning: nothing can be kept of tiny.onnx in tiny.onnx.cache: ")
+
+
+@pytest.mark.parametrize("name", ["sha256", "graph.onnx"])
+def test_a_pipe_among_what_is_kept_does_not_hold_anyone_up(name, artifact):
+    Explainer(artifact, "cpu", cache=True)
+    (kept,) = Path(f"{artifact}.cache").iterdir()
+    (kept / name).unlink()
+    os.mkfifo(kept / name)
+    expected = Explainer(artifact, "cpu").explain(PICTURE).heatmap
+    np.testing.assert_array_equal(Explainer(artifact, "cpu", cache=True).explain(PICTURE).heatmap, expected)
+    assert (kept / name).is_file()  # it was made again
+
+
+def test_what_else_is_in_the_folder_stays(artifact):
+    folder = Path(f"{artifact}.cache")
+    others = [folder / "mine" / "file", folder / ".hidden" / "file", folder / ("0" * 15) / "file"]
+    outdated = folder / ("0" * 16) / "graph.onnx"
+    for path in (*others, outdated):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+        os.utime(path.parent, (0, 0))
+    Explainer(artifact, "cpu", cache=True)
+    assert all(path.exists() for path in others) and not outdated.exists()

@@ -143,6 +143,7 @@ def test_attention_flow_of_sharp_attention(seed):
         ("smoothgrad", {"seed": -1}, "seed must be an integer of at least 0, got -1"),
         ("rise", {"masks": 0}, "masks must be"),
         ("rise", {"cells": 0}, "cells must be"),
+        ("rise", {"cells": 257}, "cells must be an integer from 1 to 256"),
         ("rise", {"cells": True}, "cells must be"),
         ("rise", {"probability": 0}, "probability must be a number above 0 and at most 1, got 0"),
         ("rise", {"probability": float("nan")}, "probability must be"),

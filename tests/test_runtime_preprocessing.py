@@ -173,6 +173,23 @@ def test_wide_types_holding_eight_bits_keep_them(values):
     assert np.array_equal(_grey(load_image(Image.fromarray(values))), RAMP)
 
 
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_what_resizing_adds_does_not_make_a_picture_dark(white):
+    values = RAMP.astype(np.float32) / 255 * white
+    values.flat[0], values.flat[1] = 1.2 * white, -0.1 * white
+    expected = RAMP.copy()
+    expected.flat[0], expected.flat[1] = 255, 0
+    assert np.array_equal(_grey(load_image(Image.fromarray(values))), expected)
+
+
+@pytest.mark.parametrize("values", [RAMP.astype(np.int32) * 65536, RAMP.astype(np.float32) * 1000])
+def test_values_of_which_none_is_known_to_be_white(values):
+    with pytest.raises(
+        OnnxplainError, match=r"it does not say what its white is, and its values go to [\d.e+]+; known"
+    ):
+        load_image(Image.fromarray(values))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation, tmp_path):
     upright = PHOTO

@@ -4,11 +4,15 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
-from transformers_models import CLASSIFIERS, save
+import transformers
+from PIL import Image
+from real_picture import randomise
+from transformers_models import CLASSIFIERS, NAMES, SMALL, SQUASHED, save
 
-from onnxplain.export import load_backbone, load_features
-from onnxplain.runtime import OnnxplainError
+from onnxplain.export import export_model, load_backbone, load_features
+from onnxplain.runtime import Explainer, OnnxplainError
 
 CONFIG = {
     "architectures": [[5], [None], [["ViTForImageClassification"]], ["iTForImageClassification"]],
@@ -96,3 +100,27 @@ def test_sizes_that_do_not_go_together_are_one_line_without_weights_too(saved, t
     with pytest.raises(OnnxplainError, match=r"^transformers cannot build .*: 'magic'") as caught:
         load_backbone(f"hf/{tmp_path}", random_init=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"problem_type": "multi_label_classification"}, {"id2label": {"0": "cat"}}, {}], ids=str
+)
+def test_probabilities_are_those_of_the_library(settings, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = transformers.ViTConfig(**SMALL, **{"id2label": NAMES} | settings)
+    randomise(transformers.ViTForImageClassification(config)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(SQUASHED))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    theirs = transformers.pipeline("image-classification", str(folder), image_processor=processor)(picture)
+    backbone = load_backbone(f"hf/{folder}")
+    export_model(backbone, tmp_path / "x.onnx", passes=[])
+    ours = Explainer(tmp_path / "x.onnx", "cpu").explain(picture, method="rollout").predictions
+    assert [label for _, label, _ in ours] == [item["label"] for item in theirs]
+    assert [share for *_, share in ours] == pytest.approx([item["score"] for item in theirs], abs=1e-5)
+
+
+def test_numbers_are_no_classes(saved, tmp_path):
+    shutil.copytree(saved / "vit", tmp_path, dirs_exist_ok=True)
+    assert "'regression': the outputs are no classes" in _refused(tmp_path, "config.json", "problem_type", "regression")

@@ -81,11 +81,11 @@ def decoded(path: Path) -> Image.Image:
     """The first frame, upright, in RGB, over white; more than 8 bits scaled to the first white level that fits."""
     with Image.open(path, formats=FORMATS) as file:
         picture = ImageOps.exif_transpose(file)
-    levels = {"I": [255, 65535, 2**31 - 1], "F": [1, 255, 65535, np.finfo(np.float32).max]}.get(picture.mode)
+    levels = {"I": [255, 65535], "F": [1, 255, 65535]}.get(picture.mode)
     levels = [65535] if picture.mode.startswith("I;16") else levels
     if levels is not None:
         values = np.asarray(picture).astype(np.float64)
-        level = min(level for level in levels if level >= values.max())
+        level = min(level for level in levels if level * (1.5 if picture.mode == "F" else 1) >= values.max())
         picture = Image.fromarray(np.clip(np.round(values * (255 / level)), 0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         over = Image.new("RGBA", picture.size, (255, 255, 255, 255))
