@@ -208,7 +208,7 @@ def explain(
     if all_methods:
         cli_input.check_all_methods(method, parameters)
     targets = target or ["-1"]
-    pictures = cli_input.find_pictures(images)
+    pictures, errors = cli_input.find_pictures(images)
     cli_input.check_writable(output)
     limit = max_pixels or MAX_PIXELS
     cli_input.allow_pixels(limit)
@@ -220,7 +220,7 @@ def explain(
     started = time.monotonic()
     with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
         explainer = Explainer(artifact, device, cache=cache, trust=trust, max_pixels=limit)
-    errors = []
+    failed = 0
     with cli_output.ExplainingProgress(console, len(pictures)) as progress:
         if all_methods:
             results: Iterator[Any] = explainer.explain_all(sources, targets, progress=progress.runs)
@@ -234,12 +234,13 @@ def explain(
             elif isinstance(answer, dict):
                 cli_output.show_all(console, picture, answer, files)
             else:
+                failed += 1
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
             progress.next_picture()
     if all_methods:
         cli_output.show_left_out(console, explainer.metadata)
     if len(pictures) > 1:
-        seconds, done = time.monotonic() - started, len(pictures) - len(errors)
+        seconds, done = time.monotonic() - started, len(pictures) - failed
         console.print(f"explained {done} of {len(pictures)} pictures in {seconds:.1f} s on {explainer.device}")
     for message in errors:
         cli_errors.print_error(message)

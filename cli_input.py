@@ -162,22 +162,33 @@ def check_writable(folder: Path, option: str = "--output") -> None:
                 parent.rmdir()
 
 
-def find_pictures(paths: list[Path]) -> list[Path]:
-    """The files among the paths, and for each folder the pictures in it, sorted; each once."""
+def find_pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """The files among the paths, and for each folder the pictures in it, sorted; each once. And what is wrong with any.
+
+    Raises InputError if there is nothing but that.
+    """
+    found: list[Path] = []
+    errors: list[str] = []
+    for path in paths:
+        try:
+            found += [path] if path == STDIN or not path.is_dir() else _pictures_in(path)
+        except OSError as error:
+            errors.append(f"{path} cannot be read: {error.strerror or error}")
+        except InputError as error:
+            errors.append(str(error))
+    if not found:
+        raise InputError(errors[0] if len(errors) == 1 else f"there are no pictures: {'; '.join(errors)}")
+    return list(dict.fromkeys(found)), errors
+
+
+def _pictures_in(folder: Path) -> list[Path]:
     from onnxplain.runtime.loading import IMAGE_SUFFIXES
 
-    found: list[Path] = []
-    for path in paths:
-        if path == STDIN or not path.is_dir():
-            found.append(path)
-            continue
-        inside = [item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file()]
-        if not inside:
-            raise InputError(
-                f"there are no pictures in the folder {path}; they would end in {', '.join(IMAGE_SUFFIXES)}"
-            )
-        found += sorted(inside)
-    return list(dict.fromkeys(found))
+    with os.scandir(folder) as items:
+        inside = [Path(item) for item in items if Path(item).suffix.lower() in IMAGE_SUFFIXES and not item.is_dir()]
+    if not inside:
+        raise InputError(f"there are no pictures in the folder {folder}; they would end in {', '.join(IMAGE_SUFFIXES)}")
+    return sorted(inside)
 
 
 def read_stdin(max_pixels: int) -> bytes:

@@ -291,20 +291,37 @@ def slug(label: str) -> str:
 
 
 def save(image: "Image.Image", folder: Path, name: str) -> Path:
-    """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".onnxplain-") as scratch:
-        temporary = Path(scratch) / "overlay.png"
-        image.save(temporary, compress_level=PNG_LEVEL)
-        for number in itertools.count(1):
-            path = folder / f"{name}{f'-{number}' if number > 1 else ''}.png"
-            try:
-                path.touch(exist_ok=False)  # takes the name, even if another process wants it
-            except FileExistsError:
-                continue
-            temporary.replace(path)
-            break
-    return path
+    """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file.
+
+    Raises OSError that names the file.
+    """
+    path = folder / f"{name}.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".onnxplain-") as scratch:
+            temporary = Path(scratch) / "overlay.png"
+            image.save(temporary, compress_level=PNG_LEVEL)
+            for number in itertools.count(2):
+                try:
+                    _rename(temporary, path)
+                    return path
+                except FileExistsError:
+                    path = folder / f"{name}-{number}.png"
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    raise AssertionError
+
+
+def _rename(file: Path, path: Path) -> None:
+    """In one step, so that a process killed here leaves nothing by that name; FileExistsError if there is a file."""
+    try:
+        os.link(file, path)  # rename() would replace it
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.touch(exist_ok=False)
+        file.replace(path)
 
 
 def _by(sizes: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer import Option
 
-from onnxplain import cli_input, cli_output
+from onnxplain import cli_errors, cli_input, cli_output
 from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def probe(
 ) -> None:
     """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
 
-    The model itself is not changed. The head is for export, which puts it on the same model.
+    The model itself is not changed. The head is for export, which puts it on the same model. Pictures that cannot be
+    read are left out, and listed at the end.
     """
     path = cli_input.head_path(output, model)
     size = None if image_size is None else cli_input.parse_size(image_size)
@@ -81,6 +82,10 @@ def probe(
     options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
     command = shlex.join(["export", "--model", model, *options, *["--random-init"] * random_init])
     console.print(f"try: {context.find_root().info_name} {command}", soft_wrap=True)
+    for message in report.skipped:
+        cli_errors.print_error(message)
+    if report.skipped:
+        raise typer.Exit(2)
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 The file is in safetensors format: ``features`` [pictures, width], and ``sample`` [width], the features of one fixed
 picture of noise. Its metadata are ``onnxplain_features`` the version, ``model`` a checksum of weights, pooling and
-preprocessing, and ``pictures``, a JSON list of the SHA-256 of each picture file. Features are taken from it only where
-all of this is as before: then they are, but for rounding, what would be computed again.
+preprocessing, ``pictures``, a JSON list of the SHA-256 of each picture file, and ``sha256``, of the features and that
+list. Features are taken from it only where all of this is as before: then they are, but for rounding, what would be
+computed again.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +29,26 @@ from .backbones import Features
 from .onnx_file import written_whole
 from .sources import SEED
 
-VERSION = "1"
+VERSION = "2"
+"""1 had no digest of the features."""
 BATCH = 32
-SHOWN = 5
-"""How many unreadable pictures an error names."""
 TOLERANCE = 1e-4
 """By how much of its largest the features of the noise may differ: what the number of threads and the like change."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and of how much."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of pictures: their features, float32 [width], and the SHA-256 of their files, or why there are none.
+
+    unreadable: what is wrong with a picture, which is named.
+    """
+
+    features: dict[Path, NDArray[np.float32]]
+    checksums: dict[Path, str]
+    unreadable: dict[Path, str]
 
 
 class FeatureStore:
@@ -56,11 +67,11 @@ class FeatureStore:
         self._known = self._read()
         self.computed = 0
 
-    def features(self, pictures: Sequence[Path], progress: Progress) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-        """float32 [pictures, width] and the SHA-256 of every file.
+    def features(self, pictures: Sequence[Path], progress: Progress) -> Found:
+        """The features of these pictures.
 
-        Those not known yet are computed and kept, also if the work is interrupted. Raises OnnxplainError if there are
-        pictures that cannot be read, or whose features are not finite, and names them.
+        Those not known yet are computed and kept, also if the work is interrupted. Raises OnnxplainError if features
+        are not finite.
         """
         checksums: dict[Path, str] = {}
         unreadable: dict[Path, str] = {}
@@ -70,11 +81,14 @@ class FeatureStore:
             for done, path in enumerate(pictures):
                 progress("features", done, len(pictures))
                 try:
-                    checksums[path] = digest = file_digest(path)
+                    digest = file_digest(path)
                     if digest not in self._known and digest not in waiting:
                         waiting[digest] = preprocess(load_image(path), self._backbone.preprocessing)[0]
-                except (OnnxplainError, OSError) as error:
+                    checksums[path] = digest
+                except OnnxplainError as error:
                     unreadable[path] = str(error)
+                except OSError as error:
+                    unreadable[path] = f"{path} cannot be read: {error.strerror or error}"
                 if len(waiting) == BATCH:
                     self._compute(waiting)
             self._compute(waiting)
@@ -82,19 +96,11 @@ class FeatureStore:
             self.computed += len(self._known) - before
             if len(self._known) > before:
                 self._write()
-        if unreadable:
-            names = ", ".join(map(str, islice(unreadable, SHOWN))) + (", …" if len(unreadable) > SHOWN else "")
-            raise OnnxplainError(
-                f"{len(unreadable)} of {len(pictures)} pictures cannot be read: {names}; remove or replace them "
-                f"({next(iter(unreadable.values()))})"
-            )
-        given = torch.stack([self._known[checksums[path]] for path in pictures]).numpy()
-        wrong = np.flatnonzero(~np.isfinite(given).all(axis=1))
-        if len(wrong):
-            raise OnnxplainError(
-                f"the features that {self._backbone.name} gives of {pictures[wrong[0]]} are not finite"
-            )
-        return given, tuple(checksums[path] for path in pictures)
+        features = {path: self._known[digest].numpy() for path, digest in checksums.items()}
+        wrong = next((path for path, given in features.items() if not np.isfinite(given).all()), None)
+        if wrong is not None:
+            raise OnnxplainError(f"the features that {self._backbone.name} gives of {wrong} are not finite")
+        return Found(features, checksums, unreadable)
 
     def _compute(self, waiting: dict[str, NDArray[np.float32]]) -> None:
         """The features of preprocessed pictures, which no longer wait then."""
@@ -115,11 +121,16 @@ class FeatureStore:
         try:
             with safe_open(self._path, "pt") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("onnxplain_features") != VERSION:
-                    raise KeyError("onnxplain_features")
+                if metadata["onnxplain_features"] != VERSION:
+                    return {}
                 if metadata["model"] != self._model or not self._same(file.get_tensor("sample")):
                     return {}
-                return dict(zip(json.loads(metadata["pictures"]), file.get_tensor("features"), strict=True))
+                features = file.get_tensor("features")
+                if metadata["sha256"] != _digest(features, metadata["pictures"]):
+                    raise OnnxplainError(f"{self._path} is damaged; give another --cache, or remove it")
+                return dict(zip(json.loads(metadata["pictures"]), features, strict=True))
+        except OnnxplainError:
+            raise
         except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
             raise OnnxplainError(f"{self._path} is no cache of features; give another --cache, or remove it") from error
 
@@ -131,14 +142,21 @@ class FeatureStore:
         )
 
     def _write(self) -> None:
+        features, pictures = torch.stack(list(self._known.values())), json.dumps(list(self._known))
         metadata = {
             "onnxplain_features": VERSION,
             "model": self._model,
-            "pictures": json.dumps(list(self._known)),
+            "pictures": pictures,
+            "sha256": _digest(features, pictures),
         }
-        tensors = {"features": torch.stack(list(self._known.values())), "sample": self._sample}
+        tensors = {"features": features, "sample": self._sample}
         with written_whole(self._path) as temporary:
             save_file(tensors, temporary, metadata)
+
+
+def _digest(features: Tensor, pictures: str) -> str:
+    """SHA-256 of the features and of the list of pictures they are of."""
+    return hashlib.sha256(features.contiguous().numpy().tobytes() + pictures.encode()).hexdigest()
 
 
 def _checksum(backbone: Features) -> str:

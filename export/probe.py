@@ -19,7 +19,7 @@ from .backbones import Features
 from .features import FeatureStore, Progress
 from .heads import Head, read_head, write_head
 from .onnx_file import written_whole
-from .pictures import Split
+from .pictures import Split, without
 
 INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The values of C that are tried, strongest regularisation first."""
@@ -50,6 +50,7 @@ class ProbeReport:
     repeated: int
     cache: Path
     computed: int
+    skipped: tuple[str, ...]
 
     @property
     def accuracy(self) -> float:
@@ -73,18 +74,21 @@ def probe(
         cross-validation on the pictures to fit on.
     cache: a file that keeps the features, by default beside ``path``, its name ending with .features.safetensors.
     progress: called with what is being done, how much of it is done, and how much there is to do.
-    Raises OnnxplainError if scikit-learn is missing, pictures cannot be read or an argument is not valid; no head is
-    written then.
+    Pictures that cannot be read are left out, and the report names them. Raises OnnxplainError if scikit-learn is
+    missing, too few pictures of a class can be read or an argument is not valid; no head is written then.
     """
     path = Path(path)
     cache = path.with_suffix(".features.safetensors") if cache is None else Path(cache)
     _check(path, C, cache)
     linear_model, model_selection = _scikit_learn()
     store = FeatureStore(backbone, cache)
-    count = len(split.fitted.paths)
-    features, checksums = store.features([*split.fitted.paths, *split.held_out.paths], progress)
-    mean, std = features[:count].mean(0, dtype=np.float64), np.sqrt(features[:count].var(0, dtype=np.float64) + EPSILON)
-    standardised, classes = (features[:count] - mean) / std, np.array(split.fitted.classes)
+    found = store.features([*split.fitted.paths, *split.held_out.paths], progress)
+    split = without(split, found.unreadable)
+    features, held_out = (
+        np.stack([found.features[path] for path in part.paths]) for part in (split.fitted, split.held_out)
+    )
+    mean, std = features.mean(0, dtype=np.float64), np.sqrt(features.var(0, dtype=np.float64) + EPSILON)
+    standardised, classes = (features - mean) / std, np.array(split.fitted.classes)
 
     def regression(C: float) -> Any:
         return linear_model.LogisticRegression(C=C, max_iter=ITERATIONS)
@@ -104,18 +108,20 @@ def probe(
     with written_whole(path) as temporary:
         write_head(temporary, head)
         with torch.inference_mode():
-            answers = read_head(temporary).linear()(torch.from_numpy(features[count:])).argmax(1).numpy()
+            answers = read_head(temporary).linear()(torch.from_numpy(held_out)).argmax(1).numpy()
+    known = {found.checksums[path] for path in split.fitted.paths}
     truth, number = np.array(split.held_out.classes), len(split.labels)
     return ProbeReport(
         labels=split.labels,
         C=C,
         tried=tried,
-        fitted=count,
+        fitted=len(features),
         correct=tuple(np.bincount(truth[answers == truth], minlength=number).tolist()),
         held_out=tuple(np.bincount(truth, minlength=number).tolist()),
-        repeated=sum(checksum in checksums[:count] for checksum in checksums[count:]),
+        repeated=sum(found.checksums[path] in known for path in split.held_out.paths),
         cache=cache,
         computed=store.computed,
+        skipped=tuple(found.unreadable.values()),
     )
 
 

@@ -12,7 +12,7 @@ from .errors import OnnxplainError
 from .finite import check_finite
 from .formats import open_artifact
 from .geometry import Placement
-from .loading import IMAGE_TYPES, MAX_PIXELS, ImageSource
+from .loading import MAX_PIXELS, ImageSource, is_source
 from .metadata import Metadata
 from .methods import comparable_methods, find_method
 from .outputs import PASSES
@@ -35,6 +35,8 @@ class Explainer:
     that folder decides the answers. `trust`: open a .pt file, which is a program and can read and overwrite files.
     `max_pixels`: of the pictures that are read, see `load_image`.
 
+    It can be pickled, and so be given to other processes: they open the file at the same path themselves.
+
     Raises OnnxplainError if the file is missing, not an onnxplain artifact or not as export wrote it, which its digest
     tells; if it is a .pt file without `trust`; or if there is no such device.
     """
@@ -52,6 +54,16 @@ class Explainer:
             raise OnnxplainError(f"max_pixels must be at least 1, got {max_pixels}")
         self._artifact = open_artifact(path, device, threads, cache, trust)
         self._max_pixels = max_pixels
+        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its arguments: another process opens the file anew, which has to be there under the same path."""
+        return type(self), self._arguments
+
+    def __repr__(self) -> str:
+        """Model, file and device, in one line."""
+        metadata, path = self.metadata, str(self._arguments[0])
+        return f"<Explainer of {metadata.model!r}, {len(metadata.labels)} classes, {path!r} on {self.device}>"
 
     @property
     def metadata(self) -> Metadata:
@@ -118,10 +130,11 @@ class Explainer:
     ) -> Answer | Iterator[Answer]:
         """Where the model sees the target in the image.
 
-        `image`: a path, bytes, PIL image or uint8 array [height, width, 3]. A list or generator of those is explained
-        in batches, as the returned iterator is consumed; it yields, in order, what a call with each single image would
-        return. It takes one batch more than the one at hand, which is made ready in other threads during the run.
-        Where a single call would raise it raises too, and goes on with the next image if it is asked on.
+        `image`: whatever `load_image` takes: a path, bytes, a file open for reading bytes, a PIL image or a uint8
+        array. A list or generator of those is explained in batches, as the returned iterator is consumed; it yields, in
+        order, what a call with each single image would return. It takes one batch more than the one at hand, which is
+        made ready in other threads during the run. Where a single call would raise it raises too, and goes on with the
+        next image if it is asked on.
 
         `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of those gives a
         list of results from one run of the graph. `method`: a name in METHODS; None for the best one this artifact has
@@ -133,7 +146,7 @@ class Explainer:
         NaN or infinity.
         """
         question = self._question(target, method, parameters, progress)
-        if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
+        if is_source(image) or not isinstance(image, Iterable):
             return only(next(self._answers([self._picture(image)], question, 1)))
         return map(only, self._explained(image, question, batch_size))
 
@@ -174,7 +187,7 @@ class Explainer:
         methods, _ = comparable_methods(metadata.passes, metadata.layout.tokens)
         asked = tuple((method, method.arguments({}, metadata.layers)) for method in methods)
         question = Question(asked, *self._resolve(target), progress)
-        if isinstance(image, IMAGE_TYPES) or not isinstance(image, Iterable):
+        if is_source(image) or not isinstance(image, Iterable):
             return next(self._answers([self._picture(image)], question, 1))
         return self._explained(image, question, batch_size)
 
@@ -225,7 +238,7 @@ class Explainer:
         return values
 
     def _explained(
-        self, images: Iterable[ImageSource], question: Question, batch_size: int | None
+        self, images: Iterable[Any], question: Question, batch_size: int | None
     ) -> Iterator[dict[str, Answer]]:
         size = self._batch_size(question, batch_size)
         pictures = pictures_ahead(images, self.metadata.preprocessing, self._max_pixels, size)
@@ -256,7 +269,7 @@ class Explainer:
         items = [target] if several is None else several
         return tuple(resolve_target(item, self.metadata.labels) for item in items), several is not None
 
-    def _picture(self, source: ImageSource) -> Picture:
+    def _picture(self, source: Any) -> Picture:
         return picture(source, self.metadata.preprocessing, self._max_pixels)
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:

@@ -10,10 +10,14 @@ def check_file(path: Path, what: str, missing: str) -> None:
 
     `what` it is to be, such as "an image"; `missing` is what the error says if there is nothing.
     """
-    if path.is_file():
-        return
-    if path.is_dir():
+    try:
+        if path.is_file():
+            return
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise OnnxplainError(f"{path} cannot be read: {error.strerror or error}") from None
+    if is_folder:
         raise OnnxplainError(f"{path} is a folder, not {what}; give a file")
-    if path.exists():
+    if is_there:
         raise OnnxplainError(f"{path} is not a regular file but a pipe, socket or device; give {what} as a file")
     raise OnnxplainError(missing)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,18 @@ from .errors import OnnxplainError, one_line
 from .files import check_file
 from .geometry import bands
 
-ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
-IMAGE_TYPES = (str, Path, bytes, Image.Image, np.ndarray)  # the same, for isinstance
+
+class Readable(Protocol):
+    """A file open for reading bytes, or what behaves as one."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
+
+
+ImageSource = str | Path | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[np.uint8]
+BYTES = bytes | bytearray | memoryview
+
+CHANNELS = (), (3,), (4,)  # what follows the height and width of an array
 
 # The formats that are read, by Pillow's names, and what files of each end in when a folder is searched. No others:
 # Pillow starts Ghostscript for EPS, whatever the file's name. First come those that need no import of all the others.
@@ -47,12 +57,20 @@ SIXTEEN_BIT_WHITE = (2**16 - 1,)
 def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture as seen: upright (EXIF orientation), 8-bit RGB, transparency composited over white.
 
-    `source` is a path, an encoded image as bytes, a PIL image or a uint8 array [height, width, 3] (RGB). Of several
-    frames the first is taken. Encoded images are read in the formats of FORMATS only, and if they have at most
-    `max_pixels` pixels by their header, and 8 bytes for each of these beside 16 MB; Pillow has a limit of its own,
-    twice PIL.Image.MAX_IMAGE_PIXELS. Raises OnnxplainError if it cannot be read as a picture, or is too large.
+    `source` is a path; an encoded image as bytes, or as a file open for reading bytes, which is read from where it
+    stands to its end; a PIL image; or a uint8 array, [height, width] (grey), [height, width, 3] (RGB) or
+    [height, width, 4] (RGBA). Of several frames the first is taken. Encoded images are read in the formats of FORMATS
+    only, and if they have at most `max_pixels` pixels by their header, and 8 bytes for each of these beside 16 MB;
+    Pillow has a limit of its own, twice PIL.Image.MAX_IMAGE_PIXELS.
+
+    Raises OnnxplainError if it cannot be read as a picture, or is too large.
     """
     return decode(open_image(source, max_pixels), source)
+
+
+def is_source(given: object) -> TypeGuard[ImageSource]:
+    """Whether that is to be one picture, rather than several of them."""
+    return isinstance(given, str | Path | BYTES | Image.Image | np.ndarray) or hasattr(given, "read")
 
 
 def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
@@ -61,20 +79,17 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
         return _from_array(source)
     if isinstance(source, Image.Image):
         return source
-    if isinstance(source, bytes):
-        file: Path | BytesIO = BytesIO(source)
-        size = len(source)
-    elif isinstance(source, str | Path):
-        file = Path(source)
-        check_file(file, "an image", f"there is no image file {file}")
-        size = file.stat().st_size
+    if isinstance(source, str | Path):
+        path = Path(source)
+        check_file(path, "an image", f"there is no image file {path}")
+        with _errors_named(source):
+            size = path.stat().st_size
+        file: Path | BytesIO = path
     else:
-        raise OnnxplainError(
-            f"an image must be a path, bytes, a PIL image or a uint8 array [height, width, 3], "
-            f"got {type(source).__name__}"
-        )
+        data = _bytes_of(source, max_bytes(max_pixels) + 1)
+        file, size = BytesIO(data), len(data)
     if size > max_bytes(max_pixels):
-        needed = -(-size // FILE_BYTES[0])
+        needed = max(-(-size // FILE_BYTES[0]), 2 * max_pixels)  # of an open file the size is not known
         raise OnnxplainError(
             f"{_name(source)} has {size} bytes, more than a picture of {max_pixels} pixels needs; {_ways_out(needed)}"
         )
@@ -114,6 +129,25 @@ def to_bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rint(np.clip(values, 0, 1) * 255), dtype=np.uint8)
 
 
+def _bytes_of(source: Any, most: int) -> bytes:
+    """The bytes given, or what a file holds from where it stands, then at most so many."""
+    if isinstance(source, BYTES):
+        return bytes(source)
+    if not hasattr(source, "read"):
+        raise OnnxplainError(
+            "an image must be a path, bytes, a file open for reading bytes, a PIL image or a uint8 array, "
+            f"got {type(source).__name__}"
+        )
+    with _errors_named(source):
+        data = source.read(most)
+    if not isinstance(data, bytes):
+        raise OnnxplainError(
+            f"{_name(source)} gave {type(data).__name__} when it was read, not bytes; open it with mode 'rb', or give "
+            "the bytes themselves"
+        )
+    return data
+
+
 def _ways_out(needed: int) -> str:
     return f"make it smaller, or raise the limit: max_pixels={needed}, for the command explain --max-pixels {needed}"
 
@@ -122,7 +156,11 @@ def _name(source: ImageSource) -> str:
     """What errors call the picture."""
     if isinstance(source, str | Path):
         return str(source)
-    return {bytes: "the bytes given", np.ndarray: "the array"}.get(type(source), "the PIL image")
+    if isinstance(source, BYTES):
+        return "the bytes given"
+    if isinstance(source, np.ndarray | Image.Image):
+        return "the array" if isinstance(source, np.ndarray) else "the PIL image"
+    return f"the open file {getattr(source, 'name', '')}".rstrip()
 
 
 @contextmanager
@@ -145,9 +183,10 @@ def _errors_named(source: ImageSource) -> Iterator[None]:
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+    if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in CHANNELS or array.size == 0:
         raise OnnxplainError(
-            f"an image array must be uint8 [height, width, 3] (RGB), got {array.dtype} {list(array.shape)}"
+            "an image array must be uint8 [height, width] (grey), [height, width, 3] (RGB) or [height, width, 4] "
+            f"(RGBA), got {array.dtype} {list(array.shape)}"
         )
     return Image.fromarray(np.ascontiguousarray(array))
 

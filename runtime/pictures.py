@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -62,10 +61,10 @@ class Opened(NamedTuple):
 def _opened(source: ImageSource, max_pixels: int) -> Opened | OnnxplainError:
     """In the caller's thread; a copy of what may be another picture by the time that a worker comes to it."""
     try:
-        if isinstance(source, str | Path | bytes):
-            return Opened(open_image(source, max_pixels), source)
-        image = load_image(source, max_pixels)
-        return Opened(image, image)
+        if isinstance(source, Image.Image | np.ndarray):
+            image = load_image(source, max_pixels)
+            return Opened(image, image)
+        return Opened(open_image(source, max_pixels), source)
     except OnnxplainError as error:
         return error
 

@@ -48,6 +48,14 @@ class Explanation:
     relative: bool = False
     resolution: float | None = None
 
+    def __repr__(self) -> str:
+        """Class, method and sizes, in one line."""
+        (height, width), (rows, columns) = self.placement.original, self.tokens.shape
+        return (
+            f"<Explanation of {self.label!r} (class {self.target}, score {self.score:.3f}) by {self.method}: "
+            f"a picture of {width} x {height} pixels, {rows} x {columns} patches>"
+        )
+
     @cached_property
     def heatmap(self) -> NDArray[np.float32]:
         """float32 [height, width] of `image`, unscaled, made when it is first asked for.

@@ -364,7 +364,6 @@ def test_labels_that_are_no_json(exporter):
         ("text.png is not an image", ["explain", "ARTIFACT", "text.png"]),
         ("cut.png cannot be read as an image", ["explain", "ARTIFACT", "cut.png"]),
         ("File name too long", ["explain", "ARTIFACT", "x" * 300]),
-        ("there are no pictures in the folder empty", ["explain", "ARTIFACT", "cat.png", "empty"]),
         ("there is no method 'foo'", ["explain", "ARTIFACT", "cat.png", "--method", "foo"]),
         ("there is no label 'tabbi'", ["explain", "ARTIFACT", "cat.png", "--target", "tabbi"]),
         ("target 6 is out of range", ["explain", "ARTIFACT", "cat.png", "--target", "6"]),

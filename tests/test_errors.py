@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,36 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
     assert result.exit_code == 2
     assert result.stderr == "error: b.png: its overlay cannot be written: No space left on device\n"
     assert "explained 2 of 3" in result.stdout and len(list(Path().glob("*.*.*.png"))) == 2
+
+
+def test_arguments_that_cannot_be_read_do_not_cost_the_others(artifact, tmp_path, monkeypatch):
+    """A name that no file can have, a folder that may not be read, one without pictures, a link to nothing."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("good", "closed", "empty"):
+        Path(folder).mkdir()
+    Image.new("RGB", (60, 40)).save("a.png")
+    Image.new("RGB", (60, 40)).save("good/b.png")
+    Path("good/c.png").symlink_to("nowhere.png")
+    Path("good/d.png").mkdir()
+    listed = os.scandir
+
+    def refused(path):
+        if path == Path("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", "closed")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    given = ["x" * 300, "a.png", "closed", "good", "empty"]
+    result = CliRunner().invoke(cli.app, ["explain", str(artifact), *given, "--output", "out"])
+    assert result.exit_code == 2 and "explained 2 of 3 pictures" in result.stdout, result.output
+    messages = result.stderr.splitlines()
+    expected = ("xxx cannot be read: File name too long", "closed cannot be read: Permission denied")
+    expected += ("there are no pictures in the folder empty", "there is no image file good/c.png")
+    assert len(messages) == 4 and len(list(Path("out").iterdir())) == 2
+    assert all(any(part in line for line in messages) for part in expected), messages
+    result = CliRunner().invoke(cli.app, ["explain", str(artifact), "closed", "empty"])
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: there are no pictures: closed cannot be read: Permission denied; there are no")
 
 
 @pytest.fixture
