@@ -185,10 +185,15 @@ def _pictures_in(folder: Path) -> list[Path]:
     from onnxplain.runtime.loading import IMAGE_SUFFIXES
 
     with os.scandir(folder) as items:
-        inside = [Path(item) for item in items if Path(item).suffix.lower() in IMAGE_SUFFIXES and not item.is_dir()]
+        inside = [Path(item) for item in items if Path(item).suffix.lower() in IMAGE_SUFFIXES and _may_be_one(item)]
     if not inside:
         raise InputError(f"there are no pictures in the folder {folder}; they would end in {', '.join(IMAGE_SUFFIXES)}")
     return sorted(inside)
+
+
+def _may_be_one(item: "os.DirEntry[str]") -> bool:
+    """Whether it is a file, or was to be one."""
+    return item.is_file() or (item.is_symlink() and not item.is_dir())
 
 
 def read_stdin(max_pixels: int) -> bytes:
