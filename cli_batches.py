@@ -37,6 +37,6 @@ def drawn(
         try:
             return picture, answer, draw(picture, answer)
         except OSError as error:
-            return picture, InputError(f"{picture}: its overlay cannot be written: {error.strerror or error}"), None
+            return picture, InputError(f"{picture}: cannot write {error.filename}: {error.strerror or error}"), None
 
     return ahead(with_drawing, answered, 1)

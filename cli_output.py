@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import sys
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -295,11 +294,13 @@ def save(image: "Image.Image", folder: Path, name: str) -> Path:
 
     Raises OSError that names the file.
     """
+    from onnxplain.runtime.files import unfinished
+
     path = folder / f"{name}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".onnxplain-") as scratch:
-            temporary = Path(scratch) / "overlay.png"
+        with unfinished(folder) as scratch:
+            temporary = scratch / "overlay.png"
             image.save(temporary, compress_level=PNG_LEVEL)
             for number in itertools.count(2):
                 try:

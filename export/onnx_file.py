@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch.export import ExportedProgram
 
 from ..lrp_graph import FusedGraph
 from ..runtime import METADATA_KEY, OnnxplainError
+from ..runtime.files import unfinished
 from ..runtime.outputs import OUTPUTS
 from .gating import gate_outputs
 from .products import write_as_gemm
@@ -85,7 +84,7 @@ def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that becomes ``path`` if the block ends well, and vanishes if it does not.
+    """A path in another folder that becomes ``path`` if the block ends well, and vanishes if it does not.
 
     Folders on the way are made, and removed again if the block does not end well. Raises OnnxplainError if the folder
     cannot be written.
@@ -95,26 +94,16 @@ def written_whole(path: Path) -> Iterator[Path]:
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    except OSError as error:
-        raise OnnxplainError(f"cannot write {path}: {error.filename}: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        with unfinished(path.parent) as folder:
+            yield folder / path.name
+            (folder / path.name).replace(path)
+    except BaseException as error:
         for folder in made:
-            folder.rmdir()
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise OnnxplainError(f"cannot write {path}: {error.strerror or error}") from error
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _drop_traces_of_this_machine(model: ir.Model) -> None:

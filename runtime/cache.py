@@ -11,8 +11,6 @@ with it to another machine, and what is computed from it is the same to the last
 import hashlib
 import re
 import shutil
-import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,14 +23,12 @@ import onnxruntime
 from .digest import file_digest, open_beside, open_intact, stored_digest
 from .errors import CacheWarning, OnnxplainError, one_line
 from .external import refuse_external_data
-from .files import check_file
+from .files import check_file, unfinished
 
 SUFFIX = ".cache"
 GRAPH, WEIGHTS = "graph.onnx", "weights"
 DIGESTS = "sha256"  # a line for each of them, as sha256sum reads them
 KEY = "[0-9a-f]{16}"  # the folder's name in which something is kept
-UNFINISHED = ".onnxplain-"  # how the name begins while it is being written
-LEFT_BEHIND = 3600  # seconds after which an unfinished folder's maker is not at work any more
 LEAST_BYTES = "1024"  # of a constant that is kept among the weights, which are read from the file where they lie
 FOLDING = "ConstantFolding"
 # Weights beside the graph open sooner. Before 1.31, onnxruntime then writes what branches hold twice, and reads it not.
@@ -49,7 +45,6 @@ def open_kept(path: Path, start: Callable[[Path], T]) -> T:
     if digest is None:
         return open_intact(path, start)  # says what is wrong with it
     kept = path.parent / f"{path.name}{SUFFIX}" / _key(digest)
-    _clear_left_behind(kept.parent)
     for make in (_as_it_is, _make):
         try:
             make(path, kept)
@@ -76,14 +71,6 @@ def _as_it_is(path: Path, kept: Path) -> None:
         check_file(file, "a file", f"there is no {file}")
 
 
-def _clear_left_behind(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left."""
-    for unfinished in folder.glob(f"{UNFINISHED}*"):
-        with suppress(OSError):
-            if time.time() - unfinished.stat().st_mtime > LEFT_BEHIND:
-                shutil.rmtree(unfinished)
-
-
 def _check(kept: Path) -> None:
     if (kept / DIGESTS).read_text("ascii") != _digests(kept):
         raise OnnxplainError(f"{kept} is damaged")
@@ -98,8 +85,8 @@ def _make(path: Path, kept: Path) -> None:
     """Write the folder `kept`, whole or not at all, in place of all that was kept of that artifact before."""
     kept.parent.mkdir(exist_ok=True)
     shutil.rmtree(kept, ignore_errors=True)  # if it is there, it is damaged
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=UNFINISHED) as scratch:
-        made = Path(scratch) / kept.name
+    with unfinished(kept.parent) as scratch:
+        made = scratch / kept.name
         made.mkdir()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised

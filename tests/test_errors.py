@@ -116,14 +116,14 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
 
     def full(image, folder, name):
         if name.startswith("b"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device", f"{name}.png")
         return save(image, folder, name)
 
     save = cli_output.save
     monkeypatch.setattr(cli_output, "save", full)
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
     assert result.exit_code == 2
-    assert result.stderr == "error: b.png: its overlay cannot be written: No space left on device\n"
+    assert result.stderr == "error: b.png: cannot write b.transformer_attribution.crane.png: No space left on device\n"
     assert "explained 2 of 3" in result.stdout and len(list(Path().glob("*.*.*.png"))) == 2
 
 

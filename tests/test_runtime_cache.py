@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 import warnings
 from pathlib import Path
 
@@ -175,18 +174,6 @@ def test_the_same_artifact_is_found_wherever_it_came_from(artifact, monkeypatch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Explainer(other, "cpu", 1, cache=True)
-
-
-def test_what_killed_processes_left_is_removed(artifact):
-    _opened(artifact)
-    folder = artifact.parent / "tiny.onnx.cache"
-    hours = {f"{cache_module.UNFINISHED}{age}": age for age in (1.1, 0.9, 24)}
-    for name, age in hours.items():
-        (folder / name / "inner").mkdir(parents=True)
-        (folder / name / "inner" / "graph.onnx").write_text("half")
-        os.utime(folder / name, times=(time.time() - 3600 * age,) * 2)
-    _opened(artifact)
-    assert [item.name for item in folder.glob(".*")] == [f"{cache_module.UNFINISHED}0.9"]
 
 
 def test_with_an_older_onnxruntime_the_weights_are_in_the_graph(large, monkeypatch):

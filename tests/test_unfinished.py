@@ -1,0 +1,110 @@
+"""What is being written stands under no final name, and what killed processes leave of it is removed."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_artifact
+from PIL import Image
+
+from onnxplain import cli_output
+from onnxplain.export.onnx_file import written_whole
+from onnxplain.runtime import Explainer, files
+from onnxplain.runtime import cache as kept
+
+HERE, NOBODY = platform.node(), 2**22 + 1  # more than Linux gives to any process
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    """As a process that has just begun."""
+    files._remove_left_behind.cache_clear()
+
+
+def _left(folder, name, age=0.0):
+    path = folder / f"{files.UNFINISHED}{name}"
+    (path / "inner").mkdir(parents=True)
+    (path / "inner" / "graph.onnx").write_text("half")
+    os.utime(path, times=(time.time() - age,) * 2)
+    return path
+
+
+def _save(folder):
+    return cli_output.save(Image.new("RGB", (3, 2)), folder, "x")
+
+
+def _export(folder):
+    with written_whole(folder / "x.onnx") as path:
+        path.write_text("whole")
+
+
+def _cache(folder):
+    artifact = tiny_artifact.build(folder.parent / f"{folder.name.removesuffix(kept.SUFFIX)}")
+    Explainer(artifact, "cpu", cache=True)
+
+
+@pytest.mark.parametrize(("write", "name"), [(_save, "out"), (_export, "out"), (_cache, "tiny.onnx.cache")])
+def test_what_killed_processes_left_is_removed(write, name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    gone = [_left(folder, f"{HERE}-{NOBODY}-abc"), _left(folder, "elsewhere-7-abc", files.LONGEST + 9)]
+    stay = [_left(folder, f"{HERE}-{os.getpid()}-abc"), _left(folder, "elsewhere-7-abd"), _left(folder, "other")]
+    write(folder)
+    assert not any(path.exists() for path in gone) and all(path.exists() for path in stay)
+    assert len([item for item in folder.iterdir() if item not in stay]) == 1
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from PIL import Image
+from onnxplain import cli_output
+
+class Slow(Image.Image):
+    def save(self, path, **options):
+        Path(path).write_bytes(b"half")
+        print("writing", flush=True)
+        time.sleep(60)
+
+Slow.size = property(lambda self: (3, 2))
+cli_output.save(Slow(), Path(sys.argv[1]), "x")
+"""
+
+
+def test_a_killed_process_leaves_nothing_under_a_final_name(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(files.UNFINISHED)
+    assert _save(tmp_path) == tmp_path / "x.png" and list(tmp_path.iterdir()) == [tmp_path / "x.png"]
+
+
+def test_two_processes_never_write_one_overlay(tmp_path):
+    first, second = _save(tmp_path), _save(tmp_path)
+    assert (first.name, second.name) == ("x.png", "x-2.png")
+
+
+def test_without_hard_links(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    test_two_processes_never_write_one_overlay(tmp_path)
+    assert all(np.asarray(Image.open(path)).shape == (2, 3, 3) for path in tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    def full(self, path, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*x\.png'"):
+        _save(tmp_path)
+    assert not list(Path(tmp_path).iterdir())
