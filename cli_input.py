@@ -67,13 +67,34 @@ def export_package() -> Any:
     return package
 
 
-def check_all_methods(method: str | None, parameters: Mapping[str, object]) -> None:
+def check_all_methods(methods: list[str] | None, parameters: Mapping[str, object]) -> None:
     """--all-methods compares all methods with their defaults."""
-    given = [] if method is None else ["method"]
-    given += parameters
+    given = [*(["method"] if methods else []), *parameters]
     if given:
         option = f"--{given[0].replace('_', '-')}"
         raise InputError(f"--all-methods shows every method with its defaults; leave out {option}")
+
+
+def shared_out(
+    names: list[str] | None, parameters: Mapping[str, object], passes: tuple[str, ...]
+) -> dict[str, dict[str, object]]:
+    """Each of the methods, by default the best one for these passes, with those of the parameters that it has.
+
+    Raises InputError if there are several and none has one of them; a single one is given them all, to refuse them.
+    """
+    from onnxplain.runtime.choice import find_method
+
+    methods = [find_method(name, passes) for name in names or [None]]
+    has = {method.name: {parameter.name for parameter in method.parameters} for method in methods}
+    if len(methods) == 1:
+        return {methods[0].name: dict(parameters)}
+    for name in parameters:
+        if not any(name in known for known in has.values()):
+            raise InputError(f"none of the methods {', '.join(has)} has the parameter {name}; leave it out")
+    return {
+        given: {name: value for name, value in parameters.items() if name in has[method.name]}
+        for given, method in zip(names or [], methods, strict=True)
+    }
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
@@ -160,24 +181,6 @@ def check_writable(folder: Path, option: str = "--output") -> None:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
-
-
-def find_pictures(paths: list[Path]) -> list[Path]:
-    """The files among the paths, and for each folder the pictures in it, sorted; each once."""
-    from onnxplain.runtime.loading import IMAGE_SUFFIXES
-
-    found: list[Path] = []
-    for path in paths:
-        if path == STDIN or not path.is_dir():
-            found.append(path)
-            continue
-        inside = [item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES and item.is_file()]
-        if not inside:
-            raise InputError(
-                f"there are no pictures in the folder {path}; they would end in {', '.join(IMAGE_SUFFIXES)}"
-            )
-        found += sorted(inside)
-    return list(dict.fromkeys(found))
 
 
 def read_stdin(max_pixels: int) -> bytes:

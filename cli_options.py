@@ -22,3 +22,4 @@ Trust = Annotated[
         "--trust", help="Open a .pt file, which is a program and can read and overwrite files: from people you trust."
     ),
 ]
+Quiet = Annotated[bool, Option("--quiet", help="Print errors and warnings only.")]

@@ -139,8 +139,8 @@ def test_the_two_commands_of_the_readme(tmp_path: Path) -> None:
     assert "demo.onnx" in cli("export", "--model", "demo")
     sample = samples()[0]
     printed = cli("explain", "artifacts/demo.onnx", str(sample.path), "--target", "seven", "--target", "5")
-    (seven,) = tmp_path.glob("scene-0.*.seven.png")
+    (seven,) = tmp_path.glob("explanations/scene-0.png.demo.*.seven.png")
     assert Image.open(seven).size == (SIZE, SIZE)
     for label, index in (("seven", 7), ("five", 5)):  # beside the file names, which hold the labels too
         assert re.search(rf"^{label} \(class {index}\), score -?\d+\.\d{{3}}$", printed, re.MULTILINE)
-    assert len(list(tmp_path.glob("scene-0.*.png"))) == 2
+    assert len(list(tmp_path.glob("explanations/*.png"))) == 2

@@ -76,7 +76,7 @@ def test_a_stream_without_end_is_not_read_to_its_end():
         def read(self, size):
             return bytes(size)
 
-    with pytest.raises(OnnxplainError, match="the open file has .* bytes, more than a picture of 100 pixels needs"):
+    with pytest.raises(OnnxplainError, match=r"the open file has .* bytes, more than a picture of 100 pixels needs"):
         load_image(Endless(), max_pixels=100)
 
 

@@ -1,0 +1,99 @@
+"""The tables of the command line: models, methods, and what an artifact says about itself."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from onnxplain.cli_output import INEXACT, by, percent, table
+from onnxplain.cli_text import shown
+
+if TYPE_CHECKING:
+    from onnxplain.models import Row
+    from onnxplain.runtime import Metadata, Method
+
+MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
+
+
+def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
+    """The models with a name, and the libraries whose models have two."""
+    result = table("model", "what it is", "classes", "weights")
+    for row in rows:
+        classes = str(row.classes) if row.classes else "with --head or --prompts" if row.open_clip else "with --head"
+        result.add_row(row.name, row.about, classes, row.repository or f"timm {row.timm_name}")
+    result.add_row("demo", "the small model that comes with onnxplain", "10", "in the package")
+    for library, about in sources.items():
+        result.add_row(f"{library}/<name>", about, "", "")
+    return result
+
+
+def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] | None = None) -> Table:
+    """The methods with what they need, and under each summary where the method comes from.
+
+    `resolution`: of an artifact, shown as a column.
+    """
+    shares = () if resolution is None else ("float32 error",)
+    result = table("method", *shares, "passes", "parameters", "what the map shows", right=shares)
+    result.caption = Text("Parameters are options of explain: head_fusion is --head-fusion.", justify="left")
+    if resolution is not None:
+        result.caption += Text(f"\nfloat32 error: {MEASURED}; -: not measured.")
+    for method in methods:
+        parameters = Text(
+            "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters) or "none"
+        )
+        passes = Text("\n".join(method.passes) or "none")
+        about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
+        share = [] if resolution is None else [percent(resolution.get(method.name))]
+        result.add_row(Text(method.name, "bold"), *share, passes, parameters, about)
+        result.add_section()
+    return result
+
+
+def _resolution(shares: Mapping[str, float]) -> str:
+    """In one line: the methods whose maps are inexact, and how exact the others are."""
+    poor = {name: share for name, share in shares.items() if share > INEXACT}
+    rest = max((share for name, share in shares.items() if name not in poor), default=None)
+    parts = [f"{name} {percent(share)}" for name, share in sorted(poor.items(), key=lambda item: -item[1])]
+    parts += [f"{'all others' if poor else 'all'} within {percent(rest)}"] if rest is not None else []
+    return ", ".join(parts) or "not measured"
+
+
+def parity_table(report: Mapping[str, Any]) -> Table:
+    """The comparison with PyTorch, from `Report.to_dict()`, which is also `Metadata.parity`."""
+    result = table("output", "compared with PyTorch", "value", "limit", "passed", right=("value", "limit"))
+    for row in report.get("checks", ()):
+        value, limit, passed = row["value"], row["limit"], row["passed"]
+        verdict = Text("yes", "green") if passed else Text("NO", "bold red")
+        result.add_row(row["output"], row["check"], f"{value:.2g}", f"≤ {limit:.2g}", verdict)
+    notes = [shown(note) for note in report.get("notes", ())]
+    result.caption = Text("\n".join(notes), "table.caption") if notes else None
+    return result
+
+
+def metadata_table(metadata: "Metadata") -> Table:
+    """An artifact's description, one line for each thing it says; without labels in full and parity."""
+    layout, preprocessing, labels = metadata.layout, metadata.preprocessing, metadata.labels
+    checksum = metadata.checkpoint["sha256"]
+    reads = f"token {layout.readout[0]}" if len(layout.readout) == 1 else f"the mean of {len(layout.readout)} tokens"
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    rows = {
+        "model": metadata.model,
+        "weights": f"{metadata.checkpoint['source']}{f', SHA-256 {checksum}' if checksum else ''}",
+        "labels": f"{len(labels)}: {'; '.join(labels[:3])}{'; …' if len(labels) > 3 else ''}",
+        "scores": f"{metadata.activation} of the logits",
+        "input": f"{by(preprocessing.size)} pixels (height x width)",
+        "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}; "
+        f"offset rounded by {preprocessing.crop_rounding}",
+        "normalize": f"mean {mean}; standard deviation {std}",
+        "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {by(layout.patch_grid)} patches",
+        "readout": f"the head reads {reads}",
+        "attention": f"{metadata.layers} layers of {metadata.heads} heads",
+        "passes": ", ".join(metadata.passes),
+        "LRP": ", ".join(f"{name} {value:g}" for name, value in metadata.rules.items()),
+        "float32 error": f"of maps: {_resolution(metadata.resolution)}",
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        grid.add_row(Text(name, "bold"), value)
+    return grid
