@@ -12,6 +12,7 @@ from onnxplain.cli_explain import explain
 from onnxplain.cli_export import export
 from onnxplain.cli_options import Trust
 from onnxplain.cli_probe import probe
+from onnxplain.models import MODELS, SOURCES
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else cli_errors.PROGRAM
 
@@ -31,8 +32,7 @@ app.command()(explain)
 @app.command()
 def models() -> None:
     """List the models that export knows."""
-    package = cli_input.export_package()
-    cli_output.make_console().print(cli_tables.models_table(package.MODELS.values(), package.SOURCES))
+    cli_output.make_console().print(cli_tables.models_table(MODELS.values(), SOURCES))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typer import Option
 from onnxplain import cli_input, cli_output
 from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
 from onnxplain.cli_tables import parity_table
+from onnxplain.models import find_row
 
 
 def export(
@@ -65,6 +66,7 @@ def export(
 
     If the file does not compute what the model computes, it is not written.
     """
+    find_row(model)
     path = cli_input.artifact_path(output, model, format)
     size = None if image_size is None else cli_input.parse_size(image_size)
     wanted = None if passes is None else cli_input.parse_passes(passes)

@@ -108,12 +108,14 @@ def parse_size(text: str) -> int | tuple[int, int]:
 def parse_passes(given: list[str]) -> tuple[str, ...]:
     """The reverse passes; attention, which is always there, may be named as well."""
     from onnxplain.runtime import PASSES
+    from onnxplain.runtime.names import no_such
+    from onnxplain.runtime.outputs import OF_OUTPUTS
 
     reverse = tuple(name for name in PASSES if name != "attention")
     wanted = [name.strip() for text in given for name in text.split(",")]
     unknown = [name for name in wanted if name not in PASSES]
     if unknown:
-        raise InputError(f"there is no pass {unknown[0]!r} for --passes; there are: {', '.join(PASSES)}")
+        raise InputError(no_such("pass", unknown[0], PASSES, OF_OUTPUTS))
     return tuple(name for name in reverse if name in wanted)
 
 

@@ -60,8 +60,10 @@ class PlainConsole(Console):
 
 
 def make_console(quiet: bool = False) -> PlainConsole:
-    """Standard output, or nothing."""
-    return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, quiet=quiet)
+    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS."""
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and len(columns) < 5 else 0
+    return PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
 
 
 class Bars(Progress):
@@ -89,11 +91,11 @@ class ExplainingProgress(Bars):
         self.advance(self._pictures)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns named in `right` are for numbers."""
+def table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in `right` are for numbers, those in `whole` for names that are never broken."""
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
-        result.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        result.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
     return result
 
 

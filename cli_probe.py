@@ -12,6 +12,7 @@ from typer import Option
 
 from onnxplain import cli_input, cli_output
 from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
+from onnxplain.models import find_row
 
 if TYPE_CHECKING:
     from onnxplain.export import ProbeReport
@@ -62,6 +63,7 @@ def probe(
 
     The model itself is not changed. The head is for export, which puts it on the same model.
     """
+    find_row(model)
     path = cli_input.head_path(output, model)
     size = None if image_size is None else cli_input.parse_size(image_size)
     cli_input.check_new_file(path, force)

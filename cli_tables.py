@@ -17,35 +17,35 @@ MEASURED = "by how much rounding changed the worst map when the file was exporte
 
 
 def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
-    """The models with a name, and the libraries whose models have two."""
-    result = table("model", "what it is", "classes", "weights")
+    """The models with a name, and under what each is, its weights; and the libraries whose models have two names."""
+    result = table("model", "what it is, and its weights", whole=("model",))
     for row in rows:
-        classes = str(row.classes) if row.classes else "with --head or --prompts" if row.open_clip else "with --head"
-        result.add_row(row.name, row.about, classes, row.repository or f"timm {row.timm_name}")
-    result.add_row("demo", "the small model that comes with onnxplain", "10", "in the package")
+        needs = "--head or --prompts" if row.open_clip else "--head"
+        classes = f"{row.classes} classes" if row.classes else f"classes with {needs}"
+        weights = (row.repository or f"timm {row.timm_name}", "dim")
+        result.add_row(row.name, Text.assemble(f"{row.about}; {classes}\n", weights))
+    result.add_row("demo", "the small model that comes with onnxplain; 10 classes")
     for library, about in sources.items():
-        result.add_row(f"{library}/<name>", about, "", "")
+        result.add_row(f"{library}/<name>", about)
     return result
 
 
 def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] | None = None) -> Table:
-    """The methods with what they need, and under each summary where the method comes from.
+    """The methods with what they need, and under each summary its parameters and where the method comes from.
 
     `resolution`: of an artifact, shown as a column.
     """
-    shares = () if resolution is None else ("float32 error",)
-    result = table("method", *shares, "passes", "parameters", "what the map shows", right=shares)
+    shares = () if resolution is None else ("error",)
+    result = table("method", *shares, "passes", "what the map shows", right=shares, whole=("method", *shares, "passes"))
     result.caption = Text("Parameters are options of explain: head_fusion is --head-fusion.", justify="left")
     if resolution is not None:
-        result.caption += Text(f"\nfloat32 error: {MEASURED}; -: not measured.")
+        result.caption += Text(f"\nerror: float32's, {MEASURED}; -: not measured.")
     for method in methods:
-        parameters = Text(
-            "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters) or "none"
-        )
-        passes = Text("\n".join(method.passes) or "none")
-        about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
+        parameters = ", ".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
+        lines = [method.summary, *([f"parameters: {parameters}"] if parameters else [])]
+        about = Text.assemble("\n".join(lines), "\n", (method.reference, "dim"))
         share = [] if resolution is None else [percent(resolution.get(method.name))]
-        result.add_row(Text(method.name, "bold"), *share, passes, parameters, about)
+        result.add_row(Text(method.name, "bold"), *share, Text("\n".join(method.passes) or "none"), about)
         result.add_section()
     return result
 

@@ -12,14 +12,15 @@ from timm.data import ImageNetInfo
 from torch import nn
 
 from ..demo import model as demo
+from ..models import DEMO, IMAGENET, MODELS, WITH_TEXT, Row, find_row
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
 from ..runtime.metadata import SIDE
+from ..runtime.names import no_such, or_rather
 from .checkpoints import WEIGHTS, is_transformers, load_weights, weights_in
 from .heads import POOLINGS, Head, Pooled, read_head
 from .hub import Report, fetch, is_repository
-from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
 from .prompts import check_prompts, zero_shot
 from .sources import Loaded, Method, Request, same_random_numbers
 from .weights import check_model
@@ -31,7 +32,6 @@ HOW_TO_GET_CLASSES = (
 MODULES = {"hf": "from_transformers"}
 """Where the module that loads a library's models is not named from_<library>."""
 
-DEMO = "demo"
 DEMO_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -98,7 +98,7 @@ def load_backbone(
     A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
-    row = _row(name)
+    row = find_row(name)
     if num_classes is not None and num_classes < 1:
         raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
     if head is not None and num_classes is not None:
@@ -106,6 +106,7 @@ def load_backbone(
     if head_pooling is not None and (head is None or head_pooling not in POOLINGS):
         raise OnnxplainError(
             f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
+            + or_rather(head_pooling, POOLINGS)
         )
     check_prompts(prompts, templates)
     if prompts is not None:
@@ -152,25 +153,14 @@ def load_features(
     pooling: a key of POOLINGS, by default what a head reads of this model. progress: called with how far downloads are.
     Raises OnnxplainError as load_backbone does.
     """
-    row = _row(name)
+    row = find_row(name)
     if pooling is not None and pooling not in POOLINGS:
-        raise OnnxplainError(f"there is no pooling {pooling!r}; --head-pooling can be {', '.join(POOLINGS)}")
+        raise OnnxplainError(f"{no_such('pooling', pooling, POOLINGS)} (--head-pooling)")
     loaded = _load(row, checkpoint, random_init, None, image_size, features=True, text=False, report=progress)
     check_model(f"{row.name} ({loaded.source})", loaded.model)
     chosen = pooling or row.pooling
     _width(loaded, chosen)
     return Features(name.rstrip("/").rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
-
-
-def _row(name: str) -> Row:
-    """The row of that name, or one for a name that is no row's. Raises OnnxplainError if there is no such model."""
-    source, _, rest = name.partition("/")
-    if name not in (*MODELS, DEMO) and (source not in SOURCES or source == name):
-        raise OnnxplainError(
-            f"unknown model {name!r}; known are {', '.join([*MODELS, DEMO])}, and "
-            f"{', '.join(f'{library}/<name>' for library in SOURCES)}, such as timm/vit_small_patch16_224"
-        )
-    return MODELS.get(name, Row(name, rest, "", classes=0))
 
 
 def _load(

@@ -1,4 +1,4 @@
-"""Which methods an artifact can run, and which of them are asked for."""
+"""Which methods and outputs an artifact has, and which of them are asked for."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from .errors import OnnxplainError
 from .metadata import Metadata
 from .method import Method
 from .methods import METHODS
-from .names import no_such
+from .names import no_such, or_rather
 from .outputs import PASSES
 
 Methods = Mapping[str, Mapping[str, Any]] | Iterable[str]
@@ -119,3 +119,21 @@ def chosen_methods(methods: Methods | None, metadata: Metadata) -> tuple[Asked, 
     if not asked:
         raise OnnxplainError("the list of methods is empty; give at least one, or None for all")
     return tuple(asked.values())
+
+
+def chosen_outputs(names: Iterable[str] | None, metadata: Metadata) -> tuple[str, ...]:
+    """The outputs asked for beside the logits: by their names, or each pass for its raw output; None for all passes.
+
+    Raises OnnxplainError if the artifact has none of such a name.
+    """
+    if isinstance(names, str):
+        raise OnnxplainError(f"passes must be a list of names, got the text {names!r}; write [{names!r}]")
+    known = {item.output: item.output for item in metadata.outputs}
+    known |= {name: PASSES[name].output for name in metadata.passes}
+    wanted = [name for name in (metadata.passes if names is None else names) if name != "logits"]
+    for name in wanted:
+        if name not in known:
+            raise OnnxplainError(
+                f"this artifact has no pass {name}; it has: {', '.join(metadata.passes)}{or_rather(name, known)}"
+            )
+    return tuple(known[name] for name in wanted)

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .answers import Answer, Progress, Question, answer_all, given, only, pictures_at_once
-from .choice import Methods, chosen_methods, find_method
+from .choice import Methods, chosen_methods, chosen_outputs, find_method
 from .errors import OnnxplainError
 from .finite import check_finite
 from .formats import open_artifact
 from .geometry import Placement
 from .loading import MAX_PIXELS, ImageSource, is_source
 from .metadata import Metadata
-from .outputs import PASSES
 from .pictures import Picture, picture, pictures_ahead
 from .preprocessing import denormalize
 from .result import TOP_K, Explanation
@@ -226,20 +225,17 @@ class Explainer:
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """The graph's raw outputs for one image, with its batch axis: `logits`, and those of `passes` (None: of all).
+        """The graph's outputs for one image, with its batch axis: `logits`, and those of `passes` (None: of all).
+
+        `passes`: names of passes, each of which stands for its raw output, or of outputs, reductions among them.
 
         Shapes: logits [1, classes], attention [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient
         [1, targets, L, heads, N, N]; pixel_gradient [1, targets, 3, H, W], pixel_relevance, pixel_attnlrp and
         pixel_cp_lrp [1, targets, H, W]; reciprocam [1, targets, h, w]. Raises OnnxplainError if the image, a target or
         a pass is not valid, or if an output holds NaN or infinity.
         """
-        present = self.metadata.passes
-        wanted = present if passes is None else tuple(passes)
-        unknown = [name for name in wanted if name not in present]
-        if unknown:
-            raise OnnxplainError(f"this artifact has no pass {', '.join(unknown)}; it has: {', '.join(present)}")
+        outputs = chosen_outputs(passes, self.metadata)
         targets, _ = self._resolve(target)
-        outputs = [PASSES[name].output for name in wanted]
         values = self._artifact.run(self._picture(image).pixels[None], targets, outputs)
         for name, tensor in values.items():
             check_finite(f"the values of {name}", tensor)

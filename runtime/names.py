@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 COUNT = 3  # of the names that are proposed
+FEW = 5  # names that are all listed
 
 
 def nearest(given: str, names: Iterable[str]) -> list[str]:
@@ -20,12 +21,18 @@ def did_you_mean(names: Iterable[str]) -> str:
     return f"did you mean {' or '.join(map(repr, names))}?"
 
 
-def no_such(what: str, given: str, names: Iterable[str], others: Mapping[str, Sequence[str]] | None = None) -> str:
-    """What an error says of a name that is none of these: which are like it, or if none is, which there are.
+def no_such(what: str, given: object, names: Iterable[str], others: Mapping[str, Sequence[str]] | None = None) -> str:
+    """What an error says of a name that is none of these: those that are like it, and all if they are few or none is.
 
     `others`: what is meant by names, in lower case, that people use and that are not like ours.
     """
     names = tuple(names)
-    close = (others or {}).get(given.casefold()) or nearest(given, names)
-    hint = did_you_mean(close) if close else f"there are: {', '.join(names)}"
-    return f"there is no {what} {given!r}; {hint}"
+    close = (others or {}).get(str(given).casefold()) or nearest(str(given), names)
+    listed = f"; there are: {', '.join(names)}" if len(names) <= FEW or not close else ""
+    return f"there is no {what} {given!r}{listed}" + (f"; {did_you_mean(close)}" if close else "")
+
+
+def or_rather(given: object, names: Iterable[str]) -> str:
+    """To be added to what says which names there are: those that are like the one given."""
+    close = nearest(str(given), names)
+    return f"; {did_you_mean(close)}" if close else ""

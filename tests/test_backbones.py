@@ -42,7 +42,7 @@ def _message(call, *args, **options):
 
 OPTIONS = {
     "checkpoint and random_init": ("deit", {"checkpoint": "x.pth", "random_init": True}, "exclude each other"),
-    "unknown name": ("dieT", {}, "unknown model 'dieT'; known are vit, vit-reg, deit, "),
+    "unknown name": ("dieT", {}, "there is no model 'dieT'; did you mean 'deit'"),
     "name without timm/": (TINY, {}, "timm/<name>"),
     "unknown timm name": ("timm/vit_huge", {}, "timm has no model 'vit_huge'"),
     "no timm name": ("timm/", {}, "timm has no model ''"),

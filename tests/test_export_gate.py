@@ -221,7 +221,7 @@ class _Pair(nn.Module):
 
 ARGUMENTS = {
     "format": ({"format": "tf"}, "there is no format 'tf'; there are: onnx, torchscript"),
-    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass magic; there are: gradient, relevance,"),
+    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass 'magic'; there are: gradient, relevance,"),
     "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
     "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),
     "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),

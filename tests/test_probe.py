@@ -377,7 +377,7 @@ MISTAKES = {
     "the head as cache": (None, ("--cache", "./head.safetensors"), "the head and the cache cannot both be"),
     "pooling": (None, ("--head-pooling", "max"), "no pooling 'max'; --head-pooling can be cls, mean, cls+mean"),
     "demo untrained": (None, ("--random-init",), "its weights, classes and image size cannot be changed"),
-    "unknown model": (None, ("--model", "demon"), "unknown model 'demon'; known are vit, "),
+    "unknown model": (None, ("--model", "demon"), "there is no model 'demon'; did you mean 'demo'"),
 }  # fmt: skip
 
 

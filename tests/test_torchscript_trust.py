@@ -82,7 +82,7 @@ def test_trusted_on_the_command_line(exported, tmp_path, monkeypatch):
         GateError=OSError,
     )
     monkeypatch.setattr(cli_input, "export_package", lambda: package)
-    done = CliRunner().invoke(cli.app, ["export", "--model", "x", "--format", "torchscript", "--output", "x.pt"])
+    done = CliRunner().invoke(cli.app, ["export", "--model", "demo", "--format", "torchscript", "--output", "x.pt"])
     assert done.exit_code == 0
     *_, proposed = done.stdout.splitlines()
     arguments = proposed.removeprefix("try: ").replace("IMAGE", "cat.png").split()[1:]
