@@ -11,6 +11,7 @@ from typer import Option
 from onnxplain import cli_input, cli_output
 from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
 from onnxplain.cli_tables import parity_table
+from onnxplain.cli_texts import read_labels, texts
 from onnxplain.models import find_row
 
 
@@ -38,7 +39,8 @@ def export(
     ] = None,
     num_classes: Annotated[int | None, Option(metavar="N", min=1, help="Classes, if not the model's own.")] = None,
     labels: Annotated[
-        Path | None, Option(metavar="FILE", help="Names of the classes: one per line, or a JSON list.")
+        Path | None,
+        Option(metavar="FILE", help="Names of the classes: lines, or JSON: a list, id2label or label2id."),
     ] = None,
     image_size: ImageSize = None,
     output: Annotated[
@@ -70,9 +72,9 @@ def export(
     path = cli_input.artifact_path(output, model, format)
     size = None if image_size is None else cli_input.parse_size(image_size)
     wanted = None if passes is None else cli_input.parse_passes(passes)
-    names = None if labels is None else cli_input.read_texts("labels", labels)
-    words = None if prompts is None else cli_input.texts("prompts", prompts)
-    sentences = () if template is None else cli_input.texts("templates", template)
+    names = None if labels is None else read_labels(labels)
+    words = None if prompts is None else texts("prompts", prompts)
+    sentences = () if template is None else texts("templates", template)
     cli_input.check_new_file(path, force)
     console = cli_output.make_console()
     started = time.monotonic()

@@ -1,7 +1,5 @@
 """What the command line is given, read and checked before any work begins."""
 
-import json
-import os
 import re
 import sys
 import tempfile
@@ -134,29 +132,6 @@ def head_path(given: Path | None, model: str) -> Path:
     if path.suffix != ".safetensors":
         raise InputError(f"--output must end in .safetensors, got {path}")
     return path
-
-
-def texts(option: str, given: list[str]) -> list[str]:
-    """The values of an option, or what is in the file that is its only value."""
-    is_there = os.path.exists(given[0]) and not os.path.isdir(given[0])  # noqa: PTH110, PTH112
-    if len(given) > 1 or not (is_there or given[0].endswith((".txt", ".json"))):
-        return given
-    return read_texts(option, Path(given[0]))
-
-
-def read_texts(what: str, path: Path) -> list[str]:
-    """The lines of a file, or the strings of its JSON list."""
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ValueError("it is not a regular file")
-        text = path.read_text(encoding="utf-8-sig").strip()
-        found = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"cannot read {what} from {path}: {reason}; give one per line, or a JSON list") from None
-    if not found or not all(isinstance(item, str) and item for item in found):
-        raise InputError(f"{what} in {path} must be text, none of them empty: one per line, or a JSON list of strings")
-    return found
 
 
 def check_new_file(path: Path, force: bool) -> None:

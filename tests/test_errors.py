@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_errors, cli_input, cli_output
+from onnxplain import cli, cli_errors, cli_input, cli_output, cli_texts
 from onnxplain.export.checkpoints import config_of
 from onnxplain.export.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, resolve_target
@@ -43,7 +43,7 @@ def test_brackets_without_end(tmp_path):
     assert "config.json is not JSON: " in _message(config_of, tmp_path)
     assert "must be a JSON list: " in _message(read_head, tmp_path / "head.safetensors")
     with pytest.raises(cli_input.InputError, match="cannot read labels from "):
-        cli_input.read_texts("labels", tmp_path / "config.json")
+        cli_texts.read_texts("labels", tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))
