@@ -1,11 +1,12 @@
 """The command line: typer commands over onnxplain.export and onnxplain.runtime, which are imported when needed."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
 from onnxplain import cli_errors, cli_input, cli_output, cli_tables
 from onnxplain.cli_explain import explain
@@ -18,10 +19,25 @@ PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else cli_errors.PROG
 
 app = typer.Typer(
     cls=cli_errors.OneLineErrors,
-    help="Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"{cli_errors.PROGRAM} {version(cli_errors.PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch."""
 
 
 app.command(cls=cli_input.SeveralValues)(export)

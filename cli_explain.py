@@ -73,8 +73,10 @@ def explain(
 ) -> None:
     """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
 
-    Every heatmap is a new file, <picture>.<artifact>.<method>.<class>.png, or with --sheet or --all-methods every
-    picture's sheet is, <picture>.<artifact>.sheet.png; no file is replaced. Such files are skipped in folders.
+    Every heatmap is a new file, <picture>.<artifact>.<method>.<class>.png,
+    or with --sheet or --all-methods every picture's sheet is,
+    <picture>.<artifact>.sheet.png. No file is replaced.
+    In folders such files are skipped.
     """
     from onnxplain.runtime import CacheWarning, Explainer
     from onnxplain.runtime.loading import MAX_PIXELS

@@ -9,8 +9,8 @@ import typer
 from typer import Option
 
 from onnxplain import cli_input, cli_output
-from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
-from onnxplain.cli_tables import parity_table
+from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, Quiet, RandomInit
+from onnxplain.cli_tables import show_parity
 from onnxplain.cli_texts import read_labels, texts
 from onnxplain.models import find_row
 
@@ -63,6 +63,8 @@ def export(
     opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
     random_init: RandomInit = False,
     force: Force = False,
+    verbose: Annotated[bool, Option("--verbose", help="Show every line of the comparison with PyTorch.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn a Vision Transformer into one file that explains itself, and compare it with PyTorch.
 
@@ -76,11 +78,11 @@ def export(
     words = None if prompts is None else texts("prompts", prompts)
     sentences = () if template is None else texts("templates", template)
     cli_input.check_new_file(path, force)
-    console = cli_output.make_console()
+    console = cli_output.make_console(quiet)
     started = time.monotonic()
-    with console.status("importing PyTorch") as status:
+    with cli_output.stages(console, "importing PyTorch") as tell:
         package = cli_input.export_package()
-        status.update(f"loading {model}")
+        tell(f"loading {model}")
         backbone = package.load_backbone(
             model,
             checkpoint,
@@ -92,7 +94,7 @@ def export(
             head_pooling,
             prompts=words,
             templates=sentences,
-            progress=status.update,
+            progress=tell,
         )
         try:
             report = package.export_model(
@@ -104,12 +106,12 @@ def export(
                 alpha=alpha,
                 beta=beta,
                 gamma=gamma,
-                progress=status.update,
+                progress=tell,
             )
         except package.GateError as error:
-            console.print(parity_table(error.report.to_dict()))
+            show_parity(console, error.report.to_dict(), verbose)
             raise
-    console.print(parity_table(report.to_dict()))
+    show_parity(console, report.to_dict(), verbose)
     console.print(f"wrote {path}: {cli_output.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
     if not backbone.has_classes:
         needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"

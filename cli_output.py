@@ -6,6 +6,8 @@ import re
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +66,29 @@ def make_console(quiet: bool = False) -> PlainConsole:
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() and len(columns) < 5 else 0
     return PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
+
+
+@contextmanager
+def stages(console: PlainConsole, first: str) -> Iterator[Callable[[str], None]]:
+    """What is to be called with each stage of the work: a line that changes; where there is no terminal, one for each.
+
+    How far a stage is follows after a comma, and is left out in lines of its own.
+    """
+    if console.is_terminal:
+        with console.status(first) as status:
+            yield status.update
+        return
+    last = ""
+
+    def tell(stage: str) -> None:
+        nonlocal last
+        what = stage.partition(", ")[0]
+        if what != last:
+            console.print(what, soft_wrap=True)
+        last = what
+
+    tell(first)
+    yield tell
 
 
 class Bars(Progress):

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer import Option
 
 from onnxplain import cli_input, cli_output
-from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
+from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, Quiet, RandomInit
 from onnxplain.models import find_row
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def probe(
     ] = None,
     random_init: RandomInit = False,
     force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
 
@@ -69,12 +70,12 @@ def probe(
     cli_input.check_new_file(path, force)
     if cache is not None:
         cli_input.check_writable(cache.parent, "--cache")
-    console = cli_output.make_console()
-    with console.status("importing PyTorch") as status:
+    console = cli_output.make_console(quiet)
+    with cli_output.stages(console, "importing PyTorch") as tell:
         package = cli_input.export_package()
         split = package.split_pictures(data, test, held_out, seed)
-        status.update(f"loading {model}")
-        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, status.update)
+        tell(f"loading {model}")
+        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell)
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from onnxplain.models import Row
     from onnxplain.runtime import Metadata, Method
 
+NEAR = 10  # times the value: at that much, a comparison with PyTorch comes near its limit
+WHOLE = ("output", "value", "limit", "passed")  # columns
 MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
 
 
@@ -59,9 +62,28 @@ def _resolution(shares: Mapping[str, float]) -> str:
     return ", ".join(parts) or "not measured"
 
 
+def show_parity(console: Console, report: Mapping[str, Any], verbose: bool) -> None:
+    """What came of the comparison with PyTorch: in one line, and the rows that come near their limits, or all."""
+    checks = report.get("checks", ())
+    near = [row for row in checks if not row["passed"] or row["value"] * NEAR >= row["limit"]]
+    passed = sum(row["passed"] for row in checks)
+    verdict = "computes" if passed == len(checks) else "does not compute"
+    rest = "" if near or verbose else f", none within a factor of {NEAR} of it"
+    console.print(
+        f"the file {verdict} what the model computes in PyTorch: {passed} of {len(checks)} comparisons are within "
+        f"their limit{rest}",
+        soft_wrap=True,
+    )
+    if verbose or near:
+        console.print(parity_table({**report, "checks": checks if verbose else near}))
+    else:
+        for note in report.get("notes", ()):
+            console.print(note, soft_wrap=True)
+
+
 def parity_table(report: Mapping[str, Any]) -> Table:
     """The comparison with PyTorch, from `Report.to_dict()`, which is also `Metadata.parity`."""
-    result = table("output", "compared with PyTorch", "value", "limit", "passed", right=("value", "limit"))
+    result = table("output", "compared with PyTorch", "value", "limit", "passed", right=("value", "limit"), whole=WHOLE)
     for row in report.get("checks", ()):
         value, limit, passed = row["value"], row["limit"], row["passed"]
         verdict = Text("yes", "green") if passed else Text("NO", "bold red")
