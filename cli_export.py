@@ -9,7 +9,19 @@ import typer
 from typer import Option
 
 from onnxplain import cli_input, cli_output
-from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, Quiet, RandomInit
+from onnxplain.cli_options import (
+    Checkpoint,
+    CropMode,
+    CropPct,
+    Force,
+    ImageSize,
+    Interpolation,
+    Mean,
+    Model,
+    Quiet,
+    RandomInit,
+    Std,
+)
 from onnxplain.cli_tables import show_parity
 from onnxplain.cli_texts import read_labels, texts
 from onnxplain.models import find_row
@@ -43,6 +55,11 @@ def export(
         Option(metavar="FILE", help="Names of the classes: lines, or JSON: a list, id2label or label2id."),
     ] = None,
     image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
+    crop_mode: CropMode = None,
+    interpolation: Interpolation = None,
     output: Annotated[
         Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
     ] = None,
@@ -73,6 +90,7 @@ def export(
     find_row(model)
     path = cli_input.artifact_path(output, model, format)
     size = None if image_size is None else cli_input.parse_size(image_size)
+    preprocessing = cli_input.parse_preprocessing(mean, std, crop_pct, crop_mode, interpolation)
     wanted = None if passes is None else cli_input.parse_passes(passes)
     names = None if labels is None else read_labels(labels)
     words = None if prompts is None else texts("prompts", prompts)
@@ -95,6 +113,7 @@ def export(
             prompts=words,
             templates=sentences,
             progress=tell,
+            preprocessing=preprocessing,
         )
         try:
             report = package.export_model(

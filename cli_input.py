@@ -103,6 +103,43 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
+def parse_preprocessing(
+    mean: str | None, std: str | None, crop_pct: float | None, crop_mode: str | None, interpolation: str | None
+) -> dict[str, Any]:
+    """Those fields of Preprocessing that are given."""
+    from onnxplain.runtime import Preprocessing
+    from onnxplain.runtime.metadata import CROP_MODES, INTERPOLATIONS
+    from onnxplain.runtime.names import no_such
+
+    for option, choice, choices in (
+        ("crop mode", crop_mode, CROP_MODES),
+        ("interpolation", interpolation, INTERPOLATIONS),
+    ):
+        if choice is not None and choice not in choices:
+            raise InputError(no_such(option, choice, choices, {"centre": ("center",), "linear": ("bilinear",)}))
+    given = {
+        "mean": None if mean is None else _three_numbers("--mean", mean),
+        "std": None if std is None else _three_numbers("--std", std),
+        "crop_pct": crop_pct,
+        "crop_mode": crop_mode,
+        "interpolation": interpolation,
+    }
+    found = {name: value for name, value in given.items() if value is not None}
+    Preprocessing(**{"size": (1, 1), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), **found})  # raises what is wrong
+    return found
+
+
+def _three_numbers(option: str, text: str) -> tuple[float, ...]:
+    """One for each channel, or one for all three."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise InputError(f"{option} must be three numbers, such as 0.485,0.456,0.406, or one for all, got {text!r}")
+    return numbers * (3 // len(numbers))
+
+
 def parse_passes(given: list[str]) -> tuple[str, ...]:
     """The reverse passes; attention, which is always there, may be named as well."""
     from onnxplain.runtime import PASSES
