@@ -123,7 +123,7 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
     assert result.exit_code == 2
     assert result.stderr == "error: b.png: its overlay cannot be written: No space left on device\n"
-    assert "explained 2 of 3" in result.stdout and len(list(Path().glob("*.*.*.png"))) == 2
+    assert "explained 2 of 3" in result.stdout and len(list(Path("explanations").glob("*.png"))) == 2
 
 
 @pytest.fixture
