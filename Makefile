@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 demo: .venv/installed  ## export the embedded demo model, explain a picture with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
-	$(BIN)/python cli.py explain artifacts/demo.onnx demo/scenes/scene-0.png --output artifacts
+	$(BIN)/python cli.py explain artifacts/demo.onnx demo/scenes/scene-0.png
 
 test: .venv/installed  ## the whole test suite, on several cores: each takes about 2 GB of memory
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal

@@ -1,7 +1,5 @@
 """What the command line is given, read and checked before any work begins."""
 
-import json
-import os
 import re
 import sys
 import tempfile
@@ -67,13 +65,34 @@ def export_package() -> Any:
     return package
 
 
-def check_all_methods(method: str | None, parameters: Mapping[str, object]) -> None:
+def check_all_methods(methods: list[str] | None, parameters: Mapping[str, object]) -> None:
     """--all-methods compares all methods with their defaults."""
-    given = [] if method is None else ["method"]
-    given += parameters
+    given = [*(["method"] if methods else []), *parameters]
     if given:
         option = f"--{given[0].replace('_', '-')}"
         raise InputError(f"--all-methods shows every method with its defaults; leave out {option}")
+
+
+def shared_out(
+    names: list[str] | None, parameters: Mapping[str, object], passes: tuple[str, ...]
+) -> dict[str, dict[str, object]]:
+    """Each of the methods, by default the best one for these passes, with those of the parameters that it has.
+
+    Raises InputError if there are several and none has one of them; a single one is given them all, to refuse them.
+    """
+    from onnxplain.runtime.choice import find_method
+
+    methods = [find_method(name, passes) for name in names or [None]]
+    has = {method.name: {parameter.name for parameter in method.parameters} for method in methods}
+    if len(methods) == 1:
+        return {methods[0].name: dict(parameters)}
+    for name in parameters:
+        if not any(name in known for known in has.values()):
+            raise InputError(f"none of the methods {', '.join(has)} has the parameter {name}; leave it out")
+    return {
+        given: {name: value for name, value in parameters.items() if name in has[method.name]}
+        for given, method in zip(names or [], methods, strict=True)
+    }
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
@@ -84,15 +103,54 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
+def parse_preprocessing(
+    mean: str | None, std: str | None, crop_pct: float | None, crop_mode: str | None, interpolation: str | None
+) -> dict[str, Any]:
+    """Those fields of Preprocessing that are given."""
+    from onnxplain.runtime import Preprocessing
+    from onnxplain.runtime.metadata import CROP_MODES, INTERPOLATIONS
+    from onnxplain.runtime.names import no_such
+
+    for option, choice, choices in (
+        ("crop mode", crop_mode, CROP_MODES),
+        ("interpolation", interpolation, INTERPOLATIONS),
+    ):
+        if choice is not None and choice not in choices:
+            raise InputError(no_such(option, choice, choices, {"centre": ("center",), "linear": ("bilinear",)}))
+    given = {
+        "mean": None if mean is None else _three_numbers("--mean", mean),
+        "std": None if std is None else _three_numbers("--std", std),
+        "crop_pct": crop_pct,
+        "crop_mode": crop_mode,
+        "interpolation": interpolation,
+    }
+    found = {name: value for name, value in given.items() if value is not None}
+    Preprocessing(**{"size": (1, 1), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), **found})  # raises what is wrong
+    return found
+
+
+def _three_numbers(option: str, text: str) -> tuple[float, ...]:
+    """One for each channel, or one for all three."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise InputError(f"{option} must be three numbers, such as 0.485,0.456,0.406, or one for all, got {text!r}")
+    return numbers * (3 // len(numbers))
+
+
 def parse_passes(given: list[str]) -> tuple[str, ...]:
     """The reverse passes; attention, which is always there, may be named as well."""
     from onnxplain.runtime import PASSES
+    from onnxplain.runtime.names import no_such
+    from onnxplain.runtime.outputs import OF_OUTPUTS
 
     reverse = tuple(name for name in PASSES if name != "attention")
     wanted = [name.strip() for text in given for name in text.split(",")]
     unknown = [name for name in wanted if name not in PASSES]
     if unknown:
-        raise InputError(f"there is no pass {unknown[0]!r} for --passes; there are: {', '.join(PASSES)}")
+        raise InputError(no_such("pass", unknown[0], PASSES, OF_OUTPUTS))
     return tuple(name for name in reverse if name in wanted)
 
 
@@ -111,29 +169,6 @@ def head_path(given: Path | None, model: str) -> Path:
     if path.suffix != ".safetensors":
         raise InputError(f"--output must end in .safetensors, got {path}")
     return path
-
-
-def texts(option: str, given: list[str]) -> list[str]:
-    """The values of an option, or what is in the file that is its only value."""
-    is_there = os.path.exists(given[0]) and not os.path.isdir(given[0])  # noqa: PTH110, PTH112
-    if len(given) > 1 or not (is_there or given[0].endswith((".txt", ".json"))):
-        return given
-    return read_texts(option, Path(given[0]))
-
-
-def read_texts(what: str, path: Path) -> list[str]:
-    """The lines of a file, or the strings of its JSON list."""
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ValueError("it is not a regular file")
-        text = path.read_text(encoding="utf-8-sig").strip()
-        found = json.loads(text) if text.startswith("[") else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"cannot read {what} from {path}: {reason}; give one per line, or a JSON list") from None
-    if not found or not all(isinstance(item, str) and item for item in found):
-        raise InputError(f"{what} in {path} must be text, none of them empty: one per line, or a JSON list of strings")
-    return found
 
 
 def check_new_file(path: Path, force: bool) -> None:
@@ -160,40 +195,6 @@ def check_writable(folder: Path, option: str = "--output") -> None:
         for parent in made:
             with suppress(OSError):
                 parent.rmdir()
-
-
-def find_pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """The files among the paths, and for each folder the pictures in it, sorted; each once. And what is wrong with any.
-
-    Raises InputError if there is nothing but that.
-    """
-    found: list[Path] = []
-    errors: list[str] = []
-    for path in paths:
-        try:
-            found += [path] if path == STDIN or not path.is_dir() else _pictures_in(path)
-        except OSError as error:
-            errors.append(f"{path} cannot be read: {error.strerror or error}")
-        except InputError as error:
-            errors.append(str(error))
-    if not found:
-        raise InputError(errors[0] if len(errors) == 1 else f"there are no pictures: {'; '.join(errors)}")
-    return list(dict.fromkeys(found)), errors
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    from onnxplain.runtime.loading import IMAGE_SUFFIXES
-
-    with os.scandir(folder) as items:
-        inside = [Path(item) for item in items if Path(item).suffix.lower() in IMAGE_SUFFIXES and _may_be_one(item)]
-    if not inside:
-        raise InputError(f"there are no pictures in the folder {folder}; they would end in {', '.join(IMAGE_SUFFIXES)}")
-    return sorted(inside)
-
-
-def _may_be_one(item: "os.DirEntry[str]") -> bool:
-    """Whether it is a file, or was to be one."""
-    return item.is_file() or (item.is_symlink() and not item.is_dir())
 
 
 def read_stdin(max_pixels: int) -> bytes:

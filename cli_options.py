@@ -14,6 +14,26 @@ Checkpoint = Annotated[
     ),
 ]
 ImageSize = Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")]
+Mean = Annotated[
+    str | None,
+    Option(metavar="R,G,B", help="Mean of the pixels, from 0 to 1.", show_default="the model's"),
+]
+Std = Annotated[
+    str | None,
+    Option(metavar="R,G,B", help="Their standard deviation.", show_default="the model's"),
+]
+CropPct = Annotated[
+    float | None,
+    Option(metavar="R", help="Input size / size that pictures are resized to.", show_default="the model's"),
+]
+CropMode = Annotated[
+    str | None,
+    Option(metavar="center|squash|border", help="How they are cut to the input.", show_default="the model's"),
+]
+Interpolation = Annotated[
+    str | None,
+    Option(metavar="bicubic|bilinear|…", help="How they are resized.", show_default="the model's"),
+]
 RandomInit = Annotated[bool, Option("--random-init", help="Go without trained weights, to try things out.")]
 Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
 Trust = Annotated[
@@ -22,3 +42,4 @@ Trust = Annotated[
         "--trust", help="Open a .pt file, which is a program and can read and overwrite files: from people you trust."
     ),
 ]
+Quiet = Annotated[bool, Option("--quiet", help="Print errors and warnings only.")]

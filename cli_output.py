@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,12 @@ from onnxplain.cli_text import shown
 if TYPE_CHECKING:
     from PIL import Image
 
-    from onnxplain.export import Row
-    from onnxplain.runtime import Explanation, Metadata, Method
+    from onnxplain.runtime import Explanation, Metadata
 
-MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
-NAME_BYTES = 240  # of a file name, without what makes it a new one: most file systems take 255
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
@@ -62,9 +60,34 @@ class PlainConsole(Console):
         return PlainStatus(status, self)
 
 
-def make_console() -> PlainConsole:
-    """Standard output."""
-    return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+def make_console(quiet: bool = False) -> PlainConsole:
+    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS."""
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and len(columns) < 5 else 0
+    return PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
+
+
+@contextmanager
+def stages(console: PlainConsole, first: str) -> Iterator[Callable[[str], None]]:
+    """What is to be called with each stage of the work: a line that changes; where there is no terminal, one for each.
+
+    How far a stage is follows after a comma, and is left out in lines of its own.
+    """
+    if console.is_terminal:
+        with console.status(first) as status:
+            yield status.update
+        return
+    last = ""
+
+    def tell(stage: str) -> None:
+        nonlocal last
+        what = stage.partition(", ")[0]
+        if what != last:
+            console.print(what, soft_wrap=True)
+        last = what
+
+    tell(first)
+    yield tell
 
 
 class Bars(Progress):
@@ -92,11 +115,11 @@ class ExplainingProgress(Bars):
         self.advance(self._pictures)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns named in `right` are for numbers."""
+def table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in `right` are for numbers, those in `whole` for names that are never broken."""
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
-        result.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        result.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
     return result
 
 
@@ -106,144 +129,44 @@ def file_size(path: Path) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
-    """The models with a name, and the libraries whose models have two."""
-    result = table("model", "what it is", "classes", "weights")
-    for row in rows:
-        classes = str(row.classes) if row.classes else "with --head or --prompts" if row.open_clip else "with --head"
-        result.add_row(row.name, row.about, classes, row.repository or f"timm {row.timm_name}")
-    result.add_row("demo", "the small model that comes with onnxplain", "10", "in the package")
-    for library, about in sources.items():
-        result.add_row(f"{library}/<name>", about, "", "")
-    return result
-
-
-def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] | None = None) -> Table:
-    """The methods with what they need, and under each summary where the method comes from.
-
-    `resolution`: of an artifact, shown as a column.
-    """
-    shares = () if resolution is None else ("float32 error",)
-    result = table("method", *shares, "passes", "parameters", "what the map shows", right=shares)
-    result.caption = Text("Parameters are options of explain: head_fusion is --head-fusion.", justify="left")
-    if resolution is not None:
-        result.caption += Text(f"\nfloat32 error: {MEASURED}; -: not measured.")
-    for method in methods:
-        parameters = Text(
-            "\n".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters) or "none"
-        )
-        passes = Text("\n".join(method.passes) or "none")
-        about = Text.assemble(method.summary, "\n", (method.reference, "dim"))
-        share = [] if resolution is None else [_percent(resolution.get(method.name))]
-        result.add_row(Text(method.name, "bold"), *share, passes, parameters, about)
-        result.add_section()
-    return result
-
-
 def inexact(explanation: "Explanation") -> str:
     """A warning where float32 resolves the map badly; else empty."""
     share = explanation.resolution
     if share is None or share <= INEXACT:
         return ""
-    return f"inexact: float32 changes maps of this method by up to {_percent(share)} here, on random images"
+    return f"inexact: float32 changes maps of this method by up to {percent(share)} here, on random images"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
-def _resolution(shares: Mapping[str, float]) -> str:
-    """In one line: the methods whose maps are inexact, and how exact the others are."""
-    poor = {name: share for name, share in shares.items() if share > INEXACT}
-    rest = max((share for name, share in shares.items() if name not in poor), default=None)
-    parts = [f"{name} {_percent(share)}" for name, share in sorted(poor.items(), key=lambda item: -item[1])]
-    parts += [f"{'all others' if poor else 'all'} within {_percent(rest)}"] if rest is not None else []
-    return ", ".join(parts) or "not measured"
+def show(
+    console: Console, picture: Path, explanations: dict[str, list["Explanation"]], files: list[Path], sheet: bool
+) -> None:
+    """Print what the model sees in a picture, then, by class and method, where, and the files that show it.
 
-
-def parity_table(report: Mapping[str, Any]) -> Table:
-    """The comparison with PyTorch, from `Report.to_dict()`, which is also `Metadata.parity`."""
-    result = table("output", "compared with PyTorch", "value", "limit", "passed", right=("value", "limit"))
-    for row in report.get("checks", ()):
-        value, limit, passed = row["value"], row["limit"], row["passed"]
-        verdict = Text("yes", "green") if passed else Text("NO", "bold red")
-        result.add_row(row["output"], row["check"], f"{value:.2g}", f"≤ {limit:.2g}", verdict)
-    notes = [shown(note) for note in report.get("notes", ())]
-    result.caption = Text("\n".join(notes), "table.caption") if notes else None
-    return result
-
-
-def metadata_table(metadata: "Metadata") -> Table:
-    """An artifact's description, one line for each thing it says; without labels in full and parity."""
-    layout, preprocessing, labels = metadata.layout, metadata.preprocessing, metadata.labels
-    checksum = metadata.checkpoint["sha256"]
-    reads = f"token {layout.readout[0]}" if len(layout.readout) == 1 else f"the mean of {len(layout.readout)} tokens"
-    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
-    rows = {
-        "model": metadata.model,
-        "weights": f"{metadata.checkpoint['source']}{f', SHA-256 {checksum}' if checksum else ''}",
-        "labels": f"{len(labels)}: {'; '.join(labels[:3])}{'; …' if len(labels) > 3 else ''}",
-        "scores": f"{metadata.activation} of the logits",
-        "input": f"{_by(preprocessing.size)} pixels (height x width)",
-        "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}; "
-        f"offset rounded by {preprocessing.crop_rounding}",
-        "normalize": f"mean {mean}; standard deviation {std}",
-        "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {_by(layout.patch_grid)} patches",
-        "readout": f"the head reads {reads}",
-        "attention": f"{metadata.layers} layers of {metadata.heads} heads",
-        "passes": ", ".join(metadata.passes),
-        "LRP": ", ".join(f"{name} {value:g}" for name, value in metadata.rules.items()),
-        "float32 error": f"of maps: {_resolution(metadata.resolution)}",
-    }
-    grid = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        grid.add_row(Text(name, "bold"), value)
-    return grid
-
-
-def draw(folder: Path, picture: Path, answer: list["Explanation"] | dict[str, list["Explanation"]]) -> list[Path]:
-    """Write the overlay of every class explained, or for all methods the comparison sheet; the files."""
-    from onnxplain.runtime import comparison_sheet
-
-    if isinstance(answer, dict):
-        return [save(comparison_sheet(answer), folder, _named(picture, "all-methods"))]
-    names = [_named(picture, f"{item.method}.{slug(item.label) or f'class-{item.target}'}") for item in answer]
-    return [save(item.overlay(), folder, name) for item, name in zip(answer, names, strict=True)]
-
-
-def _named(picture: Path, rest: str) -> str:
-    """The name of a file about the picture, whose own name is cut where both are longer than file systems take."""
-    stem = picture.stem
-    while len(os.fsencode(stem)) > NAME_BYTES - len(rest):
-        stem = stem[:-1]
-    return f"{stem}.{rest}"
-
-
-def show(console: Console, picture: Path, explanations: list["Explanation"], files: list[Path]) -> None:
-    """Print what the model sees in a picture, then, for every class explained, where, and the file that shows it."""
-    _show_predictions(console, picture, explanations[0])
-    for item, path in zip(explanations, files, strict=True):
-        _show_class(console, item)
-        console.print(f"  {location(item)}", soft_wrap=True)
-        if inexact(item):
-            console.print(f"  {inexact(item)}", soft_wrap=True)
-        console.print(f"  {path}", soft_wrap=True)
-    console.print()
-
-
-def show_all(console: Console, picture: Path, explanations: dict[str, list["Explanation"]], files: list[Path]) -> None:
-    """Print what the model sees in a picture, then where, by class and method, and the file that shows it all."""
+    `files`: method by method, one for each class; or if `sheet`, one for all.
+    """
     classes = list(zip(*explanations.values(), strict=True))
     _show_predictions(console, picture, classes[0][0])
-    for items in classes:
-        _show_class(console, items[0])
-        width = max(len(item.method) for item in items)
-        for item in items:
-            console.print(
-                f"  {item.method:{width}}  {'; '.join(filter(None, (location(item), inexact(item))))}", soft_wrap=True
-            )
-    for path in files:
-        console.print(f"  {path}", end="\n\n", soft_wrap=True)
+    width = max(map(len, explanations))
+    for place, items in enumerate(classes):
+        title = Text.assemble((shown(items[0].label), "bold green"), f" (class {items[0].target}), ")
+        console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
+        for row, item in enumerate(items):
+            lines = [location(item), *filter(None, [inexact(item)])]
+            if sheet:
+                lines = ["; ".join(lines)]
+            else:
+                lines.append(str(files[row * len(classes) + place]))
+            name = f"{item.method:{width}}  " if len(items) > 1 else ""
+            for line in lines:
+                console.print(f"  {name}{line}", soft_wrap=True)
+                name = " " * len(name)
+    if sheet:
+        console.print(f"  {files[0]}", soft_wrap=True)
+    console.print()
 
 
 def show_left_out(console: Console, metadata: "Metadata") -> None:
@@ -257,17 +180,12 @@ def show_left_out(console: Console, metadata: "Metadata") -> None:
 
 def _show_predictions(console: Console, picture: Path, explanation: "Explanation") -> None:
     console.print(
-        Text.assemble((shown(str(picture)), "bold"), f", {_by(explanation.image.size)} pixels"), soft_wrap=True
+        Text.assemble((shown(str(picture)), "bold"), f", {by(explanation.image.size)} pixels"), soft_wrap=True
     )
     top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
         top.add_row(str(rank), label, str(index), f"{probability:.2%}")
     console.print(top)
-
-
-def _show_class(console: Console, item: "Explanation") -> None:
-    title = Text.assemble((shown(item.label), "bold green"), f" (class {item.target}), score {item.score:.3f}")
-    console.print(title, soft_wrap=True)
 
 
 def location(explanation: "Explanation") -> str:
@@ -280,7 +198,7 @@ def location(explanation: "Explanation") -> str:
     thirds = VERTICAL[3 * (2 * y + 1) // (2 * height)], HORIZONTAL[3 * (2 * x + 1) // (2 * width)]
     words = " ".join(thirds).removeprefix("middle ")
     row, column = explanation.placement.patch_of(peak, grid)
-    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {_by(grid)}"
+    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {by(grid)}"
 
 
 def slug(label: str) -> str:
@@ -325,5 +243,5 @@ def _rename(file: Path, path: Path) -> None:
         file.replace(path)
 
 
-def _by(sizes: tuple[int, ...]) -> str:
+def by(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes))

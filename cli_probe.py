@@ -11,7 +11,20 @@ from rich.console import Console
 from typer import Option
 
 from onnxplain import cli_errors, cli_input, cli_output
-from onnxplain.cli_options import Checkpoint, Force, ImageSize, Model, RandomInit
+from onnxplain.cli_options import (
+    Checkpoint,
+    CropMode,
+    CropPct,
+    Force,
+    ImageSize,
+    Interpolation,
+    Mean,
+    Model,
+    Quiet,
+    RandomInit,
+    Std,
+)
+from onnxplain.models import find_row
 
 if TYPE_CHECKING:
     from onnxplain.export import ProbeReport
@@ -47,6 +60,11 @@ def probe(
         Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="as suits the model"),
     ] = None,
     image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
+    crop_mode: CropMode = None,
+    interpolation: Interpolation = None,
     output: Annotated[
         Path | None,
         Option(metavar="FILE", help="The head to write.", show_default="artifacts/<name>.head.safetensors"),
@@ -57,28 +75,40 @@ def probe(
     ] = None,
     random_init: RandomInit = False,
     force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
 
     The model itself is not changed. The head is for export, which puts it on the same model. Pictures that cannot be
     read are left out, and listed at the end.
     """
+    find_row(model)
     path = cli_input.head_path(output, model)
     size = None if image_size is None else cli_input.parse_size(image_size)
+    preprocessing = cli_input.parse_preprocessing(mean, std, crop_pct, crop_mode, interpolation)
     cli_input.check_new_file(path, force)
     if cache is not None:
         cli_input.check_writable(cache.parent, "--cache")
-    console = cli_output.make_console()
-    with console.status("importing PyTorch") as status:
+    console = cli_output.make_console(quiet)
+    with cli_output.stages(console, "importing PyTorch") as tell:
         package = cli_input.export_package()
         split = package.split_pictures(data, test, held_out, seed)
-        status.update(f"loading {model}")
-        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, status.update)
+        tell(f"loading {model}")
+        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell, preprocessing)
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)
     console.print(f"wrote {path}: {cli_output.file_size(path)}", soft_wrap=True)
-    given = {"--checkpoint": checkpoint, "--image-size": image_size, "--head": path}
+    given = {
+        "--checkpoint": checkpoint,
+        "--image-size": image_size,
+        "--mean": mean,
+        "--std": std,
+        "--crop-pct": crop_pct,
+        "--crop-mode": crop_mode,
+        "--interpolation": interpolation,
+        "--head": path,
+    }
     options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
     command = shlex.join(["export", "--model", model, *options, *["--random-init"] * random_init])
     console.print(f"try: {context.find_root().info_name} {command}", soft_wrap=True)

@@ -1,9 +1,9 @@
 """Fused graph -> artifact: load a backbone, export it, compare what was written with the original (needs torch)."""
 
+from ..models import MODELS, SOURCES, Row
 from .artifact import export_model
 from .backbones import HOW_TO_GET_CLASSES, Backbone, Features, load_backbone, load_features
 from .heads import POOLINGS, Head, read_head, write_head
-from .models import MODELS, SOURCES, Row
 from .pictures import Split, split_pictures
 from .probe import ProbeReport, probe
 from .report import Check, GateError, Report

@@ -17,6 +17,8 @@ from ..runtime import Metadata, OnnxplainError, Preprocessing
 from ..runtime.errors import one_line
 from ..runtime.formats import check_format
 from ..runtime.metadata import ACTIVATIONS, RULES
+from ..runtime.names import no_such
+from ..runtime.outputs import OF_OUTPUTS
 from .backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
 from .onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
 from .parity import LARGE, compare
@@ -77,12 +79,12 @@ def export_model(
     wanted = ALL if passes is None else tuple(passes)
     unknown = [str(name) for name in wanted if name not in ALL]
     if unknown:
-        raise OnnxplainError(f"there is no pass {', '.join(unknown)}; there are: {', '.join(ALL)}")
+        raise OnnxplainError(no_such("pass", unknown[0], ALL, OF_OUTPUTS))
     rules = _checked_rules(alpha, alpha - 1 if beta is None else beta, gamma)
     if opset not in OPSETS:
         raise OnnxplainError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
-        raise OnnxplainError(f"there is no activation {activation!r}; there are: {', '.join(ACTIVATIONS)}")
+        raise OnnxplainError(no_such("activation", activation, ACTIVATIONS))
     if isinstance(model, Backbone) and (labels is not None or preprocessing is not None):
         raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")
     if isinstance(model, Backbone):

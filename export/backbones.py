@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.data import ImageNetInfo
 from torch import nn
 
-from ..demo import model as demo
+from ..models import DEMO, IMAGENET, MODELS, WITH_TEXT, Row, find_row
 from ..runtime import OnnxplainError, Preprocessing
-from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
 from ..runtime.metadata import SIDE
-from .checkpoints import WEIGHTS, is_transformers, load_weights, weights_in
+from ..runtime.names import no_such, or_rather
+from .checkpoints import WEIGHTS, is_transformers, weights_in
+from .from_demo import load as load_demo
 from .heads import POOLINGS, Head, Pooled, read_head
 from .hub import Report, fetch, is_repository
-from .models import IMAGENET, MODELS, SOURCES, WITH_TEXT, Row
 from .prompts import check_prompts, zero_shot
-from .sources import Loaded, Method, Request, same_random_numbers
+from .sources import Loaded, Request, same_random_numbers
 from .weights import check_model
 
 HOW_TO_GET_CLASSES = (
@@ -30,9 +31,8 @@ HOW_TO_GET_CLASSES = (
 )
 MODULES = {"hf": "from_transformers"}
 """Where the module that loads a library's models is not named from_<library>."""
-
-DEMO = "demo"
-DEMO_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FIELDS = ("mean", "std", "crop_pct", "crop_mode", "interpolation", "crop_rounding")
+"""Of Preprocessing, which can be given in place of a model's own; its size is image_size."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def load_backbone(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = (),
     progress: Report = lambda stage: None,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Build a model by name, with its published weights unless told otherwise.
 
@@ -95,10 +96,13 @@ def load_backbone(
         library gives, and the labels are these words unless ``labels`` are given. templates: sentences such as "a photo
         of a {}." that each of them is put into, of whose embeddings the class is the mean.
     progress: called with a description of each stage as it begins, and with how far downloads are.
+    preprocessing: of pictures, in place of the model's own: any of mean, std, crop_pct, crop_mode, interpolation and
+        crop_rounding, as in Preprocessing. A folder of transformers without a file that describes its image processor
+        needs mean and std; what else is not given has Preprocessing's defaults then.
     A model that has no head gives features, and an artifact that shows attention only.
     Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
     """
-    row = _row(name)
+    row = find_row(name)
     if num_classes is not None and num_classes < 1:
         raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
     if head is not None and num_classes is not None:
@@ -106,6 +110,7 @@ def load_backbone(
     if head_pooling is not None and (head is None or head_pooling not in POOLINGS):
         raise OnnxplainError(
             f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
+            + or_rather(head_pooling, POOLINGS)
         )
     check_prompts(prompts, templates)
     if prompts is not None:
@@ -120,7 +125,11 @@ def load_backbone(
     makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
     adds_head = makes_head or given is not None or prompts is not None
     own_classes = None if adds_head else num_classes
-    loaded = _load(row, checkpoint, random_init, own_classes, image_size, adds_head, prompts is not None, progress)
+    request = Request(
+        None, random_init, own_classes, _size(image_size), adds_head, row.drop, prompts is not None, progress,
+        preprocessing or {},
+    )  # fmt: skip
+    loaded = _load(row, checkpoint, request)
     if makes_head:
         given = _random_head(_width(loaded, row.pooling), num_classes or row.classes)
     if given is not None:
@@ -148,54 +157,55 @@ def load_features(
     image_size: int | tuple[int, int] | None = None,
     pooling: str | None = None,
     progress: Report = lambda stage: None,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> Features:
     """What load_backbone would put a head on, with the same arguments.
 
     pooling: a key of POOLINGS, by default what a head reads of this model. progress: called with how far downloads are.
     Raises OnnxplainError as load_backbone does.
     """
-    row = _row(name)
+    row = find_row(name)
     if pooling is not None and pooling not in POOLINGS:
-        raise OnnxplainError(f"there is no pooling {pooling!r}; --head-pooling can be {', '.join(POOLINGS)}")
-    loaded = _load(row, checkpoint, random_init, None, image_size, features=True, text=False, report=progress)
+        raise OnnxplainError(f"{no_such('pooling', pooling, POOLINGS)} (--head-pooling)")
+    request = Request(None, random_init, None, _size(image_size), True, row.drop, False, progress, preprocessing or {})
+    loaded = _load(row, checkpoint, request)
     check_model(f"{row.name} ({loaded.source})", loaded.model)
     chosen = pooling or row.pooling
     _width(loaded, chosen)
     return Features(name.rstrip("/").rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
 
 
-def _row(name: str) -> Row:
-    """The row of that name, or one for a name that is no row's. Raises OnnxplainError if there is no such model."""
-    source, _, rest = name.partition("/")
-    if name not in (*MODELS, DEMO) and (source not in SOURCES or source == name):
-        raise OnnxplainError(
-            f"unknown model {name!r}; known are {', '.join([*MODELS, DEMO])}, and "
-            f"{', '.join(f'{library}/<name>' for library in SOURCES)}, such as timm/vit_small_patch16_224"
-        )
-    return MODELS.get(name, Row(name, rest, "", classes=0))
-
-
-def _load(
-    row: Row, checkpoint: str | Path | None, random_init: bool, num_classes: int | None,
-    image_size: int | tuple[int, int] | None, features: bool, text: bool, report: Report,
-) -> Loaded:  # fmt: skip
-    """The model that the name and the options of load_backbone stand for.
-
-    features: its own head is not needed. text: its text encoder is.
-    """
-    if checkpoint is not None and random_init:
+def _load(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
+    """The model that the name and the options of load_backbone stand for; the request is without the checkpoint."""
+    given = request.preprocessing
+    if checkpoint is not None and request.random_init:
         raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
+    for field in given:
+        if field not in FIELDS:
+            hint = "; image_size is its size" if field == "size" else ""
+            raise OnnxplainError(no_such("field of preprocessing", field, FIELDS) + hint)
+    size = request.image_size
     if row.name == DEMO:
-        if random_init or any(option is not None for option in (checkpoint, num_classes, image_size)):
-            raise OnnxplainError("the demo model comes as it is; its weights, classes and image size cannot be changed")
-        return _demo(features)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if (
+            request.random_init
+            or given
+            or any(option is not None for option in (checkpoint, request.num_classes, size))
+        ):
+            raise OnnxplainError(
+                "the demo model comes as it is; its weights, classes, image size and preprocessing cannot be changed"
+            )
+        return load_demo(request.features)
     if size is not None and not all(1 <= side <= SIDE for side in size):
         raise OnnxplainError(f"--image-size must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
-    request = Request(None, random_init, num_classes, size, features, row.drop, text, report)
     if row.name in MODELS:
-        return _load_row(row, checkpoint, request)
-    return _load_from(row.name.partition("/")[0], row.timm_name, checkpoint, request)
+        loaded = _load_row(row, checkpoint, request)
+    else:
+        loaded = _load_from(row.name.partition("/")[0], row.timm_name, checkpoint, request)
+    return replace(loaded, preprocessing=replace(loaded.preprocessing, **given))
+
+
+def _size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
 
 
 def _load_from(source: str, name: str, checkpoint: str | Path | None, request: Request) -> Loaded:
@@ -296,24 +306,3 @@ def _labels(loaded: Loaded, given: Sequence[str] | None, named: bool) -> tuple[s
     if named and loaded.classes == IMAGENET:
         return tuple(ImageNetInfo().label_descriptions())
     return tuple(str(index) for index in range(loaded.classes))
-
-
-def _demo(features: bool) -> Loaded:
-    weights = Path(str(demo.WEIGHTS))
-    model = demo.architecture()
-    load_weights(model, weights)
-    if features:
-        model.reset_classifier(0)
-    return Loaded(
-        model=model,
-        classes=0 if features else len(DEMO_LABELS),
-        preprocessing=Preprocessing(
-            size=(demo.SIZE, demo.SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
-        ),
-        source=weights.name,
-        sha256=file_digest(weights),
-        labels=None if features else DEMO_LABELS,
-        activation="sigmoid",
-        tokens=Method(model, "forward_features"),
-        prefix=model.num_prefix_tokens,
-    )

@@ -11,6 +11,7 @@ from typing import Any
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
+from ..runtime.names import did_you_mean, nearest
 from .checkpoints import OF_OPEN_CLIP, config_of, load_state, read_state, without_prefixes
 from .hub import Report, Repository, fetch, is_repository
 from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
@@ -29,7 +30,9 @@ def load(name: str, request: Request) -> Loaded:
     library = _library()
     architecture, _, tag = name.partition("/")
     if architecture not in library.list_models():
-        raise OnnxplainError(f"open_clip has no model {architecture!r}; open_clip.list_models() lists those it has")
+        close = nearest(architecture, library.list_models())
+        hint = did_you_mean(close) if close else "open_clip.list_models() lists those it has"
+        raise OnnxplainError(f"open_clip has no model {architecture!r}; {hint}")
     if request.num_classes is not None:
         raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE or --prompts")
     tags = library.list_pretrained_tags_by_model(architecture)

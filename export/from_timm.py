@@ -13,6 +13,7 @@ from torch import nn
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
+from ..runtime.names import did_you_mean, nearest
 from .checkpoints import OF_TRANSFORMERS, State, load_state, read_state, without_prefixes
 from .hub import Report, Repository
 from .sources import Loaded, Method, Request, check_patches, same_random_numbers
@@ -24,7 +25,9 @@ HEADS = ("head.weight", "head.bias", "head_dist.")
 def load(name: str, request: Request) -> Loaded:
     """Build timm's model ``name``, with its tag if it has one."""
     if not timm.is_model(name):
-        raise OnnxplainError(f"timm has no model {name!r}; timm.list_models('*vit*') lists those it has")
+        close = nearest(name, timm.list_models())
+        hint = did_you_mean(close) if close else "timm.list_models('*vit*') lists those it has"
+        raise OnnxplainError(f"timm has no model {name!r}; {hint}")
     published = request.checkpoint is None and not request.random_init
     config = _published(name)
     file = request.checkpoint

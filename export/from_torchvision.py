@@ -14,6 +14,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 from ..runtime import OnnxplainError, Preprocessing
 from ..runtime.digest import file_digest
 from ..runtime.errors import one_line
+from ..runtime.names import or_rather
 from .checkpoints import load_state, read_state, without_prefixes
 from .sources import Loaded, Request, crop_pct, same_random_numbers
 
@@ -22,8 +23,11 @@ def load(name: str, request: Request) -> Loaded:
     """Build torchvision's model ``name``, or ``name.WEIGHTS`` with one of its sets of published weights."""
     architecture, _, tag = name.partition(".")
     if architecture not in list_models(torchvision.models):
-        vits = ", ".join(model for model in list_models(torchvision.models) if model.startswith("vit"))
-        raise OnnxplainError(f"torchvision has no model {architecture!r}; its Vision Transformers are {vits}")
+        vits = [model for model in list_models(torchvision.models) if model.startswith("vit")]
+        raise OnnxplainError(
+            f"torchvision has no model {architecture!r}; its Vision Transformers are {', '.join(vits)}"
+            + or_rather(architecture, vits)
+        )
     published = get_model_weights(architecture)
     if tag and tag not in published.__members__:
         raise OnnxplainError(

@@ -137,7 +137,9 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
         both = getattr(library, ENCODERS[config.model_type].model)
         text = text_encoder(library, folder, _with_weights(both, deepcopy(config), name, folder, request, "sdpa"))
     model = _with_weights(made, config if is_classifier else vision, name, folder, request, ATTENTION)
-    preprocessing = read_preprocessing(library, folder, request.image_size)
+    own = getattr(vision, "image_size", None)
+    own_size = None if own is None else _pair(own)
+    preprocessing = read_preprocessing(library, folder, request.image_size, own_size, request.preprocessing)
     check_patches(name, preprocessing.size, _pair(getattr(vision, "patch_size", 1)))
     options = _options(vision, preprocessing.size)
     if vision.model_type == "vit_mae":  # it is trained with most patches hidden, and looks with none

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,29 @@ PROCESSORS = ("ViT", "DeiT", "Bit", "CLIP", "Siglip", "Beit", "DINOv3ViT")
 """Image processors that resize, crop in the centre and normalise, in this order."""
 
 
-def read_preprocessing(library: Any, folder: Path, image_size: tuple[int, int] | None) -> Preprocessing:
+def read_preprocessing(
+    library: Any,
+    folder: Path,
+    image_size: tuple[int, int] | None,
+    own_size: tuple[int, int] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Preprocessing:
     """What the image processor's file in the folder says, for the model's own image size or another, (height, width).
 
-    Crops start where those of transformers' own processors on Pillow do. Raises OnnxplainError if there is no such
-    file, or it asks for something else.
+    own_size, given: what counts where there is no such file: the model's own size, and fields of Preprocessing, mean
+    and std among them. Crops start where those of transformers' own processors on Pillow do. Raises OnnxplainError
+    if nothing tells, or the file asks for something else.
     """
     file = next((folder / name for name in PREPROCESSING if (folder / name).is_file()), None)
+    size = image_size or own_size
+    if file is None and given and {"mean", "std"} <= given.keys() and size is not None:
+        return Preprocessing(**{"size": size, "crop_rounding": "floor", **given})
     if file is None:
-        raise OnnxplainError(f"{folder} holds no {PREPROCESSING[0]}; copy it from the model that this one comes from")
+        raise OnnxplainError(
+            f"{folder} holds no {PREPROCESSING[0]}; copy it from the model that this one comes from, or say how "
+            "pictures are prepared: --mean and --std, and if they differ from timm's defaults --crop-pct, --crop-mode "
+            f"and --interpolation{'' if size else ', and --image-size'}"
+        )
     try:
         processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except Exception as error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..runtime import Metadata, Method
 from ..runtime.answers import chosen, token_map
-from ..runtime.methods import available_methods
+from ..runtime.choice import available_methods
 
 Tensors = Mapping[str, NDArray[Any]]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ class Request:
     checkpoint: a file to load, or None for the published weights. random_init: load nothing. num_classes, image_size
     (height, width), None for the model's own. features: a head will be put on the model, its own is not needed. drop:
     beginnings of keys in a checkpoint that are not of this model. text: the text encoder is needed as well. report: is
-    told in words how far downloads are.
+    told in words how far downloads are. preprocessing: fields of Preprocessing, for models that have
+    none; all others' are replaced afterwards.
     """
 
     checkpoint: Path | None = None
@@ -36,6 +38,7 @@ class Request:
     drop: tuple[str, ...] = ()
     text: bool = False
     report: Callable[[str], None] = lambda stage: None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript."""
 
+from .choice import available_methods, comparable_methods
 from .errors import CacheWarning, OnnxplainError
 from .explainer import Explainer
 from .geometry import Placement
 from .loading import load_image
 from .metadata import METADATA_KEY, Metadata, Preprocessing
 from .method import Method
-from .methods import METHODS, available_methods, comparable_methods
+from .methods import METHODS
 from .outputs import PASSES, REDUCTIONS
 from .preprocessing import preprocess
 from .result import Explanation

@@ -36,13 +36,14 @@ class Question:
     """What is asked of every picture; `listed` tells a list of targets from a single one.
 
     `methods` are pairs of a method and its arguments. `progress` is told how many of a picture's runs are done, and how
-    many there are, where there are methods that run the graph many times.
+    many there are, where there are methods that run the graph many times. `top_k`: how many predictions are listed.
     """
 
     methods: tuple[tuple[Method, dict[str, Any]], ...]
     targets: tuple[int, ...]
     listed: bool
     progress: Progress | None
+    top_k: int
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -130,7 +131,7 @@ def _answer(artifact: Artifact, picture: Picture, values: Values, question: Ques
     metadata, logits = artifact.metadata, values["logits"]
     check_finite("the logits", logits)
     classes = [class_of(target, logits) for target in question.targets]
-    predictions = top_predictions(logits, metadata)
+    predictions = top_predictions(logits, metadata, question.top_k)
     runs = Runs(artifact, classes, question.runs, question.progress)
     answers: dict[str, Answer] = {}
     for method, arguments in question.methods:

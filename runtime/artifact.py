@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .errors import OnnxplainError
 from .files import check_file
 from .metadata import METADATA_KEY, Metadata
+from .names import no_such
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -40,7 +41,7 @@ def check_arguments(path: Path, device: str, threads: int | None) -> None:
     if threads is not None and threads < 1:
         raise OnnxplainError(f"threads must be at least 1, or None for all cores, got {threads}")
     if device not in DEVICES:
-        raise OnnxplainError(f"there is no device {device!r}; there are: {', '.join(DEVICES)}")
+        raise OnnxplainError(no_such("device", device, DEVICES, {"gpu": ("cuda",)}))
     missing = f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}"
     check_file(path, "an artifact", missing)
 

@@ -8,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .answers import Answer, Progress, Question, answer_all, given, only, pictures_at_once
+from .choice import Methods, chosen_methods, chosen_outputs, find_method
 from .errors import OnnxplainError
 from .finite import check_finite
 from .formats import open_artifact
 from .geometry import Placement
 from .loading import MAX_PIXELS, ImageSource, is_source
 from .metadata import Metadata
-from .methods import comparable_methods, find_method
-from .outputs import PASSES
 from .pictures import Picture, picture, pictures_ahead
 from .preprocessing import denormalize
-from .result import Explanation
+from .result import TOP_K, Explanation
 from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
@@ -33,7 +32,7 @@ class Explainer:
     all cores. `cache`: keep the graph as onnxruntime has simplified it, in the folder `path`.cache, as large as the
     file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written. Who can write
     that folder decides the answers. `trust`: open a .pt file, which is a program and can read and overwrite files.
-    `max_pixels`: of the pictures that are read, see `load_image`.
+    `max_pixels`: of the pictures that are read, see `load_image`. `top_k`: how many predictions an explanation lists.
 
     It can be pickled, and so be given to other processes: they open the file at the same path themselves.
 
@@ -49,12 +48,15 @@ class Explainer:
         cache: bool = False,
         trust: bool = False,
         max_pixels: int = MAX_PIXELS,
+        top_k: int = TOP_K,
     ) -> None:
         if max_pixels < 1:
             raise OnnxplainError(f"max_pixels must be at least 1, got {max_pixels}")
+        if top_k < 1:
+            raise OnnxplainError(f"top_k must be at least 1, got {top_k}")
         self._artifact = open_artifact(path, device, threads, cache, trust)
-        self._max_pixels = max_pixels
-        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels
+        self._max_pixels, self._top_k = max_pixels, top_k
+        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its arguments: another process opens the file anew, which has to be there under the same path."""
@@ -157,6 +159,7 @@ class Explainer:
         target: Target | Targets = -1,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        methods: Methods | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -166,6 +169,7 @@ class Explainer:
         target: Target | Targets = -1,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        methods: Methods | None = None,
     ) -> Iterator[dict[str, Any]]: ...
 
     def explain_all(
@@ -174,19 +178,22 @@ class Explainer:
         target: Target | Targets = -1,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        methods: Methods | None = None,
     ) -> dict[str, Answer] | Iterator[dict[str, Answer]]:
-        """As `explain`, for every method at once, with its defaults: {method's name: what explain would return}.
+        """As `explain`, for several methods at once: {method's name: what explain would return}.
 
-        All methods and targets of an image share one run of the graph, beside the many that some methods need, which
-        the targets share; `progress` counts those of all methods together. A list or generator of images yields one
-        such dictionary for each. A map that holds NaN or infinity is an error that names its method; the others can
-        be had from `explain`. Left out are methods whose dependency is not installed, and those that take much
-        longer than all the others where there are many tokens; see `comparable_methods`.
+        `methods`: names in METHODS, which come with their defaults and in this order; or a mapping of such names to
+        each one's parameters; None for all, but those whose dependency is not installed, and those that take much
+        longer than all the others where there are many tokens, see `comparable_methods`.
+
+        All methods and targets of an image share one run of the graph, beside the many that some methods need
+        (`integrated_gradients`, `smoothgrad` and `rise`), which the targets share; `progress` counts those of all
+        methods together. A list or generator of images yields one such dictionary for each. A map that holds NaN or
+        infinity is an error that names its method; the others can be had without it.
+
+        Raises OnnxplainError as `explain` does, and if a method is given twice or there is none.
         """
-        metadata = self.metadata
-        methods, _ = comparable_methods(metadata.passes, metadata.layout.tokens)
-        asked = tuple((method, method.arguments({}, metadata.layers)) for method in methods)
-        question = Question(asked, *self._resolve(target), progress)
+        question = Question(chosen_methods(methods, self.metadata), *self._resolve(target), progress, self._top_k)
         if is_source(image) or not isinstance(image, Iterable):
             return next(self._answers([self._picture(image)], question, 1))
         return self._explained(image, question, batch_size)
@@ -218,20 +225,17 @@ class Explainer:
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """The graph's raw outputs for one image, with its batch axis: `logits`, and those of `passes` (None: of all).
+        """The graph's outputs for one image, with its batch axis: `logits`, and those of `passes` (None: of all).
+
+        `passes`: names of passes, each of which stands for its raw output, or of outputs, reductions among them.
 
         Shapes: logits [1, classes], attention [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient
         [1, targets, L, heads, N, N]; pixel_gradient [1, targets, 3, H, W], pixel_relevance, pixel_attnlrp and
         pixel_cp_lrp [1, targets, H, W]; reciprocam [1, targets, h, w]. Raises OnnxplainError if the image, a target or
         a pass is not valid, or if an output holds NaN or infinity.
         """
-        present = self.metadata.passes
-        wanted = present if passes is None else tuple(passes)
-        unknown = [name for name in wanted if name not in present]
-        if unknown:
-            raise OnnxplainError(f"this artifact has no pass {', '.join(unknown)}; it has: {', '.join(present)}")
+        outputs = chosen_outputs(passes, self.metadata)
         targets, _ = self._resolve(target)
-        outputs = [PASSES[name].output for name in wanted]
         values = self._artifact.run(self._picture(image).pixels[None], targets, outputs)
         for name, tensor in values.items():
             check_finite(f"the values of {name}", tensor)
@@ -260,7 +264,7 @@ class Explainer:
     ) -> Question:
         chosen = find_method(method, self.metadata.passes)
         asked = (chosen, chosen.arguments(parameters, self.metadata.layers))
-        return Question((asked,), *self._resolve(target), progress)
+        return Question((asked,), *self._resolve(target), progress, self._top_k)
 
     def _resolve(self, target: Target | Targets) -> tuple[tuple[int, ...], bool]:
         several = target if isinstance(target, list | tuple) else None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .artifact import Artifact
 from .errors import OnnxplainError
+from .names import no_such
 from .session import OnnxArtifact
 from .torchscript import TorchScriptArtifact
 
@@ -14,7 +15,7 @@ FORMATS = {"onnx": ".onnx", "torchscript": ".pt"}
 def check_format(name: str, path: str | Path) -> None:
     """Raise OnnxplainError unless there is a format of that name and a file at `path` would be taken for one."""
     if name not in FORMATS:
-        raise OnnxplainError(f"there is no format {name!r}; there are: {', '.join(FORMATS)}")
+        raise OnnxplainError(no_such("format", name, FORMATS, {"pt": ("torchscript",), "torch": ("torchscript",)}))
     if format_of(path) != name:
         raise OnnxplainError(
             f"a file in the format {name} would not be known as one by the name {path}: "

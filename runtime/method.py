@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OnnxplainError
+from .names import or_rather
 from .outputs import OUTPUTS, PASSES
 from .parameters import Parameter
 
@@ -67,12 +68,13 @@ class Method:
         if unknown:
             raise OnnxplainError(
                 f"method {self.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+                + or_rather(unknown[0], known)
             )
         for name, value in given.items():
             parameter = known[name]
             if not isinstance(value, parameter.type) or isinstance(value, bool) or not parameter.check(value, layers):
                 valid = parameter.valid.format(layers=layers, last=layers - 1)
-                raise OnnxplainError(f"{name} must be {valid}, got {value!r}")
+                raise OnnxplainError(f"{name} must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:

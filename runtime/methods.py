@@ -1,11 +1,7 @@
-"""The explanation methods in one table: function, outputs, parameters, words and source; and how to find one."""
-
-from collections.abc import Iterable
+"""The explanation methods in one table: function, outputs, parameters, words and source."""
 
 from . import flow, maps, sampling
-from .errors import OnnxplainError
 from .method import Method
-from .outputs import PASSES
 from .parameters import (
     BASELINE,
     CELLS,
@@ -216,45 +212,3 @@ _ROWS = (
 
 # Where no method is named, the first one whose passes the artifact has is used.
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}
-
-
-def available_methods(passes: Iterable[str]) -> list[Method]:
-    """The methods an artifact with these passes can run, in the order of the table."""
-    present = set(passes)
-    return [method for method in METHODS.values() if present.issuperset(method.passes)]
-
-
-def comparable_methods(passes: Iterable[str], tokens: int) -> tuple[list[Method], dict[str, str]]:
-    """The available methods to compare on one picture, and why the others among them are left out, by name."""
-    chosen, left_out = [], {}
-    for method in available_methods(passes):
-        slow = method.max_tokens is not None and tokens > method.max_tokens
-        reason = method.missing or (f"slow with {tokens} tokens; name it to have it" if slow else "")
-        if reason:
-            left_out[method.name] = reason
-        else:
-            chosen.append(method)
-    return chosen, left_out
-
-
-def find_method(name: str | None, passes: tuple[str, ...]) -> Method:
-    """The method of that name, or the best one for these passes if the name is None.
-
-    Raises OnnxplainError if there is no such method, or if it needs a pass or a dependency that is not there.
-    """
-    if name is None:
-        return available_methods(passes)[0]
-    if name not in METHODS:
-        raise OnnxplainError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
-    method = METHODS[name]
-    missing = [item for item in method.passes if item not in passes]
-    if missing:
-        wanted = ",".join(item for item in PASSES if item in (*passes, *method.passes))
-        raise OnnxplainError(
-            f"method {name} needs the pass {' and '.join(missing)}, this artifact has: {', '.join(passes)}; "
-            f"export it again with --passes {wanted}, or use one of: "
-            f"{', '.join(item.name for item in available_methods(passes))}"
-        )
-    if method.missing:
-        raise OnnxplainError(f"method {name} cannot run here: {method.missing}")
-    return method

@@ -85,3 +85,9 @@ POOLED: dict[str, Output] = {
 
 # All of them, by the output's name
 OUTPUTS: dict[str, Output] = {item.output: item for item in (*PASSES.values(), *REDUCTIONS.values(), *POOLED.values())}
+
+# The passes that users may mean by the name of an output, or by LRP
+OF_OUTPUTS: dict[str, tuple[str, ...]] = {
+    "lrp": ("relevance", "pixel_relevance", "pixel_attnlrp"),
+    **{name: item.passes[-1:] for name, item in OUTPUTS.items() if name not in PASSES},
+}

@@ -16,7 +16,7 @@ NORMS = ("l1", "l2")
 class Parameter:
     """One parameter of a method: its type, its default, and which values are valid for a model of L layers.
 
-    `valid` says that in words, in which {layers} is L and {last} is L - 1.
+    `valid` says that in words, in which {layers} is L and {last} is L - 1. `choices`: all values, where they are names.
     """
 
     name: str
@@ -25,12 +25,13 @@ class Parameter:
     valid: str
     check: Callable[[Any, int], bool]
     summary: str
+    choices: tuple[str, ...] = ()
 
 
 def _choice(name: str, values: tuple[str, ...], summary: str) -> Parameter:
     """The first value is the default."""
     return Parameter(
-        name, str, values[0], f"one of {', '.join(values)}", lambda value, layers: value in values, summary
+        name, str, values[0], f"one of {', '.join(values)}", lambda value, layers: value in values, summary, values
     )
 
 

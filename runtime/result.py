@@ -11,9 +11,8 @@ from PIL import Image
 
 from .geometry import Map, Placement, Window
 from .metadata import Metadata
-from .targets import class_of
 
-TOP = 5  # predictions in an Explanation
+TOP_K = 5  # predictions in an Explanation, unless told otherwise
 COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
 PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what gets the brightest colour
 MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
@@ -24,15 +23,16 @@ VEIL, VEIL_OPACITY = 128, 0.5  # the grey over what the model did not see, which
 class Explanation:
     """Where a model sees one class in one picture.
 
-    `input_heatmap`: float32 [H, W], unscaled, over what the model was given: the part of the picture that
-    preprocessing cuts out, resized; `placement` says where that lies in the picture. `heatmap`: the same over the
-    whole picture. `tokens`: float32 [h, w], the patch grid's values, unscaled. `target`: the class index, `label` its
-    name, `score` its logit. `predictions`: the top five (index, label, probability), best first. `image`: the picture
-    as RGB; for an explanation of pixels, the picture that the pixels show. `pixel_level`: whether the map was made
-    pixel by pixel rather than patch by patch; then `tokens` are the sums over each patch's pixels. `relative`: whether
-    only differences mean anything, as in a map of scores; else 0 is no evidence, and what is below it is evidence
-    against the class. `resolution`: how far float32 is off in maps of this method with its defaults, as a share of the
-    map: the worst that export measured for this artifact on random images; None where it has measured nothing.
+    `input_heatmap`: float32 [H, W], unscaled, over what the model was given: the part of the picture that preprocessing
+    cuts out, resized; `placement` says where that lies in the picture. `heatmap`: the same over the whole picture.
+    `tokens`: float32 [h, w], the patch grid's values, unscaled. `target`: the class index, `label` its name, `score`
+    its logit. `predictions`: the top five, or the Explainer's `top_k`, as (index, label, probability), best first.
+    `image`: the picture as RGB; for an explanation of pixels, the picture that the pixels show. `pixel_level`: whether
+    the map was made pixel by pixel rather than patch by patch; then `tokens` are the sums over each patch's pixels.
+    `relative`: whether only differences mean anything, as in a map of scores; else 0 is no evidence, and what is below
+    it is evidence against the class. `resolution`: how far float32 is off in maps of this method with its defaults, as
+    a share of the map: the worst that export measured for this artifact on random images; None where it has measured
+    nothing.
     """
 
     input_heatmap: NDArray[np.float32]
@@ -129,10 +129,10 @@ def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np
     return ACTIVATION_FUNCTIONS[metadata.activation](logits.astype(np.float64))
 
 
-def top_predictions(logits: NDArray[np.float32], metadata: Metadata) -> list[tuple[int, str, float]]:
-    """(index, label, probability) of the top five classes, best first, from one picture's logits [classes]."""
+def top_predictions(logits: NDArray[np.float32], metadata: Metadata, count: int) -> list[tuple[int, str, float]]:
+    """(index, label, probability) of so many classes, best first, from one picture's logits [classes]."""
     shares = probabilities(logits, metadata)
-    best = [class_of(-rank, logits) for rank in range(1, min(TOP, len(logits)) + 1)]
+    best = np.argsort(-logits, kind="stable")[:count].tolist()
     return [(index, metadata.labels[index], float(shares[index])) for index in best]
 
 

@@ -1,6 +1,5 @@
 """Which class to explain: an index, a rank or a label."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OnnxplainError, one_line
+from .names import did_you_mean, nearest
 
 Target = int | str
 
@@ -68,9 +68,8 @@ def _find_label(query: str, labels: Sequence[str]) -> int | None:
         raise OnnxplainError(f"the label {query!r} is ambiguous: it names the classes {which}; give the index")
     if wanted.removeprefix("-").isdecimal():
         return None
-    known = {name: None for names in synonyms for name in names}  # a dictionary keeps the order, a set does not
-    close = difflib.get_close_matches(wanted, known, n=3) or [name for name in known if wanted and wanted in name][:3]
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see the artifact's labels"
+    close = nearest(wanted, (name for names in synonyms for name in names))
+    hint = did_you_mean(close) if close else "see the artifact's labels"
     raise OnnxplainError(f"there is no label {query!r} among the {len(labels)} classes; {hint}")
 
 

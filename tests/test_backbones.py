@@ -14,7 +14,7 @@ from timm.data import resolve_model_data_config
 
 from onnxplain.demo import model as demo
 from onnxplain.export import MODELS, Backbone, export_model, load_backbone
-from onnxplain.export.backbones import DEMO_LABELS
+from onnxplain.export.from_demo import DEMO_LABELS
 from onnxplain.runtime import Explainer, OnnxplainError, Preprocessing, available_methods
 
 TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
@@ -42,7 +42,7 @@ def _message(call, *args, **options):
 
 OPTIONS = {
     "checkpoint and random_init": ("deit", {"checkpoint": "x.pth", "random_init": True}, "exclude each other"),
-    "unknown name": ("dieT", {}, "unknown model 'dieT'; known are vit, vit-reg, deit, "),
+    "unknown name": ("dieT", {}, "there is no model 'dieT'; did you mean 'deit'"),
     "name without timm/": (TINY, {}, "timm/<name>"),
     "unknown timm name": ("timm/vit_huge", {}, "timm has no model 'vit_huge'"),
     "no timm name": ("timm/", {}, "timm has no model ''"),

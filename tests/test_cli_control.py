@@ -84,7 +84,7 @@ def test_explain(artifact):
     # Of the tables and the lines after them each is one line, whatever their labels hold: a row for each class, ...
     assert sum(bool(re.match(r" *[1-5]  ", line)) for line in lines) == 5
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
-        f"p{BAD[:-1]}.transformer_attribution.{slug}.png"
+        f"p{BAD[:-1]}.png.tiny.transformer_attribution.{slug}.png"
         for slug in ("0-0-owned-31mtxet", cli_output.slug(GOOD) or "class-5")
     )
     assert _run("explain", artifact, name, "--all-methods").exit_code == 0
@@ -123,7 +123,7 @@ def test_warnings(capsys):
 def test_terminal(artifact, monkeypatch):
     """Where there are colours and a line that says what is being done: all else but rich's own sequences is escaped."""
     console = cli_output.PlainConsole(force_terminal=True, width=200, file=io.StringIO())
-    monkeypatch.setattr(cli_output, "make_console", lambda: console)
+    monkeypatch.setattr(cli_output, "make_console", lambda *_: console)
     folder = Path(f"[/folder]{TURNED}")  # brackets are markup to rich, which would be an error
     folder.mkdir(parents=True)
     name = folder / f"{TITLE[:3]}.onnx"

@@ -46,7 +46,9 @@ def test_options(artifact, method, options, parameters):  # noqa: F811
     result = run("explain", artifact, "cat.png", "--method", method, "--target", 3, *options)
     assert result.exit_code == 0 and result.stderr == ""
     expected = Explainer(artifact).explain("cat.png", 3, method, **parameters)
-    np.testing.assert_array_equal(_pixels(f"cat.{method}.crane.png"), np.asarray(expected.overlay()))
+    np.testing.assert_array_equal(
+        _pixels(f"explanations/cat.png.tiny.{method}.crane.png"), np.asarray(expected.overlay())
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,21 +97,25 @@ def test_a_sheet_for_each_picture_from_one_run(artifact, monkeypatch):  # noqa: 
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and "cut.png" in result.stderr
     assert runs[0] == (4, 2, True) and not any(shared for _, _, shared in runs[1:])
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        f"{stem}.all-methods.png" for stem in ("a", "b", "c", "cat")
+        f"{name}.tiny.sheet.png" for name in ("a.png", "b.webp", "c.JPG", "cat.png")
     ]
     expected = comparison_sheet(Explainer(artifact).explain_all("cat.png", [-1, "Dog"]))
-    np.testing.assert_allclose(_pixels("out/cat.all-methods.png").astype(int), np.asarray(expected).astype(int), atol=2)
+    np.testing.assert_allclose(
+        _pixels("out/cat.png.tiny.sheet.png").astype(int), np.asarray(expected).astype(int), atol=2
+    )
     for method in METHODS:
         assert result.stdout.count(f"  {method} ") == 8
-    assert "left out" not in result.stdout and "out/cat.all-methods.png" in result.stdout
+    assert "left out" not in result.stdout and "out/cat.png.tiny.sheet.png" in result.stdout
 
 
 def test_a_sheet_replaces_nothing_and_says_what_is_left_out(artifact, monkeypatch):  # noqa: F811
-    Path("cat.all-methods.png").write_text("mine")
+    mine = Path("explanations/cat.png.tiny.sheet.png")
+    mine.parent.mkdir()
+    mine.write_text("mine")
     monkeypatch.setitem(sys.modules, "scipy", None)
     result = run("explain", artifact, "cat.png", "--all-methods")
     assert result.exit_code == 0 and "left out: attention_flow: it needs scipy: pip install" in result.stdout
-    assert Path("cat.all-methods.png").read_text() == "mine" and Path("cat.all-methods-2.png").exists()
+    assert mine.read_text() == "mine" and Path("explanations/cat.png.tiny.sheet-2.png").exists()
     assert_mistake("attention_flow cannot run here", "explain", artifact, "cat.png", "--method", "attention_flow")
 
 

@@ -141,8 +141,8 @@ def test_rise_finds_the_class_asked_for(artifact: Path) -> None:
 def test_the_two_commands_of_the_readme(artifact: Path) -> None:
     folder, sample = artifact.parents[1], samples()[0]
     printed = cli(folder, "explain", "artifacts/demo.onnx", str(sample.path), "--target", "seven", "--target", "5")
-    (seven,) = folder.glob("scene-0.*.seven.png")
+    (seven,) = folder.glob("explanations/scene-0.png.demo.*.seven.png")
     assert Image.open(seven).size == (SIZE, SIZE)
     for label, index in (("seven", 7), ("five", 5)):  # beside the file names, which hold the labels too
         assert re.search(rf"^{label} \(class {index}\), score -?\d+\.\d{{3}}$", printed, re.MULTILINE)
-    assert len(list(folder.glob("scene-0.*.png"))) == 2
+    assert len(list(folder.glob("explanations/*.png"))) == 2

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_errors, cli_input, cli_output
+from onnxplain import cli, cli_errors, cli_input, cli_output, cli_texts
 from onnxplain.export.checkpoints import config_of
 from onnxplain.export.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, resolve_target
@@ -44,7 +44,7 @@ def test_brackets_without_end(tmp_path):
     assert "config.json is not JSON: " in _message(config_of, tmp_path)
     assert "must be a JSON list: " in _message(read_head, tmp_path / "head.safetensors")
     with pytest.raises(cli_input.InputError, match="cannot read labels from "):
-        cli_input.read_texts("labels", tmp_path / "config.json")
+        cli_texts.read_texts("labels", tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))
@@ -116,15 +116,16 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
 
     def full(image, folder, name):
         if name.startswith("b"):
-            raise OSError(errno.ENOSPC, "No space left on device", f"{name}.png")
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / f"{name}.png"))
         return save(image, folder, name)
 
     save = cli_output.save
     monkeypatch.setattr(cli_output, "save", full)
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
     assert result.exit_code == 2
-    assert result.stderr == "error: b.png: cannot write b.transformer_attribution.crane.png: No space left on device\n"
-    assert "explained 2 of 3" in result.stdout and len(list(Path().glob("*.*.*.png"))) == 2
+    name = "explanations/b.png.tiny.transformer_attribution.crane.png"
+    assert result.stderr == f"error: b.png: cannot write {name}: No space left on device\n"
+    assert "explained 2 of 3" in result.stdout and len(list(Path("explanations").glob("*.png"))) == 2
 
 
 def test_arguments_that_cannot_be_read_do_not_cost_the_others(artifact, tmp_path, monkeypatch):
@@ -154,7 +155,7 @@ def test_arguments_that_cannot_be_read_do_not_cost_the_others(artifact, tmp_path
     assert all(any(part in line for line in messages) for part in expected), messages
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "closed", "empty"])
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: there are no pictures: closed cannot be read: Permission denied; there are no")
+    assert line.startswith("error: no pictures: closed cannot be read: Permission denied; there are no")
 
 
 @pytest.fixture

@@ -87,19 +87,24 @@ def _scaled(output, factor):
     return damage
 
 
-def _baked_in(output):
-    """An output as a constant: right for one image and class."""
+def _baked_in(output, bound=False):
+    """An output as a constant, right for one image and class; bound: of the sizes that are compared."""
 
     def damage(file, path):
         feeds = {"pixels": np.ones((1, 3, 32, 32), np.float32), "target": np.zeros((1, 1), np.int64)}
         (tensor,) = onnxruntime.InferenceSession(path).run([output], feeds)
         times = [parity.IMAGES, parity.TARGETS] if output in PER_TARGET else [parity.IMAGES]
-        constant = ir.tensor(np.tile(tensor, [*times, *[1] * (tensor.ndim - len(times))]), name="constant")
+        if bound:
+            tensor = np.tile(tensor, [*times, *[1] * (tensor.ndim - len(times))])
         branch = _branch(file, output)
-        node = ir.node("Constant", [], {"value": constant})
-        node.outputs[0].name, node.outputs[0].type = "baked", ir.TensorType(ir.DataType.FLOAT)
-        branch.append(node)
-        branch.outputs[0] = node.outputs[0]
+        constant = ir.node("Constant", [], {"value": ir.tensor(tensor, name="constant")})
+        shape = ir.node("Shape", [branch.outputs[0]])
+        baked = constant if bound else ir.node("Expand", [constant.outputs[0], shape.outputs[0]])
+        for node, name in ((shape, "shape"), (constant, "one"), (baked, "baked")):
+            kind = ir.DataType.INT64 if node is shape else ir.DataType.FLOAT
+            node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(kind)
+        branch.extend([constant] if bound else [constant, shape, baked])
+        branch.outputs[0] = baked.outputs[0]
 
     return damage
 
@@ -112,6 +117,7 @@ DAMAGES = {
     "weight": (_weight("pos_embed", 1.0001), {("attention", EQUAL), ("pixel_gradient", EQUAL)}),
     **{f"scaled {output}": (_scaled(output, 1.0001), {(output, EQUAL)}) for output in OUTPUTS},
     **{f"constant {output}": (_baked_in(output), {(output, EQUAL)}) for output in RAW},
+    "bound to a batch": (_baked_in("relevance", bound=True), {("relevance", FINITE)}),
 }
 
 
@@ -229,7 +235,7 @@ class _Pair(nn.Module):
 
 ARGUMENTS = {
     "format": ({"format": "tf"}, "there is no format 'tf'; there are: onnx, torchscript"),
-    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass magic; there are: gradient, relevance,"),
+    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass 'magic'; there are: gradient, relevance,"),
     "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
     "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),
     "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),

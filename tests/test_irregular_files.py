@@ -94,14 +94,14 @@ def test_a_picture_on_standard_input(artifact):  # noqa: F811
     result = _explain(artifact, "-", "pictures/a.png", "--method", "rollout", "--target", "3", given=data)
     assert result.exit_code == 0 and result.stderr == ""
     assert "stdin, 60 x 40 pixels" in result.stdout.splitlines()
-    assert sorted(path.name for path in Path().glob("*.rollout.crane.png")) == [
-        "a.rollout.crane.png",
-        "stdin.rollout.crane.png",
+    assert sorted(path.name for path in Path("explanations").iterdir()) == [
+        "a.png.tiny.rollout.crane.png",
+        "stdin.tiny.rollout.crane.png",
     ]
     expected = Explainer(artifact).explain(data, 3, "rollout").overlay()
-    np.testing.assert_array_equal(_pixels("stdin.rollout.crane.png"), np.asarray(expected))
+    np.testing.assert_array_equal(_pixels("explanations/stdin.tiny.rollout.crane.png"), np.asarray(expected))
     assert _explain(artifact, "-", "--all-methods", given=data).exit_code == 0
-    assert Path("stdin.all-methods.png").exists()
+    assert Path("explanations/stdin.tiny.sheet.png").exists()
 
 
 @pytest.mark.parametrize("given", [b"", b"hello", None])
@@ -120,7 +120,7 @@ def test_standard_input_has_the_limits_of_files(artifact, monkeypatch):  # noqa:
 
 def _assert_refused(message, result):
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and message in result.stderr
-    assert not list(Path().glob("stdin*"))
+    assert not Path("explanations").exists()
 
 
 @pytest.mark.parametrize("stream", ["terminal", "closed"])

@@ -368,9 +368,9 @@ MISTAKES = {
     "a cache in no folder": (None, ("--cache", "data/one/0.png/c"), "it is not a folder; give another --cache"),
     "a cache that is none": (lambda own: _write(Path("c")), ("--cache", "c"), "c is no cache of features; give"),
     "the head as cache": (None, ("--cache", "./head.safetensors"), "the head and the cache cannot both be"),
-    "pooling": (None, ("--head-pooling", "max"), "no pooling 'max'; --head-pooling can be cls, mean, cls+mean"),
-    "demo untrained": (None, ("--random-init",), "its weights, classes and image size cannot be changed"),
-    "unknown model": (None, ("--model", "demon"), "unknown model 'demon'; known are vit, "),
+    "pooling": (None, ("--head-pooling", "max"), "no pooling 'max'; there are: cls, mean, cls+mean, own"),
+    "demo untrained": (None, ("--random-init",), "image size and preprocessing cannot be changed"),
+    "unknown model": (None, ("--model", "demon"), "there is no model 'demon'; did you mean 'demo'"),
 }  # fmt: skip
 
 

@@ -292,4 +292,4 @@ def test_export_and_explain(saved, tmp_path, monkeypatch):
     other = explainer.explain(picture, target="a cat").heatmap
     assert np.abs(result.heatmap - other).max() > 1e-2 * other.max()
     assert run("explain", "x.onnx", picture, "--target", "a cat").exit_code == 0
-    assert (tmp_path / f"astronaut.{result.method}.a-cat.png").is_file()
+    assert (tmp_path / f"explanations/astronaut.png.x.{result.method}.a-cat.png").is_file()

@@ -46,7 +46,7 @@ def asked(monkeypatch):
         GateError = ZeroDivisionError
 
         @staticmethod
-        def load_backbone(*arguments, prompts, templates, progress):
+        def load_backbone(*arguments, prompts, templates, **options):
             calls.append((prompts, list(templates)))
             raise OnnxplainError("enough")
 

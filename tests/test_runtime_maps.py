@@ -10,8 +10,8 @@ from reference import maps
 from test_runtime_methods import HEADS, LAYERS, LAYOUTS, SIZE, _apply, _tensors
 
 from onnxplain.runtime import METHODS, PASSES, OnnxplainError, comparable_methods
+from onnxplain.runtime.choice import find_method
 from onnxplain.runtime.metadata import Layout
-from onnxplain.runtime.methods import find_method
 
 NAMES = list(LAYOUTS)
 LAYER_NUMBERS = [*range(LAYERS), -1, -LAYERS]

@@ -7,8 +7,8 @@ import pytest
 from slow_reductions import reductions
 
 from onnxplain.runtime import METHODS, OnnxplainError, available_methods
+from onnxplain.runtime.choice import find_method
 from onnxplain.runtime.metadata import Layout
-from onnxplain.runtime.methods import find_method
 from onnxplain.runtime.outputs import OUTPUTS, PASSES
 
 LAYERS, HEADS = 4, 3

@@ -82,13 +82,13 @@ def test_trusted_on_the_command_line(exported, tmp_path, monkeypatch):
         GateError=OSError,
     )
     monkeypatch.setattr(cli_input, "export_package", lambda: package)
-    done = CliRunner().invoke(cli.app, ["export", "--model", "x", "--format", "torchscript", "--output", "x.pt"])
+    done = CliRunner().invoke(cli.app, ["export", "--model", "demo", "--format", "torchscript", "--output", "x.pt"])
     assert done.exit_code == 0
     *_, proposed = done.stdout.splitlines()
-    arguments = proposed.partition("onnxplain ")[2].replace("IMAGE", "cat.png").split()
+    arguments = proposed.removeprefix("try: ").replace("IMAGE", "cat.png").split()[1:]
     Image.new("RGB", (9, 9)).save("cat.png")
     assert CliRunner().invoke(cli.app, [*arguments, "--device", "cpu"]).exit_code == 0
-    assert len(list(tmp_path.glob("cat.*.png"))) == 1
+    assert len(list(tmp_path.glob("explanations/cat.png.x.*.png"))) == 1
     done = CliRunner().invoke(cli.app, ["info", "x.pt", "--trust"])
     assert done.exit_code == 0 and "rollout" in done.stdout
 

@@ -1,7 +1,8 @@
-"""Supported models as rows of data."""
+"""Supported models as rows of data, for which nothing needs to be imported; export builds them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 IMAGENET = 1000
@@ -111,3 +112,40 @@ SOURCES = {
 """The libraries whose models are known as <library>/<name>, beside MODELS and ``demo``."""
 WITH_TEXT = ("hf", "open_clip")
 """Those of them that have models with a text encoder."""
+DEMO = "demo"
+"""The name of the model that comes with the package."""
+
+OTHER_NAMES = {
+    "dino": ("dinov2", "dinov3"),
+    "eva": ("eva02",),
+    "openai": ("clip",),
+    "openclip": ("clip-laion",),
+    "laion": ("clip-laion",),
+    "vit-b": ("vit",),
+    "vit-b/16": ("vit",),
+    "vit-base": ("vit",),
+    "vit_b_16": ("vit", "torchvision/vit_b_16"),
+}
+"""What else models are called, in lower case; what is merely like a name of ours is found without."""
+
+
+def find_row(name: str) -> Row:
+    """The row of that name, or one for a name of a library's.
+
+    Raises OnnxplainError if it is neither, with what may have been meant.
+    """
+    source, slash, rest = name.partition("/")
+    if name in MODELS:
+        return MODELS[name]
+    if name == DEMO or (slash and source in SOURCES):
+        return Row(name, rest, "", classes=0)
+    from .runtime import OnnxplainError
+    from .runtime.names import nearest, no_such
+
+    names = [*MODELS, DEMO, *(f"{library}/<name>" for library in SOURCES)]
+    meant: Sequence[str] = OTHER_NAMES.get(name.casefold(), ())
+    if not meant and slash:
+        meant = [f"{library}/{rest}" for library in nearest(source, SOURCES)] or [f"hf/{name}"]
+    if not meant and "_patch" in name:
+        meant = [f"timm/{name}"]
+    raise OnnxplainError(no_such("model", name, names, {name.casefold(): meant}))

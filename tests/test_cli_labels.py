@@ -1,0 +1,59 @@
+"""`--labels` as lines and as the kinds of JSON that training scripts write; gaps and doubles are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli import artifact, assert_mistake, exporter, folder, run  # noqa: F401
+
+NAMES = ["zero", "one, uno", "two", *(f"n{index}" for index in range(3, 12))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(NAMES),
+        json.dumps(NAMES),
+        json.dumps({str(index): name for index, name in reversed(list(enumerate(NAMES)))}, indent=2),
+        json.dumps({name: index for index, name in reversed(list(enumerate(NAMES)))}),
+        "\ufeff" + json.dumps(dict(enumerate(NAMES))),
+    ],
+)
+def test_labels(exporter, text):  # noqa: F811
+    Path("labels").write_text(text, encoding="utf-8")
+    assert run("export", "--model", "vit", "--labels", "labels").exit_code == 0
+    assert exporter.calls[0] == ("vit", None, False, None, None, NAMES, None, None)
+
+
+def test_two_classes_of_one_name_and_names_that_are_numbers(exporter):  # noqa: F811
+    for text, expected in (('{"0": "crane", "1": "crane"}', ["crane", "crane"]), ('{"7": 1, "0": 0}', ["0", "7"])):
+        Path("labels.json").write_text(text)
+        assert run("export", "--model", "vit", "--labels", "labels.json", "--force").exit_code == 0
+        assert exporter.calls[-2][5] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"0": "a", "2": "c"}', "go up to the class index 2 and have none for 1"),
+        ('{"1": "a", "2": "b"}', "go up to the class index 2 and have none for 0"),
+        ('{"a": 0, "b": 2}', "have none for 1"),
+        ('{"0": "a", "0": "b"}', "have the class index 0 twice"),
+        ('{"0": "a", "00": "b"}', "have the class index 0 twice"),
+        ('{"a": 0, "b": 0}', "have the class index 0 twice"),
+        ('{"a": 0, "b": -1}', "must have class indices, got -1"),
+        ('{"cat": "dog"}', "must have class indices, got 'cat'"),
+        ('{"0": "a", "1": ["b"]}', "must be text, none of them empty"),
+        ('{"0": "a", "1": ""}', "must be text, none of them empty"),
+        ('{"0": true}', "must be text, none of them empty"),
+        ("{}", "must be text, none of them empty"),
+        ('[{"0": "a"}]', "must be text, none of them empty"),
+        ('{"0": "a"', "cannot read labels from labels.json: Expecting"),
+        ('{"%s": "a"}' % ("9" * 5000), "must have class indices, got '999"),
+        ('{"a": %s}' % ("9" * 5000), "cannot read labels from labels.json"),
+    ],
+)
+def test_labels_that_are_none(exporter, text, message):  # noqa: F811
+    Path("labels.json").write_text(text)
+    assert_mistake(message, "export", "--model", "vit", "--labels", "labels.json")
+    assert exporter.calls == []
