@@ -1,5 +1,6 @@
 """What the command line shows and writes: tables, the place of a heatmap in words, overlays as files."""
 
+import errno
 import itertools
 import os
 import re
@@ -28,6 +29,7 @@ PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken 
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # file systems without hard links
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
@@ -236,11 +238,15 @@ def _rename(file: Path, path: Path) -> None:
     """In one step, so that a process killed here leaves nothing by that name; FileExistsError if there is a file."""
     try:
         os.link(file, path)  # rename() would replace it
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
         path.touch(exist_ok=False)
-        file.replace(path)
+        try:
+            file.replace(path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def by(sizes: tuple[int, ...]) -> str:

@@ -86,7 +86,7 @@ class FeatureStore:
                         waiting[digest] = preprocess(load_image(path), self._backbone.preprocessing)[0]
                     checksums[path] = digest
                 except OnnxplainError as error:
-                    unreadable[path] = str(error)
+                    unreadable[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
                 except OSError as error:
                     unreadable[path] = f"{path} cannot be read: {error.strerror or error}"
                 if len(waiting) == BATCH:
@@ -126,6 +126,8 @@ class FeatureStore:
                 if metadata["model"] != self._model or not self._same(file.get_tensor("sample")):
                     return {}
                 features = file.get_tensor("features")
+                if features.dtype != torch.float32:
+                    raise KeyError("features")
                 if metadata["sha256"] != _digest(features, metadata["pictures"]):
                     raise OnnxplainError(f"{self._path} is damaged; give another --cache, or remove it")
                 return dict(zip(json.loads(metadata["pictures"]), features, strict=True))
@@ -137,9 +139,9 @@ class FeatureStore:
     def _same(self, sample: Tensor) -> bool:
         """Whether the model does what it did: weights do not tell of everything, such as how many heads there are."""
         largest = float(self._sample.abs().max())
-        return sample.shape == self._sample.shape and torch.allclose(
-            sample, self._sample, rtol=0, atol=TOLERANCE * largest
-        )
+        if (sample.shape, sample.dtype) != (self._sample.shape, self._sample.dtype):
+            return False
+        return torch.allclose(sample, self._sample, rtol=0, atol=TOLERANCE * largest)
 
     def _write(self) -> None:
         features, pictures = torch.stack(list(self._known.values())), json.dumps(list(self._known))
@@ -156,7 +158,9 @@ class FeatureStore:
 
 def _digest(features: Tensor, pictures: str) -> str:
     """SHA-256 of the features and of the list of pictures they are of."""
-    return hashlib.sha256(features.contiguous().numpy().tobytes() + pictures.encode()).hexdigest()
+    digest = hashlib.sha256(features.contiguous().numpy())  # type: ignore[arg-type]  # any buffer
+    digest.update(pictures.encode())
+    return digest.hexdigest()
 
 
 def _checksum(backbone: Features) -> str:

@@ -124,6 +124,8 @@ def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], pat
             crop_mode=CROP_MODES[settings["resize_mode"]],
             interpolation=settings["interpolation"],
         )
+    except OnnxplainError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise OnnxplainError(f"{where} cannot be read: {one_line(error)}") from error
 

@@ -8,8 +8,9 @@ last bit can change a map beyond recognition, in a right file as in eager PyTorc
 The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
 
 The file runs all images as one batch, PyTorch takes them one by one, each for another class: an image that felt its
-neighbours would show, and a gradient that an exporter has baked in as a constant is wrong for one of them. It also runs
-for one image and class: exporters trace with a batch of some size, which a file must not be bound to.
+neighbours would show, and a gradient that an exporter has baked in as a constant is wrong for one of them. In float32
+it also runs for one image and all classes, and for all images and one class: exporters trace with sizes of some kind,
+which a file must not be bound to.
 """
 
 from __future__ import annotations
@@ -145,13 +146,13 @@ class _Gate:
         together = portions[0]
         if len(together.images) > 1:
             self._run(artifact, replace(together, images=range(1)))  # for its shapes only
-        given = [self._run(artifact, portion) for portion in portions]
+        given = [self._run(artifact, replace(portion, targets=portion.targets[:1])) for portion in portions]
         del artifact  # and with it the memory that onnxruntime keeps
         for portion, ours in zip(portions, given, strict=True):
             self._compare(portion, ours)
 
     def _compare(self, portion: _Portion, ours: Tensors) -> None:
-        """ours: what the file gave in float32."""
+        """ours: what the file gave in float32 for the first class."""
         exact = self._in_double(portion)
         names = [name for name in portion.names if name not in self.broken]
         for row, number in enumerate(portion.images):
@@ -193,11 +194,7 @@ class _Gate:
             self.resolution.add(eager, double, image[0].numpy())
 
     def _run(self, artifact: Artifact, portion: _Portion) -> Tensors:
-        """What the file gives in float32 for the first class.
-
-        Copied, as an array from onnxruntime keeps the memory of the whole run.
-        """
-        portion = replace(portion, targets=portion.targets[:1])
+        """What the file gives in float32; copied, as an array from onnxruntime keeps the memory of the whole run."""
         wanted = [name for name in portion.names if name != "logits"]
         given = artifact.run(self._images(portion).numpy(), portion.targets.tolist(), wanted)
         self._look_at(portion, given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,21 +79,24 @@ def split_pictures(
     return Split(labels, _listed(rest), _listed(apart))
 
 
-def without(split: Split, unreadable: Collection[Path]) -> Split:
-    """Those pictures that can be read; raises OnnxplainError if there are then too few of a class."""
+def without(split: Split, unreadable: Mapping[Path, str]) -> Split:
+    """Those pictures that can be read; raises OnnxplainError if there are then too few of a class.
+
+    unreadable: what is wrong with each of the others.
+    """
     parts = [_kept(part, unreadable) for part in (split.fitted, split.held_out)]
     for part, fewest, purpose in zip(parts, (FEWEST, 1), ("fit", "measure"), strict=True):
         counts = np.bincount(part.classes, minlength=len(split.labels))
         short = int(counts.argmin())
         if counts[short] < fewest:
             raise OnnxplainError(
-                f"pictures of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on; at least "
-                f"{fewest} is needed; {len(unreadable)} pictures cannot be read, the first is {next(iter(unreadable))}"
+                f"pictures of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on, of at "
+                f"least {fewest}; {len(unreadable)} pictures cannot be read, such as: {next(iter(unreadable.values()))}"
             )
     return Split(split.labels, *parts)
 
 
-def _kept(pictures: Pictures, unreadable: Collection[Path]) -> Pictures:
+def _kept(pictures: Pictures, unreadable: Mapping[Path, str]) -> Pictures:
     kept = [index for index, path in enumerate(pictures.paths) if path not in unreadable]
     return Pictures(tuple(pictures.paths[index] for index in kept), tuple(pictures.classes[index] for index in kept))
 

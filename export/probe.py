@@ -39,6 +39,7 @@ class ProbeReport:
     folds; empty if it was given. fitted: how many pictures it was fitted on. correct, held_out: how many pictures of
     each class were held out, and of these how many the head in the file gets right. repeated: how many of those held
     out are also, byte for byte, among those fitted on. cache: the file of features; computed: how many it did not have.
+    skipped: for each picture that cannot be read, and so counts for nothing, what is wrong with it.
     """
 
     labels: tuple[str, ...]

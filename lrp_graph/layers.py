@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from .gradient import GRADIENT
 from .layout import Layout
 from .reverse import Walk, reverse
-from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, interpret, shape_of, target_of
+from .rewrite import GraphError, ancestors, call, computed, copy_nodes, dependents, interpret, shape_of, target_of
 from .selection import move_selection_up
 from .trace import Trace
 
@@ -170,7 +170,7 @@ def reciprocam(trace: Trace, block: LastBlock, values: Values, seed: Tensor, lay
     masks = nn.functional.pad(masks, [layout.prefix_tokens, 0], value=1.0)
     masked = (features.unsqueeze(1) * masks.unsqueeze(-1)).flatten(0, 1)
     sizes = dict.fromkeys(block.batch_sizes, masked.shape[0])
-    logits: Tensor = interpret(block.nodes, {**values, **sizes, block.features: masked})[block.logits]
+    logits: Tensor = computed(block.nodes, {**values, **sizes, block.features: masked}, block.logits)
     scores = logits.reshape(features.shape[0], h * w, -1) @ seed.permute(1, 2, 0)
     return scores.mT.reshape(features.shape[0], -1, h, w)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,18 @@ def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Nod
         if not found.isdisjoint(inputs(node)):
             found.add(node)
     return found
+
+
+def computed(nodes: Sequence[fx.Node], values: Mapping[fx.Node, Any], wanted: fx.Node) -> Any:
+    """What running ``nodes``, in order, gives for one of them; the others' values are not kept beyond their use."""
+    last = {needed: node for node in nodes for needed in node.all_input_nodes}
+    own, known = set(nodes), dict(values)
+    for node in nodes:
+        interpret([node], known)
+        for needed in node.all_input_nodes:
+            if last[needed] is node and needed in own and needed is not wanted:
+                del known[needed]
+    return known[wanted]
 
 
 def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:

@@ -1,7 +1,5 @@
 """Files that are read, regular ones only, as the others may have no end; and where files are written until finished."""
 
-import os
-import platform
 import re
 import shutil
 import tempfile
@@ -10,11 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from .errors import OnnxplainError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 UNFINISHED = ".onnxplain-"  # how the name of a folder begins that holds what is being written
-LONGEST = 86400  # seconds that any of it takes to write
+NAME = re.escape(UNFINISHED) + r"\w{8}"  # the whole of it
+LOCK = "lock"  # a file in it, locked by whoever is writing
+LONGEST = 86400  # seconds after which nobody is writing any more, where files cannot be locked
 
 
 def check_file(path: Path, what: str, missing: str) -> None:
@@ -42,8 +48,11 @@ def unfinished(folder: Path) -> Iterator[Path]:
     What killed processes have left of such folders is removed as well. Raises OSError if it cannot be made.
     """
     _remove_left_behind(folder.resolve())
-    name = f"{UNFINISHED}{platform.node()}-{os.getpid()}-"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=name, ignore_cleanup_errors=True) as made:
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as made,
+        (Path(made) / LOCK).open("wb") as lock,
+    ):
+        _hold(lock)
         yield Path(made)
 
 
@@ -51,18 +60,23 @@ def unfinished(folder: Path) -> Iterator[Path]:
 def _remove_left_behind(folder: Path) -> None:
     for item in folder.glob(f"{UNFINISHED}*"):
         with suppress(OSError):
-            if _is_left_behind(item):
+            if re.fullmatch(NAME, item.name) and (item / LOCK).is_file() and _is_left_behind(item):
                 shutil.rmtree(item)
 
 
 def _is_left_behind(item: Path) -> bool:
-    """Whether the process that made it is no more, or cannot be at work any longer."""
-    made = re.fullmatch(r"(.*)-(\d+)-\w+", item.name.removeprefix(UNFINISHED))
-    if made and made[1] == platform.node() and os.name == "posix":  # elsewhere kill() would do it
-        try:
-            os.kill(int(made[2]), 0)
-        except ProcessLookupError:
-            return True
-        except OSError:  # it is another user's
-            pass
-    return time.time() - item.stat().st_mtime > LONGEST
+    """Whether nobody holds the lock, or where there are no locks, whether it is old."""
+    if fcntl is None:
+        return time.time() - item.stat().st_mtime > LONGEST
+    with (item / LOCK).open("rb+") as lock:
+        return _hold(lock)
+
+
+def _hold(lock: IO[bytes]) -> bool:
+    """Whether the file could be locked, until it is closed or the process ends."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process holds it, or the file system has no locks
+        return False
+    return True

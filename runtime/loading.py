@@ -44,6 +44,7 @@ FORMATS = {
 IMAGE_SUFFIXES = tuple(sorted(suffix for suffixes in FORMATS.values() for suffix in suffixes))
 
 MAX_PIXELS = 2**26  # of a picture unless told otherwise; decoding takes up to 0.7 GB then, of JPEG 2000 1.3 GB
+CHUNK = 2**20  # bytes that an open file is asked for at once
 BYTES_PER_PIXEL = 4  # of a picture in Pillow's memory
 FILE_BYTES = 8, 2**24  # of a file: for each pixel that a picture may have, and in any case
 
@@ -138,14 +139,19 @@ def _bytes_of(source: Any, most: int) -> bytes:
             "an image must be a path, bytes, a file open for reading bytes, a PIL image or a uint8 array, "
             f"got {type(source).__name__}"
         )
-    with _errors_named(source):
-        data = source.read(most)
-    if not isinstance(data, bytes):
-        raise OnnxplainError(
-            f"{_name(source)} gave {type(data).__name__} when it was read, not bytes; open it with mode 'rb', or give "
-            "the bytes themselves"
-        )
-    return data
+    data = bytearray()
+    while len(data) < most:
+        with _errors_named(source):
+            part = source.read(min(CHUNK, most - len(data)))
+        if not isinstance(part, bytes):
+            raise OnnxplainError(
+                f"{_name(source)} gave {type(part).__name__} when it was read, not bytes; open it with mode 'rb', or "
+                "give the bytes themselves"
+            )
+        if not part:
+            break
+        data += part
+    return bytes(data)
 
 
 def _ways_out(needed: int) -> str:
@@ -178,6 +184,8 @@ def _errors_named(source: ImageSource) -> Iterator[None]:
             f"{name} has more pixels than Pillow's own limit, twice PIL.Image.MAX_IMAGE_PIXELS; make it smaller, or "
             "raise that too"
         ) from None
+    except OnnxplainError as error:
+        raise OnnxplainError(f"{name} {error}") from None
     except Exception as error:  # a damaged file can raise nearly anything from inside one of Pillow's decoders
         raise OnnxplainError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
 
@@ -216,7 +224,8 @@ def _boxes(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
 
 def _white_level(image: Image.Image) -> float | None:
     """The white of a one-channel picture of more than 8 bits per value, None for all others."""
-    levels = SIXTEEN_BIT_WHITE if image.mode.startswith("I;16") else WHITE_LEVELS.get(image.mode)
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    levels = SIXTEEN_BIT_WHITE if sixteen_bits else WHITE_LEVELS.get(image.mode)
     if levels is None:
         return None
     extremes = [(values.min(), values.max()) for values in (np.asarray(image.crop(box)) for box in _boxes(image))]
@@ -226,5 +235,8 @@ def _white_level(image: Image.Image) -> float | None:
     white = next((level for level in levels if highest <= excess * level), None)
     if white is None:
         known = ", ".join(map(str, levels))
-        raise ValueError(f"it does not say what its white is, and its values go to {highest:g}; known are {known}")
+        raise OnnxplainError(
+            f"has values to {highest:g}, and nothing says what its white is; those that are known go to {known}: "
+            "convert it to 8 or 16 bits"
+        )
     return white

@@ -11,7 +11,8 @@ from real_picture import assert_agree, astronaut, ours, outputs
 from torch import nn
 from transformers_models import CLASSIFIERS, SIZE, SQUASHED, TOWERS, save
 
-from onnxplain.export import Head, load_backbone
+from onnxplain.export import Head, export_model, load_backbone
+from onnxplain.export.parity import EQUAL
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError
 from onnxplain.runtime.preprocessing import preprocess
@@ -115,6 +116,15 @@ def test_another_image_size(name, tmp_path):
     extra = {} if name.startswith("dinov2") else {"interpolate_pos_encoding": True}
     assert_agree(outputs(backbone.model, pixels), outputs(lambda given: model(given, **extra), pixels).logits)
     assert fuse(backbone.model, pixels, ()).layout.patch_grid == (4, 2)
+
+
+@pytest.mark.parametrize("name", ["vit", "dinov2"])
+def test_the_gate_agrees_at_another_image_size(name, tmp_path):
+    """Where positions are interpolated with weights that float32 rounds."""
+    save(tmp_path, name, *CLASSIFIERS[name])
+    backbone = load_backbone(f"hf/{tmp_path}", image_size=(56, 70))
+    report = export_model(backbone, tmp_path / "x.onnx", passes=["relevance"])
+    assert max(row.value for row in report.rows if row.check == EQUAL) < 3e-8
 
 
 @pytest.mark.parametrize("row", ["vit", "deit", "deit-distilled", "dinov2", "dinov2-reg", "beit"])

@@ -1,5 +1,6 @@
 """What probing makes of pictures that cannot be read, and of kept features that are damaged."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +66,12 @@ def test_the_head_is_that_of_the_others(backbone, data, tmp_path):
 def test_the_command_line_names_them_at_the_end(data):
     for name in ("dark/1.png", "bright/5.png"):
         _spoil(data / name)
-    (data / "dark" / "2.png").write_text("hello")
+    Image.new("RGB", (20_000, 1)).save(data / "dark" / "2.png")
     done = _run("--data", data, "--output", "head.safetensors", "--held-out", "0.3")
     lines = sorted(done.stderr.splitlines())
     assert done.exit_code == 2 and len(lines) == 3 and Path("head.safetensors").exists()
     for line, name in zip(lines, ("bright/5.png", "dark/1.png", "dark/2.png"), strict=True):
-        assert line.startswith(f"error: data/{name} ")
+        assert line.startswith((f"error: data/{name} ", f"error: data/{name}: "))
     assert "11 pictures of 2 classes" in done.stdout
 
 
@@ -80,7 +81,7 @@ def test_too_few_are_left_of_a_class(data):
     done = _run("--data", data, "--output", "head.safetensors")
     (line,) = done.stderr.splitlines()
     assert done.exit_code == 2 and "of class bright that can be read: " in line, line
-    assert "6 pictures cannot be read, the first is data/bright/" in line
+    assert "6 pictures cannot be read, such as: data/bright/" in line and "damaged" in line
     assert not Path("head.safetensors").exists()
 
 
@@ -112,3 +113,24 @@ def test_features_kept_by_another_version_are_computed_again(backbone, data):
     probe(backbone, split, "head.safetensors", C=1)
     _other(lambda metadata, tensors: metadata.update(onnxplain_features="1"))
     assert probe(backbone, split, "head.safetensors", C=1).computed == 14
+
+
+def test_features_of_another_type_are_no_features(backbone, data):
+    split = split_pictures(data)
+    probe(backbone, split, "head.safetensors", C=1)
+    kept = CACHE.read_bytes()
+    _other(lambda metadata, tensors: tensors.update(features=tensors["features"].bfloat16()))
+    with pytest.raises(OnnxplainError, match="is no cache of features"):
+        probe(backbone, split, "head.safetensors", C=1)
+    CACHE.write_bytes(kept)
+    _other(lambda metadata, tensors: tensors.update(sample=tensors["sample"].bfloat16()))
+    assert probe(backbone, split, "head.safetensors", C=1).computed == 14
+
+
+def test_others_can_read_what_is_written(backbone, data):
+    before = os.umask(0o022)
+    try:
+        probe(backbone, split_pictures(data), "head.safetensors", C=1)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (CACHE, Path("head.safetensors"))} == {0o644}

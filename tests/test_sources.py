@@ -71,6 +71,14 @@ def test_a_stream_is_read_from_where_it_stands(array):
     np.testing.assert_array_equal(np.asarray(load_image(file)), array[..., :3])
 
 
+def test_a_stream_that_gives_little_at_once(array):
+    class Slow(Upload):
+        def read(self, size=-1):
+            return super().read(min(size, 100))
+
+    np.testing.assert_array_equal(np.asarray(load_image(Slow(_png(array[..., :3])))), array[..., :3])
+
+
 def test_a_stream_without_end_is_not_read_to_its_end():
     class Endless:
         def read(self, size):

@@ -1,11 +1,11 @@
 """What is being written stands under no final name, and what killed processes leave of it is removed."""
 
+import errno
+import fcntl
 import os
-import platform
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,6 @@ from onnxplain.export.onnx_file import written_whole
 from onnxplain.runtime import Explainer, files
 from onnxplain.runtime import cache as kept
 
-HERE, NOBODY = platform.node(), 2**22 + 1  # more than Linux gives to any process
-
 
 @pytest.fixture(autouse=True)
 def forgetful():
@@ -27,11 +25,11 @@ def forgetful():
     files._remove_left_behind.cache_clear()
 
 
-def _left(folder, name, age=0.0):
+def _left(folder, name):
     path = folder / f"{files.UNFINISHED}{name}"
     (path / "inner").mkdir(parents=True)
     (path / "inner" / "graph.onnx").write_text("half")
-    os.utime(path, times=(time.time() - age,) * 2)
+    (path / files.LOCK).touch()
     return path
 
 
@@ -53,10 +51,16 @@ def _cache(folder):
 def test_what_killed_processes_left_is_removed(write, name, tmp_path):
     folder = tmp_path / name
     folder.mkdir()
-    gone = [_left(folder, f"{HERE}-{NOBODY}-abc"), _left(folder, "elsewhere-7-abc", files.LONGEST + 9)]
-    stay = [_left(folder, f"{HERE}-{os.getpid()}-abc"), _left(folder, "elsewhere-7-abd"), _left(folder, "other")]
+    gone = [_left(folder, "abcd1234"), _left(folder, "abcd_234")]
+    stay = [_left(folder, "notes"), _left(folder, "unlocked"), _left(folder, "held1234")]
+    (stay[1] / files.LOCK).unlink()
+    for path in stay:
+        os.utime(path, (0, 0))
+    held = (stay[2] / files.LOCK).open("rb")
+    fcntl.flock(held, fcntl.LOCK_EX)
     write(folder)
-    assert not any(path.exists() for path in gone) and all(path.exists() for path in stay)
+    held.close()
+    assert not any(path.exists() for path in gone) and all((path / "inner").exists() for path in stay)
     assert len([item for item in folder.iterdir() if item not in stay]) == 1
 
 
@@ -86,17 +90,31 @@ def test_a_killed_process_leaves_nothing_under_a_final_name(tmp_path):
     assert _save(tmp_path) == tmp_path / "x.png" and list(tmp_path.iterdir()) == [tmp_path / "x.png"]
 
 
-def test_two_processes_never_write_one_overlay(tmp_path):
+def test_no_overlay_is_replaced(tmp_path):
     first, second = _save(tmp_path), _save(tmp_path)
     assert (first.name, second.name) == ("x.png", "x-2.png")
 
 
-def test_without_hard_links(tmp_path, monkeypatch):
-    def refused(*_):
-        raise PermissionError(1, "Operation not permitted")
+def test_a_failure_at_the_last_moment_leaves_nothing(tmp_path, monkeypatch):
+    """What fails is replacing, where there are no hard links; and where there are, linking itself."""
+    for code in (errno.EPERM, errno.ENOENT):
+        monkeypatch.setattr(os, "link", _raising(code))
+        monkeypatch.setattr(Path, "replace", _raising(errno.EIO))
+        with pytest.raises(OSError, match=r"x\.png"):
+            _save(tmp_path)
+        assert not list(tmp_path.iterdir())
 
-    monkeypatch.setattr(os, "link", refused)
-    test_two_processes_never_write_one_overlay(tmp_path)
+
+def _raising(code):
+    def raising(*_):
+        raise OSError(code, os.strerror(code))
+
+    return raising
+
+
+def test_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", _raising(errno.EPERM))
+    test_no_overlay_is_replaced(tmp_path)
     assert all(np.asarray(Image.open(path)).shape == (2, 3, 3) for path in tmp_path.iterdir())
 
 
