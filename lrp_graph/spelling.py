@@ -68,17 +68,18 @@ def _not_in_place(graph: fx.Graph, node: Node) -> None:
 def _other_views(changed: Node, nodes: list[fx.Node]) -> set[fx.Node]:
     """Those of ``nodes`` that show what changes with ``changed``; of two parts of a value, one is taken not to."""
     base = changed
-    while _is_view(base):
+    while is_view(base):
         base = base.args[0]
     sizes = {base: math.prod(map(length, shape_of(base)))}
     for node in nodes:
-        if _is_view(node) and node.args[0] in sizes:
+        if is_view(node) and node.args[0] in sizes:
             sizes[node] = math.prod(map(length, shape_of(node)))
     whole = sizes[base]
     return {node for node, size in sizes.items() if whole in (size, sizes[changed])} - {changed}
 
 
-def _is_view(node: fx.Node) -> bool:
+def is_view(node: fx.Node) -> bool:
+    """Whether it shows the values of its argument, in another shape or a part of them."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and not schema.is_mutable and any(value.alias_info for value in schema.returns)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
+from .constants import fold_weights
 from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, length, shape_of, target_of
 from .selection import move_selection_up
 from .spelling import one_spelling
@@ -32,7 +33,7 @@ class Trace:
         attention layer, first to last, all of one shape.
     pool: that of an attention pool, in which one query of the head's attends to the tokens of the last layer, if any.
     weights: placeholder node to the path of the parameter or buffer in the model that it stands for.
-    constants: placeholder node to a tensor that the model keeps in neither.
+    constants: placeholder node to a tensor that the model keeps in neither, or that is computed from weights alone.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -79,6 +80,10 @@ def _read(program: ExportedProgram) -> Trace:
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     pixels = placeholders[signature.user_inputs[0]]
     one_spelling(graph)
+    weights = {placeholders[name]: path for name, path in paths.items()}
+    constants = {placeholders[name]: program.constants[path] for name, path in lifted.items()}
+    kept = {**program.constants, **program.state_dict}
+    constants |= fold_weights(graph, {**{node: kept[path] for node, path in weights.items()}, **constants})
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = output.args[0]
     if len(results) != 1 or len(shape_of(results[0])) != 2:
@@ -105,8 +110,8 @@ def _read(program: ExportedProgram) -> Trace:
         logits=logits,
         whole=whole,
         sites=tuple(layers),
-        weights={placeholders[name]: path for name, path in paths.items()},
-        constants={placeholders[name]: program.constants[path] for name, path in lifted.items()},
+        weights=weights,
+        constants=constants,
         pool=pool,
     )
 

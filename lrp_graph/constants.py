@@ -1,0 +1,43 @@
+"""What a model computes from its weights alone, such as interpolated positions: computed once, in the weights' type.
+
+Left in the graph, each program that runs it would compute it in its own way and type: an exporter rounds to float32
+what a comparison in float64 does not, which relevance can make a thousand times larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx
+
+from .rewrite import interpret
+from .spelling import is_view
+
+
+def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.Node, Tensor]:
+    """Put placeholders in place of what is computed from ``known`` alone; what they stand for.
+
+    known: the weights and constants. Views of them stay, as they compute nothing.
+    """
+    fixed: list[fx.Node] = []
+    worked: set[fx.Node] = set()
+    given = set(known)
+    for node in graph.nodes:
+        if node.op == "call_function" and given.issuperset(node.all_input_nodes):
+            given.add(node)
+            fixed.append(node)
+            made = bool(node.all_input_nodes) and not is_view(node)
+            if made or not worked.isdisjoint(node.all_input_nodes):
+                worked.add(node)
+    with torch.no_grad():
+        values = interpret(fixed, dict(known))
+    found = {}
+    for node in fixed:
+        if node in worked and isinstance(values[node], Tensor) and not given.issuperset(node.users):
+            with graph.inserting_before(next(iter(graph.nodes))):
+                stand_in = graph.placeholder(f"{node.name}_of_weights")
+            stand_in.meta.update(node.meta)
+            node.replace_all_uses_with(stand_in, lambda user: user not in given)
+            found[stand_in] = values[node].detach().clone()
+    return found
