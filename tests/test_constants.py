@@ -8,6 +8,7 @@ from graph_checks import TARGET, Hand, check_gradient, images, sdpa, worst
 from torch import Tensor, nn
 
 from onnxplain.lrp_graph import fuse
+from onnxplain.lrp_graph.rewrite import target_of
 
 TABLE = torch.linspace(-1, 1, 16, dtype=torch.float64)
 PLAIN = Hand(sdpa, lambda x: (x + TABLE).mean(1))
@@ -34,6 +35,18 @@ def test_a_constant_that_takes_its_shape_or_type_of_the_picture(name: str) -> No
     check_gradient(model, graph, images())
     expected = fuse(PLAIN, images()[:1], ("relevance",)).compute(images(), TARGET, {"relevance"})["relevance"]
     assert worst(graph.compute(images(), TARGET, {"relevance"})["relevance"], expected, 0) <= 1e-9
+
+
+def test_what_weights_alone_give_is_computed_once() -> None:
+    """In the weights' type, whatever the graph is turned into afterwards; but views of weights are not kept twice."""
+    single = TABLE.float()
+    model = Hand(sdpa, lambda x: (x * torch.exp(single * 0.3).reshape(1, 16) + TABLE.reshape(1, 16)[:, 3:4]).mean(1))
+    graph = fuse(model, images()[:1], ("gradient", "relevance"))
+    ops = [target_of(node) for node in graph._nodes]
+    assert torch.ops.aten.exp not in ops and torch.ops.aten.slice in ops
+    check_gradient(model, graph, images())
+    kept = [buffer for buffer in graph.double().buffers(recurse=False) if buffer.shape == (1, 16) and buffer.min() > 0]
+    assert len(kept) == 1 and torch.equal(kept[0][0], torch.exp(single * 0.3).double())
 
 
 def test_boolean_masks_of_two_that_are_all_true() -> None:
