@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's and NumPy's, in the processes that tests start as well
 
@@ -38,6 +39,12 @@ def pytest_unconfigure():
     gc.unfreeze()  # or libraries complain of what was never freed
 
 
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch):
+    """As where nobody says how wide the output is; libraries that edit command lines do."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def plain():
     """A small model that no test changes."""
@@ -54,9 +61,16 @@ def made():
 def made_once(made, monkeypatch):
     """Have export_model trace a model and translate its graph once: for tests of what it does with these."""
     fuse, translate = artifact.fuse, artifact.onnx_model
+    module = sys.modules[fuse.__module__]
 
     def fused(model, example, passes, **rules):
-        key = model, example.shape, None if passes is None else tuple(passes), tuple(rules.items())
+        key = (
+            model,
+            example.shape,
+            passes is None,
+            tuple(module.ALL if passes is None else passes),
+            tuple(rules.items()),
+        )
         if key not in made:
             made[key] = fuse(model, example, passes, **rules)
         return made[key]

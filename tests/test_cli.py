@@ -443,7 +443,7 @@ print([name for name in {heavy} if name in sys.modules])"""
 
 @pytest.mark.parametrize(
     ("missing", "command", "extra"),
-    [("torch", ["export", "--model", "demo"], "export"), ("onnxruntime", ["methods"], "cpu")],
+    [("torch", ["export", "--model", "demo", "--force"], "export"), ("onnxruntime", ["methods"], "cpu")],
 )
 def test_what_to_install(missing, command, extra):
     done = _start("-c", f"import sys; sys.modules[{missing!r}] = None; from onnxplain.cli import app; app({command!r})")

@@ -140,7 +140,7 @@ def test_arguments_that_cannot_be_read_do_not_cost_the_others(artifact, tmp_path
     listed = os.scandir
 
     def refused(path):
-        if path == Path("closed"):
+        if path == "closed":
             raise PermissionError(errno.EACCES, "Permission denied", "closed")
         return listed(path)
 

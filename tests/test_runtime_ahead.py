@@ -261,13 +261,13 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
     def full(path, answer):
         files = draw(path, answer)
         if answer == 1:
-            raise OSError("no space left")
+            raise OSError(28, "no space left", "1.map.png")
         return files
 
     drawings.clear()
     outcomes = {path.name: (str(answer), files) for path, answer, files in cli_batches.drawn(full, answered())}
     message, files = outcomes.pop("1.png")
-    assert message.endswith("1.png: its overlay cannot be written: no space left") and files is None
+    assert message.endswith("1.png: cannot write 1.map.png: no space left") and files is None
     assert [name for name, (_, files) in outcomes.items() if files] == ["0.png", "3.png"]
 
     def wrong(path, answer):
