@@ -144,7 +144,6 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
     options = _options(vision, preprocessing.size)
     if vision.model_type == "vit_mae":  # it is trained with most patches hidden, and looks with none
         model.embeddings.random_masking = _hide_nothing
-    _freeze_positions(model, options, preprocessing.size)
     _freeze_biases(model, options, preprocessing.size)
     file = None if request.random_init else request.checkpoint or weights_in(folder)
     source = "random" if file is None else f"transformers {name}" if request.checkpoint is None else file.name
@@ -257,27 +256,6 @@ def _options(vision: Any, size: tuple[int, int]) -> dict[str, bool]:
     """For another image size than that of training; the DINO family needs none."""
     own = _pair(getattr(vision, "image_size", size))
     return {"interpolate_pos_encoding": True} if size != own and not vision.model_type.startswith("dinov") else {}
-
-
-def _freeze_positions(model: nn.Module, options: dict[str, bool], size: tuple[int, int]) -> None:
-    """Position embeddings are interpolated once, in float32 as ever: as a part of the graph, each program would round
-    the interpolation's weights in its own way."""
-    found: dict[nn.Module, Tensor] = {}
-    for module in model.modules():
-        if hasattr(module, "interpolate_pos_encoding"):
-            interpolate = module.interpolate_pos_encoding
-
-            def recorded(*args: Any, of: nn.Module = module, by: Any = interpolate) -> Tensor:
-                found[of] = by(*args)
-                return found[of]
-
-            module.__dict__["interpolate_pos_encoding"] = recorded
-    with no_grad():
-        model(pixel_values=zeros(1, 3, *size), **options)
-    for module in model.modules():
-        module.__dict__.pop("interpolate_pos_encoding", None)
-        if module in found:  # in place of the method, where a submodule would not be found
-            module.__dict__["interpolate_pos_encoding"] = Constant(found[module].detach())
 
 
 def _freeze_biases(model: nn.Module, options: dict[str, bool], size: tuple[int, int]) -> None:

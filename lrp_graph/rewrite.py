@@ -85,11 +85,11 @@ def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Nod
 def computed(nodes: Sequence[fx.Node], values: Mapping[fx.Node, Any], wanted: fx.Node) -> Any:
     """What running ``nodes``, in order, gives for one of them; the others' values are not kept beyond their use."""
     last = {needed: node for node in nodes for needed in node.all_input_nodes}
-    own, known = set(nodes), dict(values)
+    known = dict(values)
     for node in nodes:
         interpret([node], known)
         for needed in node.all_input_nodes:
-            if last[needed] is node and needed in own and needed is not wanted:
+            if last[needed] is node and needed is not wanted:
                 del known[needed]
     return known[wanted]
 

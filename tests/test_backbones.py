@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from messages import message_of
 from reference import variants
 from timm.data import resolve_model_data_config
 
@@ -29,15 +30,6 @@ def _pixels(size=(160, 160)):
 def _logits(model, pixels):
     with torch.no_grad():
         return model(pixels)
-
-
-def _message(call, *args, **options):
-    """The error's text, which must be one line that a person can read."""
-    with pytest.raises(OnnxplainError) as caught:
-        call(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 400
-    return message
 
 
 OPTIONS = {
@@ -83,7 +75,7 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize("case", OPTIONS)
 def test_bad_options(case, no_network):
     name, options, expected = OPTIONS[case]
-    assert expected in _message(load_backbone, name, **options)
+    assert expected in message_of(load_backbone, name, **options)
 
 
 @pytest.mark.parametrize("name", ["deit", f"timm/{TINY}", "dinov2", "hf/google/vit-base-patch16-224"])
@@ -91,7 +83,7 @@ def test_offline(name, monkeypatch, tmp_path, no_network):
     """HF_HUB_OFFLINE=1, which huggingface_hub reads when it is imported, and nothing in its cache."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    message = _message(load_backbone, name)
+    message = message_of(load_backbone, name)
     assert "cannot download the weights" in message and "--checkpoint" in message and "--random-init" in message
 
 

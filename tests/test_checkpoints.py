@@ -11,12 +11,12 @@ import safetensors.torch
 import timm
 import torch
 from hub_server import Hub, as_the_hub
+from messages import message_of
 from reference import variants
 from torch import nn
 
 from onnxplain.export import load_backbone
 from onnxplain.export.checkpoints import WEIGHTS, load_weights
-from onnxplain.runtime import OnnxplainError
 
 TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
 UNREADABLE = "is not a checkpoint that can be read safely"
@@ -30,15 +30,6 @@ def _pixels(size=(160, 160)):
 def _logits(model, pixels):
     with torch.no_grad():
         return model(pixels)
-
-
-def _message(call, *args, **options):
-    """The error's text, which must be one line that a person can read."""
-    with pytest.raises(OnnxplainError) as caught:
-        call(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 400
-    return message
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +110,7 @@ def test_position_embedding_is_resized(given, size, trained, state, saved):
 
 
 def test_whole_model_is_refused(saved):
-    assert UNREADABLE in _message(load_tiny, checkpoint=saved(nn.Linear(2, 2)))
+    assert UNREADABLE in message_of(load_tiny, checkpoint=saved(nn.Linear(2, 2)))
 
 
 @pytest.mark.parametrize("kind", ["bare", "in a checkpoint"])
@@ -130,7 +121,7 @@ def test_malicious_pickle_is_refused_unexecuted(kind, tmp_path, saved):
 
     path = tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps(Malicious(), protocol=2)) if kind == "bare" else saved({"model": Malicious()})
-    assert UNREADABLE in _message(load_tiny, checkpoint=path)
+    assert UNREADABLE in message_of(load_tiny, checkpoint=path)
     assert not (tmp_path / "executed").exists()
     with suppress(RuntimeError):
         torch.load(path, weights_only=False)  # the trap does work
@@ -154,7 +145,7 @@ BYTES = {
 def test_broken_file(name, state, saved):
     path = saved(state, name)
     path.write_bytes(BYTES[name](path.read_bytes()))
-    message = _message(load_weights, nn.Linear(2, 2), path)
+    message = message_of(load_weights, nn.Linear(2, 2), path)
     assert str(path) in message and UNREADABLE in message and "state_dict()" in message
 
 
@@ -173,21 +164,21 @@ CONTENTS = {
 @pytest.mark.parametrize("content", CONTENTS)
 def test_no_state_dict(content, saved):
     path = saved(CONTENTS[content])
-    assert _message(load_weights, nn.Linear(2, 2), path) == f"{path} holds no state dict of tensors"
+    assert message_of(load_weights, nn.Linear(2, 2), path) == f"{path} holds no state dict of tensors"
 
 
 def test_no_file(tmp_path):
     path = tmp_path / "none.pth"
-    assert _message(load_tiny, checkpoint=path) == f"no checkpoint at {path}"
-    assert _message(load_tiny, checkpoint="folder/none.pth") == "no checkpoint at folder/none.pth"  # no repository
+    assert message_of(load_tiny, checkpoint=path) == f"no checkpoint at {path}"
+    assert message_of(load_tiny, checkpoint="folder/none.pth") == "no checkpoint at folder/none.pth"  # no repository
     expected = f"no checkpoint in the folder {tmp_path}; it would be named model.safetensors or pytorch_model.bin"
-    assert _message(load_tiny, checkpoint=tmp_path) == expected
+    assert message_of(load_tiny, checkpoint=tmp_path) == expected
 
 
 def test_keys_that_do_not_fit_are_listed(state, saved):
     changed = {key: value for key, value in state.items() if not key.startswith("blocks.5.")}
     changed |= {"extra": torch.zeros(1), "norm.weight": torch.zeros(7)}
-    message = _message(load_tiny, checkpoint=saved(changed))
+    message = message_of(load_tiny, checkpoint=saved(changed))
     missing = len(state) - len(changed) + 1
     assert f"{missing} missing: blocks.5.attn.proj.bias, blocks.5.attn.proj.weight" in message and "…" in message
     assert "1 unexpected: extra" in message
@@ -196,13 +187,13 @@ def test_keys_that_do_not_fit_are_listed(state, saved):
 
 def test_patch_embedding_that_does_not_fit(state, saved):
     changed = state | {"patch_embed.proj.weight": torch.zeros(5, 7)}
-    assert "does not fit" in _message(load_tiny, checkpoint=saved(changed))
+    assert "does not fit" in message_of(load_tiny, checkpoint=saved(changed))
 
 
 def test_checkpoint_of_another_number_of_classes(state, saved):
     width = state["head.weight"].shape[1]
     path = saved(state | {"head.weight": torch.ones(3, width), "head.bias": torch.arange(3.0)})
-    message = _message(load_tiny, checkpoint=path)
+    message = message_of(load_tiny, checkpoint=path)
     assert f"head.weight [3, {width}] instead of [1000, {width}]" in message
     assert "3 classes" in message and "--num-classes" in message
     backbone = load_tiny(checkpoint=path, num_classes=3)
@@ -211,7 +202,7 @@ def test_checkpoint_of_another_number_of_classes(state, saved):
 
 def test_checkpoint_without_a_head(state, saved):
     path = saved({key: value for key, value in state.items() if not key.startswith("head")})
-    assert "2 missing: head.bias, head.weight" in _message(load_tiny, checkpoint=path)
+    assert "2 missing: head.bias, head.weight" in message_of(load_tiny, checkpoint=path)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
@@ -232,11 +223,11 @@ def test_repository(trained, state, tmp_path, monkeypatch):
     with Hub(tmp_path / "hub") as hub:
         as_the_hub(hub, tmp_path / "cache", monkeypatch)
         expected = "someone/model.v1 holds no configuration, which would be named config.json"
-        assert _message(load_tiny, checkpoint="someone/model.v1") == expected
+        assert message_of(load_tiny, checkpoint="someone/model.v1") == expected
         (folder / "config.json").write_text('{"architecture": "test_vit"}')
         backbone = load_tiny(checkpoint="someone/model.v1")
         assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
         (folder / "pytorch_model.bin").unlink()
-        assert "someone/model.v1 holds no weights" in _message(load_tiny, checkpoint="someone/model.v1")
-        message = _message(load_tiny, checkpoint="nobody/model")
+        assert "someone/model.v1 holds no weights" in message_of(load_tiny, checkpoint="someone/model.v1")
+        message = message_of(load_tiny, checkpoint="nobody/model")
         assert "cannot download config.json of nobody/model: the hub has no such repository" in message

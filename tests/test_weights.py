@@ -4,6 +4,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from messages import message_of
 from real_picture import outputs, randomise
 from text_models import save_clip, save_open_clip
 from torch import nn
@@ -12,19 +13,10 @@ from transformers_models import CLASSIFIERS, save
 
 from onnxplain.export import artifact, export_model, from_torchvision, load_backbone, load_features, read_head
 from onnxplain.export.checkpoints import load_weights
-from onnxplain.runtime import OnnxplainError
 
 ALLOWED = "weights must be dense tensors of float16, bfloat16, float32, float64"
 NAN = "NaN or infinity in 1 weights"
 MOMENTS = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-
-
-def _message(call, *args, **options):
-    with pytest.raises(OnnxplainError) as caught:
-        call(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 400
-    return message
 
 
 def _timm(folder, monkeypatch):
@@ -84,7 +76,7 @@ def given(request, tmp_path, monkeypatch):
 def test_stored_as_what_is_no_float(dtype, given):
     name, options, key, change = given
     change(lambda tensor: tensor.to(getattr(torch, dtype)))
-    message = _message(load_backbone, name, **options)
+    message = message_of(load_backbone, name, **options)
     assert f"{ALLOWED}: " in message and f"{key} is {dtype}; save" in message
 
 
@@ -106,7 +98,7 @@ def test_no_number(value, given, tmp_path, monkeypatch):
     monkeypatch.setattr(artifact, "fuse", lambda *_, **__: pytest.fail("traced"))
     name, options, key, change = given
     change(lambda tensor: torch.where(torch.arange(tensor.numel()).reshape(tensor.shape) == 3, value, tensor))
-    message = _message(export_model, load_backbone(name, **options), tmp_path / "made" / "x.onnx")
+    message = message_of(export_model, load_backbone(name, **options), tmp_path / "made" / "x.onnx")
     assert f"{NAN}: " in message and f"{key}; the file is damaged" in message
     assert not (tmp_path / "made").exists()
 
@@ -124,7 +116,7 @@ def test_no_plain_tensor(what, tmp_path):
     model = nn.Linear(3, 2)
     torch.save({**model.state_dict(), "weight": UNUSUAL[what](model.weight.detach())}, tmp_path / "x.pth")
     expected = f"{tmp_path / 'x.pth'}: {ALLOWED}: weight is {what}; save them as such"
-    assert _message(load_weights, model, tmp_path / "x.pth") == expected
+    assert message_of(load_weights, model, tmp_path / "x.pth") == expected
 
 
 class _Counting(nn.Module):
@@ -145,7 +137,7 @@ def test_integers_where_the_model_has_them(tmp_path):
     load_weights(model, tmp_path / "x.pth")
     assert model.norm.num_batches_tracked == 7 and model.norm.num_batches_tracked.dtype == torch.int64
     torch.save({**stored.state_dict(), "norm.running_mean": torch.ones(2, dtype=torch.int64)}, tmp_path / "x.pth")
-    assert "norm.running_mean is int64" in _message(load_weights, model, tmp_path / "x.pth")
+    assert "norm.running_mean is int64" in message_of(load_weights, model, tmp_path / "x.pth")
 
 
 def test_indices_that_transformers_no_longer_keeps(tmp_path):
@@ -166,19 +158,19 @@ def test_text_encoder(tmp_path, monkeypatch):
     held["state_dict"]["module.token_embedding.weight"][5] = torch.nan
     torch.save(held, tmp_path / "x.pt")
     prompts = {"prompts": ["a cat", "a dog"]}
-    message = _message(load_backbone, "open_clip/tiny", checkpoint=tmp_path / "x.pt", **prompts)
+    message = message_of(load_backbone, "open_clip/tiny", checkpoint=tmp_path / "x.pt", **prompts)
     assert f"{NAN}: token_embedding.weight; " in message
     save_clip(tmp_path / "clip")
     state = safetensors.torch.load_file(tmp_path / "clip" / "model.safetensors")
     state["text_projection.weight"][0, 0] = torch.inf
     safetensors.torch.save_file(state, tmp_path / "clip" / "model.safetensors")
-    assert f"{NAN}: text_projection.weight; " in _message(load_backbone, f"hf/{tmp_path / 'clip'}", **prompts)
+    assert f"{NAN}: text_projection.weight; " in message_of(load_backbone, f"hf/{tmp_path / 'clip'}", **prompts)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "complex64", "bool"])
 def test_head(dtype, tmp_path):
     torch.save({"weight": torch.ones(3, 4).to(getattr(torch, dtype))}, tmp_path / "head.pth")
-    assert "weight must hold finite floating-point numbers" in _message(read_head, tmp_path / "head.pth")
+    assert "weight must hold finite floating-point numbers" in message_of(read_head, tmp_path / "head.pth")
 
 
 def test_features(tmp_path, monkeypatch):
@@ -187,7 +179,7 @@ def test_features(tmp_path, monkeypatch):
     state = torch.load(path)
     state[key][0, 0] = torch.nan
     torch.save(state, path)
-    assert f"{name} (x.pth): {NAN}: {key}; " in _message(load_features, name, **options)
+    assert f"{name} (x.pth): {NAN}: {key}; " in message_of(load_features, name, **options)
 
 
 class _Tagged(torch.Tensor):
@@ -210,7 +202,7 @@ def test_model_in_memory(case, tmp_path):
     model = timm.create_model("test_vit")
     function, expected = IN_MEMORY[case]
     model.head.weight = nn.Parameter(function(model.head.weight.detach()), requires_grad=False)
-    message = _message(export_model, model, tmp_path / "x.onnx", preprocessing={"size": (160, 160), **MOMENTS})
+    message = message_of(export_model, model, tmp_path / "x.onnx", preprocessing={"size": (160, 160), **MOMENTS})
     assert message.startswith("VisionTransformer: ") and expected in message and not (tmp_path / "x.onnx").exists()
 
 
@@ -218,6 +210,6 @@ def test_buffers_may_be_masks(tmp_path):
     """Infinity in one is no damage; NaN is. What comes after is that this is no Vision Transformer."""
     model = _Counting()
     options = {"preprocessing": {"size": (8, 8), **MOMENTS}}
-    assert "the model fails on a float32 image" in _message(export_model, model, tmp_path / "x.onnx", **options)
+    assert "the model fails on a float32 image" in message_of(export_model, model, tmp_path / "x.onnx", **options)
     model.mask[0] = torch.nan
-    assert f"{NAN}: mask; " in _message(export_model, model, tmp_path / "x.onnx", **options)
+    assert f"{NAN}: mask; " in message_of(export_model, model, tmp_path / "x.onnx", **options)
