@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from onnxplain import cli_input, cli_output
+from onnxplain import cli_errors, cli_input, cli_output
 from onnxplain.cli_options import (
     Checkpoint,
     CropMode,
@@ -101,20 +101,21 @@ def export(
     with cli_output.stages(console, "importing PyTorch") as tell:
         package = cli_input.export_package()
         tell(f"loading {model}")
-        backbone = package.load_backbone(
-            model,
-            checkpoint,
-            random_init,
-            num_classes,
-            size,
-            names,
-            head,
-            head_pooling,
-            prompts=words,
-            templates=sentences,
-            progress=tell,
-            preprocessing=preprocessing,
-        )
+        with cli_errors.warnings_shown(package.CheckpointWarning):
+            backbone = package.load_backbone(
+                model,
+                checkpoint,
+                random_init,
+                num_classes,
+                size,
+                names,
+                head,
+                head_pooling,
+                prompts=words,
+                templates=sentences,
+                progress=tell,
+                preprocessing=preprocessing,
+            )
         try:
             report = package.export_model(
                 backbone,

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,19 +209,20 @@ def slug(label: str) -> str:
     return re.sub("[^a-z0-9]+", "-", letters)[:SLUG_LENGTH].strip("-")
 
 
-def save(image: "Image.Image", folder: Path, name: str) -> Path:
+def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str) -> Path:
     """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file.
 
-    Raises OSError that names the file.
+    about: what the file says that it shows. Raises OSError that names the file.
     """
     from onnxplain.runtime.files import unfinished
+    from onnxplain.runtime.signature import signed
 
     path = folder / f"{name}.png"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with unfinished(folder) as scratch:
             temporary = scratch / "overlay.png"
-            image.save(temporary, compress_level=PNG_LEVEL)
+            texts = signed({keyword: shown(text) for keyword, text in about.items()})
+            image.save(temporary, pnginfo=texts, compress_level=PNG_LEVEL)
             for number in itertools.count(2):
                 try:
                     _rename(temporary, path)

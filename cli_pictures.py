@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnxplain.cli_files import is_ours
 from onnxplain.cli_input import STDIN, InputError
 
 
@@ -28,7 +27,7 @@ class Found:
         """What was passed over, in words."""
         lines = []
         if self.ours:
-            lines.append(f"{counted(self.ours, 'picture')} that onnxplain made {_was(self.ours)} skipped")
+            lines.append(ours_skipped(self.ours))
         if self.folders:
             them = "it" if self.folders == 1 else "them"
             what = counted(self.folders, "sub-folder")
@@ -39,6 +38,11 @@ class Found:
 def counted(number: int, what: str) -> str:
     """Such as 1 file, 2 files."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def ours_skipped(number: int) -> str:
+    """That so many files were passed over since onnxplain made them."""
+    return f"{counted(number, 'picture')} that onnxplain made {_was(number)} skipped"
 
 
 def _was(number: int) -> str:
@@ -78,6 +82,8 @@ def find_pictures(paths: list[Path], recursive: bool = False) -> Found:
 
 def _look_into(folder: Path, recursive: bool) -> Found:
     """The pictures in a folder, sorted, and what is passed over. Raises OSError if the folder cannot be read."""
+    from onnxplain.runtime.signature import is_ours
+
     found, errors = Found(), list[OSError]()
     for picture in sorted(_pictures_below(folder, recursive, errors)):
         if is_ours(picture):

@@ -24,6 +24,7 @@ from onnxplain.cli_options import (
     RandomInit,
     Std,
 )
+from onnxplain.cli_pictures import ours_skipped
 from onnxplain.models import find_row
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def probe(
     """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
 
     The model itself is not changed. The head is for export, which puts it on the same model. Pictures that cannot be
-    read are left out, and listed at the end.
+    read are left out, and listed at the end. Overlays that explain has written are no pictures.
     """
     find_row(model)
     path = cli_input.head_path(output, model)
@@ -94,10 +95,13 @@ def probe(
         package = cli_input.export_package()
         split = package.split_pictures(data, test, held_out, seed)
         tell(f"loading {model}")
-        backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell, preprocessing)
+        with cli_errors.warnings_shown(package.CheckpointWarning):
+            backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell, preprocessing)
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)
+    if split.ours:
+        console.print(ours_skipped(split.ours))
     console.print(f"wrote {path}: {cli_output.file_size(path)}", soft_wrap=True)
     given = {
         "--checkpoint": checkpoint,

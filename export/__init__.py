@@ -3,6 +3,7 @@
 from ..models import MODELS, SOURCES, Row
 from .artifact import export_model
 from .backbones import HOW_TO_GET_CLASSES, Backbone, Features, load_backbone, load_features
+from .checkpoints import CheckpointWarning
 from .heads import POOLINGS, Head, read_head, write_head
 from .pictures import Split, split_pictures
 from .probe import ProbeReport, probe
@@ -15,6 +16,7 @@ __all__ = [
     "SOURCES",
     "Backbone",
     "Check",
+    "CheckpointWarning",
     "Features",
     "GateError",
     "Head",

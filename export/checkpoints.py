@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from timm.models import load_state_dict
+import safetensors.torch
+import torch
+from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from ..runtime import OnnxplainError
@@ -23,8 +27,12 @@ OF_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """The same in those of open_clip, where it names no other."""
 WEIGHTS = (*OF_TRANSFORMERS, *OF_OPEN_CLIP)
 """The names of weights in a folder or a hub's repository, the first that is there counts."""
-CONTAINERS = ("ema_state_dict", "model_state_dict", "module", "teacher")
-"""What training programs name the state dict in their checkpoints, beside the names that timm knows."""
+CONTAINERS = (
+    "state_dict_ema", "model_ema", "ema_state_dict", "teacher", "state_dict", "model", "model_state_dict", "module",
+    "student",
+)  # fmt: skip
+"""What training programs name the state dict in their checkpoints; the first that is there counts, averages before
+what they are averages of."""
 PREFIXES = ("module.", "model.", "backbone.")
 """What they put before the names of weights."""
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
@@ -88,27 +96,54 @@ def check_keys(
         raise OnnxplainError(f"{subject}: {found}{_hint(problems, wrong)}")
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint holds several sets of weights; says which of them is taken."""
+
+
 def read_state(path: Path, what: str = "checkpoint") -> State:
-    """The tensors of a file by name, out of the container that a training program may have put them in."""
+    """The tensors of a file by name, out of the container that a training program may have put them in.
+
+    A CheckpointWarning if the file holds several such containers.
+    """
     check_file(path, f"a {what}", f"no {what} at {path}")
     _check_sums(path)
     try:
-        state = load_state_dict(str(path), weights_only=True)
-    except AttributeError as error:  # timm takes it for a dictionary by names
-        raise OnnxplainError(f"{path} holds no state dict of tensors") from error
+        stored = _read(path)
     except Exception as error:  # a damaged file can raise anything
         reason = one_line(error).partition(". ")[0]  # what torch writes beyond is how to read it unsafely
         raise OnnxplainError(
             f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {reason}); "
             "save the model's state_dict() alone, with torch.save or as .safetensors"
         ) from error
-    if isinstance(state, dict):
-        state = next((state[name] for name in CONTAINERS if isinstance(state.get(name), dict)), state)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = _contained(path, stored)
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise OnnxplainError(f"{path} holds no state dict of tensors")
-    state = {str(key): value for key, value in state.items()}
+    state = clean_state_dict(state)
     check_stored(path, state)
     return state
+
+
+def _read(path: Path) -> Any:
+    """What the file holds; raises anything if it is damaged."""
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    with torch.serialization.safe_globals([argparse.Namespace]):  # which many training programs save their options as
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _contained(path: Path, stored: Any) -> Any:
+    """What is in the containers, which may be nested."""
+    while isinstance(stored, dict):
+        found = [name for name in CONTAINERS if isinstance(stored.get(name), dict)]
+        if not found:
+            break
+        if len(found) > 1:
+            message = f"{path} holds several sets of weights: {', '.join(found)}; {found[0]} is taken"
+            warnings.warn(f"{message}, save another alone to have it", CheckpointWarning, stacklevel=2)
+        stored = stored[found[0]]
+    return stored
 
 
 def _check_sums(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,25 +91,16 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise OnnxplainError(f"cannot write {path}: it is a folder; give the name of a file")
-    made = [folder for folder in path.parents if not folder.exists()]
     with ExitStack() as stack:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(unfinished(path.parent)) / path.name
             temporary.touch()
             mode = temporary.stat().st_mode  # what is usual here; safetensors gives files to their owner alone
         except OSError as error:
             raise OnnxplainError(f"cannot write {path}: {error.filename}: {error.strerror}") from error
-        try:
-            yield temporary
-            temporary.chmod(mode)
-            temporary.replace(path)
-        except BaseException:
-            stack.close()
-            for folder in made:
-                with suppress(OSError):
-                    folder.rmdir()
-            raise
+        yield temporary
+        temporary.chmod(mode)
+        temporary.replace(path)
 
 
 def _drop_traces_of_this_machine(model: ir.Model) -> None:

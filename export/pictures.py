@@ -10,6 +10,7 @@ import numpy as np
 
 from ..runtime import OnnxplainError
 from ..runtime.loading import IMAGE_SUFFIXES
+from ..runtime.signature import is_ours
 
 HELD_OUT = 0.2
 """The share of each class that is held out unless told otherwise."""
@@ -27,11 +28,15 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures to fit on and pictures held out, both with every class. labels: the names of the classes, sorted."""
+    """Pictures to fit on and pictures held out, both with every class.
+
+    labels: the names of the classes, sorted. ours: how many files were passed over as onnxplain made them.
+    """
 
     labels: tuple[str, ...]
     fitted: Pictures
     held_out: Pictures
+    ours: int
 
 
 def split_pictures(
@@ -41,7 +46,8 @@ def split_pictures(
 
     test: a folder like ``data``, with the same classes, whose pictures are those held out. Without it, a share
     ``held_out`` of each class is (0.2 by default, rounded, at least one picture), drawn at random by ``seed``.
-    Names that begin with a dot are passed over, as are files that do not end as pictures do.
+    Names that begin with a dot are passed over, as are files that do not end as pictures do, and overlays that the
+    command explain has written.
     Raises OnnxplainError if a folder is not as described, there are fewer than two classes, or a class has too few
     pictures.
     """
@@ -50,12 +56,13 @@ def split_pictures(
     share = HELD_OUT if held_out is None else held_out
     if not 0 < share < 1:
         raise OnnxplainError(f"--held-out is a share between 0 and 1, got {share:g}")
-    found = _classes(Path(data))
+    found, ours = _classes(Path(data))
     labels = tuple(found)
     if len(labels) < 2:
         raise OnnxplainError(f"{data} has one class, {labels[0]}; a head tells at least two apart, each in its folder")
     if test is not None:
-        apart = _classes(Path(test))
+        apart, more = _classes(Path(test))
+        ours += more
         if apart.keys() != found.keys():
             odd = sorted(apart.keys() ^ found.keys())
             raise OnnxplainError(
@@ -76,7 +83,7 @@ def split_pictures(
                 f"pictures of class {label} in {data}: {len(found[label])}{without}; at least {FEWEST} are needed to "
                 "fit on"
             )
-    return Split(labels, _listed(rest), _listed(apart))
+    return Split(labels, _listed(rest), _listed(apart), ours)
 
 
 def without(split: Split, unreadable: Mapping[Path, str]) -> Split:
@@ -93,7 +100,7 @@ def without(split: Split, unreadable: Mapping[Path, str]) -> Split:
                 f"pictures of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on, of at "
                 f"least {fewest}; {len(unreadable)} pictures cannot be read, such as: {next(iter(unreadable.values()))}"
             )
-    return Split(split.labels, *parts)
+    return Split(split.labels, *parts, split.ours)
 
 
 def _kept(pictures: Pictures, unreadable: Mapping[Path, str]) -> Pictures:
@@ -101,8 +108,8 @@ def _kept(pictures: Pictures, unreadable: Mapping[Path, str]) -> Pictures:
     return Pictures(tuple(pictures.paths[index] for index in kept), tuple(pictures.classes[index] for index in kept))
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of each class, both sorted."""
+def _classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
+    """The pictures of each class, both sorted, and how many files were passed over as onnxplain made them."""
     needed = "it must hold one folder for each class, with the pictures of that class in it"
     if not folder.is_dir():
         raise OnnxplainError(f"there is no folder {folder}; {needed}")
@@ -112,13 +119,14 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     strange = [item.name for item in classes if item.name.encode(errors="ignore").decode() != item.name]
     if strange:
         raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
-    found = {item.name: sorted(path for path in item.rglob("*") if _is_picture(path, item)) for item in classes}
+    every = {item.name: sorted(path for path in item.rglob("*") if _is_picture(path, item)) for item in classes}
+    found = {label: [path for path in paths if not is_ours(path)] for label, paths in every.items()}
     empty = [label for label, paths in found.items() if not paths]
     if empty:
         raise OnnxplainError(
             f"there are no pictures in {_few(empty)} of {folder}; they would end in {', '.join(IMAGE_SUFFIXES)}"
         )
-    return found
+    return found, sum(map(len, every.values())) - sum(map(len, found.values()))
 
 
 def _is_picture(path: Path, folder: Path) -> bool:

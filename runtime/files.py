@@ -45,15 +45,24 @@ def check_file(path: Path, what: str, missing: str) -> None:
 def unfinished(folder: Path) -> Iterator[Path]:
     """A new folder in `folder` for what is being written, removed at the end: rename what is finished out of it.
 
-    What killed processes have left of such folders is removed as well. Raises OSError if it cannot be made.
+    `folder` is made, and those above it; what was made is removed again if the block does not end well. What killed
+    processes have left of such folders is removed as well. Raises OSError if one cannot be made.
     """
-    _remove_left_behind(folder.resolve())
-    with (
-        tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as made,
-        (Path(made) / LOCK).open("wb") as lock,
-    ):
-        _hold(lock)
-        yield Path(made)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(folder.resolve())
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as scratch,
+            (Path(scratch) / LOCK).open("wb") as lock,
+        ):
+            _hold(lock)
+            yield Path(scratch)
+    except BaseException:
+        for each in made:
+            with suppress(OSError):  # by now there may be something else in it
+                each.rmdir()
+        raise
 
 
 @cache  # once in a process: there may be many files in the folder

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import warnings
 from contextlib import suppress
 from functools import partial
 
@@ -14,9 +15,11 @@ from hub_server import Hub, as_the_hub
 from messages import message_of
 from reference import variants
 from torch import nn
+from typer.testing import CliRunner
 
-from onnxplain.export import load_backbone
-from onnxplain.export.checkpoints import WEIGHTS, load_weights
+from onnxplain import cli
+from onnxplain.export import CheckpointWarning, load_backbone
+from onnxplain.export.checkpoints import WEIGHTS, load_weights, read_state
 
 TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
 UNREADABLE = "is not a checkpoint that can be read safely"
@@ -81,11 +84,49 @@ WRAPPERS = {
 }
 
 
+SEVERAL = [wrapper for wrapper in WRAPPERS if "before" in wrapper or wrapper == "teacher"]
+
+
+@pytest.mark.filterwarnings("ignore::onnxplain.export.CheckpointWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_wrapped_checkpoint_gives_the_models_logits(wrapper, trained, state, saved):
     backbone = load_tiny(checkpoint=saved(WRAPPERS[wrapper](state)))
     assert not backbone.model.training
     assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_of_several_sets_of_weights_it_is_said_which_is_taken(wrapper, state, saved):
+    path = saved(WRAPPERS[wrapper](state))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CheckpointWarning)
+        read_state(path)
+    said = [str(item.message) for item in caught if item.category is CheckpointWarning]
+    assert len(said) == (wrapper in SEVERAL)
+    if said:
+        names = list(WRAPPERS[wrapper](state))
+        assert said[0].startswith(f"{path} holds several sets of weights: ") and all(
+            name in said[0] for name in names if name != "epoch"
+        )
+
+
+def test_the_command_line_says_which_is_taken(state, saved, tmp_path):
+    path = saved({"model": _zeros(state), "model_ema": state})
+    done = CliRunner().invoke(
+        cli.app,
+        [
+            "export",
+            "--model",
+            f"timm/{TINY}",
+            "--checkpoint",
+            str(path),
+            "--passes",
+            "attention",
+            "--output",
+            str(tmp_path / "x.onnx"),
+        ],
+    )
+    assert done.exit_code == 0 and "model_ema is taken" in done.stderr and done.stderr.count("warning: ") == 1
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from onnxplain import cli
+from onnxplain.cli_output import save
 from onnxplain.export import load_features, probe, read_head, split_pictures
 from onnxplain.runtime import OnnxplainError
 
@@ -73,6 +74,14 @@ def test_the_command_line_names_them_at_the_end(data):
     for line, name in zip(lines, ("bright/5.png", "dark/1.png", "dark/2.png"), strict=True):
         assert line.startswith((f"error: data/{name} ", f"error: data/{name}: "))
     assert "11 pictures of 2 classes" in done.stdout
+
+
+def test_overlays_are_no_pictures_to_learn_from(data):
+    for name in ("data/dark/explanations/0.png", "data/bright/0.png.demo.rollout.one.png"):
+        save(Image.new("RGB", (24, 24)), {}, Path(name).parent, Path(name).stem)
+    done = _run("--data", data, "--output", "head.safetensors")
+    assert done.exit_code == 0 and "14 pictures of 2 classes" in done.stdout
+    assert "2 pictures that onnxplain made were skipped" in done.stdout
 
 
 def test_too_few_are_left_of_a_class(data):

@@ -34,7 +34,7 @@ def _left(folder, name):
 
 
 def _save(folder):
-    return cli_output.save(Image.new("RGB", (3, 2)), folder, "x")
+    return cli_output.save(Image.new("RGB", (3, 2)), {"Class": "猫\x1b\ud800"}, folder, "x")
 
 
 def _export(folder):
@@ -77,7 +77,7 @@ class Slow(Image.Image):
         time.sleep(60)
 
 Slow.size = property(lambda self: (3, 2))
-cli_output.save(Slow(), Path(sys.argv[1]), "x")
+cli_output.save(Slow(), {}, Path(sys.argv[1]), "x")
 """
 
 
@@ -95,13 +95,18 @@ def test_no_overlay_is_replaced(tmp_path):
     assert (first.name, second.name) == ("x.png", "x-2.png")
 
 
+def test_what_an_overlay_says_is_printable(tmp_path):
+    with Image.open(_save(tmp_path)) as image:
+        assert image.text["Class"] == r"猫\x1b\ud800"
+
+
 def test_a_failure_at_the_last_moment_leaves_nothing(tmp_path, monkeypatch):
     """What fails is replacing, where there are no hard links; and where there are, linking itself."""
     for code in (errno.EPERM, errno.ENOENT):
         monkeypatch.setattr(os, "link", _raising(code))
         monkeypatch.setattr(Path, "replace", _raising(errno.EIO))
         with pytest.raises(OSError, match=r"x\.png"):
-            _save(tmp_path)
+            _save(tmp_path / "new" / "one")
         assert not list(tmp_path.iterdir())
 
 
