@@ -6,64 +6,22 @@ the same but for their spelling agree to float64's own rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
+from ..lrp_graph.in_double import in_double
 from ..runtime import OnnxplainError
 from ..runtime.formats import format_of
 from ..runtime.outputs import OUTPUTS
 from .onnx_file import silent
 from .onnx_ops import OPS
-
-aten = torch.ops.aten
-
-
-DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
-"""What a norm adds that was told no epsilon, by its type."""
-
-
-def _widened(arg: Any) -> Any:
-    """An argument of an op: a number as float32 has it, and for the type float32 float64."""
-    if isinstance(arg, float) and arg == DOUBLE_EPS:
-        return SINGLE_EPS
-    if isinstance(arg, float):
-        with np.errstate(over="ignore"):
-            return float(np.float32(arg))
-    return torch.float64 if arg is torch.float32 else arg
-
-
-class _InDouble(TorchDispatchMode):
-    """Has code that was written for float32 compute in float64, with float32's constants."""
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map(_widened, (tuple(args), kwargs or {}))
-        result = op(*args, **kwargs)
-        if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
-            return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of
-        return result
-
-
-@contextmanager
-def in_double() -> Iterator[None]:
-    """Compute in float64 what PyTorch is asked for here, by modules whose weights are in float64 already."""
-    before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _InDouble(), patch.object(torch, "finfo", lambda dtype=None: limits):  # rules ask how coarse numbers are
-            yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 class OnnxInDouble:

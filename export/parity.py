@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..lrp_graph import FusedGraph
+from ..lrp_graph.in_double import in_double
 from ..runtime import Metadata, OnnxplainError
 from ..runtime.artifact import Artifact
 from ..runtime.errors import one_line
 from ..runtime.formats import open_artifact
 from ..runtime.outputs import MATRICES, OUTPUTS, Output
 from .eager import TOLD, eager_outputs
-from .in_double import in_double, open_in_double
+from .in_double import open_in_double
 from .report import Check, Report
 from .resolution import Resolution
 

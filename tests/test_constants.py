@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from graph_checks import TARGET, Hand, check_gradient, images, sdpa, worst
@@ -38,7 +39,7 @@ def test_a_constant_that_takes_its_shape_or_type_of_the_picture(name: str) -> No
 
 
 def test_what_weights_alone_give_is_computed_once() -> None:
-    """In the weights' type, whatever the graph is turned into afterwards; but views of weights are not kept twice."""
+    """In float64, then rounded, whatever the graph is turned into afterwards; views of weights are not kept twice."""
     single = TABLE.float()
     model = Hand(sdpa, lambda x: (x * torch.exp(single * 0.3).reshape(1, 16) + TABLE.reshape(1, 16)[:, 3:4]).mean(1))
     graph = fuse(model, images()[:1], ("gradient", "relevance"))
@@ -46,7 +47,18 @@ def test_what_weights_alone_give_is_computed_once() -> None:
     assert torch.ops.aten.exp not in ops and torch.ops.aten.slice in ops
     check_gradient(model, graph, images())
     kept = [buffer for buffer in graph.double().buffers(recurse=False) if buffer.shape == (1, 16) and buffer.min() > 0]
-    assert len(kept) == 1 and torch.equal(kept[0][0], torch.exp(single * 0.3).double())
+    exact = torch.exp(single.double() * float(np.float32(0.3))).float()
+    assert len(kept) == 1 and torch.equal(kept[0][0], exact.double())
+
+
+def test_what_weights_alone_give_is_rounded_once() -> None:
+    """Each step in float32 would be off by more."""
+    table = torch.linspace(-9, 9, 16)
+    model = Hand(sdpa, lambda x: (x * torch.tanh(torch.exp(table).log1p().cumsum(0) / 40)).mean(1))
+    graph = fuse(model.float(), images()[:1].float(), ("gradient",))
+    exact = torch.tanh(torch.exp(table.double()).log1p().cumsum(0) / 40).float()
+    assert not torch.equal(exact, torch.tanh(torch.exp(table).log1p().cumsum(0) / 40))
+    assert any(torch.equal(buffer, exact) for buffer in graph.buffers(recurse=False))
 
 
 def test_boolean_masks_of_two_that_are_all_true() -> None:

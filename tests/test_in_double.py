@@ -7,8 +7,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnxplain.export.in_double import OnnxInDouble, ScriptInDouble, in_double, open_in_double
+from onnxplain.export.in_double import OnnxInDouble, ScriptInDouble, open_in_double
 from onnxplain.export.onnx_ops import OPS
+from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime import OnnxplainError
 
 RNG = np.random.default_rng(0)

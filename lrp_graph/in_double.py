@@ -1,0 +1,51 @@
+"""PyTorch's arithmetic in float64 for code and numbers that are float32's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+aten = torch.ops.aten
+
+DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
+"""What a norm adds that was told no epsilon, by its type."""
+
+
+def _widened(arg: Any) -> Any:
+    """An argument of an op: a number as float32 has it, and for the type float32 float64."""
+    if isinstance(arg, float) and arg == DOUBLE_EPS:
+        return SINGLE_EPS
+    if isinstance(arg, float):
+        with np.errstate(over="ignore"):
+            return float(np.float32(arg))
+    return torch.float64 if arg is torch.float32 else arg
+
+
+class _InDouble(TorchDispatchMode):
+    """Has code that was written for float32 compute in float64, with float32's constants."""
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(_widened, (tuple(args), kwargs or {}))
+        result = op(*args, **kwargs)
+        if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
+            return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of
+        return result
+
+
+@contextmanager
+def in_double() -> Iterator[None]:
+    """Compute in float64 what PyTorch is asked for here, by modules whose weights are in float64 already."""
+    before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _InDouble(), patch.object(torch, "finfo", lambda dtype=None: limits):  # rules ask how coarse numbers are
+            yield
+    finally:
+        torch.set_default_dtype(before)
