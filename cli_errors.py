@@ -78,10 +78,12 @@ def _print(kind: str, message: str) -> None:
 
 
 @contextmanager
-def warnings_shown(category: type[Warning]) -> Iterator[None]:
-    """What is warned of in that category goes to standard error, one line each."""
+def warnings_shown() -> Iterator[None]:
+    """What onnxplain itself warns of goes to standard error, one line each."""
+    from onnxplain.runtime import OnnxplainWarning
+
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", category)
+        warnings.simplefilter("always", OnnxplainWarning)
         yield
     for item in caught:
         _print("warning", str(item.message))

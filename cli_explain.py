@@ -78,7 +78,7 @@ def explain(
     <picture>.<artifact>.sheet.png. No file is replaced.
     In folders such files are skipped.
     """
-    from onnxplain.runtime import CacheWarning, Explainer
+    from onnxplain.runtime import Explainer
     from onnxplain.runtime.loading import MAX_PIXELS
 
     options = {
@@ -111,7 +111,7 @@ def explain(
         sources[place], pictures[place] = cli_input.read_stdin(limit), Path("stdin")
     console = cli_output.make_console(quiet)
     started = time.monotonic()
-    with console.status(f"loading {artifact}"), cli_errors.warnings_shown(CacheWarning):
+    with console.status(f"loading {artifact}"), cli_errors.warnings_shown():
         explainer = Explainer(artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k)
     metadata = explainer.metadata
     methods = None if all_methods else cli_input.shared_out(method, parameters, metadata.passes)

@@ -36,7 +36,11 @@ def export(
     ] = None,
     head_pooling: Annotated[
         str | None,
-        Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="what its file says"),
+        Option(
+            metavar="POOLING",
+            help="What the head reads: cls, mean, cls+mean, or own.",
+            show_default="what its file says",
+        ),
     ] = None,
     prompts: Annotated[
         list[str] | None,
@@ -64,7 +68,7 @@ def export(
         Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
     ] = None,
     format: Annotated[
-        str, Option(metavar="onnx|torchscript", help="PyTorch calls TorchScript deprecated; its files are named .pt.")
+        str, Option(metavar="NAME", help="onnx; or torchscript, which PyTorch calls deprecated, in files named .pt.")
     ] = "onnx",
     passes: Annotated[
         list[str] | None,
@@ -101,7 +105,7 @@ def export(
     with cli_output.stages(console, "importing PyTorch") as tell:
         package = cli_input.export_package()
         tell(f"loading {model}")
-        with cli_errors.warnings_shown(package.CheckpointWarning):
+        with cli_errors.warnings_shown():
             backbone = package.load_backbone(
                 model,
                 checkpoint,

@@ -28,11 +28,11 @@ CropPct = Annotated[
 ]
 CropMode = Annotated[
     str | None,
-    Option(metavar="center|squash|border", help="How they are cut to the input.", show_default="the model's"),
+    Option(metavar="MODE", help="How they are cut to the input: center, squash or border.", show_default="the model's"),
 ]
 Interpolation = Annotated[
     str | None,
-    Option(metavar="bicubic|bilinear|…", help="How they are resized.", show_default="the model's"),
+    Option(metavar="NAME", help="How they are resized: bicubic, bilinear, …", show_default="the model's"),
 ]
 RandomInit = Annotated[bool, Option("--random-init", help="Go without trained weights, to try things out.")]
 Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
+FINEST = 0.0005  # the least share that is shown as a number, 0.1%
 INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # file systems without hard links
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
@@ -140,7 +141,9 @@ def inexact(explanation: "Explanation") -> str:
 
 
 def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+    if share is None:
+        return "-"
+    return "<0.1%" if share < FINEST else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def show(

@@ -58,7 +58,11 @@ def probe(
     checkpoint: Checkpoint = None,
     head_pooling: Annotated[
         str | None,
-        Option(metavar="cls|mean|cls+mean|own", help="What the head reads.", show_default="as suits the model"),
+        Option(
+            metavar="POOLING",
+            help="What the head reads: cls, mean, cls+mean, or own.",
+            show_default="as suits the model",
+        ),
     ] = None,
     image_size: ImageSize = None,
     mean: Mean = None,
@@ -68,7 +72,7 @@ def probe(
     interpolation: Interpolation = None,
     output: Annotated[
         Path | None,
-        Option(metavar="FILE", help="The head to write.", show_default="artifacts/<name>.head.safetensors"),
+        Option(metavar="FILE", help="The head to write.", show_default="<name>.head.safetensors in artifacts/"),
     ] = None,
     cache: Annotated[
         Path | None,
@@ -80,8 +84,9 @@ def probe(
 ) -> None:
     """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
 
-    The model itself is not changed. The head is for export, which puts it on the same model. Pictures that cannot be
-    read are left out, and listed at the end. Overlays that explain has written are no pictures.
+    The model itself is not changed. The head is for export, which puts it
+    on the same model. Pictures that cannot be read are left out, and listed
+    at the end. Overlays that explain has written are skipped.
     """
     find_row(model)
     path = cli_input.head_path(output, model)
@@ -95,7 +100,7 @@ def probe(
         package = cli_input.export_package()
         split = package.split_pictures(data, test, held_out, seed)
         tell(f"loading {model}")
-        with cli_errors.warnings_shown(package.CheckpointWarning):
+        with cli_errors.warnings_shown():
             backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell, preprocessing)
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)

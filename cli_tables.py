@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from onnxplain.cli_output import INEXACT, by, percent, table
+from onnxplain.cli_output import FINEST, INEXACT, by, percent, table
 from onnxplain.cli_text import shown
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxplain.runtime import Metadata, Method
 
 NEAR = 10  # times the value: at that much, a comparison with PyTorch comes near its limit
+ROUNDED = {"half_even": "half to even", "floor": "down"}  # where a crop begins, by the name in the metadata
 WHOLE = ("output", "value", "limit", "passed")  # columns
 MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
 
@@ -58,7 +59,7 @@ def _resolution(shares: Mapping[str, float]) -> str:
     poor = {name: share for name, share in shares.items() if share > INEXACT}
     rest = max((share for name, share in shares.items() if name not in poor), default=None)
     parts = [f"{name} {percent(share)}" for name, share in sorted(poor.items(), key=lambda item: -item[1])]
-    parts += [f"{'all others' if poor else 'all'} within {percent(rest)}"] if rest is not None else []
+    parts += [f"{'all others' if poor else 'all'} within {percent(max(rest, FINEST))}"] if rest is not None else []
     return ", ".join(parts) or "not measured"
 
 
@@ -106,7 +107,7 @@ def metadata_table(metadata: "Metadata") -> Table:
         "scores": f"{metadata.activation} of the logits",
         "input": f"{by(preprocessing.size)} pixels (height x width)",
         "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}; "
-        f"offset rounded by {preprocessing.crop_rounding}",
+        f"offset rounded {ROUNDED[preprocessing.crop_rounding]}",
         "normalize": f"mean {mean}; standard deviation {std}",
         "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {by(layout.patch_grid)} patches",
         "readout": f"the head reads {reads}",

@@ -16,7 +16,7 @@ import torch
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from ..runtime import OnnxplainError
+from ..runtime import OnnxplainError, OnnxplainWarning
 from ..runtime.errors import one_line
 from ..runtime.files import check_file
 from .weights import check_kinds, check_stored, first_few
@@ -96,7 +96,7 @@ def check_keys(
         raise OnnxplainError(f"{subject}: {found}{_hint(problems, wrong)}")
 
 
-class CheckpointWarning(UserWarning):
+class CheckpointWarning(OnnxplainWarning):
     """A checkpoint holds several sets of weights; says which of them is taken."""
 
 

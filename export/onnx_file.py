@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
 from onnxscript import optimizer
+from safetensors import SafetensorError
 from torch.export import ExportedProgram
 
 from ..lrp_graph import FusedGraph
@@ -98,9 +99,15 @@ def written_whole(path: Path) -> Iterator[Path]:
             mode = temporary.stat().st_mode  # what is usual here; safetensors gives files to their owner alone
         except OSError as error:
             raise OnnxplainError(f"cannot write {path}: {error.filename}: {error.strerror}") from error
-        yield temporary
-        temporary.chmod(mode)
-        temporary.replace(path)
+        try:
+            yield temporary
+            temporary.chmod(mode)
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            elsewhere = isinstance(error, OSError) and error.filename not in (None, temporary, str(temporary))
+            if elsewhere:
+                raise
+            raise OnnxplainError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _drop_traces_of_this_machine(model: ir.Model) -> None:

@@ -42,7 +42,7 @@ from .report import Check, Report
 from .resolution import Resolution
 
 SHARP = 1e-7
-"""Relative error in float64 that is always allowed. Right files are off by 2e-8 and less, unless a denominator is all
+"""Relative error in float64 that is always allowed. Right files are off by 6e-8 and less, unless a denominator is all
 but zero: numbers that export has computed from others are rounded to float32."""
 TOLD_SHARP = 1e-5
 """The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""

@@ -28,7 +28,7 @@ def _widened(arg: Any) -> Any:
     return torch.float64 if arg is torch.float32 else arg
 
 
-class _InDouble(TorchDispatchMode):
+class _InDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Has code that was written for float32 compute in float64, with float32's constants."""
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -45,7 +45,8 @@ def in_double() -> Iterator[None]:
     before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
     torch.set_default_dtype(torch.float64)
     try:
-        with _InDouble(), patch.object(torch, "finfo", lambda dtype=None: limits):  # rules ask how coarse numbers are
+        narrow = patch.object(torch, "finfo", lambda dtype=None: limits)  # rules ask how coarse numbers are
+        with _InDouble(), narrow:  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(before)

@@ -1,7 +1,7 @@
 """Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript."""
 
 from .choice import available_methods, comparable_methods
-from .errors import CacheWarning, OnnxplainError
+from .errors import CacheWarning, OnnxplainError, OnnxplainWarning
 from .explainer import Explainer
 from .geometry import Placement
 from .loading import load_image
@@ -25,6 +25,7 @@ __all__ = [
     "Metadata",
     "Method",
     "OnnxplainError",
+    "OnnxplainWarning",
     "Placement",
     "Preprocessing",
     "available_methods",

@@ -13,5 +13,9 @@ def one_line(error: object) -> str:
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 2]} …"
 
 
-class CacheWarning(UserWarning):
+class OnnxplainWarning(UserWarning):
+    """Something was done in another way than one might expect: one line that says what."""
+
+
+class CacheWarning(OnnxplainWarning):
     """A cache was asked for, but cannot be written; all else works."""

@@ -187,6 +187,8 @@ def _errors_named(source: ImageSource) -> Iterator[None]:
     except OnnxplainError as error:
         raise OnnxplainError(f"{name} {error}") from None
     except Exception as error:  # a damaged file can raise nearly anything from inside one of Pillow's decoders
+        if isinstance(error, OSError) and error.strerror:  # the system's, not Pillow's
+            raise OnnxplainError(f"{name} cannot be read: {error.strerror}") from None
         raise OnnxplainError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
 
 

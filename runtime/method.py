@@ -67,7 +67,8 @@ class Method:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise OnnxplainError(
-                f"method {self.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+                f"method {self.name} has no parameter {', '.join(unknown)}; "
+                + (f"it has: {', '.join(known)}" if known else "it has none")
                 + or_rather(unknown[0], known)
             )
         for name, value in given.items():

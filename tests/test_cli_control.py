@@ -114,7 +114,7 @@ def test_errors(arguments, artifact):
 
 
 def test_warnings(capsys):
-    with cli_errors.warnings_shown(CacheWarning):
+    with cli_errors.warnings_shown():
         warnings.warn(f"cannot write {BAD}", CacheWarning, stacklevel=1)
     written = capsys.readouterr().err
     assert set(CONTROL.findall(written)) == {"\n"} and written.startswith(r"warning: cannot write \x1b]0;owned\x07")

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from onnxplain import cli, cli_errors, cli_input, cli_output, cli_texts
 from onnxplain.export.checkpoints import config_of
 from onnxplain.export.heads import read_head
-from onnxplain.runtime import Explainer, Metadata, OnnxplainError, resolve_target
+from onnxplain.runtime import Explainer, Metadata, OnnxplainError, load_image, resolve_target
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,10 +114,10 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (60, 40)).save(name)
 
-    def full(image, folder, name):
+    def full(image, about, folder, name):
         if name.startswith("b"):
             raise OSError(errno.ENOSPC, "No space left on device", str(folder / f"{name}.png"))
-        return save(image, folder, name)
+        return save(image, about, folder, name)
 
     save = cli_output.save
     monkeypatch.setattr(cli_output, "save", full)
@@ -183,3 +183,13 @@ def test_what_libraries_print_is_not_shown(damaged, artifact, tmp_path):
     result = _run(arguments)
     lines = result.stderr.splitlines()
     assert result.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ") and str(damaged) in lines[0]
+
+
+def test_a_picture_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def closed(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "x.png")
+
+    (tmp_path / "x.png").touch()
+    monkeypatch.setattr(Image, "open", closed)
+    with pytest.raises(OnnxplainError, match=r"^.*x\.png cannot be read: Permission denied$"):
+        load_image(tmp_path / "x.png")

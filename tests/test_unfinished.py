@@ -3,19 +3,25 @@
 import errno
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import tiny_artifact
+import torch
 from PIL import Image
 
 from onnxplain import cli_output
-from onnxplain.export.onnx_file import written_whole
-from onnxplain.runtime import Explainer, files
+from onnxplain.export.heads import Head, write_head
+from onnxplain.export.onnx_file import save_onnx, written_whole
+from onnxplain.export.torchscript_file import save_torchscript
+from onnxplain.runtime import Explainer, OnnxplainError, files
 from onnxplain.runtime import cache as kept
 
 
@@ -131,3 +137,38 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: '.*x\.png'"):
         _save(tmp_path)
     assert not list(Path(tmp_path).iterdir())
+
+
+@contextmanager
+def _files_up_to(size):
+    """The system refuses to make files larger, as it does when a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+WEIGHT = ir.val("weight", const_value=ir.tensor([0.0] * 2500))
+MODEL = ir.Model(ir.Graph([], [], nodes=[], initializers=[WEIGHT]), ir_version=10)
+WRITERS = {
+    "artifact.onnx": lambda path: save_onnx(MODEL, "{}", path),
+    "artifact.pt": lambda path: save_torchscript(torch.jit.script(torch.nn.Linear(50, 50)), "{}", path),
+    "head.safetensors": lambda path: write_head(path, Head(torch.zeros(50, 50), torch.zeros(50))),
+}
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_is_full_before_all_is_written(name, size, tmp_path):
+    path = tmp_path / "new" / name
+    refused = pytest.raises(OnnxplainError, match=rf"^cannot write {path}: .*File too large")
+    with refused, _files_up_to(size), written_whole(path) as temporary:
+        WRITERS[name](temporary)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_about_another_file_is_not_taken_for_one_of_writing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="other"), written_whole(tmp_path / "x.onnx"):
+        (tmp_path / "other").read_bytes()
