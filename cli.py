@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain import cli_errors, cli_input, cli_output, cli_tables
-from onnxplain.cli_explain import explain
-from onnxplain.cli_export import export
-from onnxplain.cli_options import Trust
-from onnxplain.cli_probe import probe
+from onnxplain.commands import arguments, display, reporting, tables
+from onnxplain.commands.explain import explain
+from onnxplain.commands.export import export
+from onnxplain.commands.options import Trust
+from onnxplain.commands.probe import probe
 from onnxplain.models import MODELS, SOURCES
 
-PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else cli_errors.PROGRAM
+PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
 
 app = typer.Typer(
-    cls=cli_errors.OneLineErrors,
+    cls=reporting.OneLineErrors,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"{cli_errors.PROGRAM} {version(cli_errors.PROGRAM)}")
+        print(f"{reporting.PROGRAM} {version(reporting.PROGRAM)}")
         raise typer.Exit
 
 
@@ -40,7 +40,7 @@ def main(
     """Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch."""
 
 
-app.command(cls=cli_input.SeveralValues)(export)
+app.command(cls=arguments.SeveralValues)(export)
 app.command()(probe)
 app.command()(explain)
 
@@ -48,7 +48,7 @@ app.command()(explain)
 @app.command()
 def models() -> None:
     """List the models that export knows."""
-    cli_output.make_console().print(cli_tables.models_table(MODELS.values(), SOURCES))
+    display.make_console().print(tables.models_table(MODELS.values(), SOURCES))
 
 
 @app.command()
@@ -65,11 +65,11 @@ def methods(
     from onnxplain.runtime import METHODS, Explainer, available_methods
 
     if artifact is None:
-        shown = cli_tables.methods_table(METHODS.values())
+        shown = tables.methods_table(METHODS.values())
     else:
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
-        shown = cli_tables.methods_table(available_methods(metadata.passes), metadata.resolution)
-    cli_output.make_console().print(shown)
+        shown = tables.methods_table(available_methods(metadata.passes), metadata.resolution)
+    display.make_console().print(shown)
 
 
 @app.command()
@@ -79,15 +79,15 @@ def info(
     """Show what an artifact says about itself: model, classes, preprocessing, passes, and how it was checked."""
     from onnxplain.runtime import Explainer, available_methods
 
-    console = cli_output.make_console()
+    console = display.make_console()
     with console.status(f"loading {artifact}"):
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
-    console.print(f"{artifact}, {cli_output.file_size(artifact)}", style="bold", soft_wrap=True)
-    console.print(cli_tables.metadata_table(metadata))
+    console.print(f"{artifact}, {display.file_size(artifact)}", style="bold", soft_wrap=True)
+    console.print(tables.metadata_table(metadata))
     names = ", ".join(method.name for method in available_methods(metadata.passes))
     console.print(f"It can be explained with: {names}", end="\n\n")
     if metadata.parity:
-        console.print(cli_tables.parity_table(metadata.parity))
+        console.print(tables.parity_table(metadata.parity))
     else:
         console.print("It holds no report of a comparison with PyTorch.")
 

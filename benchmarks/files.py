@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from onnxplain.contract.metadata import RULES
 from onnxplain.export import Backbone, load_backbone
 from onnxplain.export.artifact import described
-from onnxplain.export.onnx_file import onnx_model, save_onnx, silent
-from onnxplain.export.torchscript_file import save_torchscript, torchscript_model
+from onnxplain.export.formats.onnx_file import onnx_model, save_onnx, silent
+from onnxplain.export.formats.torchscript_file import save_torchscript, torchscript_model
 from onnxplain.lrp_graph import FusedGraph, fuse
-from onnxplain.runtime.metadata import RULES
 
 PLAIN, ONNX, ATTENTION, TORCHSCRIPT = "plain.onnx", "all.onnx", "attention.onnx", "all.pt"
 PASSES = ("gradient", "relevance")

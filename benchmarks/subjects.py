@@ -56,7 +56,7 @@ def open_way(way: str, folder: Path, model: str, size: int, device: str, threads
 def _plain(path: Path, device: str, threads: int) -> Opened:
     import onnxruntime
 
-    from onnxplain.runtime.session import CPU, CUDA, CUDA_OPTIONS
+    from onnxplain.runtime.backends.onnx import CPU, CUDA, CUDA_OPTIONS
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,7 +69,7 @@ def _plain(path: Path, device: str, threads: int) -> Opened:
 
 
 def _artifact(path: Path, device: str, threads: int) -> Opened:
-    from onnxplain.runtime.formats import open_artifact
+    from onnxplain.runtime.backends.formats import open_artifact
 
     if path.suffix == ".pt":
         import torch  # noqa: F401  # as an import, not as a part of opening

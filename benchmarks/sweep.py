@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from onnxplain.export.eager import eager_outputs
-from onnxplain.export.onnx_file import onnx_model
+from onnxplain.export.formats.onnx_file import onnx_model
+from onnxplain.export.verify.autograd_reference import eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse
-from onnxplain.lrp_graph.layers import stream_before
-from onnxplain.lrp_graph.relevance import chefer
+from onnxplain.lrp_graph.outputs.layers import stream_before
 from onnxplain.lrp_graph.reverse import Walk, reverse
+from onnxplain.lrp_graph.rules.chefer import chefer
 
 MODULES = (
     *("vision_transformer", "vision_transformer_hybrid", "vitamin", "deit", "eva", "beit"),

@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..lrp_graph import ALL, FusedGraph, GraphError, MissingRuleError, fuse
-from ..runtime import Metadata, OnnxplainError, Preprocessing
-from ..runtime.errors import one_line
-from ..runtime.formats import check_format
-from ..runtime.metadata import ACTIVATIONS, RULES
-from ..runtime.names import no_such
-from ..runtime.outputs import OF_OUTPUTS
-from .backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
-from .onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
-from .parity import LARGE, compare
-from .report import GateError, Report
-from .torchscript_file import save_torchscript, torchscript_model
-from .weights import check_model
+from onnxplain.contract.errors import one_line
+from onnxplain.contract.metadata import ACTIVATIONS, RULES
+from onnxplain.contract.names import no_such
+from onnxplain.contract.outputs import OF_OUTPUTS
+from onnxplain.lrp_graph import ALL, FusedGraph, GraphError, MissingRuleError, fuse
+from onnxplain.runtime import Metadata, OnnxplainError, Preprocessing
+from onnxplain.runtime.backends.formats import check_format
+
+from .formats.onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
+from .formats.torchscript_file import save_torchscript, torchscript_model
+from .models.backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
+from .models.weights import check_model
+from .verify.parity import LARGE, compare
+from .verify.report import GateError, Report
 
 COPYING = "reciprocam"
 """The pass that copies an image's features for each patch."""

@@ -4,7 +4,7 @@ from .fuse import ALL, PASSES, FusedGraph, fuse
 from .layout import Layout
 from .reductions import REDUCTIONS, layer_outputs, pool_outputs
 from .reverse import MissingRuleError
-from .rewrite import GraphError
+from .trace.rewrite import GraphError
 
 __all__ = [
     "ALL",

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .attnlrp import attnlrp
-from .gradient import GRADIENT
-from .hidden import HiddenLayer, hidden_layers
-from .layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
 from .layout import read_layout
+from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
 from .reductions import POOL, REDUCTIONS, layer_outputs, pool_outputs
-from .relevance import chefer, stem
 from .reverse import MissingRuleError, Walk, require_rules, reverse
-from .rewrite import GraphError, ancestors, interpret, shape_of
-from .trace import Trace, trace
+from .rules.attnlrp import attnlrp
+from .rules.chefer import chefer, stem
+from .rules.vjp import GRADIENT
+from .trace.capture import Trace, trace
+from .trace.hidden import HiddenLayer, hidden_layers
+from .trace.rewrite import GraphError, ancestors, interpret, shape_of
 
 PASSES: dict[str, str] = {
     "attention": "attention",

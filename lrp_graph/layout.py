@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from .gradient import GRADIENT
 from .reverse import Walk, reverse
-from .rewrite import GraphError, ancestors, dependents, interpret, shape_of, target_of
-from .trace import MATMUL, Trace
+from .rules.vjp import GRADIENT
+from .trace.capture import MATMUL, Trace
+from .trace.rewrite import GraphError, ancestors, dependents, interpret, shape_of, target_of
 
 aten = torch.ops.aten
 

@@ -1,6 +1,6 @@
 """Step 3: one walk over the traced graph, last node to first, driven by a table of rules.
 
-With the vector-Jacobian products of ``gradient.py`` the walk yields gradients, with the rules of ``relevance.py`` it
+With the vector-Jacobian products of ``rules/vjp.py`` the walk yields gradients, with the rules of ``rules/chefer.py`` it
 yields relevance; the walk itself knows no op. What it carries back for a value [batch, ...] is called its share and has
 one axis more, [targets, batch, ...]: values stay as the forward pass left them, and because every rule counts
 dimensions from the right, broadcasting serves any number of targets at once.
@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from .rewrite import dependents, inputs, shape_of, target_of
-from .trace import Trace
+from .trace.capture import Trace
+from .trace.rewrite import dependents, inputs, shape_of, target_of
 
 
 @dataclass(frozen=True)

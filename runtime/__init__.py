@@ -1,17 +1,18 @@
 """Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript."""
 
-from .choice import available_methods, comparable_methods
-from .errors import CacheWarning, OnnxplainError, OnnxplainWarning
+from onnxplain.contract.errors import CacheWarning, OnnxplainError, OnnxplainWarning
+from onnxplain.contract.metadata import METADATA_KEY, Metadata, Preprocessing
+from onnxplain.contract.outputs import PASSES, REDUCTIONS
+
+from .comparison_sheet import comparison_sheet
 from .explainer import Explainer
-from .geometry import Placement
-from .loading import load_image
-from .metadata import METADATA_KEY, Metadata, Preprocessing
-from .method import Method
-from .methods import METHODS
-from .outputs import PASSES, REDUCTIONS
-from .preprocessing import preprocess
-from .result import Explanation
-from .sheet import comparison_sheet
+from .explanation import Explanation
+from .images.geometry import Placement
+from .images.loading import load_image
+from .images.preprocessing import preprocess
+from .methods.choice import available_methods, comparable_methods
+from .methods.method import Method
+from .methods.table import METHODS
 from .targets import resolve_target
 
 __all__ = [

@@ -7,17 +7,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .answers import Answer, Progress, Question, answer_all, given, only, pictures_at_once
-from .choice import Methods, chosen_methods, chosen_outputs, find_method
-from .errors import OnnxplainError
+from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.metadata import Metadata
+
+from .backends.formats import open_artifact
+from .explanation import TOP_K, Explanation
 from .finite import check_finite
-from .formats import open_artifact
-from .geometry import Placement
-from .loading import MAX_PIXELS, ImageSource, is_source
-from .metadata import Metadata
-from .pictures import Picture, picture, pictures_ahead
-from .preprocessing import denormalize
-from .result import TOP_K, Explanation
+from .images.geometry import Placement
+from .images.inputs import Picture, picture, pictures_ahead
+from .images.loading import MAX_PIXELS, ImageSource, is_source
+from .images.preprocessing import denormalize
+from .methods.choice import Methods, chosen_methods, chosen_outputs, find_method
+from .pipeline import Answer, Progress, Question, answer_all, given, only, pictures_at_once
 from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from .errors import OnnxplainError
+from onnxplain.contract.errors import OnnxplainError
 
 try:
     import fcntl

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OnnxplainError
+from onnxplain.contract.errors import OnnxplainError
 
 CAUSES = "weights of the artifact may be damaged, or numbers arise on the way that are too large for float32"
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OnnxplainError, one_line
-from .names import did_you_mean, nearest
+from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.names import did_you_mean, nearest
 
 Target = int | str
 

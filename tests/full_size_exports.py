@@ -24,8 +24,8 @@ from torch import nn
 from transformers_models import CLIP, DEIT, OLD, SIGLIP, SQUASHED
 
 from onnxplain.export import MODELS, Head, export_model, load_backbone
-from onnxplain.runtime.preprocessing import preprocess
-from onnxplain.runtime.session import OnnxArtifact
+from onnxplain.runtime.backends.onnx import OnnxArtifact
+from onnxplain.runtime.images.preprocessing import preprocess
 
 TARGETS = [1, 3]
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}

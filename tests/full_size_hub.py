@@ -42,7 +42,7 @@ from timm.models import save_for_hf as save_timm
 
 from onnxplain.export import MODELS
 from onnxplain.runtime import Explainer
-from onnxplain.runtime.preprocessing import preprocess
+from onnxplain.runtime.images.preprocessing import preprocess
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = ["a photo of a cat", "this is a very large dog", "two crane"]

@@ -4,7 +4,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from onnxplain.runtime.preprocessing import preprocess
+from onnxplain.runtime.images.preprocessing import preprocess
 
 TINY = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 """Options that make any Vision Transformer of timm small enough for tests."""

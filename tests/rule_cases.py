@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 
 from onnxplain.lrp_graph.reverse import Call, Rule, Table, Walk, reverse
-from onnxplain.lrp_graph.rewrite import target_of
-from onnxplain.lrp_graph.trace import Trace
+from onnxplain.lrp_graph.trace.capture import Trace
+from onnxplain.lrp_graph.trace.rewrite import target_of
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]

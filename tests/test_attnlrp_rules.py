@@ -21,9 +21,9 @@ from rule_cases import (
 from textbook import Textbook, both_get, check, check_twice, each_matrix
 from torch import Tensor
 
-from onnxplain.lrp_graph.attnlrp import attnlrp
-from onnxplain.lrp_graph.gradient import GRADIENT
 from onnxplain.lrp_graph.reverse import Table
+from onnxplain.lrp_graph.rules.attnlrp import attnlrp
+from onnxplain.lrp_graph.rules.vjp import GRADIENT
 
 aten = torch.ops.aten
 GAMMA = 0.25

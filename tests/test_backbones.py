@@ -15,7 +15,7 @@ from timm.data import resolve_model_data_config
 
 from onnxplain.demo import model as demo
 from onnxplain.export import MODELS, Backbone, export_model, load_backbone
-from onnxplain.export.from_demo import DEMO_LABELS
+from onnxplain.export.models.from_demo import DEMO_LABELS
 from onnxplain.runtime import Explainer, OnnxplainError, Preprocessing, available_methods
 
 TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes

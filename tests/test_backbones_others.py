@@ -16,7 +16,8 @@ from real_picture import assert_agree, astronaut, ours, outputs, randomise
 from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import VisionTransformer
 
-from onnxplain.export import Head, from_torchvision, load_backbone
+from onnxplain.export import Head, load_backbone
+from onnxplain.export.models import from_torchvision
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError
 

@@ -12,10 +12,10 @@ from torch import nn
 from transformers_models import CLASSIFIERS, SIZE, SQUASHED, TOWERS, save
 
 from onnxplain.export import Head, export_model, load_backbone
-from onnxplain.export.parity import EQUAL
+from onnxplain.export.verify.parity import EQUAL
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError
-from onnxplain.runtime.preprocessing import preprocess
+from onnxplain.runtime.images.preprocessing import preprocess
 
 
 def _pixels(folder):

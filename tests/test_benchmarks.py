@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import cost, files, profile, results
 from benchmarks.results import Case, Record, Results
+from onnxplain.contract.metadata import RULES
 from onnxplain.export import Backbone
 from onnxplain.export.artifact import described
 from onnxplain.runtime import Preprocessing
-from onnxplain.runtime.metadata import RULES
 
 CASE = Case("a machine", "vit_tiny", 32, "cpu", 1, 1, 1)
 

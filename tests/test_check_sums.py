@@ -5,7 +5,7 @@ import zipfile
 import pytest
 import torch
 
-from onnxplain.export.checkpoints import read_state
+from onnxplain.export.models.checkpoints import read_state
 from onnxplain.runtime import OnnxplainError
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.export import CheckpointWarning, load_backbone
-from onnxplain.export.checkpoints import WEIGHTS, load_weights, read_state
+from onnxplain.export.models.checkpoints import WEIGHTS, load_weights, read_state
 
 TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
 UNREADABLE = "is not a checkpoint that can be read safely"

@@ -13,7 +13,8 @@ from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
 import onnxplain
-from onnxplain import cli, cli_errors, cli_output
+from onnxplain import cli
+from onnxplain.commands import display, reporting
 from onnxplain.runtime import METHODS, Explainer, Explanation, OnnxplainError, Placement
 
 ROOT = Path(__file__).parents[1]
@@ -88,9 +89,9 @@ def test_explain_prints_classes_and_places_and_writes_overlays(artifact):
         row = rf"^ *{rank} +{re.escape(label)} +{index} +{probability:.2%} *$"
         assert re.search(row, result.stdout, re.MULTILINE)
     for item in expected:
-        path = Path("new/out", f"cat.png.tiny.transformer_attribution.{cli_output.slug(item.label)}.png")
+        path = Path("new/out", f"cat.png.tiny.transformer_attribution.{display.slug(item.label)}.png")
         assert f"{item.label} (class {item.target}), score {item.score:.3f}" in result.stdout
-        assert cli_output.location(item) in result.stdout and str(path) in result.stdout
+        assert display.location(item) in result.stdout and str(path) in result.stdout
         np.testing.assert_array_equal(_pixels(path), np.asarray(item.overlay()))
     assert len(list(Path("new/out").iterdir())) == 2
 
@@ -154,15 +155,15 @@ def _explanation(heatmap, tokens):
 def test_location(peak, expected):
     tokens = np.zeros((3, 3), np.float32)
     tokens[peak] = 1
-    assert cli_output.location(_explanation(np.kron(tokens, np.ones((3, 3))), tokens)) == f"highest at the {expected}"
+    assert display.location(_explanation(np.kron(tokens, np.ones((3, 3))), tokens)) == f"highest at the {expected}"
 
 
 def test_location_of_a_flat_map():
     for value in (-1, 0, 1):
         flat = np.full((2, 2), value, np.float32)
-        assert cli_output.location(_explanation(flat, flat)) == "the heatmap is the same everywhere"
+        assert display.location(_explanation(flat, flat)) == "the heatmap is the same everywhere"
     low = np.array([[-1, -2], [-3, 0]], np.float32)
-    assert cli_output.location(_explanation(low, low)) == "the heatmap is nowhere above zero"
+    assert display.location(_explanation(low, low)) == "the heatmap is nowhere above zero"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_location_of_a_flat_map():
     ],
 )
 def test_slug(label, expected):
-    assert cli_output.slug(label) == expected
+    assert display.slug(label) == expected
 
 
 def test_a_label_without_letters_is_named_by_its_index(tmp_path):
@@ -399,7 +400,7 @@ def test_interruption_and_errors_of_our_own(artifact, monkeypatch):
     monkeypatch.setattr(Explainer, "explain_all", _raise(ZeroDivisionError("division\nby zero")))
     message = "unexpected ZeroDivisionError: division by zero (run with ONNXPLAIN_DEBUG=1 for the traceback)"
     assert_mistake(message, "explain", artifact, "cat.png", status=1)
-    monkeypatch.setenv(cli_errors.DEBUG, "1")
+    monkeypatch.setenv(reporting.DEBUG, "1")
     assert isinstance(run("explain", artifact, "cat.png").exception, ZeroDivisionError)
 
 

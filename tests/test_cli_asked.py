@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_cli import _contents, artifact, exporter, folder, run  # noqa: F401
 
-from onnxplain import cli_output
+from onnxplain.commands import display
 from onnxplain.runtime import Explainer, OnnxplainError
 
 
@@ -64,8 +64,8 @@ def test_stages_are_lines_in_a_pipe(exporter):  # noqa: F811
 
 
 def test_how_far_a_stage_is_takes_no_lines():
-    console = cli_output.PlainConsole(file=io.StringIO(), width=20)
-    with cli_output.stages(console, "first") as tell:
+    console = display.PlainConsole(file=io.StringIO(), width=20)
+    with display.stages(console, "first") as tell:
         for stage in (
             "get x",
             "get x, 1 of 3 MB",
@@ -78,8 +78,8 @@ def test_how_far_a_stage_is_takes_no_lines():
 
 
 def test_stages_in_a_terminal_are_a_line_that_changes():
-    console = cli_output.PlainConsole(file=io.StringIO(), width=40, force_terminal=True)
-    with cli_output.stages(console, "first") as tell:
+    console = display.PlainConsole(file=io.StringIO(), width=40, force_terminal=True)
+    with display.stages(console, "first") as tell:
         tell("get x, 1 of 3 MB")
     assert "get x, 1 of 3 MB" in console.file.getvalue() and console.file.getvalue().endswith("\x1b[2K")
 

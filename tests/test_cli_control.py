@@ -16,10 +16,11 @@ from test_cli_methods import _picture
 from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_errors, cli_output, cli_probe
-from onnxplain.cli_text import CONTROL, shown
+from onnxplain import cli
+from onnxplain.commands import display, probe, reporting
+from onnxplain.commands.text import CONTROL, shown
 from onnxplain.runtime import Explainer, Metadata, comparison_sheet
-from onnxplain.runtime.cache import CacheWarning
+from onnxplain.runtime.backends.optimized_cache import CacheWarning
 
 TITLE, RED, TURNED = "\x1b]0;owned\x07", "\x9b31m", "\u202etxet"
 BAD = f"{TITLE}{RED}{TURNED}\r\b\n\x7f\u2028\u2029\u2066\u200f\u061c\ud800"
@@ -85,7 +86,7 @@ def test_explain(artifact):
     assert sum(bool(re.match(r" *[1-5]  ", line)) for line in lines) == 5
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
         f"p{BAD[:-1]}.png.tiny.transformer_attribution.{slug}.png"
-        for slug in ("0-0-owned-31mtxet", cli_output.slug(GOOD) or "class-5")
+        for slug in ("0-0-owned-31mtxet", display.slug(GOOD) or "class-5")
     )
     assert _run("explain", artifact, name, "--all-methods").exit_code == 0
 
@@ -114,7 +115,7 @@ def test_errors(arguments, artifact):
 
 
 def test_warnings(capsys):
-    with cli_errors.warnings_shown():
+    with reporting.warnings_shown():
         warnings.warn(f"cannot write {BAD}", CacheWarning, stacklevel=1)
     written = capsys.readouterr().err
     assert set(CONTROL.findall(written)) == {"\n"} and written.startswith(r"warning: cannot write \x1b]0;owned\x07")
@@ -122,8 +123,8 @@ def test_warnings(capsys):
 
 def test_terminal(artifact, monkeypatch):
     """Where there are colours and a line that says what is being done: all else but rich's own sequences is escaped."""
-    console = cli_output.PlainConsole(force_terminal=True, width=200, file=io.StringIO())
-    monkeypatch.setattr(cli_output, "make_console", lambda *_: console)
+    console = display.PlainConsole(force_terminal=True, width=200, file=io.StringIO())
+    monkeypatch.setattr(display, "make_console", lambda *_: console)
     folder = Path(f"[/folder]{TURNED}")  # brackets are markup to rich, which would be an error
     folder.mkdir(parents=True)
     name = folder / f"{TITLE[:3]}.onnx"
@@ -143,12 +144,12 @@ def test_terminal(artifact, monkeypatch):
 
 def test_probe_report():
     """Whose classes are the names of folders."""
-    console = cli_output.PlainConsole(width=200, file=io.StringIO())
+    console = display.PlainConsole(width=200, file=io.StringIO())
     report = SimpleNamespace(
         held_out=[1, 2], correct=[1, 1], labels=[f"a{BAD}", GOOD], fitted=9, computed=9, cache=Path(f"x{TITLE}"), C=1.0,
         tried={1.0: 0.5}, accuracy=2 / 3, repeated=0,
     )  # fmt: skip
-    cli_probe._show(console, report)
+    probe._show(console, report)
     written = console.file.getvalue()
     assert set(CONTROL.findall(written)) == {"\n"} and f"a{ESCAPED}" in written and GOOD in written
 

@@ -13,10 +13,10 @@ from test_cli import _picture, _pixels, artifact, assert_mistake, folder, run  #
 from test_runtime_explainer import _assert_same, _Spy
 from tiny_artifact import LABELS, build
 
-from onnxplain import cli_output
+from onnxplain.commands import display
 from onnxplain.runtime import METHODS, Explainer, Placement, comparison_sheet
-from onnxplain.runtime import sheet as sheets
-from onnxplain.runtime.session import OnnxArtifact
+from onnxplain.runtime import comparison_sheet as sheets
+from onnxplain.runtime.backends.onnx import OnnxArtifact
 
 pytest.importorskip("scipy")
 
@@ -190,7 +190,7 @@ def test_long_and_foreign_labels_fit(tmp_path):
 
 def test_bars_show_pictures_and_the_runs_of_the_picture_at_hand():
     console = Console(force_terminal=True, width=80, file=io.StringIO())
-    with cli_output.ExplainingProgress(console, 2) as progress:
+    with display.ExplainingProgress(console, 2) as progress:
         pictures, runs = progress.tasks
         assert pictures.total == 2 and not runs.visible
         progress.runs(8, 25)
@@ -200,14 +200,14 @@ def test_bars_show_pictures_and_the_runs_of_the_picture_at_hand():
         progress.next_picture()
         assert pictures.completed == 1
     quiet = Console(file=io.StringIO())
-    with cli_output.ExplainingProgress(quiet, 1) as progress:
+    with display.ExplainingProgress(quiet, 1) as progress:
         progress.runs(1, 2)
     assert quiet.file.getvalue() == ""
 
 
 def test_the_command_line_passes_progress_on(artifact, monkeypatch):  # noqa: F811
     told = []
-    monkeypatch.setattr(cli_output.ExplainingProgress, "runs", lambda self, *numbers: told.append(numbers))
+    monkeypatch.setattr(display.ExplainingProgress, "runs", lambda self, *numbers: told.append(numbers))
     assert run("explain", artifact, "cat.png", "--method", "smoothgrad", "--samples", 9).exit_code == 0
     assert told == [(8, 9), (9, 9)]
     assert run("explain", artifact, "cat.png", "--all-methods").exit_code == 0

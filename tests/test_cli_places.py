@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from test_cli import _picture, artifact, assert_mistake, folder, run  # noqa: F401
 from tiny_artifact import LABELS, build
 
-from onnxplain.cli_files import Destination
+from onnxplain.commands.destination import Destination
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.signature import is_ours, signed
 

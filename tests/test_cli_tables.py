@@ -8,7 +8,7 @@ import pytest
 from test_cli import artifact, folder, run  # noqa: F401
 from tiny_artifact import build
 
-from onnxplain import cli_output
+from onnxplain.commands import display
 from onnxplain.models import MODELS, SOURCES
 from onnxplain.runtime import METHODS, PASSES
 
@@ -49,7 +49,7 @@ def test_the_width_in_a_pipe(columns, width, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
-    assert cli_output.make_console().width == width
+    assert display.make_console().width == width
 
 
 def test_models_need_neither_pytorch_nor_onnxruntime():

@@ -9,7 +9,7 @@ from graph_checks import TARGET, Hand, check_gradient, images, sdpa, worst
 from torch import Tensor, nn
 
 from onnxplain.lrp_graph import fuse
-from onnxplain.lrp_graph.rewrite import target_of
+from onnxplain.lrp_graph.trace.rewrite import target_of
 
 TABLE = torch.linspace(-1, 1, 16, dtype=torch.float64)
 PLAIN = Hand(sdpa, lambda x: (x + TABLE).mean(1))

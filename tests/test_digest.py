@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.export.onnx_file import save_onnx
+from onnxplain.contract.digest import file_digest, open_beside, stored_digest
+from onnxplain.export.formats.onnx_file import save_onnx
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
-from onnxplain.runtime.digest import file_digest, open_beside, stored_digest
 
 DAMAGED = "x.onnx was damaged or changed since export: .*; fetch it again, or export it again"
 

@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from tiny_artifact import LABELS, build
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_errors, cli_input, cli_output, cli_texts
-from onnxplain.export.checkpoints import config_of
-from onnxplain.export.heads import read_head
+from onnxplain import cli
+from onnxplain.commands import arguments, display, reporting, texts
+from onnxplain.export.models.checkpoints import config_of
+from onnxplain.export.models.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, load_image, resolve_target
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,8 @@ def test_brackets_without_end(tmp_path):
     save_file({"weight": torch.zeros(2, 3)}, tmp_path / "head.safetensors", {"labels": brackets})
     assert "config.json is not JSON: " in _message(config_of, tmp_path)
     assert "must be a JSON list: " in _message(read_head, tmp_path / "head.safetensors")
-    with pytest.raises(cli_input.InputError, match="cannot read labels from "):
-        cli_texts.read_texts("labels", tmp_path / "config.json")
+    with pytest.raises(arguments.InputError, match="cannot read labels from "):
+        texts.read_texts("labels", tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))
@@ -77,10 +78,10 @@ def test_reports_of_another_form(parity, artifact):
 
 
 def test_a_long_message_loses_its_middle(capsys):
-    cli_errors.print_error(f"there is no {'x' * 5000}\n; valid are a, b")
+    reporting.print_error(f"there is no {'x' * 5000}\n; valid are a, b")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is no xx") and line.endswith("x ; valid are a, b") and len(line) < 1100
-    cli_errors.print_error("short")
+    reporting.print_error("short")
     assert capsys.readouterr().err == "error: short\n"
 
 
@@ -119,8 +120,8 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
             raise OSError(errno.ENOSPC, "No space left on device", str(folder / f"{name}.png"))
         return save(image, about, folder, name)
 
-    save = cli_output.save
-    monkeypatch.setattr(cli_output, "save", full)
+    save = display.save
+    monkeypatch.setattr(display, "save", full)
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
     assert result.exit_code == 2
     name = "explanations/b.png.tiny.transformer_attribution.crane.png"

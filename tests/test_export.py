@@ -31,9 +31,9 @@ from export_cases import (
 from reference import attnlrp, chefer, maps, variants
 
 import onnxplain
+from onnxplain.contract.outputs import OUTPUTS as TABLE
 from onnxplain.export import export_model
 from onnxplain.runtime import PASSES, Explainer, Preprocessing
-from onnxplain.runtime.outputs import OUTPUTS as TABLE
 
 IMAGES = 12
 LAYERED = {name: item for name, item in TABLE.items() if not item.pool}

@@ -10,11 +10,12 @@ from export_cases import LABELS, OUTPUTS, PER_TARGET
 from reference import variants
 from torch import nn
 
-from onnxplain.export import GateError, artifact, export_model, parity
-from onnxplain.export.report import Report
-from onnxplain.lrp_graph.gradient import GRADIENT
+from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export.verify import parity
+from onnxplain.export.verify.report import Report
+from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, OnnxplainError
-from onnxplain.runtime.session import OnnxArtifact
+from onnxplain.runtime.backends.onnx import OnnxArtifact
 
 aten = torch.ops.aten
 

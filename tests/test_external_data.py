@@ -10,10 +10,10 @@ import tiny_artifact
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from onnxplain.export.sealing import seal_onnx
+from onnxplain.export.formats.sealing import seal_onnx
 from onnxplain.runtime import Explainer, OnnxplainError
-from onnxplain.runtime import external as module
-from onnxplain.runtime.external import FIELDS, refuse_external_data
+from onnxplain.runtime.backends import external as module
+from onnxplain.runtime.backends.external import FIELDS, refuse_external_data
 
 PLACES = ["../../../etc/passwd", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", "weights"]
 

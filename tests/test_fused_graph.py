@@ -78,7 +78,7 @@ def test_refused_constants(constants: dict[str, float]) -> None:
 @pytest.fixture
 def tiny_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The constant that relevance rules add to denominators weighs differently where scores are scaled elsewhere."""
-    monkeypatch.setattr("onnxplain.lrp_graph.relevance.EPSILON", 1e-14)
+    monkeypatch.setattr("onnxplain.lrp_graph.rules.chefer.EPSILON", 1e-14)
 
 
 WRITTEN_OUT = {

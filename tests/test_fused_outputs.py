@@ -12,7 +12,7 @@ from reference import variants
 from torch import Tensor
 
 from onnxplain.lrp_graph import ALL, PASSES, REDUCTIONS, FusedGraph, MissingRuleError, fuse
-from onnxplain.lrp_graph.rewrite import ancestors
+from onnxplain.lrp_graph.trace.rewrite import ancestors
 
 VARIANTS = (
     *("plain", "distilled", "registers", "mean_pool_no_class", "non_square"),

@@ -12,9 +12,11 @@ from test_export_gate import PREPROCESSING, _scaled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onnxplain.export import GateError, artifact, export_model, parity, torchscript_file
-from onnxplain.export.in_double import OnnxInDouble
-from onnxplain.export.resolution import Resolution
+from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export.formats import torchscript_file
+from onnxplain.export.verify import parity
+from onnxplain.export.verify.in_double import OnnxInDouble
+from onnxplain.export.verify.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
 
 OPTIONS = {"labels": LABELS, "preprocessing": PREPROCESSING}

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from onnxplain.export.gating import gate_outputs
+from onnxplain.export.onnx_passes.gate_outputs import gate_outputs
 
 # `third` is used by `fourth`, `same` is computed anyway; Transpose and Shape are used across groups
 GRAPH = """

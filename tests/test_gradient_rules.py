@@ -18,8 +18,8 @@ from rule_cases import (
     slightly_wrong,
 )
 
-from onnxplain.lrp_graph.gradient import GRADIENT
 from onnxplain.lrp_graph.reverse import Table
+from onnxplain.lrp_graph.rules.vjp import GRADIENT
 
 aten = torch.ops.aten
 

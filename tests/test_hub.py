@@ -19,9 +19,9 @@ from text_models import OPEN_CLIP, random_model, siglip_tokenizer
 from typer.testing import CliRunner
 
 from onnxplain import cli
+from onnxplain.contract.digest import file_digest
 from onnxplain.export import MODELS, load_backbone, load_features
 from onnxplain.runtime import OnnxplainError
-from onnxplain.runtime.digest import file_digest
 
 TINY = "timm/test_vit.r160_in1k"  # its repository on the hub has the same name
 HF = "someone/vit"

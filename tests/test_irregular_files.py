@@ -11,7 +11,8 @@ from test_cli import _pixels, artifact, assert_mistake, folder  # noqa: F401
 from typer.testing import CliRunner
 
 from onnxplain import cli, export  # noqa: F401  as importing it takes a while, which is not waiting for a pipe
-from onnxplain.runtime import Explainer, OnnxplainError, load_image, loading
+from onnxplain.runtime import Explainer, OnnxplainError, load_image
+from onnxplain.runtime.images import loading
 
 EXPORT = ("export", "--model", "timm/vit_tiny_patch16_224", "--output", "x.onnx")
 PROBE = ("probe", "--model", "timm/vit_tiny_patch16_224", "--random-init", "--output", "x.safetensors")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
 from onnxplain.lrp_graph import ALL, FusedGraph, GraphError, fuse
-from onnxplain.lrp_graph.layers import embedding
-from onnxplain.lrp_graph.rewrite import ancestors
-from onnxplain.lrp_graph.trace import trace
+from onnxplain.lrp_graph.outputs.layers import embedding
+from onnxplain.lrp_graph.trace.capture import trace
+from onnxplain.lrp_graph.trace.rewrite import ancestors
 
 STREAMS = ("layer_gradient", "reciprocam")
 

@@ -16,7 +16,7 @@ from reference import variants
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
-from onnxplain.export.eager import TOLD, eager_outputs
+from onnxplain.export.verify.autograd_reference import TOLD, eager_outputs
 from onnxplain.lrp_graph import fuse
 
 SMALL: dict[str, Any] = {

@@ -4,11 +4,11 @@ import pytest
 from test_cli import artifact, assert_mistake, folder, run  # noqa: F401
 from tiny_artifact import build
 
+from onnxplain.contract.names import nearest, no_such
 from onnxplain.models import DEMO, MODELS, SOURCES, find_row
 from onnxplain.models import OTHER_NAMES as OTHER_MODELS
 from onnxplain.runtime import METHODS, PASSES, REDUCTIONS, Explainer, OnnxplainError
-from onnxplain.runtime.choice import OTHER_NAMES, canonical, find_method
-from onnxplain.runtime.names import nearest, no_such
+from onnxplain.runtime.methods.choice import OTHER_NAMES, canonical, find_method
 
 ALL = tuple(PASSES)
 

@@ -9,9 +9,9 @@ import skimage.data
 from PIL import Image
 from tiny_artifact import GRID, SIZE, build
 
-from onnxplain.cli_output import location
+from onnxplain.commands.display import location
+from onnxplain.contract.metadata import CROP_MODES
 from onnxplain.runtime import METHODS, Explainer, Preprocessing, preprocess
-from onnxplain.runtime.metadata import CROP_MODES
 
 SEEN = Preprocessing(SIZE, (0.5,) * 3, (0.25,) * 3, 0.9, "center", "box")
 WHOLE = replace(SEEN, crop_pct=1.0)

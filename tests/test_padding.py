@@ -8,8 +8,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from onnxplain.export import export_model
-from onnxplain.export.onnx_file import onnx_model
-from onnxplain.export.padding import MORE
+from onnxplain.export.formats.onnx_file import onnx_model
+from onnxplain.export.formats.padding import MORE
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import METHODS, Explainer
 

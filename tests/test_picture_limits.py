@@ -11,19 +11,11 @@ import tiny_artifact
 from PIL import EpsImagePlugin, Image
 from test_cli import artifact, assert_mistake, folder, run  # noqa: F401
 
-from onnxplain.runtime import (
-    Explainer,
-    Explanation,
-    OnnxplainError,
-    Placement,
-    answers,
-    geometry,
-    load_image,
-    loading,
-)
-from onnxplain.runtime import pictures as pictures_module
-from onnxplain.runtime.ahead import ahead
-from onnxplain.runtime.loading import FORMATS, IMAGE_SUFFIXES, MAX_PIXELS
+from onnxplain.runtime import Explainer, Explanation, OnnxplainError, Placement, load_image, pipeline
+from onnxplain.runtime.images import geometry, loading
+from onnxplain.runtime.images import inputs as pictures_module
+from onnxplain.runtime.images.loading import FORMATS, IMAGE_SUFFIXES, MAX_PIXELS
+from onnxplain.runtime.images.prefetch import ahead
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)).resize((30, 20))
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\nshowpage\n%%EOF\n"
@@ -224,7 +216,7 @@ def test_work_ahead_keeps_to_its_budget():
 def test_batches_and_what_is_decoded_ahead_keep_to_the_budget(share, runs, tmp_path, monkeypatch):
     """Of pictures of 2400 bytes each, with a budget for some of them: the runs, and what is decoded before each."""
     explainer = Explainer(tiny_artifact.build(tmp_path / "x.onnx"), device="cpu", threads=1)
-    for module in (pictures_module, answers):
+    for module in (pictures_module, pipeline):
         monkeypatch.setattr(module, "BUDGET", round(share * 30 * 20 * 4))
     sizes, decoded = [], []
     once, decode = explainer._artifact.run, pictures_module.decode

@@ -10,11 +10,11 @@ from reference import variants
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from onnxplain.export.eager import TOLD, eager_outputs
+from onnxplain.contract.outputs import POOLED
+from onnxplain.export.verify.autograd_reference import TOLD, eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse, pool_outputs
 from onnxplain.runtime import METHODS, Metadata, Preprocessing
-from onnxplain.runtime.answers import token_map
-from onnxplain.runtime.outputs import POOLED
+from onnxplain.runtime.pipeline import token_map
 
 TARGET = torch.tensor([[0, 3], [1, 2], [4, 0]])
 POOLS = {

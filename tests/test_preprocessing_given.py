@@ -11,7 +11,7 @@ from PIL import Image
 from test_cli import artifact, assert_mistake, exporter, folder, run  # noqa: F401
 from transformers_models import CLASSIFIERS, save
 
-from onnxplain import cli_input
+from onnxplain.commands import arguments
 from onnxplain.export import export_model, load_backbone, load_features
 from onnxplain.runtime import Explainer, OnnxplainError, Preprocessing, preprocess
 
@@ -107,7 +107,7 @@ def test_probe_passes_them_on_and_to_the_export_it_proposes(monkeypatch, tmp_pat
         load_features=lambda *arguments: calls.append(arguments),
         probe=lambda features, split, path, *_: path.write_text("head") and report,
     )
-    monkeypatch.setattr(cli_input, "export_package", lambda: package)
+    monkeypatch.setattr(arguments, "export_package", lambda: package)
     options = ["--mean", "0.1,0.2,0.3", "--std", "0.5", "--crop-pct", "0.9", "--interpolation", "bilinear"]
     result = run("probe", "--model", "vit", "--data", ".", "--output", "head.safetensors", *options)
     assert result.exit_code == 0, result.output

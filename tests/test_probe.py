@@ -18,8 +18,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.export import Head, load_backbone, load_features, probe, read_head, split_pictures
-from onnxplain.export.features import BATCH
+from onnxplain.export import Head, load_backbone, load_features, read_head, split_pictures
+from onnxplain.export.probing import probe
+from onnxplain.export.probing.feature_cache import BATCH
 from onnxplain.runtime import Explainer, OnnxplainError, load_image, preprocess
 
 TIMM = "vit_tiny_patch16_224"

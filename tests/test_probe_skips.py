@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.cli_output import save
-from onnxplain.export import load_features, probe, read_head, split_pictures
+from onnxplain.commands.display import save
+from onnxplain.export import load_features, read_head, split_pictures
+from onnxplain.export.probing import probe
 from onnxplain.runtime import OnnxplainError
 
 CACHE = Path("head.features.safetensors")

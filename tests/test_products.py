@@ -6,7 +6,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from onnxplain.export.products import write_as_gemm
+from onnxplain.export.onnx_passes.matmul_to_gemm import write_as_gemm
 
 RNG = np.random.default_rng(0)
 WEIGHTS = {"w": (6, 4), "b": (6,), "k": ()}

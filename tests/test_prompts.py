@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.export import MODELS, load_backbone
-from onnxplain.export.prompts import ZeroShot
+from onnxplain.export.models.prompts import ZeroShot
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import Explainer
 

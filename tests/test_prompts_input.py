@@ -16,7 +16,8 @@ from real_picture import ours
 from text_models import OPEN_CLIP, SMALL, save_clip, save_open_clip, save_siglip
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_input
+from onnxplain import cli
+from onnxplain.commands import arguments
 from onnxplain.export import Head, load_backbone
 from onnxplain.runtime import OnnxplainError
 
@@ -51,7 +52,7 @@ def asked(monkeypatch):
             raise OnnxplainError("enough")
 
     calls = []
-    monkeypatch.setattr(cli_input, "export_package", lambda: Package)
+    monkeypatch.setattr(arguments, "export_package", lambda: Package)
     return calls
 
 
@@ -107,7 +108,7 @@ def test_from_a_shell():
 
 def test_one_value_each_leaves_the_rest_alone():
     arguments = ["--model", "clip", "--labels", "x", "y", "--force", "-h"]
-    assert cli_input.one_value_each(arguments) == arguments
+    assert arguments.one_value_each(arguments) == arguments
 
 
 # --- mistakes

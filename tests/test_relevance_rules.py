@@ -12,8 +12,8 @@ from rule_cases import MOVEMENT_CASES, TARGETS, Case, assert_close, convolutions
 from textbook import Textbook, all_of_it, both_get, check, check_twice, each_matrix
 from torch import Tensor
 
-from onnxplain.lrp_graph.relevance import chefer, divide, stem
 from onnxplain.lrp_graph.reverse import Call
+from onnxplain.lrp_graph.rules.chefer import chefer, divide, stem
 
 aten = torch.ops.aten
 CHEFER = chefer()

@@ -7,9 +7,9 @@ from reference import rules
 from rule_cases import assert_close, random
 from torch import Tensor
 
-from onnxplain.lrp_graph.gradient import GRADIENT
-from onnxplain.lrp_graph.relevance import chefer
 from onnxplain.lrp_graph.reverse import Call
+from onnxplain.lrp_graph.rules.chefer import chefer
+from onnxplain.lrp_graph.rules.vjp import GRADIENT
 
 aten = torch.ops.aten
 

@@ -8,10 +8,11 @@ import pytest
 import tiny_artifact
 from PIL import Image
 
-from onnxplain import cli_batches
-from onnxplain.runtime import Explainer, Explanation, OnnxplainError, geometry
-from onnxplain.runtime import pictures as pictures_module
-from onnxplain.runtime.ahead import ahead
+from onnxplain.commands import batches
+from onnxplain.runtime import Explainer, Explanation, OnnxplainError
+from onnxplain.runtime.images import geometry
+from onnxplain.runtime.images import inputs as pictures_module
+from onnxplain.runtime.images.prefetch import ahead
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def _with_bad_ones(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_a_bad_picture_costs_only_itself(batch_size, explainer, tmp_path):
     paths = _with_bad_ones(tmp_path)
-    answers = dict(cli_batches.answers(explainer.explain(paths, batch_size=batch_size), paths))
+    answers = dict(batches.answers(explainer.explain(paths, batch_size=batch_size), paths))
     assert list(answers) == paths
     for number, path in enumerate(paths):
         if number in (1, 4):
@@ -212,7 +213,7 @@ def test_a_run_that_fails_costs_its_batch_only(explainer, tmp_path, monkeypatch)
         return run(*arguments)
 
     monkeypatch.setattr(explainer._artifact, "run", second_fails)
-    answers = [answer for _, answer in cli_batches.answers(explainer.explain(paths, batch_size=2), paths)]
+    answers = [answer for _, answer in batches.answers(explainer.explain(paths, batch_size=2), paths)]
     assert [isinstance(answer, OnnxplainError) for answer in answers] == [False, False, True, True, False, False]
 
 
@@ -227,7 +228,7 @@ def test_a_run_beyond_the_shared_one_costs_its_picture_only(explainer, tmp_path,
 
     monkeypatch.setattr(explainer._artifact, "run", third_fails)
     results = explainer.explain(paths, method="integrated_gradients", steps=4)
-    answers = [answer for _, answer in cli_batches.answers(results, paths)]
+    answers = [answer for _, answer in batches.answers(results, paths)]
     assert [isinstance(answer, OnnxplainError) for answer in answers] == [False, True, False]
 
 
@@ -254,7 +255,7 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
             assert len(drawings) >= number - 1  # the generator is asked for one picture ahead at most
             yield tmp_path / f"{number}.png", OnnxplainError("bad") if number == 2 else number
 
-    rows = [(path.name, files) for path, _, files in cli_batches.drawn(draw, answered())]
+    rows = [(path.name, files) for path, _, files in batches.drawn(draw, answered())]
     assert rows == [(f"{n}.png", None if n == 2 else [tmp_path / f"{n}.map.png"]) for n in range(4)]
     assert [path.name for path in drawings] == ["0.png", "1.png", "3.png"]
 
@@ -265,7 +266,7 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
         return files
 
     drawings.clear()
-    outcomes = {path.name: (str(answer), files) for path, answer, files in cli_batches.drawn(full, answered())}
+    outcomes = {path.name: (str(answer), files) for path, answer, files in batches.drawn(full, answered())}
     message, files = outcomes.pop("1.png")
     assert message.endswith("1.png: cannot write 1.map.png: no space left") and files is None
     assert [name for name, (_, files) in outcomes.items() if files] == ["0.png", "3.png"]
@@ -274,7 +275,7 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
         raise RuntimeError("a fault of the program")
 
     with pytest.raises(RuntimeError, match="a fault of the program"):
-        list(cli_batches.drawn(wrong, answered()))
+        list(batches.drawn(wrong, answered()))
     assert not _workers()
 
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.runtime import CacheWarning, Explainer, OnnxplainError
-from onnxplain.runtime import cache as cache_module
-from onnxplain.runtime.cache import open_kept
+from onnxplain.runtime.backends import optimized_cache as cache_module
+from onnxplain.runtime.backends.optimized_cache import open_kept
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from tiny_artifact import GRID, HEADS, LABELS, LAYERS, SIZE, TOKENS, build
 
+from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.runtime import Explainer, OnnxplainError, load_image
-from onnxplain.runtime.outputs import OUTPUTS
-from onnxplain.runtime.preprocessing import normalize
+from onnxplain.runtime.images.preprocessing import normalize
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_artifact import LABELS, SIZE, build, save
 
 from onnxplain.runtime import METHODS, Explainer, Metadata, OnnxplainError, Preprocessing
-from onnxplain.runtime.result import probabilities
+from onnxplain.runtime.explanation import probabilities
 
 CAUSE = "; weights of the artifact may be damaged, or numbers arise on the way that are too large for float32"
 GREY, WHITE = (Image.new("RGB", (50, 40), (value,) * 3) for value in (128, 255))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from onnxplain.contract.metadata import CROP_MODES
 from onnxplain.runtime import Preprocessing, preprocess
-from onnxplain.runtime.geometry import Placement, patch_sums, resize
-from onnxplain.runtime.metadata import CROP_MODES
+from onnxplain.runtime.images.geometry import Placement, patch_sums, resize
 
 
 def _torch_resize(values, size):

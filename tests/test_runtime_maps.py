@@ -9,9 +9,9 @@ import pytest
 from reference import maps
 from test_runtime_methods import HEADS, LAYERS, LAYOUTS, SIZE, _apply, _tensors
 
+from onnxplain.contract.metadata import Layout
 from onnxplain.runtime import METHODS, PASSES, OnnxplainError, comparable_methods
-from onnxplain.runtime.choice import find_method
-from onnxplain.runtime.metadata import Layout
+from onnxplain.runtime.methods.choice import find_method
 
 NAMES = list(LAYOUTS)
 LAYER_NUMBERS = [*range(LAYERS), -1, -LAYERS]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.runtime import PASSES, REDUCTIONS, Metadata, OnnxplainError, Preprocessing
-from onnxplain.runtime.outputs import OUTPUTS
 
 
 def _metadata(**changes):

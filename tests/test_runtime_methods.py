@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from slow_reductions import reductions
 
+from onnxplain.contract.metadata import Layout
+from onnxplain.contract.outputs import OUTPUTS, PASSES
 from onnxplain.runtime import METHODS, OnnxplainError, available_methods
-from onnxplain.runtime.choice import find_method
-from onnxplain.runtime.metadata import Layout
-from onnxplain.runtime.outputs import OUTPUTS, PASSES
+from onnxplain.runtime.methods.choice import find_method
 
 LAYERS, HEADS = 4, 3
 LAYOUTS = {

@@ -10,9 +10,9 @@ import skimage.data
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
+from onnxplain.contract.metadata import CROP_MODES, INTERPOLATIONS
 from onnxplain.runtime import OnnxplainError, Preprocessing, load_image, preprocess
-from onnxplain.runtime.metadata import CROP_MODES, INTERPOLATIONS
-from onnxplain.runtime.preprocessing import denormalize
+from onnxplain.runtime.images.preprocessing import denormalize
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}

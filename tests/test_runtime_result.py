@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnxplain.contract.errors import one_line
 from onnxplain.runtime import Explanation, Placement
-from onnxplain.runtime.errors import one_line
 
 GREY = Image.new("RGB", (60, 40), (100, 100, 100))
 

@@ -8,10 +8,10 @@ import pytest
 from test_runtime_explainer import _assert_same, _picture, _Spy
 from tiny_artifact import GRID, LABELS, LAYERS, SIZE, build
 
-from onnxplain.runtime import METHODS, Explainer, OnnxplainError, answers
-from onnxplain.runtime.answers import pictures_at_once
-from onnxplain.runtime.geometry import resize
-from onnxplain.runtime.preprocessing import normalize
+from onnxplain.runtime import METHODS, Explainer, OnnxplainError, pipeline
+from onnxplain.runtime.images.geometry import resize
+from onnxplain.runtime.images.preprocessing import normalize
+from onnxplain.runtime.pipeline import pictures_at_once
 
 SAMPLED = [name for name, method in METHODS.items() if method.runs]
 BIG = (160, 288)
@@ -190,13 +190,13 @@ def test_runs_go_in_batches_and_share_targets(name, explainer, monkeypatch):
         np.testing.assert_array_equal(item.heatmap, other.heatmap)
     total = METHODS[name].arguments({}, LAYERS)[METHODS[name].runs]
     sizes = [len(feeds["pixels"]) for _, feeds, _ in spy.runs]
-    assert sizes[0] == 1 and sum(sizes[1:]) == total and set(sizes[1:-1]) == {answers.MAX_BATCH}
+    assert sizes[0] == 1 and sum(sizes[1:]) == total and set(sizes[1:-1]) == {pipeline.MAX_BATCH}
     assert spy.runs[0][0] == ["logits"]
     assert {tuple(outputs) for outputs, _, _ in spy.runs[1:]} == {("logits", *METHODS[name].outputs)}
     assert all(feeds["target"].tolist()[0] == [0, given[1].target] for _, feeds, _ in spy.runs[1:])
     assert told == [(min(done, total), total) for done in range(8, total + 8, 8)]
 
-    monkeypatch.setattr(answers, "MAX_BATCH", 3)
+    monkeypatch.setattr(pipeline, "MAX_BATCH", 3)
     for item, other in zip(explainer.explain(picture, [0, -1], name), expected, strict=True):
         _assert_same(item, other)
     _assert_same(explainer.explain(picture, 0, name), expected[0])
@@ -243,10 +243,10 @@ def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
         return pictures_at_once(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
 
     rollout, attribution = ["attention_mean"], ["gradient_relevance_positive"]
-    assert fits(197, []) == fits(197, rollout) == fits(197, attribution) == fits(1370, rollout) == answers.MAX_BATCH
+    assert fits(197, []) == fits(197, rollout) == fits(197, attribution) == fits(1370, rollout) == pipeline.MAX_BATCH
     assert fits(197, attribution, 1000) == fits(1370, attribution) == 1
-    assert 1 < fits(700, attribution) < answers.MAX_BATCH
-    assert 1 < fits(197, ["reciprocam"]) < answers.MAX_BATCH
+    assert 1 < fits(700, attribution) < pipeline.MAX_BATCH
+    assert 1 < fits(197, ["reciprocam"]) < pipeline.MAX_BATCH
     # a CPU's cache: ViT-Ti, S, B, and B with more classes
     assert [fits(197, attribution, 1, "cpu", heads) for heads in (3, 6, 12)] == [8, 4, 2]
     assert fits(197, attribution, 10, "cpu") == fits(1370, [], 1, "cpu") == 1

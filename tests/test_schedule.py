@@ -13,8 +13,9 @@ import torch
 from export_cases import needed_for_logits
 from timm.models.vision_transformer import VisionTransformer
 
-from onnxplain.export import export_model, schedule
-from onnxplain.export.gating import gate_outputs
+from onnxplain.export import export_model
+from onnxplain.export.onnx_passes import branch_levels
+from onnxplain.export.onnx_passes.gate_outputs import gate_outputs
 
 # Two walks back through two layers, `first` and `second`, and what both give of each layer, `joint`
 GRAPH = """
@@ -65,7 +66,7 @@ def _session(model, **settings):
 def gated(tmp_path_factory):
     model = ir.from_proto(_plain())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedule, "LARGE", 16)
+        patch.setattr(branch_levels, "LARGE", 16)
         gate_outputs(model, FLAGS)
     path = tmp_path_factory.mktemp("levels") / "gated.onnx"
     ir.save(model, path)
@@ -126,7 +127,7 @@ def test_small_weights_stay_in_branches():
 
 def test_artifact(tmp_path, monkeypatch):
     """A file with all passes, as a large model has it: compared with PyTorch; branches give products their rows."""
-    monkeypatch.setattr(schedule, "LARGE", 1)
+    monkeypatch.setattr(branch_levels, "LARGE", 1)
     torch.manual_seed(0)
     model = VisionTransformer((32, 32), 8, num_classes=3, embed_dim=24, depth=3, num_heads=2).eval()
     preprocessing = {"size": (32, 32), "mean": [0.5] * 3, "std": [0.5] * 3}

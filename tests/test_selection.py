@@ -11,7 +11,7 @@ from reference import variants
 from torch import Tensor
 
 from onnxplain.lrp_graph import FusedGraph, fuse
-from onnxplain.lrp_graph.rewrite import ancestors, shape_of, target_of
+from onnxplain.lrp_graph.trace.rewrite import ancestors, shape_of, target_of
 
 aten = torch.ops.aten
 

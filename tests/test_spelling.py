@@ -10,8 +10,8 @@ from graph_checks import TARGET, Hand, assert_same, check_gradient, images, sdpa
 from torch import Tensor
 
 from onnxplain.lrp_graph import GraphError, MissingRuleError, fuse
-from onnxplain.lrp_graph.rewrite import target_of
-from onnxplain.lrp_graph.spelling import SPELLINGS
+from onnxplain.lrp_graph.trace.canonicalize import SPELLINGS
+from onnxplain.lrp_graph.trace.rewrite import target_of
 
 aten = torch.ops.aten
 Pool = Callable[[Tensor], Tensor]
@@ -80,7 +80,7 @@ POOLS: dict[str, tuple[Any, Pool, Pool]] = {
 
 @pytest.mark.parametrize("name", POOLS)
 def test_pool(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxplain.lrp_graph.relevance.EPSILON", 1e-14)
+    monkeypatch.setattr("onnxplain.lrp_graph.rules.chefer.EPSILON", 1e-14)
     op, run, plain = POOLS[name]
     model = Hand(sdpa, run)
     assert op in {target_of(node) for node in torch.export.export(model, (images(),), strict=False).graph.nodes}

@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from onnxplain.demo.scenes import scene
 from onnxplain.export import export_model, load_backbone
-from onnxplain.export.onnx_file import onnx_model, save_onnx
+from onnxplain.export.formats.onnx_file import onnx_model, save_onnx
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import METADATA_KEY, METHODS, Explainer, Metadata, OnnxplainError
-from onnxplain.runtime.formats import open_artifact
+from onnxplain.runtime.backends.formats import open_artifact
 
 NAMES = ("registers", "mean_pool", "swiglu_packed", "demo")
 TARGETS = [3, 0, 4, 1]

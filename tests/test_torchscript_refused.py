@@ -13,10 +13,11 @@ import torch
 from export_cases import LABELS, build, preprocessing
 from reference import variants
 
-from onnxplain import cli_input
-from onnxplain.export import GateError, artifact, export_model, torchscript_file
+from onnxplain.commands import arguments
+from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export.formats import torchscript_file
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
-from onnxplain.runtime.formats import open_artifact
+from onnxplain.runtime.backends.formats import open_artifact
 
 
 def _load(path):
@@ -77,7 +78,7 @@ def test_metadata_that_does_not_fit(case, tmp_path):
 
 
 def _in_a_process(code):
-    environment = os.environ | {"PYTHONPATH": str(Path(cli_input.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(arguments.__file__).parents[1])}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
 
 
@@ -117,8 +118,8 @@ def test_the_name_has_to_say_the_format(format, name, tmp_path):
 
 
 def test_the_default_name_of_a_file():
-    assert cli_input.artifact_path(None, "timm/vit_x", "torchscript") == Path("artifacts/vit_x.pt")
-    assert cli_input.artifact_path(None, "demo", "onnx") == Path("artifacts/demo.onnx")
-    assert cli_input.artifact_path(None, "hf/my/folder/", "onnx") == Path("artifacts/folder.onnx")
+    assert arguments.artifact_path(None, "timm/vit_x", "torchscript") == Path("artifacts/vit_x.pt")
+    assert arguments.artifact_path(None, "demo", "onnx") == Path("artifacts/demo.onnx")
+    assert arguments.artifact_path(None, "hf/my/folder/", "onnx") == Path("artifacts/folder.onnx")
     with pytest.raises(OnnxplainError, match="there is no format 'tf'; there are: onnx, torchscript"):
-        cli_input.artifact_path(None, "demo", "tf")
+        arguments.artifact_path(None, "demo", "tf")

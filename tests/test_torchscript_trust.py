@@ -12,9 +12,10 @@ from export_cases import LABELS, build, preprocessing
 from PIL import Image
 from typer.testing import CliRunner
 
-from onnxplain import cli, cli_input
+from onnxplain import cli
+from onnxplain.commands import arguments
 from onnxplain.export import export_model
-from onnxplain.export.sealing import seal_torchscript
+from onnxplain.export.formats.sealing import seal_torchscript
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
 
 
@@ -59,8 +60,8 @@ def test_a_program_does_nothing_unless_it_is_trusted(tmp_path, monkeypatch):
         Explainer(path)
     cat = tmp_path / "cat.png"
     cat.write_bytes(b"")
-    for arguments in (["explain", "x.pt", "cat.png"], ["info", "x.pt"]):
-        done = CliRunner().invoke(cli.app, arguments)
+    for command in (["explain", "x.pt", "cat.png"], ["info", "x.pt"]):
+        done = CliRunner().invoke(cli.app, command)
         assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "is a program" in done.stderr
     assert victim.read_text() == "secret"
     with pytest.raises(OnnxplainError, match="schema is None"):
@@ -81,13 +82,13 @@ def test_trusted_on_the_command_line(exported, tmp_path, monkeypatch):
         export_model=export_model,
         GateError=OSError,
     )
-    monkeypatch.setattr(cli_input, "export_package", lambda: package)
+    monkeypatch.setattr(arguments, "export_package", lambda: package)
     done = CliRunner().invoke(cli.app, ["export", "--model", "demo", "--format", "torchscript", "--output", "x.pt"])
     assert done.exit_code == 0
     *_, proposed = done.stdout.splitlines()
-    arguments = proposed.removeprefix("try: ").replace("IMAGE", "cat.png").split()[1:]
+    command = proposed.removeprefix("try: ").replace("IMAGE", "cat.png").split()[1:]
     Image.new("RGB", (9, 9)).save("cat.png")
-    assert CliRunner().invoke(cli.app, [*arguments, "--device", "cpu"]).exit_code == 0
+    assert CliRunner().invoke(cli.app, [*command, "--device", "cpu"]).exit_code == 0
     assert len(list(tmp_path.glob("explanations/cat.png.x.*.png"))) == 1
     done = CliRunner().invoke(cli.app, ["info", "x.pt", "--trust"])
     assert done.exit_code == 0 and "rollout" in done.stdout

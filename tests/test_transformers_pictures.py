@@ -8,9 +8,9 @@ import pytest
 import transformers
 from PIL import Image
 
-from onnxplain.export.pictures_of_transformers import PROCESSORS, read_preprocessing
+from onnxplain.contract.metadata import INTERPOLATIONS
+from onnxplain.export.models.pictures_of_transformers import PROCESSORS, read_preprocessing
 from onnxplain.runtime import preprocess
-from onnxplain.runtime.metadata import INTERPOLATIONS
 
 SIZE = 42
 # Resized to 48, their longer sides leave 6, 7, 8, … pixels over: odd and even halves, each way

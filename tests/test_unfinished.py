@@ -17,12 +17,12 @@ import tiny_artifact
 import torch
 from PIL import Image
 
-from onnxplain import cli_output
-from onnxplain.export.heads import Head, write_head
-from onnxplain.export.onnx_file import save_onnx, written_whole
-from onnxplain.export.torchscript_file import save_torchscript
+from onnxplain.commands import display
+from onnxplain.export.formats.onnx_file import save_onnx, written_whole
+from onnxplain.export.formats.torchscript_file import save_torchscript
+from onnxplain.export.models.heads import Head, write_head
 from onnxplain.runtime import Explainer, OnnxplainError, files
-from onnxplain.runtime import cache as kept
+from onnxplain.runtime.backends import optimized_cache as kept
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def _left(folder, name):
 
 
 def _save(folder):
-    return cli_output.save(Image.new("RGB", (3, 2)), {"Class": "猫\x1b\ud800"}, folder, "x")
+    return display.save(Image.new("RGB", (3, 2)), {"Class": "猫\x1b\ud800"}, folder, "x")
 
 
 def _export(folder):
@@ -83,7 +83,7 @@ class Slow(Image.Image):
         time.sleep(60)
 
 Slow.size = property(lambda self: (3, 2))
-cli_output.save(Slow(), {}, Path(sys.argv[1]), "x")
+display.save(Slow(), {}, Path(sys.argv[1]), "x")
 """
 
 

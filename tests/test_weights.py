@@ -11,8 +11,9 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 from transformers_models import CLASSIFIERS, save
 
-from onnxplain.export import artifact, export_model, from_torchvision, load_backbone, load_features, read_head
-from onnxplain.export.checkpoints import load_weights
+from onnxplain.export import artifact, export_model, load_backbone, load_features, read_head
+from onnxplain.export.models import from_torchvision
+from onnxplain.export.models.checkpoints import load_weights
 
 ALLOWED = "weights must be dense tensors of float16, bfloat16, float32, float64"
 NAN = "NaN or infinity in 1 weights"

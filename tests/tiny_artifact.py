@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxplain.export.sealing import KEY, seal_onnx
+from onnxplain.export.formats.sealing import KEY, seal_onnx
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, Preprocessing
 
 SIZE, GRID, LAYERS, HEADS = (16, 24), (2, 3), 2, 2

@@ -21,8 +21,6 @@ def imports() -> None:
         ViTForImageClassification,
     )
 
-    import onnxplain.export.from_timm
-    import onnxplain.export.from_transformers  # noqa: F401
     from fuzz import artifacts
 
     artifacts.imports()

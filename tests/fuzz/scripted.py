@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from onnxplain.export.torchscript_file import save_torchscript
+from onnxplain.export.formats.torchscript_file import save_torchscript
 from onnxplain.runtime import Metadata, Preprocessing
 
 LABELS = ["tabby", "crane", "dog"]

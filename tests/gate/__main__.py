@@ -12,13 +12,14 @@ import onnx_ir as ir
 import torch
 import typer
 
-from onnxplain.export import Backbone, GateError, export_model, parity
+from onnxplain.contract.metadata import RULES
+from onnxplain.export import Backbone, GateError, export_model
 from onnxplain.export.artifact import described
-from onnxplain.export.in_double import OnnxInDouble
-from onnxplain.export.onnx_file import onnx_model, save_onnx
+from onnxplain.export.formats.onnx_file import onnx_model, save_onnx
+from onnxplain.export.verify import parity
+from onnxplain.export.verify.in_double import OnnxInDouble
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError, Preprocessing
-from onnxplain.runtime.metadata import RULES
 
 from .mutations import FILE, rule
 from .subjects import ARCHITECTURES, WEIGHTS, build

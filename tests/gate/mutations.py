@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 from numpy.random import Generator
 
-from onnxplain.export.in_double import OnnxInDouble
+from onnxplain.export.verify.in_double import OnnxInDouble
 from onnxplain.lrp_graph import FusedGraph
-from onnxplain.lrp_graph.rewrite import target_of
+from onnxplain.lrp_graph.trace.rewrite import target_of
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 OTHERS = {

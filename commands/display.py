@@ -1,0 +1,257 @@
+"""What the command line shows and writes: tables, the place of a heatmap in words, overlays as files."""
+
+import errno
+import itertools
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from onnxplain.commands.text import shown
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from onnxplain.runtime import Explanation, Metadata
+
+PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
+VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
+SLUG_LENGTH = 60  # of a class in a file name
+FINEST = 0.0005  # the least share that is shown as a number, 0.1%
+INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # file systems without hard links
+PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
+
+
+class PlainStatus(Status):
+    """A line that says what is being done, without markup and control characters."""
+
+    def __init__(self, status: str, console: Console) -> None:
+        super().__init__(Text(shown(status)), console=console)
+
+    def update(self, status: str) -> None:
+        """Say something else."""
+        super().update(Text(shown(status)))
+
+
+class PlainConsole(Console):
+    """Shows every string without markup, as labels and file names may hold brackets, and without control characters.
+
+    A `Text` is shown as it is: only what is made of `shown` strings, or breaks lines on purpose, is given as one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What becomes of each string that is printed or stands in a table."""
+        return super().render_str(shown(text), **options)
+
+    def status(self, status: str) -> PlainStatus:
+        """See PlainStatus."""
+        return PlainStatus(status, self)
+
+
+def make_console(quiet: bool = False) -> PlainConsole:
+    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS."""
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and len(columns) < 5 else 0
+    return PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
+
+
+@contextmanager
+def stages(console: PlainConsole, first: str) -> Iterator[Callable[[str], None]]:
+    """What is to be called with each stage of the work: a line that changes; where there is no terminal, one for each.
+
+    How far a stage is follows after a comma, and is left out in lines of its own.
+    """
+    if console.is_terminal:
+        with console.status(first) as status:
+            yield status.update
+        return
+    last = ""
+
+    def tell(stage: str) -> None:
+        nonlocal last
+        what = stage.partition(", ")[0]
+        if what != last:
+            console.print(what, soft_wrap=True)
+        last = what
+
+    tell(first)
+    yield tell
+
+
+class Bars(Progress):
+    """Bars that are gone when they are done; there are none where the output is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class ExplainingProgress(Bars):
+    """Bars for the pictures and, where methods need many runs of the graph, for the runs of the picture at hand."""
+
+    def __init__(self, console: Console, pictures: int) -> None:
+        super().__init__(console)
+        self._pictures = self.add_task("explaining", total=pictures)
+        self._runs = self.add_task("runs", visible=False)
+
+    def runs(self, done: int, total: int) -> None:
+        """So many of a picture's runs are done."""
+        self.update(self._runs, completed=done, total=total, visible=done < total)
+
+    def next_picture(self) -> None:
+        """A picture is done."""
+        self.advance(self._pictures)
+
+
+def table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in `right` are for numbers, those in `whole` for names that are never broken."""
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        result.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
+    return result
+
+
+def file_size(path: Path) -> str:
+    """The size of a file, for people."""
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def inexact(explanation: "Explanation") -> str:
+    """A warning where float32 resolves the map badly; else empty."""
+    share = explanation.resolution
+    if share is None or share <= INEXACT:
+        return ""
+    return f"inexact: float32 changes maps of this method by up to {percent(share)} here, on random images"
+
+
+def percent(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return "<0.1%" if share < FINEST else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def show(
+    console: Console, picture: Path, explanations: dict[str, list["Explanation"]], files: list[Path], sheet: bool
+) -> None:
+    """Print what the model sees in a picture, then, by class and method, where, and the files that show it.
+
+    `files`: method by method, one for each class; or if `sheet`, one for all.
+    """
+    classes = list(zip(*explanations.values(), strict=True))
+    _show_predictions(console, picture, classes[0][0])
+    width = max(map(len, explanations))
+    for place, items in enumerate(classes):
+        title = Text.assemble((shown(items[0].label), "bold green"), f" (class {items[0].target}), ")
+        console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
+        for row, item in enumerate(items):
+            lines = [location(item), *filter(None, [inexact(item)])]
+            if sheet:
+                lines = ["; ".join(lines)]
+            else:
+                lines.append(str(files[row * len(classes) + place]))
+            name = f"{item.method:{width}}  " if len(items) > 1 else ""
+            for line in lines:
+                console.print(f"  {name}{line}", soft_wrap=True)
+                name = " " * len(name)
+    if sheet:
+        console.print(f"  {files[0]}", soft_wrap=True)
+    console.print()
+
+
+def show_left_out(console: Console, metadata: "Metadata") -> None:
+    """Say which of the methods the artifact has the passes for are not compared, and why."""
+    from onnxplain.runtime import comparable_methods
+
+    _, left_out = comparable_methods(metadata.passes, metadata.layout.tokens)
+    for name, reason in left_out.items():
+        console.print(f"left out: {name}: {reason}", soft_wrap=True)
+
+
+def _show_predictions(console: Console, picture: Path, explanation: "Explanation") -> None:
+    console.print(
+        Text.assemble((shown(str(picture)), "bold"), f", {by(explanation.image.size)} pixels"), soft_wrap=True
+    )
+    top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
+    for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
+        top.add_row(str(rank), label, str(index), f"{probability:.2%}")
+    console.print(top)
+
+
+def location(explanation: "Explanation") -> str:
+    """Where the map that is drawn is highest: in words, the pixel, and the patch that holds it."""
+    peak = explanation.peak()
+    if peak is None:
+        flat = explanation.input_heatmap.min() == explanation.input_heatmap.max()
+        return "the heatmap is the same everywhere" if flat else "the heatmap is nowhere above zero"
+    (y, x), (width, height), grid = peak, explanation.image.size, explanation.tokens.shape
+    thirds = VERTICAL[3 * (2 * y + 1) // (2 * height)], HORIZONTAL[3 * (2 * x + 1) // (2 * width)]
+    words = " ".join(thirds).removeprefix("middle ")
+    row, column = explanation.placement.patch_of(peak, grid)
+    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {by(grid)}"
+
+
+def slug(label: str) -> str:
+    """A label's first synonym in the letters a-z, digits and hyphens; empty if it has none of them."""
+    letters = unicodedata.normalize("NFKD", label.partition(",")[0]).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9]+", "-", letters)[:SLUG_LENGTH].strip("-")
+
+
+def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str) -> Path:
+    """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file.
+
+    about: what the file says that it shows. Raises OSError that names the file.
+    """
+    from onnxplain.runtime.files import unfinished
+    from onnxplain.runtime.signature import signed
+
+    path = folder / f"{name}.png"
+    try:
+        with unfinished(folder) as scratch:
+            temporary = scratch / "overlay.png"
+            texts = signed({keyword: shown(text) for keyword, text in about.items()})
+            image.save(temporary, pnginfo=texts, compress_level=PNG_LEVEL)
+            for number in itertools.count(2):
+                try:
+                    _rename(temporary, path)
+                    return path
+                except FileExistsError:
+                    path = folder / f"{name}-{number}.png"
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    raise AssertionError
+
+
+def _rename(file: Path, path: Path) -> None:
+    """In one step, so that a process killed here leaves nothing by that name; FileExistsError if there is a file."""
+    try:
+        os.link(file, path)  # rename() would replace it
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.touch(exist_ok=False)
+        try:
+            file.replace(path)
+        except OSError:
+            path.unlink()
+            raise
+
+
+def by(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))

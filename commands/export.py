@@ -1,0 +1,146 @@
+"""The command export: from a model to a file that was compared with it."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands.options import (
+    Checkpoint,
+    CropMode,
+    CropPct,
+    Force,
+    ImageSize,
+    Interpolation,
+    Mean,
+    Model,
+    Quiet,
+    RandomInit,
+    Std,
+)
+from onnxplain.commands.tables import show_parity
+from onnxplain.commands.texts import read_labels, texts
+from onnxplain.models import find_row
+
+
+def export(
+    context: typer.Context,
+    model: Model,
+    checkpoint: Checkpoint = None,
+    head: Annotated[
+        Path | None, Option(metavar="FILE", help="A classification head to put on the model: .safetensors or .pth.")
+    ] = None,
+    head_pooling: Annotated[
+        str | None,
+        Option(
+            metavar="POOLING",
+            help="What the head reads: cls, mean, cls+mean, or own.",
+            show_default="what its file says",
+        ),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        Option(
+            metavar="TEXT… | FILE",
+            help="Classes in words, for models with a text encoder: several texts, or a file with one per line.",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        Option(metavar="TEXT… | FILE", help='Sentences around them, such as "a photo of a {}."; their mean counts.'),
+    ] = None,
+    num_classes: Annotated[int | None, Option(metavar="N", min=1, help="Classes, if not the model's own.")] = None,
+    labels: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Names of the classes: lines, or JSON: a list, id2label or label2id."),
+    ] = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop_pct: CropPct = None,
+    crop_mode: CropMode = None,
+    interpolation: Interpolation = None,
+    output: Annotated[
+        Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
+    ] = None,
+    format: Annotated[
+        str, Option(metavar="NAME", help="onnx; or torchscript, which PyTorch calls deprecated, in files named .pt.")
+    ] = "onnx",
+    passes: Annotated[
+        list[str] | None,
+        Option(
+            metavar="PASS,…",
+            help="What the file can compute beside attention; the methods need them as the command methods lists.",
+            show_default="all that fit in memory",
+        ),
+    ] = None,
+    alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
+    beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
+    gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
+    opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
+    random_init: RandomInit = False,
+    force: Force = False,
+    verbose: Annotated[bool, Option("--verbose", help="Show every line of the comparison with PyTorch.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a Vision Transformer into one file that explains itself, and compare it with PyTorch.
+
+    If the file does not compute what the model computes, it is not written.
+    """
+    find_row(model)
+    path = arguments.artifact_path(output, model, format)
+    size = None if image_size is None else arguments.parse_size(image_size)
+    preprocessing = arguments.parse_preprocessing(mean, std, crop_pct, crop_mode, interpolation)
+    wanted = None if passes is None else arguments.parse_passes(passes)
+    names = None if labels is None else read_labels(labels)
+    words = None if prompts is None else texts("prompts", prompts)
+    sentences = () if template is None else texts("templates", template)
+    arguments.check_new_file(path, force)
+    console = display.make_console(quiet)
+    started = time.monotonic()
+    with display.stages(console, "importing PyTorch") as tell:
+        package = arguments.export_package()
+        tell(f"loading {model}")
+        with reporting.warnings_shown():
+            backbone = package.load_backbone(
+                model,
+                checkpoint,
+                random_init,
+                num_classes,
+                size,
+                names,
+                head,
+                head_pooling,
+                prompts=words,
+                templates=sentences,
+                progress=tell,
+                preprocessing=preprocessing,
+            )
+        try:
+            report = package.export_model(
+                backbone,
+                path,
+                format,
+                passes=wanted,
+                opset=opset,
+                alpha=alpha,
+                beta=beta,
+                gamma=gamma,
+                progress=tell,
+            )
+        except package.GateError as error:
+            show_parity(console, error.report.to_dict(), verbose)
+            raise
+    show_parity(console, report.to_dict(), verbose)
+    console.print(f"wrote {path}: {display.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
+    if not backbone.has_classes:
+        needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
+        console.print(f"{needed} {package.HOW_TO_GET_CLASSES}", soft_wrap=True)
+    trusted = " --trust" if format == "torchscript" else ""
+    console.print(
+        f"try: {context.find_root().info_name} explain {shlex.quote(str(path))} IMAGE{trusted}", soft_wrap=True
+    )

@@ -1,0 +1,131 @@
+"""How the command line ends when something goes wrong: one line on standard error and an exit status."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from onnxplain.commands.arguments import mistakes
+from onnxplain.commands.text import shown
+
+PROGRAM = "onnxplain"
+LONGEST = 1000  # characters of a message
+STANDARD_ERROR = 2  # the number that all programs know it by
+DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
+
+
+class OneLineErrors(TyperGroup):
+    """The group of commands; whatever goes wrong in them ends as one line on standard error and an exit status."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
+        """Exit with 0, with 2 after a mistake of the user, 130 after Ctrl-C, 1 after an error of this program."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        try:
+            with _libraries_unheard(), _quiet():
+                status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
+        except Exception as error:
+            status = _report(error)
+        sys.exit(status or 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; the base class would turn Ctrl-C into a silent exit."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_error("interrupted")
+            raise typer.Exit(130) from None
+
+
+def _report(error: Exception) -> int:
+    """Say in one line what went wrong; the exit status."""
+    if hasattr(error, "format_message"):  # typer's, about the arguments
+        context = getattr(error, "ctx", None)
+        hint = f"; see: {context.command_path} --help" if context else ""
+        values: list[Any] = getattr(
+            error.__cause__, "errors", list
+        )()  # pydantic's; typer's own message does not repeat them
+        given = "".join(f", got {value['input']!r}" for value in values)
+        print_error(error.format_message().rstrip(".") + given + hint)
+        return 2
+    if DEBUG in os.environ:
+        raise error
+    if isinstance(error, mistakes()):
+        print_error(str(error))
+        return 2
+    print_error(f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
+    return 1
+
+
+def print_error(message: str) -> None:
+    """A message on standard error, on one line; of a long one the middle is left out, which is what was given."""
+    _print("error", message)
+
+
+def _print(kind: str, message: str) -> None:
+    line = shown(" ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"{kind}:", line, file=sys.stderr)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """What onnxplain itself warns of goes to standard error, one line each."""
+    from onnxplain.runtime import OnnxplainWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", OnnxplainWarning)
+        yield
+    for item in caught:
+        _print("warning", str(item.message))
+
+
+@contextmanager
+def _libraries_unheard() -> Iterator[None]:
+    """What libraries write to standard error past Python, as libtiff does of damaged pictures, goes nowhere."""
+    if DEBUG in os.environ or not _is_standard_error(sys.stderr):
+        yield
+        return
+    before = sys.stderr
+    before.flush()
+    kept = os.dup(before.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, before.fileno())
+    os.close(nowhere)
+    with os.fdopen(kept, "w", 1, before.encoding, before.errors) as sys.stderr:
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, before.fileno())
+            sys.stderr = before
+
+
+def _is_standard_error(stream: Any) -> bool:
+    try:
+        return bool(stream.fileno() == STANDARD_ERROR)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries warn of is not the user's concern."""
+    before = logging.root.manager.disable
+    try:
+        with warnings.catch_warnings():
+            if DEBUG not in os.environ:
+                logging.disable(logging.WARNING)
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,136 @@
+"""The fused graph as an ONNX model: exported, tidied, gated, and saved in one piece."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import onnx_ir.passes.common as tidy
+import torch
+from onnxscript import optimizer
+from safetensors import SafetensorError
+from torch.export import ExportedProgram
+
+from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.lrp_graph import FusedGraph
+from onnxplain.runtime import METADATA_KEY, OnnxplainError
+from onnxplain.runtime.files import unfinished
+
+from ..onnx_passes.gate_outputs import gate_outputs
+from ..onnx_passes.matmul_to_gemm import write_as_gemm
+from .program import flat_program
+from .sealing import KEY, seal_onnx
+
+OPSET = 20
+OPSETS = range(18, 24)
+"""What PyTorch's exporter writes."""
+
+SHAPE_ARITHMETIC = 16
+"""Entries of the largest constants that the export computes with; larger ones are weights."""
+
+
+def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> ir.Model:
+    """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open."""
+    with silent(), torch.inference_mode():
+        program = torch.onnx.export(
+            _decomposed_if_need_be(flat_program(graph, size)),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["pixels", "target"],
+            output_names=list(graph.names),
+            dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
+            optimize=False,  # it would fold the transposed weights into second copies
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model
+    # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
+    optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
+    for step in (
+        tidy.IdentityEliminationPass(),
+        tidy.CommonSubexpressionEliminationPass(),
+        tidy.RemoveUnusedNodesPass(),
+        tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
+    ):
+        step(model)
+    write_as_gemm(model.graph)
+    gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name != "logits"})
+    _drop_traces_of_this_machine(model)
+    return model
+
+
+def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
+    """Have the exporter trace the program once more only if there are ops that it has no translation for."""
+    decompose = program.run_decompositions
+
+    def run_decompositions(table: Mapping[Any, Any], **options: Any) -> ExportedProgram:
+        known = all(node.target not in table for node in program.graph.nodes)
+        return program if known else decompose(table, **options)
+
+    program.run_decompositions = run_decompositions
+    return program
+
+
+def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
+    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
+    model.metadata_props[METADATA_KEY] = metadata
+    model.metadata_props.pop(KEY, None)  # of a model that was read from an artifact
+    ir.save(model, path)
+    seal_onnx(path)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path in another folder that becomes ``path`` if the block ends well, and vanishes if it does not.
+
+    Folders on the way are made, and removed again if the block does not end well. Raises OnnxplainError if the folder
+    cannot be written.
+    """
+    if path.is_dir():
+        raise OnnxplainError(f"cannot write {path}: it is a folder; give the name of a file")
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(unfinished(path.parent)) / path.name
+            temporary.touch()
+            mode = temporary.stat().st_mode  # what is usual here; safetensors gives files to their owner alone
+        except OSError as error:
+            raise OnnxplainError(f"cannot write {path}: {error.filename}: {error.strerror}") from error
+        try:
+            yield temporary
+            temporary.chmod(mode)
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            elsewhere = isinstance(error, OSError) and error.filename not in (None, temporary, str(temporary))
+            if elsewhere:
+                raise
+            raise OnnxplainError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _drop_traces_of_this_machine(model: ir.Model) -> None:
+    """Remove the exporter's notes (stack traces with file paths): noise to a reader, and half of a small file."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """PyTorch's exporters talk of their own internals; nothing of it concerns the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

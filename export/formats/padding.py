@@ -1,0 +1,29 @@
+"""Hidden layers made a little wider where a row of them would be a multiple of 4096 bytes.
+
+A processor keeps what stands at that distance in the same few places of its first cache, and a product reads a dozen
+rows at once: over 3072 columns onnxruntime's products take 9 % longer than over 3088. The columns added are 0 and read
+with weights of 0, so nothing else changes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from onnxplain.lrp_graph import FusedGraph
+
+UNLUCKY = 1024
+"""The distance, in float32 numbers."""
+MORE = 16
+"""The columns added: as many as a register holds."""
+
+
+def padded_parameters(graph: FusedGraph) -> dict[str, Tensor]:
+    """Those around such hidden layers of the model, by their paths in it, with the columns added."""
+    padded: dict[str, Tensor] = {}
+    for layer in graph.hidden_layers:
+        if layer.width % UNLUCKY == 0:
+            sides = {layer.into: [0, 0, 0, MORE], layer.bias: [0, MORE], layer.out: [0, MORE]}
+            for path, columns in sides.items():
+                if path is not None:
+                    padded[path] = nn.functional.pad(graph.model.get_parameter(path).detach(), columns)
+    return padded

@@ -1,0 +1,205 @@
+"""The fused graph as one flat ATen program, with the numbers of images and targets left open.
+
+torch.export finds the same program in ten times the time, as each call goes through several of its layers. So it is
+given the weights and inputs only, and what is computed is written into its program call by call, with tensors that have
+a shape and no values; equal calls are made once.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from onnxplain.lrp_graph import FusedGraph
+
+from .padding import padded_parameters
+
+aten = torch.ops.aten
+
+NO_OPS = {aten.detach.default, aten.alias.default, aten.lift_fresh.default}
+"""What changes nothing where there is no autograd and no value is written to."""
+
+WHOLE = {
+    *(aten.linear, aten.matmul, aten.einsum, aten.conv2d, aten.max_pool2d, aten.softmax, aten.layer_norm),
+    *(aten.group_norm, aten.reshape, aten.flatten, aten.expand_as, aten.pad, aten.where, aten.sym_size),
+}
+"""Composite ops that are left in one piece, as ONNX has them; others are written as what they are made of."""
+
+SPELLED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
+"""Ops written as others, which ONNX has."""
+
+SIZES = {sympy.Add: operator.add, sympy.Mul: operator.mul}
+"""Arithmetic of sizes."""
+
+
+class _Outline(nn.Module):
+    """What goes into a fused graph, and how many tensors come out."""
+
+    def __init__(self, graph: FusedGraph) -> None:
+        super().__init__()
+        self.model = graph.model
+        self.outputs = len(graph.names)
+        for name, buffer in graph.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+
+    def forward(self, pixels: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        return tuple(pixels.sum() + target.sum() for _ in range(self.outputs))
+
+
+class _CannotRecordError(Exception):
+    """An op takes an open size for a number, sizes are computed in a way not known here, or a value is changed."""
+
+
+def flat_program(graph: FusedGraph, size: tuple[int, int]) -> ExportedProgram:
+    """``graph`` for images of ``size`` (height, width); its outputs in the order of ``graph.names``."""
+    # Sizes of 1 would be taken for constants, and equal ones for the same.
+    example = torch.zeros(2, 3, *size), torch.zeros(2, 3, dtype=torch.int64)
+    shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
+    program = torch.export.export(_Outline(graph), example, dynamic_shapes=shapes, strict=False)
+    try:
+        _widen(program, padded_parameters(graph))
+        _Recorder(program).record(graph)
+    except _CannotRecordError:
+        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+    return program
+
+
+def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
+    """Give ``program`` other parameters, by their paths in the model, before anything is recorded with them."""
+    names = {path: name for name, path in program.graph_signature.inputs_to_parameters.items()}
+    nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
+    for path, tensor in padded.items():
+        node = nodes[names[f"model.{path}"]]
+        node.meta["val"] = node.meta["val"].fake_mode.from_tensor(tensor, static_shapes=True)
+        program.state_dict[f"model.{path}"] = nn.Parameter(tensor, requires_grad=False)
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes the calls made under it into the graph of ``program``, before its outputs."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
+        self.program = program
+        self.graph = program.graph
+        self.signature = program.graph_signature
+        (self.output,) = self.graph.find_nodes(op="output")
+        self.pixels, self.target = (
+            node for node in self.graph.find_nodes(op="placeholder") if node.name in self.signature.user_inputs
+        )
+        self.fake_mode = self.pixels.meta["val"].fake_mode
+        self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
+        self.held: list[Any] = []  # so that no other tensor gets its identity
+        self.known: dict[str, Any] = {}
+        self.sizes: dict[sympy.Expr, fx.Node] = {}
+
+    def record(self, graph: FusedGraph) -> None:
+        """Make the outputs of ``graph`` those of the program."""
+        paths = {**self.signature.inputs_to_parameters, **self.signature.inputs_to_buffers}
+        # In inference mode composite ops stay in one piece; without the dispatcher some would fix open sizes.
+        with torch.inference_mode(), enable_python_dispatcher(), self.fake_mode:
+            given = {node: torch.empty_like(node.meta["val"]) for node in self.graph.find_nodes(op="placeholder")}
+            for node, tensor in given.items():
+                self._hold(tensor, node)
+            lengths = [self._open(node, axis) for node, axis in ((self.pixels, 0), (self.target, 1))]
+            weights = {paths[node.name]: tensor for node, tensor in given.items() if node.name in paths}
+            with self:
+                outputs = torch.func.functional_call(graph, weights, (given[self.pixels], given[self.target]))
+        if any(length.node.expr.is_number for length in lengths):
+            raise _CannotRecordError
+        self._finish([outputs[name] for name in graph.names])
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if op.namespace == "prim":  # the device of a tensor
+            return op(*args, **kwargs)
+        if op in NO_OPS:
+            return args[0]
+        if op.overloadpacket not in WHOLE:
+            with self:
+                result = SPELLED.get(op, op.decompose)(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        if op._schema.is_mutable:
+            raise _CannotRecordError
+        with self.graph.inserting_before(self.output):
+            words = fx.node.map_aggregate((tuple(args), kwargs), self._word)
+            call = f"{op} {words}"
+            if call not in self.known:
+                self.known[call] = op(*args, **kwargs)
+                self._hold(self.known[call], self._call(op, words[0], self.known[call], words[1]))
+        return self.known[call]
+
+    def _open(self, node: fx.Node, axis: int) -> torch.SymInt:
+        """Note where an open size comes from."""
+        length = node.meta["val"].shape[axis]
+        with self.graph.inserting_before(self.output):
+            self.sizes[length.node.expr] = self._call(aten.sym_size.int, (node, axis), length)
+        return length
+
+    def _finish(self, outputs: list[Tensor]) -> None:
+        results: list[fx.Node] = []
+        with self.graph.inserting_before(self.output):
+            for tensor in outputs:
+                node = self.nodes[id(tensor)]
+                results.append(self._call(aten.clone.default, (node,), tensor) if node in results else node)
+        self.output.args = (tuple(results),)
+        for spec, node in zip(self.signature.output_specs, results, strict=True):
+            spec.arg = TensorArgument(node.name)
+        self.graph.eliminate_dead_code()
+        self.program.graph_module.recompile()
+
+    def _call(self, op: Any, args: Any, value: Any, kwargs: Any = None) -> fx.Node:
+        node = self.graph.call_function(op, args, kwargs)
+        node.meta["val"] = value
+        return node
+
+    def _hold(self, value: Any, node: fx.Node) -> None:
+        """Note where a value comes from, a tensor or a list of tensors."""
+        self.held.append(value)
+        if isinstance(value, Tensor):
+            self.nodes[id(value)] = node
+        elif isinstance(value, list | tuple):
+            for place, item in enumerate(value):
+                self._hold(item, self._call(operator.getitem, (node, place), item))
+
+    def _word(self, arg: Any) -> Any:
+        """An argument as it stands in the graph."""
+        if isinstance(arg, Tensor):
+            return self.nodes[id(arg)] if id(arg) in self.nodes else self._constant(arg)
+        return self._length(arg.node.expr) if isinstance(arg, torch.SymInt) else arg
+
+    def _constant(self, tensor: Tensor) -> fx.Node:
+        """A tensor that a rule has made of numbers."""
+        name = f"number_{len(self.program.constants)}"
+        with self.graph.inserting_before(self.pixels):
+            node = self.graph.placeholder(name)
+        node.meta["val"] = self.fake_mode.from_tensor(tensor, static_shapes=True)
+        place = [spec.arg.name for spec in self.signature.input_specs].index(self.pixels.name)
+        self.signature.input_specs.insert(place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), name))
+        self.program.constants[name] = tensor
+        self._hold(tensor, node)
+        return node
+
+    def _length(self, length: sympy.Expr) -> Any:
+        """A number of images or targets, or what is computed from these."""
+        if length.is_Integer:
+            return int(length)
+        if length not in self.sizes:
+            if length.func not in SIZES:
+                raise _CannotRecordError
+            combine = SIZES[length.func]
+            node, *rest = map(self._length, length.args)
+            for part in rest:
+                value = combine(*(item.meta["val"] if isinstance(item, fx.Node) else item for item in (node, part)))
+                node = self._call(combine, (node, part), value)
+            self.sizes[length] = node
+        return self.sizes[length]

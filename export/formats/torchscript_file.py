@@ -1,0 +1,202 @@
+"""The fused graph as TorchScript: its ATen graph written out as code, what only some outputs need under conditions.
+
+Tracing would bake the numbers of images and classes in, and scripting cannot read the fused graph's Python. So the
+graph that torch.export finds, these numbers open, is printed as the source of one method, ``forward``, with the flags
+that the ONNX file has. Lines that the same outputs need form one group and stand under one ``if``, as in ``gate_outputs.py``.
+
+PyTorch calls TorchScript deprecated, in favour of torch.export. It still is what C++ programs load.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.lrp_graph import FusedGraph
+from onnxplain.runtime import METADATA_KEY, OnnxplainError
+
+from .onnx_file import silent
+from .program import flat_program
+from .sealing import seal_torchscript
+
+aten = torch.ops.aten
+
+NO_OPS = {aten.detach.default, aten.detach_.default, aten.alias.default, aten.lift_fresh_copy.default}
+"""What changes nothing where there is no autograd and no value is written to."""
+
+SIGNS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//"}
+"""Arithmetic of sizes."""
+
+Outputs = frozenset[str]
+ALWAYS = Outputs(["logits"])
+
+
+def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.ScriptModule:
+    """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open.
+
+    The result's ``forward(pixels, target, with_…=True, …)`` gives the logits and the outputs whose flags are true, by
+    name; for each of these outputs there also is a method of its name, which gives it alone.
+    """
+    program = flat_program(graph, size)
+    module = type("Explained", (nn.Module,), {})()  # PyTorch would give two modules of one class the same methods
+    words = _weights(program, module)
+    lines = _lines(program, words)
+    flags = {name: OUTPUTS[name].flag for name in graph.names if name != "logits"}
+    (output,) = program.graph.find_nodes(op="output")
+    results = {name: words[node] for name, node in zip(graph.names, output.args[0], strict=True)}
+    with silent():
+        script = torch.jit.script(module)
+        script.define(_forward(lines, results, flags))
+        for name in flags:
+            script.define(_alone(name, list(flags)))
+    return script
+
+
+def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
+    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
+    with silent(), path.open("wb") as stream:  # given a path, PyTorch would write its name into the file
+        torch.jit.save(model, stream, _extra_files={METADATA_KEY: metadata})
+    seal_torchscript(path)
+
+
+def _weights(program: ExportedProgram, module: nn.Module) -> dict[fx.Node, str]:
+    """Give ``module`` every tensor that the graph takes beside its inputs; returns how the code calls all of these."""
+    signature = program.graph_signature
+    paths = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    words: dict[fx.Node, str] = {}
+    held: dict[tuple[Any, ...], str] = {}
+    for node in program.graph.find_nodes(op="placeholder"):
+        words[node] = node.name
+        if node.name in paths:
+            path = paths[node.name]
+            tensor = program.state_dict[path] if path in program.state_dict else program.constants[path]
+            key = tensor.data_ptr(), tensor.shape, tensor.stride()  # weights that are tied are held once
+            words[node] = f"self.{held.setdefault(key, node.name)}"
+            module.register_buffer(held[key], tensor.detach())
+    return words
+
+
+@dataclass(frozen=True)
+class _Line:
+    """``name = expression``. uses: names that the expression takes. nothing: what stands for the value where the line
+    is not run; None where no word can, for a list."""
+
+    name: str
+    expression: str
+    uses: tuple[str, ...]
+    nothing: str | None
+
+
+def _lines(program: ExportedProgram, words: dict[fx.Node, str]) -> list[_Line]:
+    """The calls of the graph in order, equal ones once; adds to ``words`` the names of their values."""
+    lines: dict[str, _Line] = {}
+    for node in program.graph.nodes:
+        if node.op != "call_function" or node.target is aten._assert_tensor_metadata.default:
+            continue
+        if node.target in NO_OPS:
+            words[node] = words[node.args[0]]
+            continue
+        expression = _expression(node, words)
+        value = node.meta["val"]
+        nothing = "none" if isinstance(value, Tensor) else None if isinstance(value, list | tuple) else "0"
+        uses = tuple(words[arg] for arg in node.all_input_nodes)
+        line = lines.setdefault(expression, _Line(node.name, expression, uses, nothing))
+        words[node] = line.name
+    return list(lines.values())
+
+
+def _expression(node: fx.Node, words: Mapping[fx.Node, str]) -> str:
+    """A call as TorchScript."""
+    if node.target is operator.getitem:
+        return "{}[{}]".format(*(_word(arg, words) for arg in node.args))
+    if node.target in SIGNS:
+        left, right = (_word(arg, words) for arg in node.args)
+        return f"{left} {SIGNS[node.target]} {right}"
+    if node.target is aten.sym_size.int:
+        return "{}.size({})".format(*(_word(arg, words) for arg in node.args))
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or schema.is_mutable:
+        raise OnnxplainError(f"TorchScript cannot be written for {node.target} ({node.name}); write ONNX")
+    types = {argument.name: argument.type for argument in schema.arguments}
+    given = [_word(arg, words, kind) for arg, kind in zip(node.args, types.values(), strict=False)]
+    given += [f"{name}={_word(arg, words, types[name])}" for name, arg in node.kwargs.items()]
+    return f"torch.ops.{node.target.namespace}.{node.target._opname}({', '.join(given)})"
+
+
+def _word(arg: Any, words: Mapping[fx.Node, str], kind: Any = None) -> str:
+    """An argument as TorchScript; ``kind`` is its type in the op's schema."""
+    if isinstance(arg, fx.Node):
+        return words[arg]
+    if isinstance(arg, torch.device):
+        return "pixels.device"
+    if isinstance(arg, float) and not math.isfinite(arg):
+        return f'float("{arg}")'
+    if isinstance(arg, list | tuple):
+        listed = f"[{', '.join(_word(item, words) for item in arg)}]"
+        return listed if arg and None not in arg else f"torch.jit.annotate({kind.annotation_str}, {listed})"
+    return repr(arg)
+
+
+def _forward(lines: Sequence[_Line], results: Mapping[str, str], flags: Mapping[str, str]) -> str:
+    """The source of the method that computes what its flags ask for."""
+    needs = _needs(lines, results)
+    groups: dict[Outputs, list[_Line]] = {}
+    for line in lines:
+        groups.setdefault(needs[line.name], []).append(line)
+    groups.pop(Outputs(), None)  # what no output needs
+    crossing = {name for line in lines for name in line.uses if needs.get(name) != needs[line.name]}
+    crossing |= set(results.values())
+    code = ["    none = torch.empty([0])"]
+    code += [f"    {line.name} = {line.expression}" for line in groups.pop(ALWAYS)]
+    for outputs in sorted(groups, key=len, reverse=True):  # along an edge the set of outputs can only shrink
+        code.append(f"    if {' or '.join(flag for name, flag in flags.items() if name in outputs)}:")
+        code += [f"        {line.name} = {line.expression}" for line in groups[outputs]]
+        code.append("    else:")
+        code += [f"        {line.name} = {line.nothing}" for line in groups[outputs] if line.name in crossing]
+    code.append(f'    outputs = {{"logits": {results["logits"]}}}')
+    code += [f'    if {flag}:\n        outputs["{name}"] = {results[name]}' for name, flag in flags.items()]
+    arguments = "".join(f", {flag}: bool = True" for flag in flags.values())
+    head = f"def forward(self, pixels: Tensor, target: Tensor{arguments}) -> Dict[str, Tensor]:"
+    return "\n".join([head, *code, "    return outputs\n"])
+
+
+def _needs(lines: Sequence[_Line], results: Mapping[str, str]) -> dict[str, Outputs]:
+    """By line, the outputs that need it; ALWAYS where the logits do, and for sizes of what is always computed."""
+    wanted: dict[str, Outputs] = {line.name: Outputs() for line in lines}
+    for output, name in results.items():
+        wanted[name] |= {output}
+    for line in reversed(lines):
+        for name in wanted.keys() & set(line.uses):
+            wanted[name] |= wanted[line.name]
+    lists = {line.name for line in lines if line.nothing is None}
+    for line in lines:
+        used = [wanted[name] for name in line.uses if name in wanted]
+        if lists & set(line.uses):  # items are taken where the list is made: a list does not cross
+            wanted[line.name] = Outputs().union(*(wanted[name] for name in lists & set(line.uses)))
+        if "logits" in wanted[line.name] or (line.nothing == "0" and all(item == ALWAYS for item in used)):
+            wanted[line.name] = ALWAYS
+    return wanted
+
+
+def _alone(output: str, outputs: Sequence[str]) -> str:
+    """The source of the method that computes one output."""
+    flags = "".join(f", {name == output}" for name in outputs)
+    return "\n".join(
+        [
+            f"def {output}(self, pixels: Tensor, target: Tensor) -> Tensor:",
+            f'    return self.forward(pixels, target{flags})["{output}"]\n',
+        ]
+    )

@@ -1,0 +1,155 @@
+"""Linear probing: a head for classes of one's own, fitted on the features that a model gives of pictures.
+
+As in MAE's linear probing the features are standardised by a batch norm without weights; the linear layer is fitted
+with scikit-learn's logistic regression, which needs no learning rate and ends where the loss is least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onnxplain.runtime import OnnxplainError
+
+from ..formats.onnx_file import written_whole
+from ..models.backbones import Features
+from ..models.heads import Head, read_head, write_head
+from .feature_cache import FeatureStore, Progress
+from .image_folder import Split, without
+
+INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""The values of C that are tried, strongest regularisation first."""
+FOLDS = 3
+EPSILON = 1e-6
+"""Added to the variance of each feature, as MAE does: a feature that hardly varies is not blown up."""
+ITERATIONS = 2000
+SEED = 0
+"""Of the folds."""
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """How a head was found and how good it is.
+
+    C: the inverse strength of its regularisation. tried: for each C that it was chosen from, the mean accuracy on the
+    folds; empty if it was given. fitted: how many pictures it was fitted on. correct, held_out: how many pictures of
+    each class were held out, and of these how many the head in the file gets right. repeated: how many of those held
+    out are also, byte for byte, among those fitted on. cache: the file of features; computed: how many it did not have.
+    skipped: for each picture that cannot be read, and so counts for nothing, what is wrong with it.
+    """
+
+    labels: tuple[str, ...]
+    C: float
+    tried: dict[float, float]
+    fitted: int
+    correct: tuple[int, ...]
+    held_out: tuple[int, ...]
+    repeated: int
+    cache: Path
+    computed: int
+    skipped: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the pictures held out that the head gets right."""
+        return sum(self.correct) / sum(self.held_out)
+
+
+def probe(
+    backbone: Features,
+    split: Split,
+    path: str | Path,
+    C: float | None = None,
+    cache: str | Path | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> ProbeReport:
+    """Fit a head on ``split.fitted``, write it, and measure what was written on ``split.held_out``.
+
+    backbone: from load_features. split: from split_pictures.
+    path: the head, .safetensors, to be given to load_backbone with the same model; replaced if it exists.
+    C: inverse strength of the L2 regularisation, as scikit-learn means it. By default the best of INVERSE_STRENGTHS by
+        cross-validation on the pictures to fit on.
+    cache: a file that keeps the features, by default beside ``path``, its name ending with .features.safetensors.
+    progress: called with what is being done, how much of it is done, and how much there is to do.
+    Pictures that cannot be read are left out, and the report names them. Raises OnnxplainError if scikit-learn is
+    missing, too few pictures of a class can be read or an argument is not valid; no head is written then.
+    """
+    path = Path(path)
+    cache = path.with_suffix(".features.safetensors") if cache is None else Path(cache)
+    _check(path, C, cache)
+    linear_model, model_selection = _scikit_learn()
+    store = FeatureStore(backbone, cache)
+    found = store.features([*split.fitted.paths, *split.held_out.paths], progress)
+    split = without(split, found.unreadable)
+    features, held_out = (
+        np.stack([found.features[path] for path in part.paths]) for part in (split.fitted, split.held_out)
+    )
+    mean, std = features.mean(0, dtype=np.float64), np.sqrt(features.var(0, dtype=np.float64) + EPSILON)
+    standardised, classes = (features - mean) / std, np.array(split.fitted.classes)
+
+    def regression(C: float) -> Any:
+        return linear_model.LogisticRegression(C=C, max_iter=ITERATIONS)
+
+    tried = {}
+    if C is None:
+        folds = min(FOLDS, int(np.bincount(classes).min()))
+        cut = model_selection.StratifiedKFold(folds, shuffle=True, random_state=SEED)
+        for done, value in enumerate(INVERSE_STRENGTHS):
+            progress(f"trying C = {value:g}", done, len(INVERSE_STRENGTHS))
+            scores = model_selection.cross_val_score(regression(value), standardised, classes, cv=cut)
+            tried[value] = float(scores.mean())
+        C = max(tried, key=tried.__getitem__)  # of equals the first, which is the most regularised
+    progress(f"fitting with C = {C:g}", 0, 1)
+    fitted = regression(C).fit(standardised, classes)
+    head = _head(fitted, mean, std, backbone.pooling, split.labels)
+    with written_whole(path) as temporary:
+        write_head(temporary, head)
+        with torch.inference_mode():
+            answers = read_head(temporary).linear()(torch.from_numpy(held_out)).argmax(1).numpy()
+    known = {found.checksums[path] for path in split.fitted.paths}
+    truth, number = np.array(split.held_out.classes), len(split.labels)
+    return ProbeReport(
+        labels=split.labels,
+        C=C,
+        tried=tried,
+        fitted=len(features),
+        correct=tuple(np.bincount(truth[answers == truth], minlength=number).tolist()),
+        held_out=tuple(np.bincount(truth, minlength=number).tolist()),
+        repeated=sum(found.checksums[path] in known for path in split.held_out.paths),
+        cache=cache,
+        computed=store.computed,
+        skipped=tuple(found.unreadable.values()),
+    )
+
+
+def _check(path: Path, C: float | None, cache: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise OnnxplainError(f"a head is written as .safetensors, got {path}")
+    if C is not None and not 0 < C < float("inf"):
+        raise OnnxplainError(f"C must be a positive number, got {C:g}")
+    if cache.resolve() == path.resolve():
+        raise OnnxplainError(f"the head and the cache cannot both be {path}")
+
+
+def _scikit_learn() -> tuple[Any, Any]:
+    try:
+        from sklearn import linear_model, model_selection
+    except ImportError as error:
+        raise OnnxplainError(f"probing needs {error.name}: pip install 'onnxplain[probe]'") from error
+    return linear_model, model_selection
+
+
+def _head(
+    fitted: Any, mean: NDArray[np.float64], std: NDArray[np.float64], pooling: str, labels: tuple[str, ...]
+) -> Head:
+    """A fitted regression as a head; for two classes it has one score, of the second over the first."""
+    weight, bias = fitted.coef_, fitted.intercept_
+    if len(labels) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)).float() for array in (weight, bias, mean, std))
+    return Head(*tensors, pooling=pooling, labels=labels)

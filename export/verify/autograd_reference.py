@@ -1,0 +1,97 @@
+"""What the gate compares with: the unmodified model in eager PyTorch, attention recorded, gradients from autograd."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from onnxplain.lrp_graph import REDUCTIONS, Layout, layer_outputs, pool_outputs
+
+SOFTMAX = (torch.softmax, Tensor.softmax)
+
+
+RAW = {"attention", "attention_gradient"}
+_LAYERED = {*RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(item.inputs))}
+TOLD = {"logits", "pixel_gradient", *_LAYERED, *pool_outputs(_LAYERED)}
+"""The outputs that autograd on the model can tell."""
+
+
+class _Recorder(TorchFunctionMode):
+    """Collects every softmax result of attention's shape, [batch, heads, queries, keys], or the first two in one."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+        self.attention: list[Tensor] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        return self._record(result) if function in SOFTMAX else result
+
+    def _record(self, result: Tensor) -> Tensor:
+        if result.dim() == 4:
+            self.attention.append(result)
+        if result.dim() != 3:
+            return result
+        self.attention.append(result.unflatten(0, (self.batch, -1)))  # nn.MultiheadAttention has both in one axis
+        return self.attention[-1].flatten(0, 1)
+
+    def softmax(self, input: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
+        """PyTorch's function of that name."""
+        return self._record(torch.ops.aten.softmax.int(input, dim, dtype))
+
+    def scaled_dot_product_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """PyTorch's function of that name, written out so that the matrix exists."""
+        if enable_gqa:
+            key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+        scores = query @ key.mT * (scale if scale is not None else 1 / math.sqrt(query.shape[-1]))
+        return self.softmax(scores if attn_mask is None else scores + attn_mask, -1) @ value
+
+
+@contextmanager
+def _recording(batch: int) -> Iterator[list[Tensor]]:
+    recorder = _Recorder(batch)
+    # Patched, not intercepted by the mode, which does not see calls inside nn.MultiheadAttention.
+    with (
+        patch.object(nn.functional, "scaled_dot_product_attention", recorder.scaled_dot_product_attention),
+        patch.object(nn.functional, "softmax", recorder.softmax),
+        recorder,
+    ):
+        yield recorder.attention
+
+
+@torch.enable_grad()
+def eager_outputs(
+    model: nn.Module, pixels: Tensor, target: Tensor, layout: Layout, names: Collection[str]
+) -> dict[str, Tensor]:
+    """Those of ``names`` that autograd on the model itself can tell, as an artifact should give them, shapes as there.
+
+    pixels: [batch, 3, H, W]; target: int64 [batch, targets], class indices only. layout: for the reductions.
+    """
+    if not set(names) & TOLD:
+        return {}
+    pixels = pixels.detach().requires_grad_()
+    with _recording(len(pixels)) as attention:
+        logits = model(pixels)
+    columns = []
+    for column in target.unbind(1):
+        score = logits.gather(1, column[:, None]).sum()
+        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True, allow_unused=True)
+        used = [place for place, share in enumerate(gradient) if share is not None]  # a pool may be there for nothing
+        given = [attention[place].detach() for place in used]
+        raw = {"attention": given, "attention_gradient": [gradient[place] for place in used]}
+        columns.append(layer_outputs(layout, raw, names, lambda name: 1))
+        columns[-1]["pixel_gradient"] = of_pixels
+    outputs = {"logits": logits.detach()} | layer_outputs(layout, {"attention": given}, names, lambda name: 1)
+    outputs |= {name: torch.stack([column[name] for column in columns], 1) for name in columns[0].keys() - outputs}
+    return {name: tensor for name, tensor in outputs.items() if name in names}

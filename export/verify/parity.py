@@ -1,0 +1,314 @@
+"""The export gate: is the file that was written the model that was given? And what can float32 resolve of it?
+
+The first question is judged in float64. The file is read back and run op by op in float64, and each output compared
+with PyTorch's in float64: two programs that are the same but for their spelling agree to many digits there, and what is
+wrong shows. float32 could not tell: relevance divides by sums that can be near zero, so that a pixel changed by its
+last bit can change a map beyond recognition, in a right file as in eager PyTorch.
+
+The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
+
+The file runs all images as one batch, PyTorch takes them one by one, each for another class: an image that felt its
+neighbours would show, and a gradient that an exporter has baked in as a constant is wrong for one of them. In float32
+it also runs for one image and all classes, and for all images and one class: exporters trace with sizes of some kind,
+which a file must not be bound to.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onnxplain.contract.errors import one_line
+from onnxplain.contract.outputs import MATRICES, OUTPUTS, Output
+from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.in_double import in_double
+from onnxplain.runtime import Metadata, OnnxplainError
+from onnxplain.runtime.backends.base import Artifact
+from onnxplain.runtime.backends.formats import open_artifact
+
+from .autograd_reference import TOLD, eager_outputs
+from .in_double import open_in_double
+from .report import Check, Report
+from .resolution import Resolution
+
+SHARP = 1e-7
+"""Relative error in float64 that is always allowed. Right files are off by 6e-8 and less, unless a denominator is all
+but zero: numbers that export has computed from others are rounded to float32."""
+TOLD_SHARP = 1e-5
+"""The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""
+LAST_BIT, NOISE = 1000.0, 1e-3
+"""How many times what PyTorch's float64 is off, pixels changed by their last bit, the file may be off, and how much at
+most. It is looked at where the file is off by more than the above."""
+FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
+"""Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
+times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
+
+IMAGES = 2
+TARGETS = 2
+LARGE = 2**28
+"""Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
+COPIES = 2**22
+"""Bytes of an image's copies, in float32, above which reciprocam is compared for one image only."""
+
+IN_BOTH = {"logits", "attention"}
+"""What is compared in float32 as well."""
+
+EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
+SOUND = "finite and of the right shape"
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """What is computed at once: these outputs, for these images all of these classes."""
+
+    images: range
+    targets: Tensor
+    names: Sequence[str]
+
+
+@dataclass
+class _Errors:
+    """Of one output, sample by sample: of the file in float64 and in float32, and of eager PyTorch in float32.
+
+    noise: what float64 itself is off, for samples in which that had to be known.
+    """
+
+    double: list[float] = field(default_factory=list)
+    noise: list[float] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
+    eager: list[float] = field(default_factory=list)
+
+
+def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> Report:
+    """Run the artifact at ``path``, which ``metadata`` describe, on random images and classes and compare all it gives.
+
+    What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``. Raises OnnxplainError if
+    the file, the model or the graph cannot be run.
+    """
+    gate = _Gate(path, metadata, model, graph)
+    large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
+    for portions in gate.portions([item for item in metadata.outputs if item not in large], bool(large)):
+        gate.take(portions)
+    return Report(tuple(gate.rows()), _notes(metadata, large), gate.resolution.shares())
+
+
+class _Gate:
+    """The comparison. ``asked``: the class by image for which PyTorch is run."""
+
+    def __init__(self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> None:
+        self.path, self.metadata, self.graph = path, metadata, graph
+        generator = torch.Generator().manual_seed(0)
+        self.pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
+        self.targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
+        # In another order than the images: where the two axes are mixed up, it shows.
+        self.asked = [int(self.targets[-1 - image % len(self.targets)]) for image in range(IMAGES)]
+        with _one_line("the file that was written cannot be computed in float64"):
+            self.file_in_double = open_in_double(path)
+        with _one_line("the model cannot be copied to compare with"):
+            self.model_in_double = copy.deepcopy(model).double()
+            self.graph_in_double = _over(graph, self.model_in_double)
+        self.errors: dict[str, _Errors] = defaultdict(_Errors)
+        self.broken: dict[str, None] = {}
+        self.resolution = Resolution(metadata)
+
+    def portions(self, outputs: Sequence[Output], large: bool) -> list[list[_Portion]]:
+        """Everything at once or, where tensors are large, one image, its class and the outputs of the same passes.
+
+        In lists: the file is opened once for each.
+        """
+        if not large:
+            names = ["logits", *(item.output for item in outputs)]
+            alone = ["reciprocam"] if self.graph.masked_bytes > COPIES else []
+            together = _Portion(range(IMAGES), self.targets, [name for name in names if name not in alone])
+            return [[together, *(_Portion(range(1), self.targets, [name]) for name in alone)]]
+        groups: dict[tuple[str, ...], list[str]] = {(): ["logits"]}
+        for item in outputs:
+            groups.setdefault(item.passes, []).append(item.output)
+        return [
+            [_Portion(range(image, image + 1), torch.tensor([self.asked[image]]), names) for image in range(IMAGES)]
+            for names in groups.values()
+        ]
+
+    def take(self, portions: Sequence[_Portion]) -> None:
+        """Compare this much; a function, so that nothing of it is held in the next."""
+        artifact = open_artifact(self.path, "cpu", None, trust=True)
+        together = portions[0]
+        if len(together.images) > 1:
+            self._run(artifact, replace(together, images=range(1)))  # for its shapes only
+        given = [self._run(artifact, replace(portion, targets=portion.targets[:1])) for portion in portions]
+        del artifact  # and with it the memory that onnxruntime keeps
+        for portion, ours in zip(portions, given, strict=True):
+            self._compare(portion, ours)
+
+    def _compare(self, portion: _Portion, ours: Tensors) -> None:
+        """ours: what the file gave in float32 for the first class."""
+        exact = self._in_double(portion)
+        names = [name for name in portion.names if name not in self.broken]
+        for row, number in enumerate(portion.images):
+            single = _sample(ours, names, row, 0)
+            self.resolution.add(single, _sample(exact, names, row, 0), self.pixels[number].numpy())
+            column = portion.targets.tolist().index(self.asked[number])
+            self._judge(portion, row, column, single, _sample(exact, names, row, column))
+
+    def rows(self) -> Iterator[Check]:
+        """What came of it."""
+        for name in self.broken:
+            yield Check(name, SOUND, math.inf, 0.0, False)
+        for name, errors in self.errors.items():
+            limit = max(_limit(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
+            yield _check(name, EQUAL, errors.double, limit)
+            if name in IN_BOTH:
+                limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
+                yield _check(name, IN_FLOAT32, errors.single, limit)
+
+    def _judge(self, portion: _Portion, row: int, column: int, single: Tensors, double: Tensors) -> None:
+        """Compare the file's outputs for one image and class with those of PyTorch."""
+        image = self.pixels[portion.images[row]].unsqueeze(0)
+        target = portion.targets[column].reshape(1, 1)
+        right = self._pytorch_in_double(image.double(), target, double)
+        for name in double:
+            self.errors[name].double.append(_relative(double[name], right[name]))
+        for name in IN_BOTH & double.keys():
+            self.errors[name].single.append(_relative(single[name], right[name]))
+        if any(self.errors[name].double[-1] > _limit(name) for name in double):
+            again = self._pytorch_in_double(_last_bit(image.double()), target, double)
+            for name in double:
+                self.errors[name].noise.append(_relative(again[name], right[name]))
+        doubtful = {name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32}
+        doubtful |= self.resolution.doubtful & double.keys()
+        if doubtful:
+            eager = self._pytorch_in_float32(_last_bit(image), target, doubtful)
+            for name in IN_BOTH & eager.keys():
+                self.errors[name].eager.append(_relative(eager[name], right[name]))
+            self.resolution.add(eager, double, image[0].numpy())
+
+    def _run(self, artifact: Artifact, portion: _Portion) -> Tensors:
+        """What the file gives in float32; copied, as an array from onnxruntime keeps the memory of the whole run."""
+        wanted = [name for name in portion.names if name != "logits"]
+        given = artifact.run(self._images(portion).numpy(), portion.targets.tolist(), wanted)
+        self._look_at(portion, given)
+        return {name: tensor.copy() for name, tensor in given.items()}
+
+    def _in_double(self, portion: _Portion) -> Tensors:
+        """What the file gives in float64."""
+        images = self._images(portion).double()
+        with _one_line("the file that was written cannot be computed in float64"):
+            tensors = self.file_in_double.run(images, portion.targets.expand(len(images), -1), portion.names)
+            given = {name: tensor.numpy() for name, tensor in tensors.items()}
+        self._look_at(portion, given)
+        return given
+
+    def _images(self, portion: _Portion) -> Tensor:
+        return self.pixels[portion.images.start : portion.images.stop]
+
+    def _look_at(self, portion: _Portion, given: Tensors) -> None:
+        """Note which outputs are not finite or not of the shape that their images and classes ask for."""
+        for name in portion.names:
+            shape = _shape(self.metadata, name, len(portion.images), len(portion.targets))
+            if given[name].shape != shape or not np.isfinite(given[name]).all():
+                self.broken[name] = None
+
+    def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
+        """What PyTorch gives in float64, by autograd where it can."""
+        with _one_line("the model cannot be run in PyTorch to compare with"), in_double():
+            outputs = eager_outputs(self.model_in_double, image, target, self.graph.layout, names)
+            with torch.no_grad():
+                outputs |= self.graph_in_double.compute(image, target, set(names) - outputs.keys())
+            return {name: tensor[0].numpy() for name, tensor in outputs.items()}
+
+    @torch.no_grad()
+    def _pytorch_in_float32(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
+        return {name: tensor[0].numpy() for name, tensor in self.graph.compute(image, target, names).items()}
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Whatever goes wrong, said in one line: the code of models may raise anything."""
+    try:
+        yield
+    except OnnxplainError:
+        raise
+    except Exception as error:
+        raise OnnxplainError(f"{what}: {one_line(error)}") from error
+
+
+def _bytes(metadata: Metadata, item: Output) -> int:
+    return 4 * math.prod(metadata.shape(item))
+
+
+def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
+    if not large:
+        return ()
+    names, size = ", ".join(item.output for item in large), _bytes(metadata, large[0]) / 2**20
+    return (
+        f"{names}: too large to compare, {size:.0f} MiB for each image and class; their reductions were compared, the "
+        "file run for one image at a time",
+    )
+
+
+def _shape(metadata: Metadata, name: str, images: int, targets: int) -> tuple[int, ...]:
+    if name == "logits":
+        return images, len(metadata.labels)
+    return (images, *((targets,) if _per_target(name) else ()), *metadata.shape(OUTPUTS[name]))
+
+
+def _sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> dict[str, NDArray[Any]]:
+    """These outputs for one image and class, with an axis of classes where they have one."""
+    return {
+        name: tensors[name][row, column : column + 1] if _per_target(name) else tensors[name][row] for name in names
+    }
+
+
+def _per_target(name: str) -> bool:
+    return name in OUTPUTS and OUTPUTS[name].per_target
+
+
+def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
+    """The same graph in float64, over the weights of ``model``."""
+    twin = copy.copy(graph)
+    twin._modules = {"model": model}
+    twin._buffers = {name: buffer.clone() if buffer is not None else None for name, buffer in graph._buffers.items()}
+    return twin.double()
+
+
+def _last_bit(pixels: Tensor) -> Tensor:
+    """Every number changed to one beside it."""
+    signs = torch.randint(2, pixels.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return pixels.nextafter(signs * torch.full_like(pixels, torch.inf))
+
+
+def _relative(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The greatest difference as a share of the greatest value of ``b``."""
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
+
+
+def _limit(name: str) -> float:
+    return TOLD_SHARP if name in TOLD else SHARP
+
+
+def _worst(errors: Sequence[float]) -> float:
+    """NaN if there is one."""
+    return float(np.max(errors)) if errors else 0.0
+
+
+def _finite(errors: Sequence[float]) -> float:
+    """The worst, and 0, which allows nothing, if it is not finite."""
+    worst = _worst(errors)
+    return worst if math.isfinite(worst) else 0.0
+
+
+def _check(name: str, check: str, errors: Sequence[float], limit: float) -> Check:
+    return Check(name, check, _worst(errors), limit, _worst(errors) <= limit)

@@ -1,0 +1,1 @@
+"""Outputs of the fused graph that are more than one backward pass."""

@@ -1,0 +1,106 @@
+"""The table of AttnLRP: the vector-Jacobian products with a few entries replaced.
+
+Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers", ICML 2024. The share
+``g`` of a value x is its relevance divided by x, so that relevance is input times share and the plain table of
+vector-Jacobian products would give input times gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..reverse import Call, Rule, Table, first
+from .conv_and_pool import convolution_back, in_groups
+from .vjp import DERIVATIVES, GRADIENT, bilinear
+
+aten = torch.ops.aten
+
+
+def _secant(f: Callable[..., Tensor], derivative: Callable[..., Tensor]) -> Rule:
+    """y = f(x) entry by entry keeps its relevance: g f(x) / x, and f'(0) where x is 0."""
+
+    def rule(g: Tensor, y: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        zero = torch.zeros((), dtype=x.dtype, device=x.device)
+        slope = y / torch.where(x == 0, 1, x)
+        return g * torch.where(x == 0, derivative(f(zero, *args, **kwargs), zero, *args, **kwargs), slope)
+
+    return first(rule)
+
+
+def _halved(rule: Rule) -> Rule:
+    """A product of two values that both vary: half of the relevance to each (equation 13)."""
+
+    def half(g: Tensor, call: Call) -> list[Tensor | None]:
+        shares = rule(g, call)
+        return [share / 2 for share in shares] if all(call.varies) else list(shares)
+
+    return half
+
+
+def _layer_norm(
+    g: Tensor, y: Tensor, x: Tensor, shape: list[int], w: Tensor | None = None, b: Tensor | None = None,
+    eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
+    """The standard deviation is held constant: (gw - mean(gw)) / sigma, with gw = g w."""
+    dims = tuple(range(-len(shape), 0))
+    centred = x - x.mean(dims, keepdim=True)
+    inverse = torch.rsqrt((centred * centred).mean(dims, keepdim=True) + eps)
+    gw = g if w is None else g * w
+    return (gw - gw.mean(dims, keepdim=True)) * inverse
+
+
+def _rms_norm(
+    g: Tensor, y: Tensor, x: Tensor, shape: list[int], w: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """The root of the mean square is held constant: gw / rms, with gw = g w."""
+    square = (x * x).mean(tuple(range(-len(shape), 0)), keepdim=True)
+    return (g if w is None else g * w) * torch.rsqrt(square + (torch.finfo(x.dtype).eps if eps is None else eps))
+
+
+def _gamma_rule(
+    gamma: float, g: Tensor, y: Tensor, plain: Tensor, x: Tensor, w: Tensor,
+    forward: Callable[[Tensor, Tensor], Tensor], back: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:  # fmt: skip
+    """Layers y = sum_i f_i + b with f_i = x_i w_i (Montavon et al. 2019, for outputs of either sign).
+
+    Input i gets (f_i + gamma f_i+) / (y + gamma sum f+) of the relevance where y > 0, and the same with f- where y < 0:
+    contributions that agree with the output are favoured. With f+ = (f + |f|) / 2 and f- = (f - |f|) / 2 and one
+    quotient s that is x_i s (1 + gamma / 2) w_i + |x_i| s sign(y) gamma / 2 |w_i|.
+
+    plain: y without b. forward(x, w), back(s, w): the layer without bias, and its transpose.
+    """
+    sign = y.sign()
+    total = y + gamma / 2 * (plain + sign * forward(x.abs(), w.abs()))
+    s = g * (y / torch.where(total == 0, torch.inf, total))
+    return (1 + gamma / 2) * back(s, w) + gamma / 2 * x.sign() * back(s * sign, w.abs())
+
+
+def attnlrp(gamma: float = 0) -> Table:
+    """The table; ``gamma`` is that of the rule for linear layers and convolutions, which are plain where it is 0."""
+
+    def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        plain = y if b is None else y - b
+        return _gamma_rule(gamma, g, y, plain, x, w, lambda x, w: x @ w.mT, lambda s, w: s @ w)
+
+    def convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
+        def forward(x: Tensor, w: Tensor) -> Tensor:
+            return nn.functional.conv2d(x, w, None, *geometry)
+
+        plain = y if b is None else y - b[:, None, None]
+        return _gamma_rule(gamma, g, y, plain, x, w, forward, lambda s, w: convolution_back(s, x, w, *geometry))
+
+    favouring: Table = {aten.linear: first(linear), aten.conv2d: first(convolution)} if gamma else {}
+    return {
+        **GRADIENT,
+        **{op: _secant(op, derivative) for op, derivative in DERIVATIVES.items()},
+        **{op: _halved(GRADIENT[op]) for op in (aten.matmul, aten.bmm, aten.mul)},
+        aten.div: bilinear(lambda g, y, a, b: g / b, lambda g, y, a, b: torch.zeros_like(g)),
+        aten.layer_norm: first(_layer_norm),
+        aten.rms_norm: first(_rms_norm),
+        aten.group_norm: first(in_groups(_layer_norm)),
+        **favouring,
+    }

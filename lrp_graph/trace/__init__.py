@@ -1,0 +1,1 @@
+"""A model as a flat graph in a canonical form."""

@@ -1,0 +1,1 @@
+"""What opens an artifact and runs it, by format."""

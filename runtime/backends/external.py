@@ -1,0 +1,87 @@
+"""Refuses ONNX files that have tensors in other files, from the file's bytes, before onnxruntime reads them.
+
+An artifact is one file. A tensor whose data are external names a file to read, and onnxruntime before 1.24.1 reads any.
+"""
+
+import mmap
+from pathlib import Path
+
+from onnxplain.contract.errors import OnnxplainError
+
+# The fields that lead to tensors, by message of onnx.proto: {field number: message}
+FIELDS: dict[str, dict[int, str]] = {
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto", 6: "GraphProto", 10: "TensorProto", 11: "GraphProto", 22: "SparseTensorProto",
+        23: "SparseTensorProto",
+    },
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "TensorProto": {13: "StringStringEntryProto"},
+}  # fmt: skip
+EXTERNAL = "StringStringEntryProto"  # of TensorProto.external_data
+WORD = b"location"  # the key under which an external tensor names its file
+SHORT = 2**16  # bytes of a message that are searched for the word sooner than they are taken apart
+
+VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
+
+
+def refuse_external_data(path: Path) -> None:
+    """Raise OnnxplainError if the file is no ONNX file by its structure, or has a tensor with external data."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            external = _has_external_data(content)
+    except ValueError:
+        raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated") from None
+    if external:
+        raise OnnxplainError(
+            f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "
+            "export it again"
+        )
+
+
+def _has_external_data(content: mmap.mmap) -> bool:
+    """Walk the messages that may hold tensors; raises ValueError where they are no valid protobuf."""
+    waiting = [("ModelProto", 0, len(content))]
+    while waiting:
+        message, position, end = waiting.pop()
+        if end - position < SHORT and content.find(WORD, position, end) < 0:
+            continue
+        while position < end:
+            tag, position = _varint(content, position)
+            number, kind = tag >> 3, tag & 7
+            if tag >= 2**32 or number == 0:
+                raise ValueError(f"a field with the number {number}")
+            size, position = _varint(content, position) if kind in {VARINT, BYTES} else (0, position)
+            start = position
+            if kind == BYTES:
+                position += size
+            elif kind in {EIGHT_BYTES, FOUR_BYTES}:
+                position += 8 if kind == EIGHT_BYTES else 4
+            elif kind != VARINT:
+                raise ValueError(f"a field of the wire type {kind}")
+            if position > end:
+                raise ValueError("a field that goes beyond its message")
+            inner = FIELDS[message].get(number) if kind == BYTES else None
+            if inner == EXTERNAL:
+                return True
+            if inner is not None:
+                waiting.append((inner, start, position))
+    return False
+
+
+def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
+    """Protobuf's integer of seven bits a byte at `position`, and the position behind it."""
+    value = shift = 0
+    while True:
+        if position >= len(content) or shift > 63:
+            raise ValueError("a number without an end")
+        byte = content[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        if byte < 0x80:
+            return value, position
+        shift += 7

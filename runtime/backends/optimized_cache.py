@@ -1,0 +1,116 @@
+"""An artifact as onnxruntime has simplified it, kept in a folder beside it, which opens sooner.
+
+It is known by the artifact's digest, and has digests of its own, so that neither a damaged copy nor that of another
+file is used. They are no signature: who can write the folder decides the answers.
+
+Kept is the graph before what depends on the processor, and without the constants that onnxruntime works out from the
+weights: those it makes again as fast as they could be read. So the folder is as large as the artifact, it may go
+with it to another machine, and what is computed from it is the same to the last bit.
+"""
+
+import hashlib
+import re
+import shutil
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import onnxruntime
+
+from onnxplain.contract.digest import file_digest, open_beside, open_intact, stored_digest
+from onnxplain.contract.errors import CacheWarning, OnnxplainError, one_line
+
+from ..files import check_file, unfinished
+from .external import refuse_external_data
+
+SUFFIX = ".cache"
+GRAPH, WEIGHTS = "graph.onnx", "weights"
+DIGESTS = "sha256"  # a line for each of them, as sha256sum reads them
+KEY = "[0-9a-f]{16}"  # the folder's name in which something is kept
+LEAST_BYTES = "1024"  # of a constant that is kept among the weights, which are read from the file where they lie
+FOLDING = "ConstantFolding"
+# Weights beside the graph open sooner. Before 1.31, onnxruntime then writes what branches hold twice, and reads it not.
+APART = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
+T = TypeVar("T")
+
+
+def open_kept(path: Path, start: Callable[[Path], T]) -> T:
+    """`start` on what is kept of the artifact at `path`, which is made if it is missing, outdated or damaged.
+
+    Where that cannot be, `open_intact(path, start)` and a CacheWarning. Raises what `open_intact(path, start)` raises.
+    """
+    digest = stored_digest(path)
+    if digest is None:
+        return open_intact(path, start)  # says what is wrong with it
+    kept = path.parent / f"{path.name}{SUFFIX}" / _key(digest)
+    for make in (_as_it_is, _make):
+        try:
+            make(path, kept)
+            return open_beside(partial(_check, kept), partial(start, kept / GRAPH))
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            reason = one_line(error)
+    with suppress(OSError):
+        kept.parent.rmdir()  # only if it is empty
+    opened = open_intact(path, start)
+    warnings.warn(f"nothing can be kept of {path} in {kept.parent}: {reason}", CacheWarning, stacklevel=2)
+    return opened
+
+
+def _key(digest: str) -> str:
+    """The name of what is kept of the file with that digest, by this onnxruntime."""
+    return hashlib.sha256(f"{digest} {onnxruntime.__version__}".encode()).hexdigest()[:16]
+
+
+def _as_it_is(path: Path, kept: Path) -> None:
+    """What is kept is taken, if it consists of files that have an end."""
+    if not kept.is_dir():
+        raise OnnxplainError("nothing is kept yet")
+    for file in kept.iterdir():
+        check_file(file, "a file", f"there is no {file}")
+
+
+def _check(kept: Path) -> None:
+    if (kept / DIGESTS).read_text("ascii") != _digests(kept):
+        raise OnnxplainError(f"{kept} is damaged")
+
+
+def _digests(folder: Path) -> str:
+    files = [file for file in (folder / GRAPH, folder / WEIGHTS) if file.exists()]  # weights, where some are large
+    return "".join(f"{file_digest(file)}  {file.name}\n" for file in files)
+
+
+def _make(path: Path, kept: Path) -> None:
+    """Write the folder `kept`, whole or not at all, in place of all that was kept of that artifact before."""
+    kept.parent.mkdir(exist_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)  # if it is there, it is damaged
+    with unfinished(kept.parent) as scratch:
+        made = scratch / kept.name
+        made.mkdir()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(made / GRAPH)
+        if APART:
+            prefix = "session.optimized_model_external_initializers"
+            options.add_session_config_entry(f"{prefix}_file_name", WEIGHTS)
+            options.add_session_config_entry(f"{prefix}_min_size_in_bytes", LEAST_BYTES)
+        options.add_session_config_entry("session.disable_prepacking", "1")  # this session runs nothing
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+
+        def simplify(file: Path) -> None:
+            refuse_external_data(file)
+            onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=[FOLDING],
+                enable_fallback=False,
+            )  # fmt: skip
+
+        open_intact(path, simplify)
+        (made / DIGESTS).write_text(_digests(made), "ascii")
+        for old in kept.parent.iterdir():
+            if old != kept and re.fullmatch(KEY, old.name):  # what else is there is not ours
+                shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # another process was first; if that is not it, opening will tell
+            made.replace(kept)

@@ -1,0 +1,86 @@
+"""What an explanation method is: one row of the table in table.py."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.names import or_rather
+from onnxplain.contract.outputs import OUTPUTS, PASSES
+
+from .parameters import Parameter
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table: the function, the outputs of the graph that it takes, and how it is described to users.
+
+    `outputs` are templates: a parameter in braces chooses among outputs and is not passed to the function.
+    `pixel_level`: the map has a value for each pixel of the model's input, else for each patch. `runs`: the parameter
+    that says how many runs of the graph a picture takes; None for one run, shared with other methods. `relative`: only
+    differences within the map mean anything, it has no zero. `extra` names the optional dependency the function
+    imports, a module and an extra of onnxplain; `max_tokens` is where its time becomes a matter of many seconds, so
+    that it only runs when it is asked for by name.
+    """
+
+    name: str
+    function: Callable[..., NDArray[np.float64]]
+    outputs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    summary: str
+    reference: str
+    pixel_level: bool = False
+    runs: str | None = None
+    relative: bool = False
+    extra: tuple[str, str] | None = None
+    max_tokens: int | None = None
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The passes an artifact must have for this method."""
+        outputs, _ = self.bind({parameter.name: parameter.default for parameter in self.parameters})
+        needed = {name for output in outputs for name in OUTPUTS[output].passes}
+        return tuple(name for name in PASSES if name in needed)
+
+    @property
+    def per_target(self) -> bool:
+        """Whether the map depends on the class asked for."""
+        return self.runs is not None or any(PASSES[name].per_target for name in self.passes)
+
+    @property
+    def missing(self) -> str:
+        """What to install before this method can run; empty if nothing."""
+        if self.extra is None or importlib.util.find_spec(self.extra[0]) is not None:
+            return ""
+        return f"it needs {self.extra[0]}: pip install 'onnxplain[{self.extra[1]}]'"
+
+    def arguments(self, given: Mapping[str, Any], layers: int) -> dict[str, Any]:
+        """The method's full set of arguments: those given, and the defaults of the others.
+
+        Raises OnnxplainError if a name is unknown or a value is not valid for a model of that many layers.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise OnnxplainError(
+                f"method {self.name} has no parameter {', '.join(unknown)}; "
+                + (f"it has: {', '.join(known)}" if known else "it has none")
+                + or_rather(unknown[0], known)
+            )
+        for name, value in given.items():
+            parameter = known[name]
+            if not isinstance(value, parameter.type) or isinstance(value, bool) or not parameter.check(value, layers):
+                valid = parameter.valid.format(layers=layers, last=layers - 1)
+                raise OnnxplainError(f"{name} must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
+        return {name: given.get(name, parameter.default) for name, parameter in known.items()}
+
+    def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The outputs of the graph that these arguments choose, and the arguments that are left for the function."""
+        used = {field for template in self.outputs for _, field, _, _ in Formatter().parse(template)}
+        outputs = tuple(template.format(**arguments) for template in self.outputs)
+        return outputs, {name: value for name, value in arguments.items() if name not in used}
