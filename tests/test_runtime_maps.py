@@ -131,7 +131,7 @@ def test_attention_flow_of_sharp_attention(seed):
         ("last_layer", {"start_layer": 0}, "has no parameter start_layer; it has: layer"),
         ("gmar", {"norm": "l3"}, "norm must be one of l1, l2, got 'l3'"),
         ("gmar", {"norm": 1}, "norm must be"),
-        ("attention_gradcam", {"layer": 0}, "has no parameter layer; it has: none"),
+        ("attention_gradcam", {"layer": 0}, "has no parameter layer; it has none"),
         ("legrad", {"layers": LAYERS + 1}, r"how many of the last layers .* \(this model has 4\), got 5"),
         ("legrad", {"layers": -1}, "layers must be"),
         ("integrated_gradients", {"steps": 0}, "steps must be an integer of at least 1, got 0"),
