@@ -84,9 +84,12 @@ def warnings_shown() -> Iterator[None]:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", OnnxplainWarning)
-        yield
-    for item in caught:
-        _print("warning", str(item.message))
+        try:
+            yield
+        finally:
+            for item in caught:
+                if issubclass(item.category, OnnxplainWarning):
+                    _print("warning", str(item.message))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ def one_line(error: object) -> str:
 
 
 class OnnxplainWarning(UserWarning):
-    """Something was done in another way than one might expect: one line that says what."""
+    """Something that was asked for was not done, or a choice was made: one line that says which."""
 
 
 class CacheWarning(OnnxplainWarning):

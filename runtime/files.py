@@ -46,7 +46,8 @@ def unfinished(folder: Path) -> Iterator[Path]:
     """A new folder in `folder` for what is being written, removed at the end: rename what is finished out of it.
 
     `folder` is made, and those above it; what was made is removed again if the block does not end well. What killed
-    processes have left of such folders is removed as well. Raises OSError if one cannot be made.
+    processes have left of such folders is removed as well. Raises OSError if one cannot be made, also when another
+    process removes `folder` meanwhile because its own block failed.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:

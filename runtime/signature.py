@@ -13,7 +13,7 @@ CHUNKS = 100  # of a PNG file that are looked through for it; there are but a fe
 
 
 def signed(about: Mapping[str, str]) -> PngInfo:
-    """The texts of a PNG file: who made it, and what it shows; each printable, by its keyword."""
+    """The texts of a PNG file: who made it, and what it shows. about: by keyword, text without lone surrogates."""
     texts = PngInfo()
     for keyword, text in (MAKER, *about.items()):
         texts.add_text(keyword, text)

@@ -45,7 +45,7 @@ def test_what_weights_alone_give_is_computed_once() -> None:
     graph = fuse(model, images()[:1], ("gradient", "relevance"))
     ops = [target_of(node) for node in graph._nodes]
     assert torch.ops.aten.exp not in ops and torch.ops.aten.slice in ops
-    check_gradient(model, graph, images())
+    check_gradient(model, graph, images(), 1e-6)
     kept = [buffer for buffer in graph.double().buffers(recurse=False) if buffer.shape == (1, 16) and buffer.min() > 0]
     exact = torch.exp(single.double() * float(np.float32(0.3))).float()
     assert len(kept) == 1 and torch.equal(kept[0][0], exact.double())
@@ -59,6 +59,26 @@ def test_what_weights_alone_give_is_rounded_once() -> None:
     exact = torch.tanh(torch.exp(table.double()).log1p().cumsum(0) / 40).float()
     assert not torch.equal(exact, torch.tanh(torch.exp(table).log1p().cumsum(0) / 40))
     assert any(torch.equal(buffer, exact) for buffer in graph.buffers(recurse=False))
+
+
+AS_IT_IS: dict[str, Callable[[], Tensor]] = {
+    "rounds on purpose": lambda: torch.floor((torch.arange(16) / 49.0) * 49),
+    "a range whose length depends on rounding": lambda: torch.arange(0, 0.6, 0.1).sum() * torch.ones(16),
+    "an index": lambda: torch.arange(100.0)[((torch.arange(16) / 49.0) * 49).long()] * torch.ones(16),
+    "float64 on purpose": lambda: (torch.arange(16, dtype=torch.float64) * 0.1 * 1000).sin().float() * torch.ones(16),
+    "complex": lambda: torch.view_as_real(torch.polar(torch.ones(16), torch.arange(16.0)))[..., 0] @ torch.eye(16),
+    "bits": lambda: (torch.linspace(1, 2, 16).view(torch.int32) % 97).float(),
+}
+
+
+@pytest.mark.parametrize("name", AS_IT_IS)
+def test_what_is_more_than_rounding_stays_as_the_model_computes_it(name: str) -> None:
+    model = Hand(sdpa, lambda x: (x * AS_IT_IS[name]()).mean(1)).float()
+    pixels = images()[:1].float()
+    graph = fuse(model, pixels, ("gradient",))
+    torch.testing.assert_close(
+        graph.compute(pixels, TARGET[:1], {"logits"})["logits"], model(pixels), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_boolean_masks_of_two_that_are_all_true() -> None:

@@ -78,11 +78,11 @@ def test_the_command_line_names_them_at_the_end(data):
 
 
 def test_overlays_are_no_pictures_to_learn_from(data):
-    for name in ("data/dark/explanations/0.png", "data/bright/0.png.demo.rollout.one.png"):
+    for name in ("data/dark/explanations/0.png", "data/bright/0.png.demo.one.png", "data/explanations/0.png"):
         save(Image.new("RGB", (24, 24)), {}, Path(name).parent, Path(name).stem)
     done = _run("--data", data, "--output", "head.safetensors")
     assert done.exit_code == 0 and "14 pictures of 2 classes" in done.stdout
-    assert "2 pictures that onnxplain made were skipped" in done.stdout
+    assert "3 pictures that onnxplain made were skipped" in done.stdout
 
 
 def test_too_few_are_left_of_a_class(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -84,12 +85,16 @@ def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
     seal_onnx(path)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the system says of a file that can be written no further."""
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A path in another folder that becomes ``path`` if the block ends well, and vanishes if it does not.
 
     Folders on the way are made, and removed again if the block does not end well. Raises OnnxplainError if the folder
-    cannot be written.
+    or the file cannot be written.
     """
     if path.is_dir():
         raise OnnxplainError(f"cannot write {path}: it is a folder; give the name of a file")
@@ -105,8 +110,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.chmod(mode)
             temporary.replace(path)
         except (OSError, SafetensorError) as error:
-            elsewhere = isinstance(error, OSError) and error.filename not in (None, temporary, str(temporary))
-            if elsewhere:
+            of_writing = isinstance(error, SafetensorError) or error.errno in FULL
+            if not of_writing:
                 raise
             raise OnnxplainError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 

@@ -29,9 +29,10 @@ OF_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 WEIGHTS = (*OF_TRANSFORMERS, *OF_OPEN_CLIP)
 """The names of weights in a folder or a hub's repository, the first that is there counts."""
 CONTAINERS = (
-    "state_dict_ema", "model_ema", "ema_state_dict", "teacher", "state_dict", "model", "model_state_dict", "module",
+    "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "module", "teacher",
     "student",
 )  # fmt: skip
+DEPTH = 3  # of containers in one another
 """What training programs name the state dict in their checkpoints; the first that is there counts, averages before
 what they are averages of."""
 PREFIXES = ("module.", "model.", "backbone.")
@@ -48,8 +49,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint into ``model``, every key of it and no other.
 
     path: .safetensors, or a .pth/.bin that torch.load reads with weights_only=True. Wrappers ("state_dict", "model",
-        their EMA variants, "module."), other position grids and foreign layouts are converted by timm.
-    Raises OnnxplainError if the file cannot be read or lists the keys that are missing, unexpected or of wrong shape.
+        their EMA variants, "module.") are taken off; other position grids and foreign layouts are converted by timm.
+    A CheckpointWarning if the file holds several sets of weights.
+    Raises OnnxplainError if the file cannot be read, or lists the keys that are missing, unexpected or of wrong shape.
     """
     load_state(model, read_state(path), path)
 
@@ -136,8 +138,8 @@ def _read(path: Path) -> Any:
 
 def _contained(path: Path, stored: Any) -> Any:
     """What is in the containers, which may be nested."""
-    while isinstance(stored, dict):
-        found = [name for name in CONTAINERS if isinstance(stored.get(name), dict)]
+    for _ in range(DEPTH):
+        found = [name for name in CONTAINERS if isinstance(stored, dict) and _holds_weights(stored.get(name))]
         if not found:
             break
         if len(found) > 1:
@@ -145,6 +147,10 @@ def _contained(path: Path, stored: Any) -> Any:
             warnings.warn(f"{message}, save another alone to have it", CheckpointWarning, stacklevel=2)
         stored = stored[found[0]]
     return stored
+
+
+def _holds_weights(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, Tensor | dict) for item in value.values())
 
 
 def _check_sums(path: Path) -> None:

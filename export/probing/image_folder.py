@@ -36,7 +36,7 @@ class Split:
     labels: tuple[str, ...]
     fitted: Pictures
     held_out: Pictures
-    ours: int
+    ours: int = 0
 
 
 def split_pictures(
@@ -121,6 +121,7 @@ def _classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
         raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
     every = {item.name: sorted(path for path in item.rglob("*") if _is_picture(path, item)) for item in classes}
     found = {label: [path for path in paths if not is_ours(path)] for label, paths in every.items()}
+    found = {label: paths for label, paths in found.items() if paths or not every[label]}  # a folder of overlays
     empty = [label for label, paths in found.items() if not paths]
     if empty:
         raise OnnxplainError(

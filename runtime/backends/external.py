@@ -34,8 +34,8 @@ def refuse_external_data(path: Path) -> None:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             external = _has_external_data(content)
-    except ValueError:
-        raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated") from None
+    except ValueError as error:
+        raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
     if external:
         raise OnnxplainError(
             f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "

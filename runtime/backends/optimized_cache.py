@@ -84,9 +84,8 @@ def _digests(folder: Path) -> str:
 
 def _make(path: Path, kept: Path) -> None:
     """Write the folder `kept`, whole or not at all, in place of all that was kept of that artifact before."""
-    kept.parent.mkdir(exist_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)  # if it is there, it is damaged
     with unfinished(kept.parent) as scratch:
+        shutil.rmtree(kept, ignore_errors=True)  # if it is there, it is damaged
         made = scratch / kept.name
         made.mkdir()
         options = onnxruntime.SessionOptions()

@@ -1,5 +1,6 @@
 """From whatever the user has to a picture as seen, within a limit on its size: upright, 8-bit RGB."""
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ FORMATS = {
 IMAGE_SUFFIXES = tuple(sorted(suffix for suffixes in FORMATS.values() for suffix in suffixes))
 
 MAX_PIXELS = 2**26  # of a picture unless told otherwise; decoding takes up to 0.7 GB then, of JPEG 2000 1.3 GB
+REFUSED = errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE  # errors of the system, not of the picture
 CHUNK = 2**20  # bytes that an open file is asked for at once
 BYTES_PER_PIXEL = 4  # of a picture in Pillow's memory
 FILE_BYTES = 8, 2**24  # of a file: for each pixel that a picture may have, and in any case
@@ -188,7 +190,7 @@ def _errors_named(source: ImageSource) -> Iterator[None]:
     except OnnxplainError as error:
         raise OnnxplainError(f"{name} {error}") from None
     except Exception as error:  # a damaged file can raise nearly anything from inside one of Pillow's decoders
-        if isinstance(error, OSError) and error.strerror:  # the system's, not Pillow's
+        if isinstance(error, OSError) and error.errno in REFUSED:
             raise OnnxplainError(f"{name} cannot be read: {error.strerror}") from None
         raise OnnxplainError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
 
