@@ -1,7 +1,7 @@
 """Step 3: one walk over the traced graph, last node to first, driven by a table of rules.
 
-With the vector-Jacobian products of ``rules/vjp.py`` the walk yields gradients, with the rules of ``rules/chefer.py`` it
-yields relevance; the walk itself knows no op. What it carries back for a value [batch, ...] is called its share and has
+With the vector-Jacobian products of ``rules/vjp.py`` the walk yields gradients, with the rules of ``rules/chefer.py``
+relevance; the walk itself knows no op. What it carries back for a value [batch, ...] is called its share and has
 one axis more, [targets, batch, ...]: values stay as the forward pass left them, and because every rule counts
 dimensions from the right, broadcasting serves any number of targets at once.
 """

@@ -4,7 +4,6 @@ from onnxplain.contract.errors import CacheWarning, OnnxplainError, OnnxplainWar
 from onnxplain.contract.metadata import METADATA_KEY, Metadata, Preprocessing
 from onnxplain.contract.outputs import PASSES, REDUCTIONS
 
-from .comparison_sheet import comparison_sheet
 from .explainer import Explainer
 from .explanation import Explanation
 from .images.geometry import Placement
@@ -13,6 +12,7 @@ from .images.preprocessing import preprocess
 from .methods.choice import available_methods, comparable_methods
 from .methods.method import Method
 from .methods.table import METHODS
+from .sheet import comparison_sheet
 from .targets import resolve_target
 
 __all__ = [

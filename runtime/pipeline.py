@@ -204,7 +204,7 @@ def _both(
 
 @dataclass
 class Runs:
-    """Many runs of the graph for the classes asked for, in batches: the `Evaluator` of the functions in methods/sampling.py."""
+    """Many runs of the graph for the classes asked for, in batches: the `Evaluator` of methods/sampling.py."""
 
     artifact: Artifact
     classes: list[int]

@@ -15,7 +15,7 @@ from tiny_artifact import LABELS, build
 
 from onnxplain.commands import display
 from onnxplain.runtime import METHODS, Explainer, Placement, comparison_sheet
-from onnxplain.runtime import comparison_sheet as sheets
+from onnxplain.runtime import sheet as sheets
 from onnxplain.runtime.backends.onnx import OnnxArtifact
 
 pytest.importorskip("scipy")

@@ -74,7 +74,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from PIL import Image
-from onnxplain import cli_output
+from onnxplain.commands import display
 
 class Slow(Image.Image):
     def save(self, path, **options):

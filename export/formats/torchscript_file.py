@@ -2,7 +2,8 @@
 
 Tracing would bake the numbers of images and classes in, and scripting cannot read the fused graph's Python. So the
 graph that torch.export finds, these numbers open, is printed as the source of one method, ``forward``, with the flags
-that the ONNX file has. Lines that the same outputs need form one group and stand under one ``if``, as in ``gate_outputs.py``.
+that the ONNX file has. Lines that the same outputs need form one group and stand under one ``if``, as the nodes of an
+ONNX file do.
 
 PyTorch calls TorchScript deprecated, in favour of torch.export. It still is what C++ programs load.
 """

@@ -1,9 +1,9 @@
 """The functions behind the methods that need one run of the graph: pure NumPy, from its outputs to a map.
 
 Every function takes the outputs that its row in METHODS names, for one image and one target, and its parameters by
-name. Those that go through attention take a reduction (contract/outputs.py), [layers, N, N] unless stated otherwise, and
-the token `Layout`, and return the token map, float64 [h, w]. Those of pixels take `pixels`, the model's input
-[3, H, W], as well and return float64 [H, W]. In the formulas A, G, R are attention, d logit / d A and the relevance of
+name. Those that go through attention take a reduction, [layers, N, N] unless stated otherwise, and the
+token `Layout`, and return the token map, float64 [h, w]. Those of pixels take `pixels`, the model's input [3, H, W], as
+well and return float64 [H, W]. In the formulas A, G, R are attention, d logit / d A and the relevance of
 A, E_h is the mean over heads, (.)+ the positive part, * the product of entries, L the last and s the start layer, and e
 the readout row. A product P of per-layer matrices is read as `e P`: the row goes through the layers from the top, and
 nothing N x N is ever multiplied.
