@@ -10,9 +10,10 @@ demo: .venv/installed  ## export the embedded demo model, explain a picture with
 test: .venv/installed  ## the whole test suite, on several cores: each takes about 2 GB of memory
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-check: .venv/installed  ## linter, formatter and type checker
+check: .venv/installed  ## linter, formatter, the arrows between packages, and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	# mypy names the package after its folder, so it gets one with the right name wherever the checkout stands
 	link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/onnxplain && cd $$link && \
 	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p onnxplain.contract -p onnxplain.runtime -p onnxplain.lrp_graph --cache-dir "$(CURDIR)/.mypy_cache"; \

@@ -139,8 +139,8 @@ def find_row(name: str) -> Row:
         return MODELS[name]
     if name == DEMO or (slash and source in SOURCES):
         return Row(name, rest, "", classes=0)
+    from onnxplain.contract import OnnxplainError
     from onnxplain.contract.names import nearest, no_such
-    from onnxplain.runtime import OnnxplainError
 
     names = [*MODELS, DEMO, *(f"{library}/<name>" for library in SOURCES)]
     meant: Sequence[str] = OTHER_NAMES.get(name.casefold(), ())

@@ -26,7 +26,7 @@ class InputError(ValueError):
 def mistakes() -> tuple[type[Exception], ...]:
     """What users cause. Looked up late: the runtime takes a while to import, and may lack onnxruntime."""
     try:
-        from onnxplain.runtime import OnnxplainError
+        from onnxplain.contract import OnnxplainError
     except ImportError:
         return InputError, ImportError, OSError
     return InputError, ImportError, OSError, OnnxplainError
@@ -107,9 +107,9 @@ def parse_preprocessing(
     mean: str | None, std: str | None, crop_pct: float | None, crop_mode: str | None, interpolation: str | None
 ) -> dict[str, Any]:
     """Those fields of Preprocessing that are given."""
+    from onnxplain.contract import Preprocessing
     from onnxplain.contract.metadata import CROP_MODES, INTERPOLATIONS
     from onnxplain.contract.names import no_such
-    from onnxplain.runtime import Preprocessing
 
     for option, choice, choices in (
         ("crop mode", crop_mode, CROP_MODES),
@@ -142,9 +142,9 @@ def _three_numbers(option: str, text: str) -> tuple[float, ...]:
 
 def parse_passes(given: list[str]) -> tuple[str, ...]:
     """The reverse passes; attention, which is always there, may be named as well."""
+    from onnxplain.contract import PASSES
     from onnxplain.contract.names import no_such
     from onnxplain.contract.outputs import OF_OUTPUTS
-    from onnxplain.runtime import PASSES
 
     reverse = tuple(name for name in PASSES if name != "attention")
     wanted = [name.strip() for text in given for name in text.split(",")]

@@ -11,7 +11,7 @@ Drawn = TypeVar("Drawn")
 
 def answers(results: Iterator[Any], pictures: list[Path]) -> Iterator[tuple[Path, Any]]:
     """Every picture with what `Explainer` gives for it, or the error: a bad picture does not cost the others."""
-    from onnxplain.runtime import OnnxplainError
+    from onnxplain.contract import OnnxplainError
 
     for picture in pictures:
         try:

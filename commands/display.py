@@ -23,7 +23,8 @@ from onnxplain.commands.text import shown
 if TYPE_CHECKING:
     from PIL import Image
 
-    from onnxplain.runtime import Explanation, Metadata
+    from onnxplain.contract import Metadata
+    from onnxplain.runtime import Explanation
 
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")

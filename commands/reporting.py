@@ -80,7 +80,7 @@ def _print(kind: str, message: str) -> None:
 @contextmanager
 def warnings_shown() -> Iterator[None]:
     """What onnxplain itself warns of goes to standard error, one line each."""
-    from onnxplain.runtime import OnnxplainWarning
+    from onnxplain.contract import OnnxplainWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", OnnxplainWarning)

@@ -11,8 +11,9 @@ from onnxplain.commands.display import FINEST, INEXACT, by, percent, table
 from onnxplain.commands.text import shown
 
 if TYPE_CHECKING:
+    from onnxplain.contract import Metadata
     from onnxplain.models import Row
-    from onnxplain.runtime import Metadata, Method
+    from onnxplain.runtime import Method
 
 NEAR = 10  # times the value: at that much, a comparison with PyTorch comes near its limit
 ROUNDED = {"half_even": "half to even", "floor": "down"}  # where a crop begins, by the name in the metadata

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.metadata import ACTIVATIONS, RULES
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import OF_OUTPUTS
 from onnxplain.lrp_graph import ALL, FusedGraph, GraphError, MissingRuleError, fuse
-from onnxplain.runtime import Metadata, OnnxplainError, Preprocessing
 from onnxplain.runtime.backends.formats import check_format
 
 from .formats.onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole

@@ -17,9 +17,9 @@ from onnxscript import optimizer
 from safetensors import SafetensorError
 from torch.export import ExportedProgram
 
+from onnxplain.contract import METADATA_KEY, OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
-from onnxplain.runtime import METADATA_KEY, OnnxplainError
 from onnxplain.runtime.files import unfinished
 
 from ..onnx_passes.gate_outputs import gate_outputs

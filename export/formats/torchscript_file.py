@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from onnxplain.contract import METADATA_KEY, OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
-from onnxplain.runtime import METADATA_KEY, OnnxplainError
 
 from .onnx_file import silent
 from .program import flat_program

@@ -12,11 +12,11 @@ import torch
 from timm.data import ImageNetInfo
 from torch import nn
 
+from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.metadata import SIDE
 from onnxplain.contract.names import no_such, or_rather
 from onnxplain.models import DEMO, IMAGENET, MODELS, WITH_TEXT, Row, find_row
-from onnxplain.runtime import OnnxplainError, Preprocessing
 
 from .checkpoints import WEIGHTS, is_transformers, weights_in
 from .from_demo import load as load_demo

@@ -16,8 +16,8 @@ import torch
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
+from onnxplain.contract import OnnxplainError, OnnxplainWarning
 from onnxplain.contract.errors import one_line
-from onnxplain.runtime import OnnxplainError, OnnxplainWarning
 from onnxplain.runtime.files import check_file
 
 from .weights import check_kinds, check_stored, first_few

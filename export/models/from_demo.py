@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnxplain.contract import Preprocessing
 from onnxplain.contract.digest import file_digest
 from onnxplain.demo import model as demo
-from onnxplain.runtime import Preprocessing
 
 from .checkpoints import load_weights
 from .sources import Loaded, Method

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.names import did_you_mean, nearest
-from onnxplain.runtime import OnnxplainError, Preprocessing
 
 from .checkpoints import OF_OPEN_CLIP, config_of, load_state, read_state, without_prefixes
 from .hub import Report, Repository, fetch, is_repository

@@ -10,10 +10,10 @@ from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_co
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.names import did_you_mean, nearest
-from onnxplain.runtime import OnnxplainError, Preprocessing
 
 from .checkpoints import OF_TRANSFORMERS, State, load_state, read_state, without_prefixes
 from .hub import Report, Repository

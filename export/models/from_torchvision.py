@@ -11,10 +11,10 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.names import or_rather
-from onnxplain.runtime import OnnxplainError, Preprocessing
 
 from .checkpoints import load_state, read_state, without_prefixes
 from .sources import Loaded, Request, crop_pct, same_random_numbers

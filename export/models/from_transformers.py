@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, float32, nn, no_grad, zeros
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
-from onnxplain.runtime import OnnxplainError
 
 from .checkpoints import check_keys, is_transformers, read_state, weights_in
 from .hub import fetch, is_repository

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.metadata import ACTIVATIONS
-from onnxplain.runtime import OnnxplainError
 
 from .checkpoints import read_state
 

@@ -20,9 +20,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
-from onnxplain.runtime import OnnxplainError
 
 from .checkpoints import TOKENIZERS, WEIGHTS
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.errors import one_line
-from onnxplain.runtime import OnnxplainError, Preprocessing
 
 from .sources import crop_pct
 from .transformers_rules import check_processor

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.errors import one_line
-from onnxplain.runtime import OnnxplainError
 
 from .sources import Loaded, TextEncoder
 

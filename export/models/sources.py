@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from onnxplain.runtime import OnnxplainError, Preprocessing
+from onnxplain.contract import OnnxplainError, Preprocessing
 
 SEED = 0
 """Of weights that are not loaded."""

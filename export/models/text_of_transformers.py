@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.errors import one_line
-from onnxplain.runtime import OnnxplainError
 
 from .checkpoints import TOKENIZERS
 from .sources import TextEncoder

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.metadata import SIDE, Rule, is_int, is_number
-from onnxplain.runtime import OnnxplainError
 
 SHOWN = 60
 """Characters of a wrong value that an error shows."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from onnxplain.runtime import OnnxplainError
+from onnxplain.contract import OnnxplainError
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Float8 is not among them: its numbers mean something only with scales, which each library keeps elsewhere."""

@@ -22,8 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.digest import file_digest
-from onnxplain.runtime import OnnxplainError, load_image, preprocess
+from onnxplain.runtime import load_image, preprocess
 from onnxplain.runtime.files import check_file
 
 from ..formats.onnx_file import written_whole

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxplain.runtime import OnnxplainError
+from onnxplain.contract import OnnxplainError
 from onnxplain.runtime.images.loading import IMAGE_SUFFIXES
 from onnxplain.runtime.signature import is_ours
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onnxplain.runtime import OnnxplainError
+from onnxplain.contract import OnnxplainError
 
 from ..formats.onnx_file import written_whole
 from ..models.backbones import Features

@@ -16,9 +16,9 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph.in_double import in_double
-from onnxplain.runtime import OnnxplainError
 from onnxplain.runtime.backends.formats import format_of
 
 from ..formats.onnx_file import silent

@@ -29,11 +29,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from onnxplain.contract import Metadata, OnnxplainError
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.outputs import MATRICES, OUTPUTS, Output
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
-from onnxplain.runtime import Metadata, OnnxplainError
 from onnxplain.runtime.backends.base import Artifact
 from onnxplain.runtime.backends.formats import open_artifact
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
-from onnxplain.runtime import OnnxplainError
 
 
 @dataclass(frozen=True)

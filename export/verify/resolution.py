@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.runtime import Metadata, Method
+from onnxplain.contract import Metadata
+from onnxplain.runtime import Method
 from onnxplain.runtime.methods.choice import available_methods
 from onnxplain.runtime.pipeline import chosen, token_map
 
