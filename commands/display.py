@@ -138,7 +138,7 @@ def inexact(explanation: "Explanation") -> str:
     share = explanation.resolution
     if share is None or share <= INEXACT:
         return ""
-    return f"inexact: float32 changes maps of this method by up to {percent(share)} here, on random images"
+    return f"float32 changes maps of this method by up to {percent(share)} here, on random images"
 
 
 def percent(share: float | None) -> str:
@@ -161,7 +161,7 @@ def show(
         title = Text.assemble((shown(items[0].label), "bold green"), f" (class {items[0].target}), ")
         console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
         for row, item in enumerate(items):
-            lines = [location(item), *filter(None, [inexact(item)])]
+            lines = [location(item), *[f"inexact: {why}" for why in [inexact(item)] if why]]
             if sheet:
                 lines = ["; ".join(lines)]
             else:

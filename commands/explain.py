@@ -116,14 +116,16 @@ def explain(
     metadata = explainer.metadata
     methods = None if all_methods else arguments.shared_out(method, parameters, metadata.passes)
     to = Destination(output, found.pictures, artifact, metadata.model, sheet or all_methods)
-    errors, written = [*found.errors], 0
+    targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
+    errors, warnings, written = [*found.errors], dict[str, str](), 0
     with display.ExplainingProgress(console, len(pictures)) as progress:
-        results = explainer.explain_all(sources, target or ["-1"], progress=progress.runs, methods=methods)
+        results = explainer.explain_all(sources, targets, progress=progress.runs, methods=methods)
         for picture, answer, files in batches.drawn(to.draw, batches.answers(results, pictures)):
             if files is None:
                 errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
             else:
                 display.show(console, picture, answer, files, to.sheet)
+                warnings |= {name: why for name, (item, *_) in answer.items() if (why := display.inexact(item))}
                 written += len(files)
             progress.next_picture()
     if all_methods:
@@ -135,6 +137,9 @@ def explain(
         console.print(f"explained {done} of {len(pictures)} pictures in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
+    if quiet:
+        for name, why in warnings.items():
+            reporting.print_warning(f"{name} is inexact: {why}")
     for message in errors:
         reporting.print_error(message)
     if errors:

@@ -10,7 +10,7 @@ Checkpoint = Annotated[
     Path | None,
     Option(
         metavar="FILE",
-        help="Weights instead of the published ones: .safetensors or .pth, or a folder or hub repository.",
+        help="Weights instead of the published ones: .safetensors, .pth or .bin, or a folder or hub repository.",
     ),
 ]
 ImageSize = Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")]

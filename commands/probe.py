@@ -76,7 +76,7 @@ def probe(
     ] = None,
     cache: Annotated[
         Path | None,
-        Option(metavar="FILE", help="Keeps the features.", show_default="<output>.features.safetensors"),
+        Option(metavar="FILE", help="Keeps the features.", show_default="beside the head"),
     ] = None,
     random_init: RandomInit = False,
     force: Force = False,

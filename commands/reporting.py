@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,12 +27,13 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Exit with 0, with 2 after a mistake of the user, 130 after Ctrl-C, 1 after an error of this program."""
+        sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123  # closed: there is no file to close
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            with _libraries_unheard(), _quiet():
+            with _ended_by_sigterm(), _libraries_unheard(), _quiet():
                 status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
         except Exception as error:
             status = _report(error)
@@ -43,6 +46,23 @@ class OneLineErrors(TyperGroup):
         except KeyboardInterrupt:
             print_error("interrupted")
             raise typer.Exit(130) from None
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the program as an error does, so that what is half-written is removed."""
+
+    def end(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # the only one that may
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(error: Exception) -> int:
@@ -70,6 +90,11 @@ def print_error(message: str) -> None:
     _print("error", message)
 
 
+def print_warning(message: str) -> None:
+    """A warning on standard error, likewise."""
+    _print("warning", message)
+
+
 def _print(kind: str, message: str) -> None:
     line = shown(" ".join(message.split()))
     if len(line) > LONGEST:
@@ -89,7 +114,7 @@ def warnings_shown() -> Iterator[None]:
         finally:
             for item in caught:
                 if issubclass(item.category, OnnxplainWarning):
-                    _print("warning", str(item.message))
+                    print_warning(str(item.message))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Which class to explain: an index, a rank or a label."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,4 +75,4 @@ def _find_label(query: str, labels: Sequence[str]) -> int | None:
 
 
 def _plain(label: str) -> str:
-    return " ".join(label.casefold().split())
+    return " ".join(unicodedata.normalize("NFC", label).casefold().split())

@@ -43,7 +43,7 @@ OPTIONS = {
     "classes of weights without": (f"timm/{HEADLESS}", {"num_classes": 3}, "no classification head; give weights that"),
     "labels of features": (f"timm/{HEADLESS}", {"random_init": True, "labels": ["a"]}, "without classes"),
     "head and classes": (f"timm/{TINY}", {"head": "x.pth", "num_classes": 3}, "leave out --num-classes"),
-    "pooling without a head": (f"timm/{TINY}", {"head_pooling": "cls"}, "--head-pooling says what --head reads"),
+    "pooling without a head": (f"timm/{TINY}", {"head_pooling": "cls"}, "give --head too"),
     "unknown pooling": (f"timm/{TINY}", {"head": "x.pth", "head_pooling": "max"}, "one of cls, mean, cls+mean, own"),
     "no head": (f"timm/{TINY}", {"head": "none.pth"}, "no head at none.pth"),
     "demo of another size": ("demo", {"image_size": 64}, "cannot be changed"),

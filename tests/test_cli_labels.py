@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from test_cli import artifact, assert_mistake, exporter, folder, run  # noqa: F401
+from tiny_artifact import LABELS, build
+
+from onnxplain.runtime import Explainer
 
 NAMES = ["zero", "one, uno", "two", *(f"n{index}" for index in range(3, 12))]
 
@@ -57,3 +60,19 @@ def test_labels_that_are_none(exporter, text, message):  # noqa: F811
     Path("labels.json").write_text(text)
     assert_mistake(message, "export", "--model", "vit", "--labels", "labels.json")
     assert exporter.calls == []
+
+
+def test_the_default_is_a_rank_even_if_a_label_looks_like_it(tmp_path):
+    """With a target given, a label comes before a number of the same spelling."""
+    labels = [*(f"n{index}" for index in range(len(LABELS) - 2)), "-1", "2"]
+    other, minus_one = build(tmp_path / "other.onnx", labels=labels), len(LABELS) - 2
+    first = Explainer(other).explain("cat.png").target
+    assert first < minus_one and f"(class {first})" in run("explain", other, "cat.png").stdout
+    assert f"-1 (class {minus_one})" in run("explain", other, "cat.png", "--target=-1").stdout
+    assert f"2 (class {minus_one + 1})" in run("explain", other, "cat.png", "--target", "2").stdout
+
+
+def test_labels_are_the_same_in_every_form_of_unicode(tmp_path):
+    """Folders made on a Mac have decomposed names."""
+    other = build(tmp_path / "other.onnx", labels=["caf\u00e9", *LABELS[1:]])
+    assert "(class 0)" in run("explain", other, "cat.png", "--target", "cafe\u0301").stdout

@@ -44,6 +44,14 @@ def test_explain_warns_of_inexact_maps(artifact):
     assert [line.split()[0] for line in lines if "inexact" in line] == ["transformer_attribution", "full"]
 
 
+def test_quiet_it_is_a_warning_for_each_method(artifact):
+    done = run("explain", artifact, "cat.png", "pictures", "--quiet", "--method", "full", "--method", "rollout")
+    assert done.stdout == "" and done.stderr.startswith(
+        "warning: full is inexact: float32 changes maps of this method by"
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_explanation_holds_it(artifact, folder):  # noqa: F811
     explainer = Explainer(artifact, "cpu")
     assert explainer.explain(folder / "cat.png").resolution == 0.4

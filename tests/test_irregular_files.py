@@ -130,5 +130,5 @@ def test_standard_input_that_is_none(stream, artifact, monkeypatch):  # noqa: F8
     leader, follower = os.openpty()
     with os.fdopen(leader), os.fdopen(follower) as terminal:
         monkeypatch.setattr(sys, "stdin", None if stream == "closed" else terminal)
-        with pytest.raises(cli.cli_input.InputError, match="standard input, which is none"):
-            cli.cli_input.read_stdin(100)
+        with pytest.raises(cli.arguments.InputError, match="standard input, which is none"):
+            cli.arguments.read_stdin(100)

@@ -103,7 +103,7 @@ def test_probe_passes_them_on_and_to_the_export_it_proposes(monkeypatch, tmp_pat
     )  # fmt: skip
     calls = []
     package = SimpleNamespace(
-        split_pictures=lambda *_: None,
+        split_pictures=lambda *_: SimpleNamespace(ours=0),
         load_features=lambda *arguments: calls.append(arguments),
         probe=lambda features, split, path, *_: path.write_text("head") and report,
     )

@@ -18,8 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.export import Head, load_backbone, load_features, read_head, split_pictures
-from onnxplain.export.probing import probe
+from onnxplain.export import Head, load_backbone, load_features, probe, read_head, split_pictures
 from onnxplain.export.probing.feature_cache import BATCH
 from onnxplain.runtime import Explainer, OnnxplainError, load_image, preprocess
 

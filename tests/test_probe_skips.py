@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.commands.display import save
-from onnxplain.export import load_features, read_head, split_pictures
-from onnxplain.export.probing import probe
+from onnxplain.export import load_features, probe, read_head, split_pictures
 from onnxplain.runtime import OnnxplainError
 
 CACHE = Path("head.features.safetensors")

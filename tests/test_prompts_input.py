@@ -107,8 +107,8 @@ def test_from_a_shell():
 
 
 def test_one_value_each_leaves_the_rest_alone():
-    arguments = ["--model", "clip", "--labels", "x", "y", "--force", "-h"]
-    assert arguments.one_value_each(arguments) == arguments
+    given = ["--model", "clip", "--labels", "x", "y", "--force", "-h"]
+    assert arguments.one_value_each(given) == given
 
 
 # --- mistakes
@@ -133,7 +133,7 @@ MISTAKES = {
     "a template without a place": ({"prompts": TWO, "templates": ["a {}", "two"]}, "where the class goes"),
     "with a head": ({"prompts": TWO, "head": Head(torch.ones(2, 24))}, "leave out --head and --num-classes"),
     "with classes": ({"prompts": TWO, "num_classes": 2}, "leave out --head and --num-classes"),
-    "with a pooling": ({"prompts": TWO, "head_pooling": "own"}, "--head-pooling says what --head reads"),
+    "with a pooling": ({"prompts": TWO, "head_pooling": "own"}, "give --head too"),
     "too few labels": ({"prompts": TWO, "labels": ["x"]}, "1 labels given for a model of 2 classes"),
     "too long": ({"prompts": ["a cat", "abcdefgh" * 8]}, "takes 66 tokens, the text encoder reads 48"),
 }

@@ -22,7 +22,7 @@ def without_moving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FusedGraph]
 
     def plain(*args: Any) -> FusedGraph:
         with monkeypatch.context() as patch:
-            for module in ("trace", "layers"):
+            for module in ("trace.capture", "outputs.layers"):
                 patch.setattr(f"onnxplain.lrp_graph.{module}.move_selection_up", lambda graph, nodes: None)
             return fuse(*args)
 

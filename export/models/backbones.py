@@ -108,7 +108,9 @@ def load_backbone(
         raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
     if head is not None and num_classes is not None:
         raise OnnxplainError("--head has its number of classes; leave out --num-classes")
-    if head_pooling is not None and (head is None or head_pooling not in POOLINGS):
+    if head_pooling is not None and head is None:
+        raise OnnxplainError("--head-pooling says what the head of --head reads: give --head too")
+    if head_pooling is not None and head_pooling not in POOLINGS:
         raise OnnxplainError(
             f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
             + or_rather(head_pooling, POOLINGS)

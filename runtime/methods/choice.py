@@ -105,8 +105,9 @@ def chosen_methods(methods: Methods | None, metadata: Metadata) -> tuple[Asked, 
         found = comparable_methods(metadata.passes, metadata.layout.tokens)[0]
         return tuple((method, method.arguments({}, metadata.layers)) for method in found)
     if isinstance(methods, str) or not isinstance(methods, Iterable):
+        right = [methods] if isinstance(methods, str) else ["rollout"]
         raise OnnxplainError(
-            f"methods must be a list of names, or a mapping of names to parameters, got {methods!r}; write ['rollout']"
+            f"methods must be a list of names, or a mapping of names to parameters, got {methods!r}; write {right}"
         )
     asked: dict[str, Asked] = {}
     for name in methods:
