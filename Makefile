@@ -16,7 +16,8 @@ check: .venv/installed  ## linter, formatter, the arrows between packages, and t
 	$(BIN)/lint-imports --no-cache --no-logo
 	# mypy names the package after its folder, so it gets one with the right name wherever the checkout stands
 	link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/onnxplain && cd $$link && \
-	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p onnxplain.contract -p onnxplain.runtime -p onnxplain.lrp_graph --cache-dir "$(CURDIR)/.mypy_cache"; \
+	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" \
+	  $(foreach name,contract runtime lrp_graph demo models export commands cli,-p onnxplain.$(name)); \
 	  status=$$?; rm -r $$link; exit $$status
 
 fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered rightly, or refused in one line?

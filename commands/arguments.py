@@ -5,8 +5,9 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from typer.core import TyperCommand
 
@@ -82,7 +83,7 @@ def shared_out(
     """
     from onnxplain.runtime.methods.choice import find_method
 
-    methods = [find_method(name, passes) for name in names or [None]]
+    methods = [find_method(name, passes) for name in names] if names else [find_method(None, passes)]
     has = {method.name: {parameter.name for parameter in method.parameters} for method in methods}
     if len(methods) == 1:
         return {methods[0].name: dict(parameters)}
@@ -103,9 +104,19 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
+class PreprocessingFields(TypedDict, total=False):
+    """What can be given in place of a model's own preprocessing."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_pct: float
+    crop_mode: str
+    interpolation: str
+
+
 def parse_preprocessing(
     mean: str | None, std: str | None, crop_pct: float | None, crop_mode: str | None, interpolation: str | None
-) -> dict[str, Any]:
+) -> PreprocessingFields:
     """Those fields of Preprocessing that are given."""
     from onnxplain.contract import Preprocessing
     from onnxplain.contract.metadata import CROP_MODES, INTERPOLATIONS
@@ -117,27 +128,31 @@ def parse_preprocessing(
     ):
         if choice is not None and choice not in choices:
             raise InputError(no_such(option, choice, choices, {"centre": ("center",), "linear": ("bilinear",)}))
-    given = {
-        "mean": None if mean is None else _three_numbers("--mean", mean),
-        "std": None if std is None else _three_numbers("--std", std),
-        "crop_pct": crop_pct,
-        "crop_mode": crop_mode,
-        "interpolation": interpolation,
-    }
-    found = {name: value for name, value in given.items() if value is not None}
-    Preprocessing(**{"size": (1, 1), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), **found})  # raises what is wrong
-    return found
+    given: PreprocessingFields = {}
+    if mean is not None:
+        given["mean"] = _three_numbers("--mean", mean)
+    if std is not None:
+        given["std"] = _three_numbers("--std", std)
+    if crop_pct is not None:
+        given["crop_pct"] = crop_pct
+    if crop_mode is not None:
+        given["crop_mode"] = crop_mode
+    if interpolation is not None:
+        given["interpolation"] = interpolation
+    replace(Preprocessing((1, 1), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), **given)  # raises what is wrong
+    return given
 
 
-def _three_numbers(option: str, text: str) -> tuple[float, ...]:
+def _three_numbers(option: str, text: str) -> tuple[float, float, float]:
     """One for each channel, or one for all three."""
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        numbers = ()
+        numbers = []
     if len(numbers) not in (1, 3):
         raise InputError(f"{option} must be three numbers, such as 0.485,0.456,0.406, or one for all, got {text!r}")
-    return numbers * (3 // len(numbers))
+    red, green, blue = numbers * (3 // len(numbers))
+    return red, green, blue
 
 
 def parse_passes(given: list[str]) -> tuple[str, ...]:
@@ -217,4 +232,5 @@ def allow_pixels(count: int) -> None:
     """Lift Pillow's own limit, for this process, where a higher one was asked for."""
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = max(count, Image.MAX_IMAGE_PIXELS)
+    if Image.MAX_IMAGE_PIXELS is not None:  # None is no limit
+        Image.MAX_IMAGE_PIXELS = max(count, Image.MAX_IMAGE_PIXELS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 from rich.table import Table
@@ -38,12 +38,16 @@ PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the fil
 class PlainStatus(Status):
     """A line that says what is being done, without markup and control characters."""
 
-    def __init__(self, status: str, console: Console) -> None:
-        super().__init__(Text(shown(status)), console=console)
+    def __init__(self, status: RenderableType, **options: Any) -> None:
+        super().__init__(_plain(status), **options)
 
-    def update(self, status: str) -> None:
+    def update(self, status: RenderableType | None = None, **options: Any) -> None:
         """Say something else."""
-        super().update(Text(shown(status)))
+        super().update(None if status is None else _plain(status), **options)
+
+
+def _plain(what: RenderableType) -> RenderableType:
+    return Text(shown(what)) if isinstance(what, str) else what
 
 
 class PlainConsole(Console):
@@ -59,9 +63,9 @@ class PlainConsole(Console):
         """What becomes of each string that is printed or stands in a table."""
         return super().render_str(shown(text), **options)
 
-    def status(self, status: str) -> PlainStatus:
+    def status(self, status: RenderableType, **options: Any) -> PlainStatus:
         """See PlainStatus."""
-        return PlainStatus(status, self)
+        return PlainStatus(status, console=self, **options)
 
 
 def make_console(quiet: bool = False) -> PlainConsole:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from onnxplain.commands.arguments import InputError
 
@@ -41,7 +41,7 @@ def read_labels(path: Path) -> list[str]:
     return found
 
 
-def _are_texts(found: Any) -> bool:
+def _are_texts(found: Any) -> TypeGuard[list[str]]:
     return bool(found) and all(isinstance(item, str) and item for item in found)
 
 

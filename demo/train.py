@@ -72,10 +72,12 @@ def window(model: VisionTransformer, pixels: Tensor) -> Tensor:
     height, width = (side // PATCH for side in pixels.shape[2:])
     top, left = (int(torch.randint(n + 1, ())) for n in (rows - height, columns - width))
     places = torch.arange(rows * columns).reshape(rows, columns)[top : top + height, left : left + width].flatten()
+    assert model.pos_embed is not None and model.cls_token is not None, "as architecture() makes it"
     position = model.pos_embed[:, torch.cat([torch.tensor([0]), 1 + places])]
     tokens = model.patch_embed.proj(pixels).flatten(2).mT
     tokens = torch.cat([model.cls_token.expand(len(tokens), -1, -1), tokens], 1) + position
-    return model.norm(model.blocks(tokens))
+    normalised: Tensor = model.norm(model.blocks(tokens))
+    return normalised
 
 
 def fit(model: VisionTransformer, patch_head: nn.Linear, stage: Stage, data: Dataset[Example]) -> None:
@@ -113,6 +115,7 @@ def main(output: Path = Path(str(WEIGHTS)), seed: int = 0) -> None:
     torch.manual_seed(seed)
     model = architecture()
     sines = build_sincos2d_pos_embed(list(model.patch_embed.grid_size), model.embed_dim)
+    assert model.pos_embed is not None, "as architecture() makes it"
     model.pos_embed.data[0, 1:] = sines / 5
     patch_head = nn.Linear(model.embed_dim, 11)
     for number, stage in enumerate(STAGES):

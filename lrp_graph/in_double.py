@@ -28,7 +28,7 @@ def _widened(arg: Any) -> Any:
     return torch.float64 if arg is torch.float32 else arg
 
 
-class _InDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _InDouble(TorchDispatchMode):
     """Has code that was written for float32 compute in float64, with float32's constants."""
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

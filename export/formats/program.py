@@ -87,7 +87,7 @@ class _Recorder(TorchDispatchMode):
     """Writes the calls made under it into the graph of ``program``, before its outputs."""
 
     def __init__(self, program: ExportedProgram) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.program = program
         self.graph = program.graph
         self.signature = program.graph_signature
@@ -140,7 +140,7 @@ class _Recorder(TorchDispatchMode):
 
     def _open(self, node: fx.Node, axis: int) -> torch.SymInt:
         """Note where an open size comes from."""
-        length = node.meta["val"].shape[axis]
+        length: torch.SymInt = node.meta["val"].shape[axis]
         with self.graph.inserting_before(self.output):
             self.sizes[length.node.expr] = self._call(aten.sym_size.int, (node, axis), length)
         return length
@@ -158,7 +158,7 @@ class _Recorder(TorchDispatchMode):
         self.program.graph_module.recompile()
 
     def _call(self, op: Any, args: Any, value: Any, kwargs: Any = None) -> fx.Node:
-        node = self.graph.call_function(op, args, kwargs)
+        node: fx.Node = self.graph.call_function(op, args, kwargs)
         node.meta["val"] = value
         return node
 
@@ -181,7 +181,7 @@ class _Recorder(TorchDispatchMode):
         """A tensor that a rule has made of numbers."""
         name = f"number_{len(self.program.constants)}"
         with self.graph.inserting_before(self.pixels):
-            node = self.graph.placeholder(name)
+            node: fx.Node = self.graph.placeholder(name)
         node.meta["val"] = self.fake_mode.from_tensor(tensor, static_shapes=True)
         place = [spec.arg.name for spec in self.signature.input_specs].index(self.pixels.name)
         self.signature.input_specs.insert(place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), name))

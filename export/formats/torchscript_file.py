@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
@@ -55,7 +56,7 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
     (output,) = program.graph.find_nodes(op="output")
     results = {name: words[node] for name, node in zip(graph.names, output.args[0], strict=True)}
     with silent():
-        script = torch.jit.script(module)
+        script: torch.jit.ScriptModule = torch.jit.script(module)
         script.define(_forward(lines, results, flags))
         for name in flags:
             script.define(_alone(name, list(flags)))
@@ -128,13 +129,13 @@ def _expression(node: fx.Node, words: Mapping[fx.Node, str]) -> str:
         return f"{left} {SIGNS[node.target]} {right}"
     if node.target is aten.sym_size.int:
         return "{}.size({})".format(*(_word(arg, words) for arg in node.args))
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or schema.is_mutable:
-        raise OnnxplainError(f"TorchScript cannot be written for {node.target} ({node.name}); write ONNX")
-    types = {argument.name: argument.type for argument in schema.arguments}
+    op = node.target
+    if not isinstance(op, OpOverload) or op._schema.is_mutable:
+        raise OnnxplainError(f"TorchScript cannot be written for {op} ({node.name}); write ONNX")
+    types = {argument.name: argument.type for argument in op._schema.arguments}
     given = [_word(arg, words, kind) for arg, kind in zip(node.args, types.values(), strict=False)]
     given += [f"{name}={_word(arg, words, types[name])}" for name, arg in node.kwargs.items()]
-    return f"torch.ops.{node.target.namespace}.{node.target._opname}({', '.join(given)})"
+    return f"torch.ops.{op.namespace}.{op._opname}({', '.join(given)})"
 
 
 def _word(arg: Any, words: Mapping[fx.Node, str], kind: Any = None) -> str:

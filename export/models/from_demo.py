@@ -7,6 +7,7 @@ from pathlib import Path
 from onnxplain.contract import Preprocessing
 from onnxplain.contract.digest import file_digest
 from onnxplain.demo import model as demo
+from onnxplain.demo.scenes import SIZE
 
 from .checkpoints import load_weights
 from .sources import Loaded, Method
@@ -24,9 +25,7 @@ def load(features: bool) -> Loaded:
     return Loaded(
         model=model,
         classes=0 if features else len(DEMO_LABELS),
-        preprocessing=Preprocessing(
-            size=(demo.SIZE, demo.SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0
-        ),
+        preprocessing=Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0),
         source=weights.name,
         sha256=file_digest(weights),
         labels=None if features else DEMO_LABELS,

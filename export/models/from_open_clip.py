@@ -62,8 +62,8 @@ def load(name: str, request: Request) -> Loaded:
         source="random"
         if request.random_init
         else f"open_clip {architecture}/{tag}"
-        if downloads
-        else str(request.checkpoint.name),
+        if request.checkpoint is None
+        else request.checkpoint.name,
         sha256=None if path is None else file_digest(path),
         text=_text_encoder(library, architecture, model.eval(), path, request.report) if request.text else None,
     )

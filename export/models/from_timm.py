@@ -66,7 +66,11 @@ def load(name: str, request: Request) -> Loaded:
         model=model,
         classes=classes,
         preprocessing=preprocessing,
-        source="random" if request.random_init else f"timm {name}" if published else str(request.checkpoint.name),
+        source="random"
+        if request.random_init
+        else f"timm {name}"
+        if request.checkpoint is None
+        else request.checkpoint.name,
         sha256=None if file is None else file_digest(file),
         labels=_labels(model) if classes else None,
         tokens=Method(model, "forward_features"),
@@ -118,11 +122,11 @@ def _download(config: Any, report: Report) -> Path | None:
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any], file: Path | None) -> Any:
-    given = {} if not pretrained or file is None else {"pretrained_cfg_overlay": {"state_dict": read_state(file)}}
+    weights = None if not pretrained or file is None else {"state_dict": read_state(file)}
     try:
         with same_random_numbers():
-            model = timm.create_model(name, pretrained=pretrained, **options, **given)
-        model.pretrained_cfg.pop("state_dict", None)  # a second copy of the weights
+            model = timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=weights, **options)
+        vars(model)["pretrained_cfg"].pop("state_dict", None)  # a second copy of the weights
         return model
     except OSError as error:  # for weights that are not on the hub
         raise OnnxplainError(

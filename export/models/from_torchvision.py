@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import torch
 import torchvision
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
@@ -16,7 +15,7 @@ from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.names import or_rather
 
-from .checkpoints import load_state, read_state, without_prefixes
+from .checkpoints import State, load_state, read_state, without_prefixes
 from .sources import Loaded, Request, crop_pct, same_random_numbers
 
 
@@ -85,9 +84,10 @@ def _create(architecture: str, classes: int, size: int) -> Any:
         raise OnnxplainError(f"torchvision cannot build {architecture} at {size} pixels: {one_line(error)}") from error
 
 
-def _download(weights: Any, name: str) -> dict[str, torch.Tensor]:
+def _download(weights: Any, name: str) -> State:
     try:
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state: State = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        return state
     except Exception as error:  # what urllib raises without network, and torch for a file of another checksum
         raise OnnxplainError(
             f"cannot download the weights of {name} ({type(error).__name__}: {one_line(error)}); "

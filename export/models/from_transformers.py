@@ -40,8 +40,9 @@ TOWERS = {
 }
 """Model type to the class that gives features, for weights without a classifier."""
 
+POST_NORM = "vision_model.post_layernorm"
 TOKENS: dict[str, Read] = {
-    "CLIPVisionModelWithProjection": lambda tower, out: tower.vision_model.post_layernorm(out.last_hidden_state),
+    "CLIPVisionModelWithProjection": lambda tower, out: tower.get_submodule(POST_NORM)(out.last_hidden_state),
 }
 """Where the normalised tokens are not the last hidden state."""
 OWN: dict[str, Read] = {
@@ -73,7 +74,8 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits."""
-        return self.model(pixel_values=pixels, **self.options).logits
+        logits: Tensor = self.model(pixel_values=pixels, **self.options).logits
+        return logits
 
 
 class Constant(nn.Module):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from safetensors import safe_open
@@ -22,7 +23,7 @@ from onnxplain.contract import OnnxplainError
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.metadata import ACTIVATIONS
 
-from .checkpoints import read_state
+from .checkpoints import State, read_state
 
 VERSION = "1"
 TENSORS = ("weight", "bias", "mean", "std")
@@ -57,7 +58,7 @@ class Head:
         bias = torch.zeros(len(weight), dtype=torch.float64) if self.bias is None else self.bias.double()
         if self.mean is not None:
             bias = bias - weight @ self.mean.double()
-        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
         layer.load_state_dict({"weight": weight.float(), "bias": bias.float()})
         return layer
 
@@ -97,13 +98,31 @@ def read_head(path: str | Path) -> Head:
     if extra or "weight" not in tensors:
         wrong = f"{', '.join(extra[:3])} in it" if extra else "no weight in it"
         raise OnnxplainError(f"{path} is not a head: {wrong}; it holds {', '.join(TENSORS)}, of which weight must be")
-    head = Head(**tensors, **_described(path))
-    _check(head, str(path))
-    return replace(head, **{name: tensor.float() for name, tensor in tensors.items()})
+    description = _described(path)
+    _check(_head(tensors, description), str(path))
+    return _head({name: tensor.float() for name, tensor in tensors.items()}, description)
 
 
-def _described(path: Path) -> dict[str, object]:
-    """The metadata of a safetensors file as fields of Head."""
+class _Description(TypedDict, total=False):
+    """The fields of Head that the metadata of a file tell."""
+
+    pooling: str
+    labels: tuple[str, ...]
+    activation: str
+
+
+def _head(tensors: State, description: _Description) -> Head:
+    return Head(
+        weight=tensors["weight"],
+        bias=tensors.get("bias"),
+        mean=tensors.get("mean"),
+        std=tensors.get("std"),
+        **description,
+    )
+
+
+def _described(path: Path) -> _Description:
+    """What the metadata of a safetensors file tell."""
     if path.suffix != ".safetensors":
         return {}
     with safe_open(path, "pt") as file:
@@ -113,7 +132,11 @@ def _described(path: Path) -> dict[str, object]:
     if version != VERSION or ("onnxplain_head" in metadata and unknown):
         what = ", ".join(unknown) if version == VERSION else f"version {version}"
         raise OnnxplainError(f"{path} is a head with {what}, which this version of onnxplain does not know")
-    fields: dict[str, object] = {name: metadata[name] for name in ("pooling", "activation") if name in metadata}
+    fields: _Description = {}
+    if "pooling" in metadata:
+        fields["pooling"] = metadata["pooling"]
+    if "activation" in metadata:
+        fields["activation"] = metadata["activation"]
     if "labels" in metadata:
         try:
             fields["labels"] = tuple(json.loads(metadata["labels"]))

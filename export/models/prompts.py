@@ -39,7 +39,8 @@ class ZeroShot(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits."""
-        return self.head(self.norm(self.features(pixels)))
+        logits: Tensor = self.head(self.norm(self.features(pixels)))
+        return logits
 
 
 def check_prompts(prompts: Sequence[str] | None, templates: Sequence[str]) -> None:

@@ -127,4 +127,5 @@ class Method(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the method gives."""
-        return getattr(self.model, self.name)(pixels)
+        result: torch.Tensor = getattr(self.model, self.name)(pixels)
+        return result

@@ -47,8 +47,9 @@ def views_of_products(graph: ir.Graph, needs: Needs, products: set[ir.Node]) -> 
     """What only reshapes a product or its rows, and the product: in a branch, it would be a copy."""
     found: dict[ir.Node, ir.Node] = {}
     for node in graph:
-        if node.op_type == "Reshape" and get_const_tensor(node.inputs[1]) is not None:
-            before, after = node.inputs[0].producer(), set(node.outputs[0].consumers())
+        inputs = [value for value in node.inputs if value is not None]
+        if node.op_type == "Reshape" and get_const_tensor(inputs[1]) is not None:
+            before, after = inputs[0].producer(), set(node.outputs[0].consumers())
             if before in products:
                 found[node] = before
             elif before is not None and needs[before] == needs[node] and len(after) == 1 and after <= products:

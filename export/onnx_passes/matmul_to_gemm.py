@@ -16,30 +16,39 @@ def write_as_gemm(graph: ir.Graph) -> None:
     ensures: the same outputs, to rounding.
     """
     for node in list(graph):
-        if node.op_type == "MatMul" and _transposed(node.inputs[1]) is not None and _has_rows(node.outputs[0]):
-            _write_as_gemm(graph, node)
+        if node.op_type == "MatMul":
+            x, transposed = _inputs(node)
+            weight = _transposed(transposed)
+            if weight is not None and _has_rows(x) and _has_rows(node.outputs[0]):
+                _write_as_gemm(graph, node, x, weight)
+                _remove_unused(graph, transposed)
 
 
-def _write_as_gemm(graph: ir.Graph, product: ir.Node) -> None:
-    (x, transposed), (result,) = product.inputs, product.outputs
-    sizes = _sizes(result)
+def _write_as_gemm(graph: ir.Graph, product: ir.Node, x: ir.Value, weight: ir.Value) -> None:
+    (result,) = product.outputs
+    columns = _columns(result)
     old, added, factor = _sum_of(product)
     new = tape.Tape()
 
-    def rows(value: ir.Value, columns: int) -> ir.Value:
-        shape = new.op("Constant", [], {"value_ints": [-1, columns]}, output=_of(ir.DataType.INT64, [2]))
-        return new.op("Reshape", [value, shape], output=_of(result.dtype, [None, columns]))
+    def rows(value: ir.Value) -> ir.Value:
+        width = _columns(value)[-1]
+        shape = new.op("Constant", [], {"value_ints": [-1, width]}, output=_of(ir.DataType.INT64, [2]))
+        return new.op("Reshape", [value, shape], output=_of(result.dtype, [None, width]))
 
-    factors = [rows(x, _sizes(x)[-1]), _transposed(transposed)]
+    factors = [rows(x), weight]
     if added is not None:
-        factors.append(added if len(_sizes(added)) == 1 else rows(added, sizes[-1]))
+        factors.append(added if len(_sizes(added)) == 1 else rows(added))
     attributes = {"transB": 1, "beta": factor}
-    y = new.op("Gemm", factors, attributes, name=f"{old[-1].name}/gemm", output=_of(result.dtype, [None, sizes[-1]]))
-    shape = new.op("Constant", [], {"value_ints": [-1, *sizes[1:]]}, output=_of(ir.DataType.INT64, [len(sizes)]))
+    y = new.op("Gemm", factors, attributes, name=f"{old[-1].name}/gemm", output=_of(result.dtype, [None, columns[-1]]))
+    shape = new.op("Constant", [], {"value_ints": [-1, *columns]}, output=_of(ir.DataType.INT64, [1 + len(columns)]))
     whole = new.op("Reshape", [y, shape])
     convenience.replace_nodes_and_values(graph, old[-1], old[::-1], new.nodes, old[-1].outputs, [whole])
-    if not transposed.uses():
-        graph.remove(transposed.producer(), safe=True)
+
+
+def _remove_unused(graph: ir.Graph, value: ir.Value) -> None:
+    producer = value.producer()
+    if producer is not None and not value.uses():
+        graph.remove(producer, safe=True)
 
 
 def _sum_of(product: ir.Node) -> tuple[list[ir.Node], ir.Value | None, float]:
@@ -48,14 +57,16 @@ def _sum_of(product: ir.Node) -> tuple[list[ir.Node], ir.Value | None, float]:
     total = _only_user(result)
     if total is None or total.op_type != "Add":
         return [product], None, 1.0
-    added = total.inputs[total.inputs[0] is result]
+    left, right = _inputs(total)
+    added = right if left is result else left
     if _is_weight(added) and _sizes(added) == _sizes(result)[-1:]:
         return [product, total], added, 1.0
     if _sizes(added) != _sizes(result):
         return [product], None, 1.0
     scaled = added.producer()
     if scaled is not None and scaled.op_type == "Mul" and _only_user(added) is total:
-        for matrix, number in (scaled.inputs, scaled.inputs[::-1]):
+        left, right = _inputs(scaled)
+        for matrix, number in ((left, right), (right, left)):
             constant = convenience.get_const_tensor(number)
             if constant is not None and constant.size == 1:
                 return [scaled, product, total], matrix, float(constant.numpy().item())
@@ -65,20 +76,32 @@ def _sum_of(product: ir.Node) -> tuple[list[ir.Node], ir.Value | None, float]:
 def _transposed(value: ir.Value) -> ir.Value | None:
     """The weight that ``value`` is transposed, if there is one."""
     node = value.producer()
-    if node is None or node.op_type != "Transpose" or len(_sizes(value)) != 2 or not _is_weight(node.inputs[0]):
+    if node is None or node.op_type != "Transpose" or len(_sizes(value)) != 2:
         return None
-    return node.inputs[0]
+    (weight,) = _inputs(node)
+    return weight if _is_weight(weight) else None
 
 
 def _is_weight(value: ir.Value) -> bool:
     """Whether it is a weight, or what becomes of one weight alone."""
     node = value.producer()
-    return value.is_initializer() or (node is not None and len(node.inputs) == 1 and _is_weight(node.inputs[0]))
+    inputs = [] if node is None else _inputs(node)
+    return value.is_initializer() or (len(inputs) == 1 and _is_weight(inputs[0]))
 
 
 def _has_rows(value: ir.Value) -> bool:
     sizes = _sizes(value)
-    return len(sizes) > 2 and all(isinstance(size, int) for size in sizes[1:])
+    return len(sizes) > 2 and len(_columns(value)) == len(sizes) - 1
+
+
+def _inputs(node: ir.Node) -> list[ir.Value]:
+    """Its inputs, without optional ones that are left out."""
+    return [value for value in node.inputs if value is not None]
+
+
+def _columns(value: ir.Value) -> list[int]:
+    """The sizes of the axes behind the first, without open ones."""
+    return [size for size in _sizes(value)[1:] if isinstance(size, int)]
 
 
 def _only_user(value: ir.Value) -> ir.Node | None:

@@ -113,7 +113,8 @@ class FeatureStore:
 
     def _run(self, pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            return self._backbone.model(pixels).float()
+            features: Tensor = self._backbone.model(pixels)
+            return features.float()
 
     def _read(self) -> dict[str, Tensor]:
         """The features in the file by the checksum of their picture, none where they are of another model."""

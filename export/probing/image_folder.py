@@ -91,8 +91,8 @@ def without(split: Split, unreadable: Mapping[Path, str]) -> Split:
 
     unreadable: what is wrong with each of the others.
     """
-    parts = [_kept(part, unreadable) for part in (split.fitted, split.held_out)]
-    for part, fewest, purpose in zip(parts, (FEWEST, 1), ("fit", "measure"), strict=True):
+    fitted, held_out = _kept(split.fitted, unreadable), _kept(split.held_out, unreadable)
+    for part, fewest, purpose in ((fitted, FEWEST, "fit"), (held_out, 1, "measure")):
         counts = np.bincount(part.classes, minlength=len(split.labels))
         short = int(counts.argmin())
         if counts[short] < fewest:
@@ -100,7 +100,7 @@ def without(split: Split, unreadable: Mapping[Path, str]) -> Split:
                 f"pictures of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on, of at "
                 f"least {fewest}; {len(unreadable)} pictures cannot be read, such as: {next(iter(unreadable.values()))}"
             )
-    return Split(split.labels, *parts, split.ours)
+    return Split(split.labels, fitted, held_out, split.ours)
 
 
 def _kept(pictures: Pictures, unreadable: Mapping[Path, str]) -> Pictures:

@@ -151,5 +151,8 @@ def _head(
     weight, bias = fitted.coef_, fitted.intercept_
     if len(labels) == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    tensors = (torch.from_numpy(np.ascontiguousarray(array)).float() for array in (weight, bias, mean, std))
-    return Head(*tensors, pooling=pooling, labels=labels)
+    return Head(_tensor(weight), _tensor(bias), _tensor(mean), _tensor(std), pooling, labels)
+
+
+def _tensor(array: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).float()

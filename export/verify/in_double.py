@@ -47,7 +47,7 @@ class OnnxInDouble:
         return {
             value.name: tensor
             for value, tensor in zip(self._graph.outputs, outputs, strict=True)
-            if value.name in names
+            if value.name is not None and value.name in names
         }
 
     def _compute(self, graph: ir.Graph, values: dict[ir.Value, Tensor]) -> list[Tensor]:
@@ -84,7 +84,7 @@ def _by_reference(node: ir.Node) -> Callable[[Sequence[Tensor | None]], list[Ten
         ) from error
 
     def compute(inputs: Sequence[Tensor | None]) -> list[Tensor]:
-        names = [value.name for value in node.inputs if value is not None]
+        names = [value.name for value in node.inputs if value is not None and value.name is not None]
         given = [tensor.numpy() for tensor in inputs if tensor is not None]
         results = evaluator.run(None, dict(zip(names, given, strict=True)))
         return [torch.from_numpy(np.array(array)) for array in results]

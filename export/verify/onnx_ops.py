@@ -95,9 +95,9 @@ def _unsqueeze(x: Tensor, axes: Tensor) -> Tensor:
 
 def _split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: int | None = None) -> tuple[Tensor, ...]:
     if sizes is not None:
-        return x.split(sizes.tolist(), axis)
+        return torch.split(x, sizes.tolist(), axis)
     assert num_outputs is not None
-    return x.split(-(-x.shape[axis] // num_outputs), axis)
+    return torch.split(x, -(-x.shape[axis] // num_outputs), axis)
 
 
 def _slice(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
