@@ -1,5 +1,6 @@
 """The runtime's front door: an artifact and images in, explanations out."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.errors import OnnxplainError
-from onnxplain.contract.metadata import Metadata
+from onnxplain.contract.metadata import Metadata, is_int
 
 from .backends.formats import open_artifact
 from .explanation import TOP_K, Explanation
@@ -51,10 +52,11 @@ class Explainer:
         max_pixels: int = MAX_PIXELS,
         top_k: int = TOP_K,
     ) -> None:
-        if max_pixels < 1:
-            raise OnnxplainError(f"max_pixels must be at least 1, got {max_pixels}")
-        if top_k < 1:
-            raise OnnxplainError(f"top_k must be at least 1, got {top_k}")
+        if not isinstance(path, str | Path):
+            raise OnnxplainError(f"an artifact is given by its path, got {type(path).__name__}")
+        for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
+            if not is_int(value, 1, math.inf):
+                raise OnnxplainError(f"{name} must be a whole number of at least 1, got {value!r}")
         self._artifact = open_artifact(path, device, threads, cache, trust)
         self._max_pixels, self._top_k = max_pixels, top_k
         self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -186,11 +187,34 @@ def test_what_libraries_print_is_not_shown(damaged, artifact, tmp_path):
     assert result.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ") and str(damaged) in lines[0]
 
 
+@pytest.mark.parametrize("source", [b"", BytesIO(b""), "empty.png"])
+def test_an_empty_picture_is_called_empty(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.png").touch()
+    with pytest.raises(OnnxplainError, match=r"is empty, or was read to its end$"):
+        load_image(source)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"top_k": "3"}, "top_k must be a whole number of at least 1, got '3'"),
+        ({"top_k": 2.5}, r"top_k must be a whole number of at least 1, got 2\.5"),
+        ({"max_pixels": True}, "max_pixels must be a whole number of at least 1, got True"),
+        ({"path": None}, "an artifact is given by its path, got NoneType"),
+        ({"path": b"tiny.onnx"}, "an artifact is given by its path, got bytes"),
+    ],
+)
+def test_arguments_of_an_explainer_that_are_none(given, message, artifact):
+    with pytest.raises(OnnxplainError, match=message):
+        Explainer(**{"path": artifact, **given})
+
+
 def test_a_picture_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     def closed(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "x.png")
 
-    (tmp_path / "x.png").touch()
+    (tmp_path / "x.png").write_bytes(b"x")
     monkeypatch.setattr(Image, "open", closed)
     with pytest.raises(OnnxplainError, match=r"^.*x\.png cannot be read: Permission denied$"):
         load_image(tmp_path / "x.png")

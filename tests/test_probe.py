@@ -353,7 +353,7 @@ MISTAKES = {
     "no folder": (lambda own: shutil.rmtree(own), (), "there is no folder data; it must hold one folder for each"),
     "no classes": (lambda own: [shutil.rmtree(own / name) for name in NAMES], (), "there are no folders in data; it"),
     "one class": (lambda own: [shutil.rmtree(own / name) for name in NAMES[1:]], (), "data has one class, zero; a"),
-    "no pictures": (lambda own: _write(own / "five" / "a.txt"), (), "there are no pictures in five of data; they"),
+    "no pictures": (lambda own: _write(own / "five" / "a.txt"), (), "there are no pictures in data/five; they"),
     "few pictures": (_few, (), "pictures of class two in data: 2, without those held out 1; at least 2 are needed"),
     "few are left": (None, ("--held-out", 0.95), "pictures of class one in data: 15, without those held out 1;"),
     "nothing held out": (None, ("--held-out", 0), "--held-out is a share between 0 and 1, got 0"),

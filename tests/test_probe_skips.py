@@ -84,6 +84,13 @@ def test_overlays_are_no_pictures_to_learn_from(data):
     assert "3 pictures that onnxplain made were skipped" in done.stdout
 
 
+def test_a_folder_of_overlays_alone_holds_no_pictures(tmp_path):
+    for name in "ab":
+        save(Image.new("RGB", (24, 24)), {}, tmp_path / name, "0")
+    with pytest.raises(OnnxplainError, match=f"there are no pictures in {tmp_path}/a, {tmp_path}/b; they would end in"):
+        split_pictures(tmp_path)
+
+
 def test_too_few_are_left_of_a_class(data):
     for number in range(6):
         _spoil(data / "bright" / f"{number}.png")

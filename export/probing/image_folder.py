@@ -121,12 +121,12 @@ def _classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
         raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
     every = {item.name: sorted(path for path in item.rglob("*") if _is_picture(path, item)) for item in classes}
     found = {label: [path for path in paths if not is_ours(path)] for label, paths in every.items()}
-    found = {label: paths for label, paths in found.items() if paths or not every[label]}  # a folder of overlays
-    empty = [label for label, paths in found.items() if not paths]
+    # A folder that holds overlays only is no class; it may be the one that explain writes into.
+    found = {label: paths for label, paths in found.items() if paths or not every[label]}
+    empty = [label for label, paths in found.items() if not paths] or ([] if found else [*every])
     if empty:
-        raise OnnxplainError(
-            f"there are no pictures in {_few(empty)} of {folder}; they would end in {', '.join(IMAGE_SUFFIXES)}"
-        )
+        places = _few([str(folder / label) for label in empty])
+        raise OnnxplainError(f"there are no pictures in {places}; they would end in {', '.join(IMAGE_SUFFIXES)}")
     return found, sum(map(len, every.values())) - sum(map(len, found.values()))
 
 

@@ -92,6 +92,8 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
     else:
         data = _bytes_of(source, max_bytes(max_pixels) + 1)
         file, size = BytesIO(data), len(data)
+    if size == 0:
+        raise OnnxplainError(f"{_name(source)} is empty, or was read to its end")
     if size > max_bytes(max_pixels):
         needed = max(-(-size // FILE_BYTES[0]), 2 * max_pixels)  # of an open file the size is not known
         raise OnnxplainError(
