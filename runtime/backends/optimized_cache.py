@@ -51,7 +51,7 @@ def open_kept(path: Path, start: Callable[[Path], T]) -> T:
             make(path, kept)
             return open_beside(partial(_check, kept), partial(start, kept / GRAPH))
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            reason = one_line(error)
+            reason = one_line(str(error).rpartition(" : ")[2])  # without onnxruntime's own signatures
     with suppress(OSError):
         kept.parent.rmdir()  # only if it is empty
     opened = open_intact(path, start)
