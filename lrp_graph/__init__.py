@@ -1,15 +1,13 @@
 """Model -> one fused graph of logits, attention, attention gradients and relevance (needs torch)."""
 
-from .fuse import ALL, PASSES, FusedGraph, fuse
+from .fuse import ALL, FusedGraph, fuse
 from .layout import Layout
-from .reductions import REDUCTIONS, layer_outputs, pool_outputs
+from .reductions import layer_outputs, pool_outputs, raw_inputs
 from .reverse import MissingRuleError
 from .trace.rewrite import GraphError
 
 __all__ = [
     "ALL",
-    "PASSES",
-    "REDUCTIONS",
     "FusedGraph",
     "GraphError",
     "Layout",
@@ -17,4 +15,5 @@ __all__ = [
     "fuse",
     "layer_outputs",
     "pool_outputs",
+    "raw_inputs",
 ]

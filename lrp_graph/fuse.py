@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from onnxplain.contract.metadata import RULES
+from onnxplain.contract.outputs import OUTPUTS, PASSES, POOL, REDUCTIONS
+
 from .layout import read_layout
 from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
-from .reductions import POOL, REDUCTIONS, layer_outputs, pool_outputs
+from .reductions import layer_outputs, pool_outputs, raw_inputs
 from .reverse import MissingRuleError, Walk, require_rules, reverse
 from .rules.attnlrp import attnlrp
 from .rules.chefer import chefer, stem
@@ -20,19 +23,6 @@ from .rules.vjp import GRADIENT
 from .trace.capture import Trace, trace
 from .trace.hidden import HiddenLayer, hidden_layers
 from .trace.rewrite import GraphError, ancestors, interpret, shape_of
-
-PASSES: dict[str, str] = {
-    "attention": "attention",
-    "gradient": "attention_gradient",
-    "relevance": "relevance",
-    "layer_gradient": "layer_gradient",
-    "pixel_gradient": "pixel_gradient",
-    "pixel_relevance": "pixel_relevance",
-    "pixel_attnlrp": "pixel_attnlrp",
-    "pixel_cp_lrp": "pixel_cp_lrp",
-    "reciprocam": "reciprocam",
-}
-"""Pass name to the name of its raw output."""
 
 ALL = tuple(name for name in PASSES if name != "attention")
 """The passes that can be left out: attention is always there."""
@@ -96,12 +86,12 @@ class FusedGraph(nn.Module):
                 self.left_out[name] = str(error)
         require_rules(traced, Walk(GRADIENT), traced.sites[-1:], "search for the tokens that the head reads")
         self.passes = tuple(name for name in (ALL if passes is None else passes) if name not in self.left_out)
-        raw = ["attention", *(PASSES[name] for name in self.passes)]
+        raw = ["attention", *(PASSES[name].output for name in self.passes)]
         needed = ancestors(traced.logits) | (ancestors(traced.whole) if "layer_gradient" in raw else set())
         self._nodes = [node for node in traced.nodes if node in needed]
         self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
         self._block = last_block(traced) if "reciprocam" in raw else None
-        reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(reduction.inputs)]
+        reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(raw_inputs(reduction))]
         pool = pool_outputs({*raw, *reduced}) if self.pool_heads else []
         self.names = ("logits", *raw, *reduced, *pool)
         with torch.no_grad():
@@ -142,7 +132,7 @@ class FusedGraph(nn.Module):
         logits = values[self._trace.logits]
         seed = one_hot(target, logits)
         reductions = [item for name, item in REDUCTIONS.items() if not names.isdisjoint((name, POOL + name))]
-        needed = {name.removeprefix(POOL) for name in names}.union(*(item.inputs for item in reductions))
+        needed = {name.removeprefix(POOL) for name in names}.union(*map(raw_inputs, reductions))
         layers: dict[str, Sequence[Tensor]] = {"attention": [values[site] for site in self._trace.attention]}
         outputs = {"logits": logits}
         for way in self._ways:
@@ -157,10 +147,10 @@ class FusedGraph(nn.Module):
             layers["layer_gradient"] = layer_gradients(self._trace, self._stream, values, seed)
         if self._block is not None and "reciprocam" in needed:
             outputs["reciprocam"] = reciprocam(self._trace, self._block, values, seed, self.layout)
-        once = {"attention", *(name for name, item in REDUCTIONS.items() if item.inputs == ("attention",))}
+        once = {name for name, item in OUTPUTS.items() if not item.per_target}
         layered = layer_outputs(self.layout, layers, names, lambda name: 1 if name in once else 2)
         for name, tensor in layered.items():
-            outputs[name] = tensor if name.removeprefix(POOL) in once else tensor.transpose(0, 1)
+            outputs[name] = tensor if name in once else tensor.transpose(0, 1)
         return {name: outputs[name] for name in self.names if name in names}
 
     def _require(self, name: str) -> None:
@@ -169,8 +159,9 @@ class FusedGraph(nn.Module):
         ends: dict[str, tuple[Walk, Sequence[fx.Node]]] = {"layer_gradient": (Walk(GRADIENT), attention)}
         for way in self._ways:
             ends |= {way.attention: (way.walk, attention), way.pixels: (way.walk, pixels)}
-        if PASSES[name] in ends:
-            require_rules(self._trace, *ends[PASSES[name]], f"{name} pass")
+        output = PASSES[name].output
+        if output in ends:
+            require_rules(self._trace, *ends[output], f"{name} pass")
         if name == "layer_gradient":
             residual_stream(self._trace)
         if name == "reciprocam":
@@ -188,8 +179,8 @@ class FusedGraph(nn.Module):
 
 
 def fuse(
-    model: nn.Module, example: Tensor, passes: Sequence[str] | None = None, alpha: float = 1, beta: float = 0,
-    gamma: float = 0,
+    model: nn.Module, example: Tensor, passes: Sequence[str] | None = None, alpha: float = RULES["alpha"],
+    beta: float = RULES["beta"], gamma: float = RULES["gamma"],
 ) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
 

@@ -8,35 +8,15 @@ takes 90 MB a layer and could hardly be carried out of the graph; reduced, they 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from onnxplain.contract.outputs import PASSES, POOL, POOLED, REDUCTIONS, Output
+
 from .layout import Layout
 
 HEADS = -3
-POOL = "pool_"
-"""Before the name of an output that is that of an attention pool, whose matrices have one row."""
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """One output: ``function(layout, *tensors)`` of a layer's raw tensors, which ``inputs`` names by output.
-
-    last_only: of the last layer alone, without an axis of layers; an attention pool is the last one.
-    """
-
-    inputs: tuple[str, ...]
-    function: Callable[..., Tensor]
-    last_only: bool = False
-
-    def __call__(self, layout: Layout, layers: Mapping[str, Sequence[Tensor]], axis: int) -> Tensor:
-        """The output, given each layer's raw tensors by output name; ``axis`` is that of the layers in the result."""
-        rows = list(zip(*(layers[name] for name in self.inputs), strict=True))
-        if self.last_only:
-            return self.function(layout, *rows[-1])
-        return torch.stack([self.function(layout, *row) for row in rows], axis)
 
 
 def _weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
@@ -75,38 +55,46 @@ def _gradcam(layout: Layout, attention: Tensor, gradient: Tensor) -> Tensor:
     return (weights * a).mean(-2)
 
 
-REDUCTIONS: dict[str, Reduction] = {
-    "attention_mean": Reduction(("attention",), lambda _, a: _mean(a)),
-    "attention_max": Reduction(("attention",), lambda _, a: a.amax(HEADS)),
-    "attention_min": Reduction(("attention",), lambda _, a: a.amin(HEADS)),
-    "gradient_attention_mean": Reduction(("attention", "attention_gradient"), lambda _, a, g: _mean(g * a)),
-    "gradient_attention_max": Reduction(("attention", "attention_gradient"), lambda _, a, g: (g * a).amax(HEADS)),
-    "gradient_attention_min": Reduction(("attention", "attention_gradient"), lambda _, a, g: (g * a).amin(HEADS)),
-    "gradient_attention_positive": Reduction(("attention", "attention_gradient"), lambda _, a, g: _positive_mean(g, a)),
-    "attention_by_gradient_l1": Reduction(
-        ("attention", "attention_gradient"), lambda _, a, g: _weighted_by_gradient(a, g, 1)
-    ),
-    "attention_by_gradient_l2": Reduction(
-        ("attention", "attention_gradient"), lambda _, a, g: _weighted_by_gradient(a, g, 2)
-    ),
-    "attention_gradcam": Reduction(("attention", "attention_gradient"), _gradcam, last_only=True),
-    "relevance_positive": Reduction(("relevance",), lambda _, r: _positive_mean(r)),
-    "gradient_relevance_positive": Reduction(("attention_gradient", "relevance"), lambda _, g, r: _positive_mean(g, r)),
-    "layer_gradient_positive": Reduction(("layer_gradient",), lambda _, d: _positive_mean(d).mean(-2)),
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "attention_mean": lambda _, a: _mean(a),
+    "attention_max": lambda _, a: a.amax(HEADS),
+    "attention_min": lambda _, a: a.amin(HEADS),
+    "gradient_attention_mean": lambda _, a, g: _mean(g * a),
+    "gradient_attention_max": lambda _, a, g: (g * a).amax(HEADS),
+    "gradient_attention_min": lambda _, a, g: (g * a).amin(HEADS),
+    "gradient_attention_positive": lambda _, a, g: _positive_mean(g, a),
+    "attention_by_gradient_l1": lambda _, a, g: _weighted_by_gradient(a, g, 1),
+    "attention_by_gradient_l2": lambda _, a, g: _weighted_by_gradient(a, g, 2),
+    "attention_gradcam": _gradcam,
+    "relevance_positive": lambda _, r: _positive_mean(r),
+    "gradient_relevance_positive": lambda _, g, r: _positive_mean(g, r),
+    "layer_gradient_positive": lambda _, d: _positive_mean(d).mean(-2),
 }
-"""Output name to what it is made of: [batch, (targets,) (layers,) …], matrices [N, N] or rows [N]."""
+"""What computes each of the contract's REDUCTIONS for a layer: ``function(layout, *raw)``, the raw tensors in the order
+of its passes."""
+
+assert FUNCTIONS.keys() == REDUCTIONS.keys()
 
 
-POOLED = ("attention", "attention_gradient", "relevance")
-"""The raw tensors that an attention pool has one more of than there are layers."""
+def raw_inputs(item: Output) -> tuple[str, ...]:
+    """The raw outputs that an output is made of, by name."""
+    return tuple(PASSES[name].output for name in item.passes)
 
 
 def pool_outputs(names: Collection[str]) -> list[str]:
     """Those of an attention pool, given the names of the outputs of layers: [batch, (targets,) heads, 1, N] of raw
     tensors, [batch, (targets,) N] of reductions.
     """
-    reduced = (name for name, item in REDUCTIONS.items() if set(POOLED).issuperset(item.inputs) and not item.last_only)
-    return [POOL + name for name in (*POOLED, *reduced) if name in names]
+    return [name for name in POOLED if name.removeprefix(POOL) in names]
+
+
+def _reduced(name: str, layout: Layout, layers: Mapping[str, Sequence[Tensor]], axis: int) -> Tensor:
+    """The output, given each layer's raw tensors by output name; ``axis`` is that of the layers in the result."""
+    item, function = REDUCTIONS[name], FUNCTIONS[name]
+    rows = list(zip(*(layers[raw] for raw in raw_inputs(item)), strict=True))
+    if "layers" not in item.axes:  # of the last one alone; an attention pool is the last
+        return function(layout, *rows[-1])
+    return torch.stack([function(layout, *row) for row in rows], axis)
 
 
 def layer_outputs(
@@ -120,16 +108,16 @@ def layer_outputs(
     pool: dict[str, Sequence[Tensor]] = {}
     if layout.pool:
         full = {name: [_over_all_tokens(layout, tensor) for tensor in tensors] for name, tensors in layers.items()}
-        pool = {name: full[name][-1:] for name in full.keys() & set(POOLED)}
-        layers = {name: tensors[:-1] if name in POOLED else tensors for name, tensors in full.items()}
+        pool = {name: full[name][-1:] for name in full if POOL + name in POOLED}
+        layers = {name: tensors[:-1] if name in pool else tensors for name, tensors in full.items()}
     outputs = {name: torch.stack(list(tensors), axis(name)) for name, tensors in layers.items() if name in names}
     outputs |= {POOL + name: tensors[0] for name, tensors in pool.items() if POOL + name in names}
     for name, item in REDUCTIONS.items():
-        if layers.keys() >= set(item.inputs):
+        if layers.keys() >= set(raw_inputs(item)):
             if name in names:
-                outputs[name] = item(layout, pool if pool and item.last_only else layers, axis(name))
+                outputs[name] = _reduced(name, layout, layers if "layers" in item.axes else pool or layers, axis(name))
             if POOL + name in names:
-                outputs[POOL + name] = item(layout, pool, axis(name))[..., 0, 0, :]
+                outputs[POOL + name] = _reduced(name, layout, pool, axis(name))[..., 0, 0, :]
     return outputs
 
 

@@ -11,7 +11,8 @@ from graph_checks import BATCH, PER_IMAGE, TARGET, Hand, assert_same, fused, ima
 from reference import variants
 from torch import Tensor
 
-from onnxplain.lrp_graph import ALL, PASSES, REDUCTIONS, FusedGraph, MissingRuleError, fuse
+from onnxplain.contract import PASSES, REDUCTIONS
+from onnxplain.lrp_graph import ALL, FusedGraph, MissingRuleError, fuse
 from onnxplain.lrp_graph.trace.rewrite import ancestors
 
 VARIANTS = (
@@ -27,7 +28,7 @@ def test_shapes(name: str) -> None:
     found = graph(pixels, TARGET)
     targets, size, (h, w) = TARGET.shape[1], pixels.shape[2:], model.patch_embed.grid_size
     matrices = (graph.layers, graph.heads, graph.tokens, graph.tokens)
-    assert tuple(found) == graph.names == ("logits", *PASSES.values(), *REDUCTIONS)
+    assert tuple(found) == graph.names == ("logits", *(item.output for item in PASSES.values()), *REDUCTIONS)
     shapes = {output: value.shape[1 if output in PER_IMAGE else 2 :] for output, value in found.items()}
     for output in ("attention", "attention_gradient", "relevance", "layer_gradient"):
         assert shapes.pop(output) == matrices
@@ -94,7 +95,11 @@ def test_passes_are_chosen(passes: Sequence[str]) -> None:
     graph = fuse(model, pixels[:1], passes=passes)
     found = graph(pixels, TARGET)
     assert graph.passes == tuple(passes)
-    assert tuple(found) == graph.names == ("logits", "attention", *(PASSES[name] for name in passes), *ALLOWED[passes])
+    assert (
+        tuple(found)
+        == graph.names
+        == ("logits", "attention", *(PASSES[name].output for name in passes), *ALLOWED[passes])
+    )
     assert_same(found, complete.compute(pixels, TARGET, graph.names), 0)
 
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from onnxplain.lrp_graph import REDUCTIONS, Layout, layer_outputs, pool_outputs
+from onnxplain.contract import REDUCTIONS
+from onnxplain.lrp_graph import Layout, layer_outputs, pool_outputs, raw_inputs
 
 SOFTMAX = (torch.softmax, Tensor.softmax)
 
 
 RAW = {"attention", "attention_gradient"}
-_LAYERED = {*RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(item.inputs))}
+_LAYERED = {*RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(raw_inputs(item)))}
 TOLD = {"logits", "pixel_gradient", *_LAYERED, *pool_outputs(_LAYERED)}
 """The outputs that autograd on the model can tell."""
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onnxplain.contract.metadata import RULES
+
 from ..reverse import Call, Rule, Table, first
 from .conv_and_pool import convolution_back, in_groups
 from .vjp import DERIVATIVES, GRADIENT, bilinear
@@ -79,7 +81,7 @@ def _gamma_rule(
     return (1 + gamma / 2) * back(s, w) + gamma / 2 * x.sign() * back(s * sign, w.abs())
 
 
-def attnlrp(gamma: float = 0) -> Table:
+def attnlrp(gamma: float = RULES["gamma"]) -> Table:
     """The table; ``gamma`` is that of the rule for linear layers and convolutions, which are plain where it is 0."""
 
     def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:

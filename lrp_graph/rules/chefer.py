@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onnxplain.contract.metadata import RULES
+
 from ..reverse import Call, Rule, Table, first, unbroadcast
 from .conv_and_pool import avg_pool_back, convolution_back, max_pool_back
 from .shape_ops import MOVEMENT, spread
@@ -172,7 +174,7 @@ PASS_ON = (
 )
 
 
-def chefer(alpha: float = 1, beta: float = 0) -> Table:
+def chefer(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
     """The table for these constants of the rule of linear layers."""
     rule = alpha_beta(alpha, beta)
     linear = _linear(rule)
@@ -200,7 +202,7 @@ def chefer(alpha: float = 1, beta: float = 0) -> Table:
     }
 
 
-def stem(alpha: float = 1, beta: float = 0) -> Table:
+def stem(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
     """The table before the first block: a position embedding takes its share, and pixels get theirs by z-B.
 
     Where patches are embedded by a linear layer, that is the only one.
