@@ -351,7 +351,7 @@ def test_labels_that_are_no_json(exporter):
         ("there is no artifact nope.onnx", ["explain", "nope.onnx", "cat.png"]),
         ("text.png is not an ONNX file", ["info", "text.png"]),
         ("there is no image file nope.png", ["explain", "ARTIFACT", "nope.png"]),
-        ("zero.png is not an image", ["explain", "ARTIFACT", "zero.png"]),
+        ("zero.png is empty", ["explain", "ARTIFACT", "zero.png"]),
         ("text.png is not an image", ["explain", "ARTIFACT", "text.png"]),
         ("cut.png cannot be read as an image", ["explain", "ARTIFACT", "cut.png"]),
         ("File name too long", ["explain", "ARTIFACT", "x" * 300]),
