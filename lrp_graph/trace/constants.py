@@ -65,6 +65,6 @@ def _rounded_once(node: fx.Node, fixed: list[fx.Node], known: Mapping[fx.Node, T
             exact = interpret([each for each in fixed if each in chain], wide)[node]
     except Exception:  # an op that asks for float32
         return value
-    exact = exact.to(value.dtype)
+    exact = exact.to(value.dtype)  # out here, as in_double() would take it for float64
     same = exact.shape == value.shape and bool((exact - value).abs().max() <= ROUNDING * value.abs().max())
     return exact if same else value
