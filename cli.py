@@ -1,13 +1,13 @@
 """The command line: typer commands over onnxplain.export and onnxplain.runtime, which are imported when needed."""
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
+import onnxplain
 from onnxplain.commands import arguments, display, reporting, tables
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"{reporting.PROGRAM} {version(reporting.PROGRAM)}")
+        print(f"{reporting.PROGRAM} {onnxplain.__version__}")
         raise typer.Exit
 
 

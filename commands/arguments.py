@@ -20,16 +20,14 @@ SEVERAL = ("--prompts", "--template")
 class InputError(ValueError):
     """An argument that cannot be used: one line that says what was given, what is valid and what to do.
 
-    OnnxplainError for arguments, without importing the runtime.
+    OnnxplainError for arguments, without importing the contract, and NumPy with it.
     """
 
 
 def mistakes() -> tuple[type[Exception], ...]:
-    """What users cause. Looked up late: the runtime takes a while to import, and may lack onnxruntime."""
-    try:
-        from onnxplain.contract import OnnxplainError
-    except ImportError:
-        return InputError, ImportError, OSError
+    """What users cause. Looked up late: the contract imports NumPy."""
+    from onnxplain.contract import OnnxplainError
+
     return InputError, ImportError, OSError, OnnxplainError
 
 

@@ -165,7 +165,9 @@ def show(
         title = Text.assemble((shown(items[0].label), "bold green"), f" (class {items[0].target}), ")
         console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
         for row, item in enumerate(items):
-            lines = [location(item), *[f"inexact: {why}" for why in [inexact(item)] if why]]
+            lines = [location(item)]
+            if why := inexact(item):
+                lines.append(f"inexact: {why}")
             if sheet:
                 lines = ["; ".join(lines)]
             else:

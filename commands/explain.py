@@ -78,6 +78,7 @@ def explain(
     <picture>.<artifact>.sheet.png. No file is replaced.
     In folders such files are skipped.
     """
+    from onnxplain.contract.errors import naming
     from onnxplain.runtime import Explainer
     from onnxplain.runtime.images.loading import MAX_PIXELS
 
@@ -122,7 +123,7 @@ def explain(
         results = explainer.explain_all(sources, targets, progress=progress.runs, methods=methods)
         for picture, answer, files in batches.drawn(to.draw, batches.answers(results, pictures)):
             if files is None:
-                errors.append(str(answer) if str(picture) in str(answer) else f"{picture}: {answer}")
+                errors.append(naming(picture, answer))
             else:
                 display.show(console, picture, answer, files, to.sheet)
                 warnings |= {name: why for name, (item, *_) in answer.items() if (why := display.inexact(item))}

@@ -1,4 +1,6 @@
-"""The one exception a user of onnxplain can cause."""
+"""The one exception a user of onnxplain can cause, what it warns of, and messages in one line."""
+
+from pathlib import Path
 
 LENGTH = 300  # characters of a foreign exception's message: some libraries write pages
 
@@ -11,6 +13,11 @@ def one_line(error: object) -> str:
     """A foreign exception's message or a value on a single line, shortened if it is long; its type if it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 2]} …"
+
+
+def naming(path: Path, error: object) -> str:
+    """The message of an error about a file, which names it."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 class OnnxplainWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""What an artifact says about itself: one JSON document in the file, written by export and read here."""
+"""What an artifact says about itself: one JSON document in the file, written by export and read by the runtime."""
 
 import json
 import math

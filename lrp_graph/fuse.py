@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from onnxplain.contract.metadata import RULES
-from onnxplain.contract.outputs import OUTPUTS, PASSES, POOL, REDUCTIONS
+from onnxplain.contract.outputs import OUTPUTS, PASSES, REDUCTIONS
 
 from .layout import read_layout
 from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
@@ -131,8 +131,7 @@ class FusedGraph(nn.Module):
         values = self._interpret(pixels)
         logits = values[self._trace.logits]
         seed = one_hot(target, logits)
-        reductions = [item for name, item in REDUCTIONS.items() if not names.isdisjoint((name, POOL + name))]
-        needed = {name.removeprefix(POOL) for name in names}.union(*map(raw_inputs, reductions))
+        needed = set[str]().union(*(raw_inputs(OUTPUTS[name]) for name in names - {"logits"}))
         layers: dict[str, Sequence[Tensor]] = {"attention": [values[site] for site in self._trace.attention]}
         outputs = {"logits": logits}
         for way in self._ways:

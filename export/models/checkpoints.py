@@ -32,9 +32,10 @@ CONTAINERS = (
     "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "module", "teacher",
     "student",
 )  # fmt: skip
-DEPTH = 3  # of containers in one another
 """What training programs name the state dict in their checkpoints; the first that is there counts, averages before
 what they are averages of."""
+DEPTH = 3
+"""How many containers may stand in one another."""
 PREFIXES = ("module.", "model.", "backbone.")
 """What they put before the names of weights."""
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.digest import file_digest
+from onnxplain.contract.errors import naming
 from onnxplain.runtime import load_image, preprocess
 from onnxplain.runtime.files import check_file
 
@@ -88,7 +89,7 @@ class FeatureStore:
                         waiting[digest] = preprocess(load_image(path), self._backbone.preprocessing)[0]
                     checksums[path] = digest
                 except OnnxplainError as error:
-                    unreadable[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
+                    unreadable[path] = naming(path, error)
                 except OSError as error:
                     unreadable[path] = f"{path} cannot be read: {error.strerror or error}"
                 if len(waiting) == BATCH:
