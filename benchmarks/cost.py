@@ -99,7 +99,8 @@ def _device_bytes(device: str) -> int:
 
 def foreseen(results: Results, case: Case, way: str, what: str, limit: float) -> Record:
     """What cases with fewer pictures or classes tell without a run: why to skip it, or how long a reference would take
-    if that is longer than ``limit``. {} if it is to be run."""
+    if that is longer than ``limit``. {} if it is to be run.
+    """
     times = results.times()
     fewer = [(case.targets, case.like(targets=1)), (case.batch, case.like(batch=1))]
     smaller = [(factor, times[key]) for factor, one in fewer if factor > 1 and (key := (one, way, what)) in times]

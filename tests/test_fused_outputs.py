@@ -1,5 +1,6 @@
 """All outputs of the fused graph at once: their shapes, batches and targets side by side, what is computed and what
-is not."""
+is not.
+"""
 
 import sys
 from collections.abc import Callable, Sequence

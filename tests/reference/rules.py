@@ -53,7 +53,8 @@ def matmul(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
 
 def add(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """Residual a + b: shares a R / (a + b) and b R / (a + b); per image (first axis), the two sums are brought
-    into the ratio of their absolute values and together to sum R."""
+    into the ratio of their absolute values and together to sum R.
+    """
     result_a, result_b = torch.zeros_like(a, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)
     for image in range(a.shape[0]):
         flat_a, flat_b, flat_r = (t[image].flatten().tolist() for t in (a, b, relevance))
@@ -170,7 +171,8 @@ def products(
     groups: int = 1,
 ) -> Iterator[tuple[Place, list[tuple[Place, float]]]]:
     """For each output of the convolution of one image x [C, H, W] with weight [O, C / groups, kh, kw]: its place, and
-    the places in x, padding left out, that it is a sum of, each with its weight."""
+    the places in x, padding left out, that it is a sum of, each with its weight.
+    """
     channels, height, width = x.shape
     outputs, depth, *kernel = weight.shape
     sizes = (height, width)
