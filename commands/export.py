@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.options import (
     Checkpoint,
@@ -25,7 +26,6 @@ from onnxplain.commands.options import (
 )
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.texts import read_labels, texts
-from onnxplain.models import find_row
 
 
 def export(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from typer import Option
 
+from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.find_pictures import ours_skipped
 from onnxplain.commands.options import (
@@ -25,7 +26,6 @@ from onnxplain.commands.options import (
     RandomInit,
     Std,
 )
-from onnxplain.models import find_row
 
 if TYPE_CHECKING:
     from onnxplain.export import ProbeReport
@@ -98,15 +98,15 @@ def probe(
     console = display.make_console(quiet)
     with display.stages(console, "importing PyTorch") as tell:
         package = arguments.export_package()
-        split = package.split_pictures(data, test, held_out, seed)
+        split = package.split_images(data, test, held_out, seed)
         tell(f"loading {model}")
         with reporting.warnings_shown():
             backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell, preprocessing)
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)
-    if split.ours:
-        console.print(ours_skipped(split.ours))
+    if split.overlays_skipped:
+        console.print(ours_skipped(split.overlays_skipped))
     console.print(f"wrote {path}: {display.file_size(path)}", soft_wrap=True)
     given = {
         "--checkpoint": checkpoint,

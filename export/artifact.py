@@ -22,7 +22,8 @@ from onnxplain.runtime.backends.formats import check_format
 
 from .formats.onnx_file import OPSET, OPSETS, onnx_model, save_onnx, written_whole
 from .formats.torchscript_file import save_torchscript, torchscript_model
-from .models.backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
+from .models.backbones import Backbone
+from .models.labels import HOW_TO_GET_CLASSES, checked_labels
 from .models.weights import check_model
 from .verify.parity import LARGE, compare
 from .verify.report import GateError, Report

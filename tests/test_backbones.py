@@ -112,7 +112,7 @@ def test_named_models(name, monkeypatch):
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_name_what_timm_publishes(name):
     row = MODELS[name]
-    published = timm.models.get_pretrained_cfg(row.timm_name)
+    published = timm.models.get_pretrained_cfg(row.architecture)
     assert published is not None and published.hf_hub_id
     if row.repository is None:  # those with one have their head from there; CLIP's 512 are no classes
         assert published.num_classes == (row.classes or (512 if name.startswith("clip") else 0))

@@ -10,7 +10,7 @@ from tiny_artifact import build
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.models import MODELS
+from onnxplain.catalog import MODELS
 from onnxplain.runtime import METHODS, Explainer
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
