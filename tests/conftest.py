@@ -11,9 +11,10 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from reference import variants
 
-from onnxplain.export import artifact
+from onnxplain.export import artifact as export_artifact
+from tests.helpers.command_line import artifact, exporter, folder  # noqa: F401
+from tests.reference import variants
 
 
 class _OneThread(onnxruntime.SessionOptions):
@@ -60,7 +61,7 @@ def made():
 @pytest.fixture
 def made_once(made, monkeypatch):
     """Have export_model trace a model and translate its graph once: for tests of what it does with these."""
-    fuse, translate = artifact.fuse, artifact.onnx_model
+    fuse, translate = export_artifact.fuse, export_artifact.onnx_model
     module = sys.modules[fuse.__module__]
 
     def fused(model, example, passes, **rules):
@@ -81,5 +82,5 @@ def made_once(made, monkeypatch):
             made[key] = ir.to_proto(translate(graph, size, opset))
         return ir.from_proto(made[key])  # a copy: tests damage it
 
-    monkeypatch.setattr(artifact, "fuse", fused)
-    monkeypatch.setattr(artifact, "onnx_model", translated)
+    monkeypatch.setattr(export_artifact, "fuse", fused)
+    monkeypatch.setattr(export_artifact, "onnx_model", translated)
