@@ -1,6 +1,4 @@
-"""All outputs of the fused graph at once: their shapes, batches and targets side by side, what is computed and what
-is not.
-"""
+"""All outputs of the fused graph at once: their shapes, batches and targets side by side, and what is computed."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -39,7 +39,7 @@ ACTIVATION = {"clip": "softmax", "siglip": "sigmoid"}
 
 @pytest.fixture(scope="module", params=SAVE)
 def saved(request, tmp_path_factory):
-    """(row of the table, folder, the library's model)"""
+    """A row of the table, a folder, and the library's model that was saved there."""
     folder = tmp_path_factory.mktemp(request.param)
     return request.param, folder, SAVE[request.param](folder)
 

@@ -1,5 +1,6 @@
-"""Every rule of AttnLRP's table that is no vector-Jacobian product against the formulas of `reference.attnlrp_rules`;
-and of all rules, that no relevance is lost: the inputs times their shares sum to the output times its share.
+"""Every rule of AttnLRP's table that is no vector-Jacobian product against the formulas of `reference.attnlrp_rules`.
+
+And of all rules, that no relevance is lost: that of the inputs sums to that of the output.
 """
 
 from collections.abc import Callable, Sequence
