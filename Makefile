@@ -21,10 +21,10 @@ check: .venv/installed  ## linter, formatter, the arrows between packages, and t
 	  status=$$?; rm -r $$link; exit $$status
 
 fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered rightly, or refused in one line?
-	PYTHONPATH=tests $(BIN)/python -m fuzz --cases 2000
+	$(BIN)/python -m tests.fuzz --cases 2000
 
 benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables of docs/performance.md
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.cost --document docs/performance.md
+	$(BIN)/python -m benchmarks.cost --document docs/performance.md
 
 benchmark: benchmark-cost  ## that, and how well maps point at the class asked for
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force

@@ -102,7 +102,8 @@ def _fused(model: str, size: int, device: str) -> Opened:
 def _reference(way: str, model: str, size: int, device: str) -> Opened:
     """The published algorithms on the model itself with hooks and autograd, for one class after another."""
     import torch
-    from reference import chefer, eager, published
+
+    from tests.reference import chefer, eager, published
 
     from . import files
 
