@@ -176,7 +176,7 @@ def test_batches_equal_singles_in_order_and_are_lazy(spied):
             loaded.append(picture)
             yield picture
 
-    results = explainer.explain(source(), target="tabby", batch_size=3)
+    results = explainer.explain_many(source(), target="tabby", batch_size=3)
     assert not loaded and not runs
     first = next(results)
     assert len(loaded) == 6 and len(runs) == 1  # one batch more than the one at hand
@@ -187,16 +187,16 @@ def test_batches_equal_singles_in_order_and_are_lazy(spied):
 
 def test_lists_of_images_and_targets(explainer):
     pictures = [_picture(0), np.asarray(_picture(1))]
-    results = list(explainer.explain(pictures, target=[-1, 2]))
+    results = list(explainer.explain_many(pictures, target=[-1, 2]))
     assert [[item.target for item in row][1] for row in results] == [2, 2]
     for picture, row in zip(pictures, results, strict=True):
         for given, expected in zip(row, explainer.explain(picture, target=[-1, 2]), strict=True):
             _assert_same(given, expected)
-    assert list(explainer.explain([])) == []
+    assert list(explainer.explain_many([])) == []
 
 
 def test_a_bad_image_does_not_cost_those_before_it(explainer, tmp_path):
-    results = explainer.explain([_picture(0), _picture(1), tmp_path / "none.png", _picture(2)], batch_size=8)
+    results = explainer.explain_many([_picture(0), _picture(1), tmp_path / "none.png", _picture(2)], batch_size=8)
     _assert_same(next(results), explainer.explain(_picture(0)))
     _assert_same(next(results), explainer.explain(_picture(1)))
     with pytest.raises(OnnxplainError, match=r"none\.png"):
@@ -216,7 +216,7 @@ def test_bad_questions_are_refused_before_any_image_is_taken(explainer):
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ):
         with pytest.raises(OnnxplainError, match=message):
-            explainer.explain(images(), **arguments)
+            explainer.explain_many(images(), **arguments)
     with pytest.raises(OnnxplainError, match=r"an image must be .* got NoneType"):
         explainer.explain(None)
 
