@@ -1,4 +1,8 @@
-"""The errors a user of onnxplain can cause, what it warns of, and messages in one line."""
+"""The errors a user of onnxplain can cause, what it warns of, and messages in one line.
+
+Messages name arguments of Python in backticks, such as `num_classes` or `trust=True`, and nothing else. The command
+line shows its users the options that stand for them (commands/options.py).
+"""
 
 from pathlib import Path
 
@@ -36,6 +40,8 @@ class RunError(OnnxplainError):
 def one_line(error: object) -> str:
     """A foreign exception's message or a value on a single line, shortened if it is long; its type if it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, BaseException):  # what it has in backticks are no arguments of ours
+        text = text.replace("`", "'")
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 2]} …"
 
 
