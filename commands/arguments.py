@@ -169,9 +169,9 @@ def parse_passes(given: list[str]) -> tuple[str, ...]:
 
 def artifact_path(given: Path | None, model: str, format: str) -> Path:
     """The file that export writes, its name that of the model unless one is given."""
-    from onnxplain.runtime.backends.formats import FORMATS, check_format
+    from onnxplain.contract.formats import check_format, find_format
 
-    path = given or Path("artifacts") / f"{model.rstrip('/').rpartition('/')[2]}{FORMATS.get(format, '')}"
+    path = given or Path("artifacts") / f"{model.rstrip('/').rpartition('/')[2]}{find_format(format).suffix}"
     check_format(format, path)
     return path
 

@@ -25,6 +25,7 @@ from onnxplain.commands.options import (
 )
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.texts import read_labels, texts
+from onnxplain.contract.formats import FORMATS
 from onnxplain.models import find_row
 
 
@@ -141,7 +142,7 @@ def export(
     if not backbone.has_classes:
         needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
         console.print(f"{needed} {as_options(package.HOW_TO_GET_CLASSES)}", soft_wrap=True)
-    trusted = " --trust" if format == "torchscript" else ""
+    trusted = " --trust" if FORMATS[format].is_program else ""
     console.print(
         f"try: {context.find_root().info_name} explain {shlex.quote(str(path))} IMAGE{trusted}", soft_wrap=True
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from ..onnx_passes.gate_outputs import gate_outputs
 from ..onnx_passes.matmul_to_gemm import write_as_gemm
 from .program import flat_program
 from .sealing import KEY, seal_onnx
+from .silent import silent
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -126,16 +125,3 @@ def _drop_traces_of_this_machine(model: ir.Model) -> None:
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """PyTorch's exporters talk of their own internals; nothing of it concerns the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

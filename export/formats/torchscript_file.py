@@ -26,9 +26,9 @@ from onnxplain.contract import METADATA_KEY, OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 
-from .onnx_file import silent
 from .program import flat_program
 from .sealing import seal_torchscript
+from .silent import silent
 
 aten = torch.ops.aten
 

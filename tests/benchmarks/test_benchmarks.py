@@ -14,9 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import cost, files, profile, results
 from benchmarks.results import Case, Record, Results
-from onnxplain.contract.metadata import RULES
 from onnxplain.export import Backbone
-from onnxplain.export.artifact import described
 from onnxplain.runtime import Preprocessing
 from tests.reference import chefer, eager, published, variants
 
@@ -116,10 +114,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = tuple(map(str, range(variants.CLASSES)))
     size = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
     backbone = Backbone("tiny", model, size, labels, "softmax", "random", None)
-    graph = files.fused(backbone, files.PASSES)
     place = tmp_path_factory.mktemp("files")
-    document = described(backbone, graph, RULES).to_json()
-    files.save_onnx(files.onnx_model(graph, (32, 32)), document, place / files.ONNX)
+    files.write_artifact(backbone, files.PASSES, place / files.ONNX)
     return place
 
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from numpy.random import Generator
 
-from onnxplain.export.verify.in_double import OnnxInDouble
+from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.trace.rewrite import target_of
 

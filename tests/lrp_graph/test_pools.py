@@ -8,7 +8,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from onnxplain.contract.metadata import RULES
 from onnxplain.contract.outputs import POOLED
+from onnxplain.export import Backbone
+from onnxplain.export.artifact import describe
+from onnxplain.export.plan import Plan
 from onnxplain.export.verify.autograd_reference import TOLD, eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse, pool_outputs
 from onnxplain.runtime import METHODS, Metadata, Preprocessing
@@ -84,21 +88,9 @@ def test_outputs_are_those_that_the_runtime_expects(case: tuple[nn.Module, Fused
 
 
 def described(graph: FusedGraph) -> Metadata:
-    layout = graph.layout
-    return Metadata(
-        model="pool",
-        checkpoint={"source": "", "sha256": None},
-        preprocessing=Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        labels=tuple("abcde"),
-        activation="softmax",
-        patch_grid=layout.patch_grid,
-        prefix_tokens=layout.prefix_tokens,
-        readout=layout.readout,
-        layers=graph.layers,
-        heads=graph.heads,
-        passes=("attention", *graph.passes),
-        pool_heads=graph.pool_heads,
-    )
+    preprocessing = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    backbone = Backbone("pool", graph.model, preprocessing, tuple("abcde"), "softmax", "", None)
+    return describe(Plan(backbone, "onnx", 20, graph.passes, RULES), graph)
 
 
 def test_maps_begin_with_the_row_of_the_pool(case: tuple[nn.Module, FusedGraph]) -> None:

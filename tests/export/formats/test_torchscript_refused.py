@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,9 @@ import pytest
 import torch
 
 from onnxplain.commands import arguments
-from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export import GateError, export_model
 from onnxplain.export.formats import torchscript_file
+from onnxplain.export.formats.table import WRITERS
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
 from onnxplain.runtime.backends.formats import open_artifact
 from tests.helpers.export_cases import LABELS, build, preprocessing
@@ -102,7 +104,8 @@ def test_a_damaged_file_is_refused(weight, factor, case, tmp_path, monkeypatch):
     path = tmp_path / "new" / "x.pt"
     module = _load(case.path)
     next(buffer for name, buffer in module.named_buffers() if name.endswith(weight)).mul_(factor)
-    monkeypatch.setattr(artifact, "torchscript_model", lambda *_: module)
+    row = replace(WRITERS["torchscript"], translate=lambda *_: module)
+    monkeypatch.setitem(WRITERS, "torchscript", row)
     options = {"labels": LABELS, "preprocessing": preprocessing(case.model)}
     with pytest.raises(GateError, match=r"nothing was written .*logits"):
         export_model(case.model, path, "torchscript", ["gradient"], **options)

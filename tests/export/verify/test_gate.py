@@ -1,5 +1,7 @@
 """What is not to be exported is refused: wrong artifacts by the gate, wrong arguments before any work is done."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export.formats.table import WRITERS
 from onnxplain.export.verify import parity
 from onnxplain.export.verify.report import Report
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
@@ -48,7 +51,8 @@ def kept(tmp_path):
 @pytest.fixture
 def exporter_gives(made_once, monkeypatch):
     """Have the exporter give this ONNX model."""
-    return lambda file: monkeypatch.setattr(artifact, "onnx_model", lambda *_: file)
+    row = WRITERS["onnx"]
+    return lambda file: monkeypatch.setitem(WRITERS, "onnx", replace(row, translate=lambda *_: file))
 
 
 def _failures(error):
@@ -200,8 +204,9 @@ def test_reciprocam_of_many_patches_is_left_out_unless_named(model, good, tmp_pa
     options = {"labels": LABELS, "preprocessing": PREPROCESSING}
     for limit, passes, there in ((copies, None, True), (copies - 1, None, False), (copies - 1, ["reciprocam"], True)):
         graphs = []
-        monkeypatch.setattr(artifact, "LARGE", limit)
-        monkeypatch.setattr(artifact, "onnx_model", lambda graph, *_, to=graphs: to.append(graph) or ir.load(good))
+        monkeypatch.setattr(artifact, "MAX_COPIES", limit)
+        row = replace(WRITERS["onnx"], translate=lambda graph, *_, to=graphs: to.append(graph) or ir.load(good))
+        monkeypatch.setitem(WRITERS, "onnx", row)
         monkeypatch.setattr(artifact, "compare", lambda *_: Report(()))
         report = export_model(model, tmp_path / "x.onnx", passes=passes, **options)
         assert ("reciprocam" in graphs[0].passes) == there == (not report.notes)

@@ -1,6 +1,7 @@
 """A pass that is translated wrongly costs itself alone, and nothing where somebody named it; what float32 resolves."""
 
 import sys
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export import GateError, export_model
 from onnxplain.export.formats import torchscript_file
+from onnxplain.export.formats.table import WRITERS
 from onnxplain.export.verify import parity
-from onnxplain.export.verify.in_double import OnnxInDouble
+from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.export.verify.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
 from tests.helpers.export_cases import LABELS, PREPROCESSING, scaled
@@ -25,18 +27,18 @@ PASSES = ["gradient", "relevance", "pixel_gradient"]
 @pytest.fixture
 def translated_wrongly(made_once, monkeypatch):
     """Have the file's outputs of these names be wrong, as often as it is written."""
-    translate = artifact.onnx_model
+    row = WRITERS["onnx"]
 
     def damage(*outputs, factor=1.02):
 
         def wrong(graph, size, opset):
-            file = translate(graph, size, opset)
+            file = row.translate(graph, size, opset)
             for output in outputs:
                 if output in graph.names:
                     scaled(output, factor)(file, None)
             return file
 
-        monkeypatch.setattr(artifact, "onnx_model", wrong)
+        monkeypatch.setitem(WRITERS, "onnx", replace(row, translate=wrong))
         monkeypatch.setattr(sys.modules["onnxplain.lrp_graph.fuse"], "ALL", tuple(PASSES))  # the others cost time
 
     return damage
@@ -74,7 +76,7 @@ def test_pass_that_was_named_and_what_is_always_there_are_not_left_out(plain, tm
 
 @pytest.mark.parametrize("name", ["head_bias", "patch_embed_proj_weight"])
 def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
-    def translated(graph, size):
+    def translated(graph, size, opset):
         held = BytesIO()  # what is not saved shares its weights with the model
         torch.jit.save(torchscript_file.torchscript_model(graph, size), held)
         script = torch.jit.load(BytesIO(held.getvalue()))
@@ -82,7 +84,7 @@ def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
         weight.mul_(1.0001)
         return script
 
-    monkeypatch.setattr(artifact, "torchscript_model", translated)
+    monkeypatch.setitem(WRITERS, "torchscript", replace(WRITERS["torchscript"], translate=translated))
     with pytest.raises(GateError, match="logits error against PyTorch, in float64"):
         export_model(
             variants.build("plain", torch.float32), tmp_path / "x.pt", "torchscript", passes=["gradient"], **OPTIONS

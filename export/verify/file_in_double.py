@@ -19,9 +19,8 @@ from torch import Tensor
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph.in_double import in_double
-from onnxplain.runtime.backends.formats import format_of
 
-from ..formats.onnx_file import silent
+from ..formats.silent import silent
 from .onnx_ops import OPS
 
 
@@ -107,11 +106,6 @@ class ScriptInDouble:
         with in_double(), torch.jit.optimized_execution(False):
             outputs = self._module(pixels, target, **flags)
         return {name: outputs[name] for name in names}
-
-
-def open_in_double(path: Path) -> OnnxInDouble | ScriptInDouble:
-    """The artifact at ``path``, to be run in float64."""
-    return ScriptInDouble(path) if format_of(path) == "torchscript" else OnnxInDouble(path)
 
 
 def _tensor_of(value: ir.Value, values: Mapping[ir.Value, Tensor]) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnxplain.export.verify.in_double import OnnxInDouble, ScriptInDouble, open_in_double
+from onnxplain.export.formats.table import open_in_double
+from onnxplain.export.verify.file_in_double import OnnxInDouble, ScriptInDouble
 from onnxplain.export.verify.onnx_ops import OPS
 from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime import OnnxplainError
