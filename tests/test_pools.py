@@ -10,7 +10,7 @@ from reference import variants
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from onnxplain.contract.outputs import POOLED
+from onnxplain.contract.outputs import ALWAYS, POOLED
 from onnxplain.export.verify.autograd_reference import TOLD, eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse, pool_outputs
 from onnxplain.runtime import METHODS, Metadata, Preprocessing
@@ -76,7 +76,7 @@ def test_layer_gradient_is_of_the_pool_on_each_layer(case: tuple[nn.Module, Fuse
 def test_outputs_are_those_that_the_runtime_expects(case: tuple[nn.Module, FusedGraph]) -> None:
     _, graph = case
     metadata = described(graph)
-    assert {item.output for item in metadata.outputs} == set(graph.names) - {"logits"}
+    assert {item.output for item in metadata.outputs} == set(graph.names) - {*ALWAYS}
     assert set(pool_outputs(graph.names)) == set(POOLED)
     found = graph(images(), TARGET)
     for item in metadata.outputs:

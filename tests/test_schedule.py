@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from export_cases import needed_for_logits
+from export_cases import always_needed
 from timm.models.vision_transformer import VisionTransformer
 
 from onnxplain.export import export_model
@@ -134,7 +134,7 @@ def test_artifact(tmp_path, monkeypatch):
     path = tmp_path / "large.onnx"
     assert export_model(model, path, labels=["a", "b", "c"], preprocessing=preprocessing).passed
     graph = ir.load(path).graph
-    needed = needed_for_logits(graph)
+    needed = always_needed(graph)
     products = [node for node in graph if node not in needed and node.op_type in ("MatMul", "Gemm")]
     assert len(products) > 3 * 4 * 3  # gradient and relevance of four layers in each of three blocks
     for node in products:
