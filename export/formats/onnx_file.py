@@ -11,12 +11,13 @@ from typing import Any
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
+from onnxscript import opset18 as op
 from onnxscript import optimizer
 from safetensors import SafetensorError
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.runtime.files import unfinished
 
@@ -44,6 +45,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
             input_names=["pixels", "target"],
             output_names=list(graph.names),
             dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,
         )
@@ -59,9 +61,15 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     ):
         step(model)
     write_as_gemm(model.graph)
-    gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name != "logits"})
+    gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name not in ALWAYS})
     _drop_traces_of_this_machine(model)
     return model
+
+
+def _stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
+    """PyTorch's op as ONNX has it: TopK puts of equal entries the one with the lower index first, by its definition."""
+    length: Any = [x.shape[dim]]
+    return op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
 
 
 def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
