@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, batches, display, reporting
+from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.destination import Destination
+from onnxplain.commands.drawing import draw_ahead
 from onnxplain.commands.find_pictures import counted, find_pictures
 from onnxplain.commands.options import Quiet, Trust
 
@@ -120,11 +121,12 @@ def explain(
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     errors, warnings, written = [*found.errors], dict[str, str](), 0
     with display.ExplainingProgress(console, len(pictures)) as progress:
-        results = explainer.explain_all(sources, targets, progress=progress.runs, methods=methods)
-        for picture, answer, files in batches.drawn(to.draw, batches.answers(results, pictures)):
-            if files is None:
-                errors.append(naming(picture, answer))
+        results = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
+        for picture, outcome in draw_ahead(to.draw, zip(pictures, results.outcomes(), strict=False)):
+            if outcome.error is not None:
+                errors.append(naming(picture, outcome.error))
             else:
+                answer, files = outcome.value
                 display.show(console, picture, answer, files, to.sheet)
                 warnings |= {name: why for name, (item, *_) in answer.items() if (why := display.inexact(item))}
                 written += len(files)

@@ -21,6 +21,7 @@ from onnxplain.commands.options import (
     Quiet,
     RandomInit,
     Std,
+    as_options,
 )
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.texts import read_labels, texts
@@ -140,7 +141,7 @@ def export(
     console.print(f"wrote {path}: {display.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
     if not backbone.has_classes:
         needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
-        console.print(f"{needed} {package.HOW_TO_GET_CLASSES}", soft_wrap=True)
+        console.print(f"{needed} {as_options(package.HOW_TO_GET_CLASSES)}", soft_wrap=True)
     trusted = " --trust" if FORMATS[format].is_program else ""
     console.print(
         f"try: {context.find_root().info_name} explain {shlex.quote(str(path))} IMAGE{trusted}", soft_wrap=True

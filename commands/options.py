@@ -1,5 +1,6 @@
-"""Options that several commands have."""
+"""Options that several commands have, and the options that errors of the library mean."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -43,3 +44,45 @@ Trust = Annotated[
     ),
 ]
 Quiet = Annotated[bool, Option("--quiet", help="Print errors and warnings only.")]
+
+OPTIONS = {
+    "C": "--C",
+    "cache": "--cache",
+    "checkpoint": "--checkpoint",
+    "crop_mode": "--crop-mode",
+    "crop_pct": "--crop-pct",
+    "head": "--head",
+    "head_pooling": "--head-pooling",
+    "held_out": "--held-out",
+    "image_size": "--image-size",
+    "interpolation": "--interpolation",
+    "mean": "--mean",
+    "name": "--model",
+    "num_classes": "--num-classes",
+    "prompts": "--prompts",
+    "random_init": "--random-init",
+    "std": "--std",
+    "templates": "--template",
+    "test": "--test",
+}
+"""The arguments of Python that errors name, and the options that stand for them."""
+ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
+"""How errors write them: `head` or `head_pooling='own'`."""
+QUOTES = "'\""
+
+
+def as_options(message: str) -> str:
+    """A message of the library with options in place of arguments: --head, --head-pooling own.
+
+    Names that are not in OPTIONS stay as they are.
+    """
+    return ARGUMENT.sub(_option, message)
+
+
+def _option(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    if name not in OPTIONS:
+        return found[0]
+    if value in (None, "True"):
+        return OPTIONS[name]
+    return f"{OPTIONS[name]} {value.strip(QUOTES)}"

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from onnxplain.commands.arguments import mistakes
+from onnxplain.commands.options import as_options
 from onnxplain.commands.text import shown
 
 PROGRAM = "onnxplain"
@@ -81,18 +82,21 @@ def _report(error: Exception) -> int:
     if isinstance(error, mistakes()):
         print_error(str(error))
         return 2
-    print_error(f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
+    _print("error", f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
     return 1
 
 
 def print_error(message: str) -> None:
-    """A message on standard error, on one line; of a long one the middle is left out, which is what was given."""
-    _print("error", message)
+    """A message on standard error, on one line; of a long one the middle is left out, which is what was given.
+
+    Arguments that it names are shown as options.
+    """
+    _print("error", as_options(message))
 
 
 def print_warning(message: str) -> None:
     """A warning on standard error, likewise."""
-    _print("warning", message)
+    _print("warning", as_options(message))
 
 
 def _print(kind: str, message: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from onnxplain.contract.metadata import RULES
-from onnxplain.contract.outputs import OUTPUTS, PASSES, REDUCTIONS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS, PASSES, REDUCTIONS
 
 from .layout import read_layout
 from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
@@ -93,7 +93,7 @@ class FusedGraph(nn.Module):
         self._block = last_block(traced) if "reciprocam" in raw else None
         reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(raw_inputs(reduction))]
         pool = pool_outputs({*raw, *reduced}) if self.pool_heads else []
-        self.names = ("logits", *raw, *reduced, *pool)
+        self.names = (*ALWAYS, *raw, *reduced, *pool)
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
@@ -116,7 +116,8 @@ class FusedGraph(nn.Module):
 
         pixels: [batch, 3, H, W], preprocessed. target: int64 [batch, targets], class indices; -1 is the class with the
         greatest logit, -2 the runner-up, and so on.
-        Returns ``logits`` [batch, classes], ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
+        Returns ``logits`` [batch, classes], ``class_index`` int64 [batch, targets], the class that each target stands
+        for, ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
         ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens, tokens],
         ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and ``pixel_cp_lrp``
         [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow. With an
@@ -130,10 +131,11 @@ class FusedGraph(nn.Module):
         names = set(names)
         values = self._interpret(pixels)
         logits = values[self._trace.logits]
-        seed = one_hot(target, logits)
-        needed = set[str]().union(*(raw_inputs(OUTPUTS[name]) for name in names - {"logits"}))
+        classes = class_index(target, logits)
+        seed = one_hot(classes, logits)
+        needed = set[str]().union(*(raw_inputs(OUTPUTS[name]) for name in names.difference(ALWAYS)))
         layers: dict[str, Sequence[Tensor]] = {"attention": [values[site] for site in self._trace.attention]}
-        outputs = {"logits": logits}
+        outputs = {"logits": logits, "class_index": classes}
         for way in self._ways:
             ends = [way.attention in needed, way.pixels in needed]
             wanted = [*(self._trace.attention if ends[0] else ()), *([self._trace.pixels] if ends[1] else ())]
@@ -199,9 +201,18 @@ def fuse(
     return FusedGraph(model, trace(model, example), passes, alpha, beta, gamma)
 
 
-def one_hot(target: Tensor, logits: Tensor) -> Tensor:
-    """The share that the logits start with, [targets, batch, classes]: 1 at the target, 0 elsewhere."""
-    classes = logits.shape[1]
-    ranking = logits.argsort(1, descending=True)
-    chosen = torch.where(target < 0, ranking.gather(1, (-1 - target).clamp(0, classes - 1)), target)
-    return (torch.arange(classes, device=logits.device) == chosen.mT.unsqueeze(-1)).to(logits.dtype)
+def class_index(target: Tensor, logits: Tensor) -> Tensor:
+    """The class that each target stands for, int64 [batch, targets].
+
+    A target of 0 or more is the class itself; -1 is the class with the greatest logit, -2 the runner-up, and so on. Of
+    equal logits the one with the lower index leads. Ranks beyond the number of classes are the last.
+    """
+    ranking = logits.sort(dim=1, descending=True, stable=True).indices
+    rank = (-1 - target).clamp(0, logits.shape[1] - 1)
+    return torch.where(target < 0, ranking.gather(1, rank), target)
+
+
+def one_hot(classes: Tensor, logits: Tensor) -> Tensor:
+    """What backward passes start from, [targets, batch, classes]: 1 at each class of ``classes``, 0 elsewhere."""
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    return (columns == classes.mT.unsqueeze(-1)).to(logits.dtype)

@@ -11,12 +11,13 @@ from typing import Any
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
+from onnxscript import opset18 as op
 from onnxscript import optimizer
 from safetensors import SafetensorError
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.runtime.files import unfinished
 
@@ -45,6 +46,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
             input_names=["pixels", "target"],
             output_names=list(graph.names),
             dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,
         )
@@ -53,7 +55,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
-    flags = {name: OUTPUTS[name].flag for name in graph.names if name != "logits"}
+    flags = {name: OUTPUTS[name].flag for name in graph.names if name not in ALWAYS}
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
@@ -82,6 +84,12 @@ def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
         if node.op_type == "Transpose" and value is not None and value.name in paths
     }
     return paths | {name: path for name, path in transposed.items() if name}
+
+
+def _stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
+    """PyTorch's op as ONNX has it: TopK puts of equal entries the one with the lower index first, by its definition."""
+    length: Any = [x.shape[dim]]
+    return op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
 
 
 def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:

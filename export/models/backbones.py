@@ -27,8 +27,8 @@ from .sources import Loaded, Request, same_random_numbers
 from .weights import check_model
 
 HOW_TO_GET_CLASSES = (
-    "--head FILE, such as probe writes, or --prompts if it has a text encoder, or --num-classes N with a "
-    "--checkpoint FILE that has a head"
+    "`head`, a file such as probe writes, or `prompts` if it has a text encoder, or `num_classes` and a `checkpoint` "
+    "that has a head"
 )
 MODULES = {"hf": "from_transformers"}
 """Where the module that loads a library's models is not named from_<library>."""
@@ -105,24 +105,24 @@ def load_backbone(
     """
     row = find_row(name)
     if num_classes is not None and num_classes < 1:
-        raise OnnxplainError(f"--num-classes must be at least 1, got {num_classes}")
+        raise OnnxplainError(f"`num_classes` must be at least 1, got {num_classes}")
     if head is not None and num_classes is not None:
-        raise OnnxplainError("--head has its number of classes; leave out --num-classes")
+        raise OnnxplainError("`head` has its number of classes; leave out `num_classes`")
     if head_pooling is not None and head is None:
-        raise OnnxplainError("--head-pooling says what the head of --head reads: give --head too")
+        raise OnnxplainError("`head_pooling` says what `head` reads; give `head` too")
     if head_pooling is not None and head_pooling not in POOLINGS:
         raise OnnxplainError(
-            f"--head-pooling says what --head reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
+            f"`head_pooling` says what `head` reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
             + or_rather(head_pooling, POOLINGS)
         )
     check_prompts(prompts, templates)
     if prompts is not None:
         if head is not None or num_classes is not None:
-            raise OnnxplainError("--prompts make a head of one class each; leave out --head and --num-classes")
+            raise OnnxplainError("`prompts` make a head of one class each; leave out `head` and `num_classes`")
         if not row.open_clip and name.partition("/")[0] not in WITH_TEXT:
             known = [row.name for row in MODELS.values() if row.open_clip] + [f"{item}/<name>" for item in WITH_TEXT]
             raise OnnxplainError(
-                f"--prompts need a model with a text encoder, not {name}; known are {', '.join(known)}"
+                f"`prompts` need a model with a text encoder, not {name}; known are {', '.join(known)}"
             )
     given = read_head(head) if isinstance(head, str | Path) else head
     makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
@@ -169,7 +169,7 @@ def load_features(
     """
     row = find_row(name)
     if pooling is not None and pooling not in POOLINGS:
-        raise OnnxplainError(f"{no_such('pooling', pooling, POOLINGS)} (--head-pooling)")
+        raise OnnxplainError(f"{no_such('pooling', pooling, POOLINGS)} (`head_pooling`)")
     request = Request(None, random_init, None, _size(image_size), True, row.drop, False, progress, preprocessing or {})
     loaded = _load(row, checkpoint, request)
     check_model(f"{row.name} ({loaded.source})", loaded.model)
@@ -182,7 +182,7 @@ def _load(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
     """The model that the name and the options of load_backbone stand for; the request is without the checkpoint."""
     given = request.preprocessing
     if checkpoint is not None and request.random_init:
-        raise OnnxplainError("--checkpoint and --random-init exclude each other; give one of them")
+        raise OnnxplainError("`checkpoint` and `random_init` exclude each other; give one of them")
     for field in given:
         if field not in FIELDS:
             hint = "; image_size is its size" if field == "size" else ""
@@ -199,7 +199,7 @@ def _load(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
             )
         return load_demo(request.features)
     if size is not None and not all(1 <= side <= SIDE for side in size):
-        raise OnnxplainError(f"--image-size must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
+        raise OnnxplainError(f"`image_size` must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
     if row.name in MODELS:
         loaded = _load_row(row, checkpoint, request)
     else:
@@ -254,10 +254,12 @@ def _width(loaded: Loaded, pooling: str) -> int:
     """How many features a pooling gives."""
     features = loaded.model if pooling == "own" else loaded.tokens
     if features is None:
-        raise OnnxplainError(f"a head on {loaded.source} can read the model's own features only: --head-pooling own")
+        raise OnnxplainError(
+            f"a head on {loaded.source} can read the model's own features only: give `head_pooling='own'`"
+        )
     if "cls" in pooling and not loaded.class_token:
         raise OnnxplainError(
-            f"the model has no class token to be read by pooling {pooling}: --head-pooling mean or own"
+            f"the model has no class token to be read by pooling {pooling}; `head_pooling` can be mean or own"
         )
     try:
         with torch.no_grad():
@@ -273,7 +275,7 @@ def _with_head(loaded: Loaded, head: Head, pooling: str) -> Loaded:
     if width != head.weight.shape[1]:
         raise OnnxplainError(
             f"the head is for features of width {head.weight.shape[1]}, pooling {pooling} gives {width}; "
-            f"--head-pooling can be {', '.join(POOLINGS)}"
+            f"`head_pooling` can be {', '.join(POOLINGS)}"
         )
     return replace(loaded, model=nn.Sequential(_pooled(loaded, pooling), head.linear()), classes=len(head.weight))
 

@@ -202,4 +202,4 @@ def _hint(problems: Mapping[str, list[str]], wrong: Mapping[str, tuple[Any, Any]
     classes = {given[0] for given, _ in wrong.values()}
     heads = all("head" in key or "classifier" in key for key in wrong)
     only_head = heads and not problems["missing"] + problems["unexpected"]
-    return f"; it is for {classes.pop()} classes: give that as --num-classes" if only_head and len(classes) == 1 else ""
+    return f"; it is for {classes.pop()} classes: give that as `num_classes`" if only_head and len(classes) == 1 else ""

@@ -35,13 +35,13 @@ def load(name: str, request: Request) -> Loaded:
         hint = did_you_mean(close) if close else "open_clip.list_models() lists those it has"
         raise OnnxplainError(f"open_clip has no model {architecture!r}; {hint}")
     if request.num_classes is not None:
-        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with --head FILE or --prompts")
+        raise OnnxplainError(f"open_clip's {architecture} has no classes; give it a head with `head` or `prompts`")
     tags = library.list_pretrained_tags_by_model(architecture)
     if tag and tag.lower() not in [known.lower() for known in tags]:
         raise OnnxplainError(f"open_clip has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}")
     downloads = request.checkpoint is None and not request.random_init
     if downloads and not tags:
-        raise OnnxplainError(f"open_clip has no weights of {architecture}; give --checkpoint FILE")
+        raise OnnxplainError(f"open_clip has no weights of {architecture}; give `checkpoint`")
     tag = tag or _first(library, architecture, tags)
     published: Mapping[str, Any] = library.get_pretrained_cfg(architecture, tag) or {}
     path = request.checkpoint
@@ -143,7 +143,7 @@ def _create(library: Any, architecture: str, weights: Path | str | None, request
         if isinstance(error, OSError) or "download" in str(error):  # it turns what went wrong into a RuntimeError
             raise OnnxplainError(
                 f"cannot download the weights of open_clip's {architecture} {weights} ({type(error).__name__}); "
-                "give --checkpoint FILE with weights you have, or --random-init to go without"
+                "give `checkpoint` with weights you have, or `random_init=True` to go without"
             ) from error
         raise OnnxplainError(f"open_clip cannot build {architecture}: {one_line(error)}") from error
 

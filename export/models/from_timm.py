@@ -92,8 +92,8 @@ def _require_head(name: str, config: Any, num_classes: int | None) -> None:
     if published is not None and num_classes not in (None, published):
         head = f"a head of {published} classes, not of {num_classes}" if published else "no classification head"
         raise OnnxplainError(
-            f"the published weights of {name} have {head}; give weights that have one with --num-classes N and "
-            "--checkpoint FILE, or put one on them with --head FILE"
+            f"the published weights of {name} have {head}; give weights that have one as `checkpoint`, with "
+            "`num_classes`, or put one on them with `head`"
         )
 
 
@@ -131,7 +131,7 @@ def _create(name: str, pretrained: bool, options: dict[str, Any], file: Path | N
     except OSError as error:  # for weights that are not on the hub
         raise OnnxplainError(
             f"cannot download the weights of {name} ({type(error).__name__}); "
-            "give --checkpoint FILE with weights you have, or --random-init to go without"
+            "give `checkpoint` with weights you have, or `random_init=True` to go without"
         ) from error
     except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
         raise OnnxplainError(f"timm cannot build {name} with {options}: {one_line(error)}") from error

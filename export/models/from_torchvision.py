@@ -37,12 +37,12 @@ def load(name: str, request: Request) -> Loaded:
     transform, labels = weights.transforms(), tuple(weights.meta["categories"])
     height, width = request.image_size or (transform.crop_size[0],) * 2
     if height != width:
-        raise OnnxplainError(f"torchvision's models take square images, got --image-size {height}x{width}")
+        raise OnnxplainError(f"torchvision's models take square images, got `image_size` {height} x {width}")
     downloads = request.checkpoint is None and not request.random_init
     if downloads and request.num_classes not in (None, len(labels)):
         raise OnnxplainError(
             f"the published weights of {name} have a head of {len(labels)} classes, not of {request.num_classes}; give "
-            "weights that have one with --num-classes N and --checkpoint FILE"
+            "weights that have one as `checkpoint`, with `num_classes`"
         )
     classes = request.num_classes or len(labels)
     model: Any = _create(architecture, classes, height)
@@ -91,5 +91,5 @@ def _download(weights: Any, name: str) -> State:
     except Exception as error:  # what urllib raises without network, and torch for a file of another checksum
         raise OnnxplainError(
             f"cannot download the weights of {name} ({type(error).__name__}: {one_line(error)}); "
-            "give --checkpoint FILE with weights you have, or --random-init to go without"
+            "give `checkpoint` with weights you have, or `random_init=True` to go without"
         ) from error

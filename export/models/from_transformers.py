@@ -121,11 +121,11 @@ def load(name: str, request: Request, types: str | None = None) -> Loaded:
     check_config(folder / "config.json", config)
     if types is not None and not config.model_type.startswith(types):
         raise OnnxplainError(
-            f"{name} holds a model of type {config.model_type}, not {types}; export it as --model hf/{name}"
+            f"{name} holds a model of type {config.model_type}, not {types}; give `name={f'hf/{name}'!r}`"
         )
     if request.text and config.model_type not in ENCODERS:
         raise OnnxplainError(
-            f"{name} holds a model of type {config.model_type}, without a text encoder for --prompts; types with one "
+            f"{name} holds a model of type {config.model_type}, without a text encoder for `prompts`; types with one "
             f"are {', '.join(ENCODERS)}"
         )
     made = _class(library, config, request)

@@ -35,7 +35,7 @@ TEXTS = ("open_clip_config.json", "tokenizer_config.json", "merges.txt", "specia
 """The files of a tokenizer."""
 OVERLOADED = (408, 429)
 """Statuses that say nothing about the repository, beside those from 500."""
-INSTEAD = "; give --checkpoint with a file or folder you have, or --random-init to go without"
+INSTEAD = "; give `checkpoint` with a file or folder you have, or `random_init=True` to go without"
 LOG_IN = "log in with hf auth login"
 
 

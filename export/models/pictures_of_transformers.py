@@ -39,9 +39,9 @@ def read_preprocessing(
         return Preprocessing(**{"size": size, "crop_rounding": "floor", **given})
     if file is None:
         raise OnnxplainError(
-            f"{folder} holds no {PREPROCESSING[0]}; copy it from the model that this one comes from, or say how "
-            "pictures are prepared: --mean and --std, and if they differ from timm's defaults --crop-pct, --crop-mode "
-            f"and --interpolation{'' if size else ', and --image-size'}"
+            f"{folder} holds no {PREPROCESSING[0]}; copy it from the model that this one comes from, or give the "
+            "preprocessing: `mean` and `std`, and if they differ from timm's defaults `crop_pct`, `crop_mode` and "
+            f"`interpolation`{'' if size else ', and `image_size`'}"
         )
     try:
         processor = library.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)

@@ -45,22 +45,22 @@ class ZeroShot(nn.Module):
 
 def check_prompts(prompts: Sequence[str] | None, templates: Sequence[str]) -> None:
     """Raise OnnxplainError unless these are texts of which classes can be made."""
-    for option, given in (("prompts", prompts), ("template", templates)):
+    for argument, given in (("prompts", prompts), ("templates", templates)):
         if isinstance(given, str) or not all(isinstance(text, str) for text in given or ()):
-            raise OnnxplainError(f"--{option}: a list of texts is needed, got {given!r}")
+            raise OnnxplainError(f"`{argument}` must be a list of texts, got {given!r}")
     if prompts is None:
         if templates:
-            raise OnnxplainError("--template is what --prompts are put into; give --prompts as well")
+            raise OnnxplainError("`templates` are what `prompts` are put into; give `prompts` as well")
         return
     if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise OnnxplainError(f"--prompts need words for each class, none of them empty, got {list(prompts)}")
+        raise OnnxplainError(f"`prompts` need words for each class, none of them empty, got {list(prompts)}")
     twice = next((prompt for place, prompt in enumerate(prompts) if prompt in prompts[:place]), None)
     if twice is not None:
-        raise OnnxplainError(f"--prompts name the class {twice!r} twice")
+        raise OnnxplainError(f"`prompts` name the class {twice!r} twice")
     without = next((template for template in templates if "{}" not in template), None)
     if without is not None:
         raise OnnxplainError(
-            f"--template must say with {{}} where the class goes, such as 'a photo of a {{}}.', got {without!r}"
+            f"`templates` must say with {{}} where the class goes, such as 'a photo of a {{}}.', got {without!r}"
         )
 
 
@@ -72,8 +72,8 @@ def zero_shot(
     assert encoder is not None, "every library in WITH_TEXT gives one or raises"
     if encoder.bias is None and len(prompts) == 1:
         raise OnnxplainError(
-            f"the model compares classes, so one alone is always certain: give --prompts {prompts[0]!r} and another, "
-            "such as 'something else'"
+            f"the model compares classes, so one alone is always certain: give `prompts` of {prompts[0]!r} and "
+            "another, such as 'something else'"
         )
     texts = _embedded(encoder, prompts, templates, progress)
     return replace(

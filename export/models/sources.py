@@ -113,7 +113,7 @@ def check_patches(name: str, size: tuple[int, int], patch: tuple[int, int]) -> N
     """Raise OnnxplainError unless the patches fill the image."""
     if any(pixels % step for pixels, step in zip(size, patch, strict=True)):
         raise OnnxplainError(
-            f"--image-size must be a multiple of {name}'s patches of {patch[0]} x {patch[1]} pixels, "
+            f"`image_size` must be a multiple of {name}'s patches of {patch[0]} x {patch[1]} pixels, "
             f"got {size[0]} x {size[1]}"
         )
 

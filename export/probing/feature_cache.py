@@ -133,12 +133,12 @@ class FeatureStore:
                 if features.dtype != torch.float32:
                     raise KeyError("features")
                 if metadata["sha256"] != _digest(features, metadata["pictures"]):
-                    raise OnnxplainError(f"{self._path} is damaged; give another --cache, or remove it")
+                    raise OnnxplainError(f"{self._path} is damaged; give another `cache`, or remove it")
                 return dict(zip(json.loads(metadata["pictures"]), features, strict=True))
         except OnnxplainError:
             raise
         except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-            raise OnnxplainError(f"{self._path} is no cache of features; give another --cache, or remove it") from error
+            raise OnnxplainError(f"{self._path} is no cache of features; give another `cache`, or remove it") from error
 
     def _same(self, sample: Tensor) -> bool:
         """Whether the model does what it did: weights do not tell of everything, such as how many heads there are."""

@@ -52,10 +52,10 @@ def split_pictures(
     pictures.
     """
     if test is not None and held_out is not None:
-        raise OnnxplainError("--test and --held-out exclude each other; give one of them")
+        raise OnnxplainError("`test` and `held_out` exclude each other; give one of them")
     share = HELD_OUT if held_out is None else held_out
     if not 0 < share < 1:
-        raise OnnxplainError(f"--held-out is a share between 0 and 1, got {share:g}")
+        raise OnnxplainError(f"`held_out` is a share between 0 and 1, got {share:g}")
     found, ours = _classes(Path(data))
     labels = tuple(found)
     if len(labels) < 2:

@@ -131,7 +131,7 @@ def _check(path: Path, C: float | None, cache: Path) -> None:
     if path.suffix != ".safetensors":
         raise OnnxplainError(f"a head is written as .safetensors, got {path}")
     if C is not None and not 0 < C < float("inf"):
-        raise OnnxplainError(f"C must be a positive number, got {C:g}")
+        raise OnnxplainError(f"`C` must be a positive number, got {C:g}")
     if cache.resolve() == path.resolve():
         raise OnnxplainError(f"the head and the cache cannot both be {path}")
 

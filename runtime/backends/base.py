@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.errors import ArtifactError, OnnxplainError
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.names import no_such
 
@@ -44,20 +44,20 @@ def check_arguments(path: Path, device: str, threads: int | None) -> None:
     if device not in DEVICES:
         raise OnnxplainError(no_such("device", device, DEVICES, {"gpu": ("cuda",)}))
     missing = f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}"
-    check_file(path, "an artifact", missing)
+    check_file(path, "an artifact", missing, ArtifactError)
 
 
 def read_metadata(text: str | None, path: Path, kind: str) -> Metadata:
     """The metadata that the file holds as text, None where it holds none; `kind` is what it is a file of."""
     if not text:
-        raise OnnxplainError(
+        raise ArtifactError(
             f"{path}: not an onnxplain artifact: {kind} file without {METADATA_KEY!r} metadata; "
             "write one with: onnxplain export"
         )
     try:
         return Metadata.from_json(text)
     except OnnxplainError as error:
-        raise OnnxplainError(f"{path}: {error}") from None
+        raise ArtifactError(f"{path}: {error}") from None
 
 
 def rows_of(targets: Sequence[int], images: int) -> NDArray[np.int64]:

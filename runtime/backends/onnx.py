@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import OUTPUTS
 
@@ -61,7 +61,7 @@ class OnnxArtifact:
         try:
             values = self._session.run(names, {name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise OnnxplainError(
+            raise RunError(
                 f"onnxruntime failed on {len(pixels)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(error)}"
             ) from None
@@ -86,11 +86,11 @@ def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[on
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
+            raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
         try:
             return session, _described(session, path)
         except UnicodeDecodeError as error:
-            raise OnnxplainError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
+            raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
     session, metadata = (open_kept if cache and providers == [CPU] else open_intact)(path, start)
     _give_memory_back()
@@ -129,10 +129,10 @@ def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     }
     for name, shape in expected.items():
         if name not in shapes:
-            raise OnnxplainError(f"{path}: not an onnxplain artifact: the graph has no {name}")
+            raise ArtifactError(f"{path}: not an onnxplain artifact: the graph has no {name}")
         if not _fits(shapes[name], shape):
             actual, wanted = (", ".join(map(str, sizes)) for sizes in (shapes[name], shape))
-            raise OnnxplainError(
+            raise ArtifactError(
                 f"{path}: not an onnxplain artifact: {name} is [{actual}], its metadata says [{wanted}]"
             )
     return metadata

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.digest import open_intact
-from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import OUTPUTS
 
@@ -30,7 +30,7 @@ class TorchScriptArtifact:
     def __init__(self, path: Path, device: str, threads: int | None, trust: bool) -> None:
         check_arguments(path, device, threads)
         if not trust:
-            raise OnnxplainError(
+            raise ArtifactError(
                 f"{path} is a TorchScript file, and that is a program: it can read and overwrite your files. If you "
                 "trust who made it, open it with trust=True, on the command line with --trust; else ask for an ONNX "
                 "file"
@@ -54,7 +54,7 @@ class TorchScriptArtifact:
                 results = {name: values[name].cpu().contiguous().numpy() for name in names}
         except (RuntimeError, KeyError) as error:
             reason = RuntimeError(str(error).strip().rpartition("\n")[2])  # above it stand places in the file's code
-            raise OnnxplainError(
+            raise RunError(
                 f"PyTorch failed on {len(pixels)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(reason)}"
             ) from None
@@ -84,7 +84,7 @@ class TorchScriptArtifact:
                 item = OUTPUTS[name]
                 shape = (images, *([targets] if item.per_target else []), *self.metadata.shape(item))
             if tensor.shape != shape:
-                raise OnnxplainError(
+                raise ArtifactError(
                     f"not an onnxplain artifact: {name} is {list(tensor.shape)}, its metadata says {list(shape)}"
                 )
 
@@ -93,7 +93,7 @@ def _import_torch(path: Path) -> Any:
     try:
         import torch
     except ModuleNotFoundError:
-        raise OnnxplainError(
+        raise ArtifactError(
             f"{path} is a TorchScript artifact, which needs PyTorch: pip install torch, or export to ONNX instead"
         ) from None
     return torch
@@ -116,10 +116,10 @@ def _open(torch: Any, device: str, path: Path) -> tuple[Any, Metadata]:
         text = held[METADATA_KEY]
         text = text.decode() if isinstance(text, bytes) else text
     except Exception as error:  # PyTorch's exceptions have no common base class
-        raise OnnxplainError(f"{path} is not a TorchScript file, or it is truncated: {one_line(error)}") from None
+        raise ArtifactError(f"{path} is not a TorchScript file, or it is truncated: {one_line(error)}") from None
     metadata = read_metadata(text, path, "a TorchScript")
     arguments = [argument.name for argument in module.forward.schema.arguments]
     for name in ("pixels", "target", *(item.flag for item in metadata.outputs)):
         if name not in arguments:
-            raise OnnxplainError(f"{path}: not an onnxplain artifact: its code has no {name}")
+            raise ArtifactError(f"{path}: not an onnxplain artifact: its code has no {name}")
     return module, metadata

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.errors import ImageError, one_line
 
 from ..files import check_file
 from .geometry import bands
@@ -67,7 +67,7 @@ def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
     only, and if they have at most `max_pixels` pixels by their header, and 8 bytes for each of these beside 16 MB;
     Pillow has a limit of its own, twice PIL.Image.MAX_IMAGE_PIXELS.
 
-    Raises OnnxplainError if it cannot be read as a picture, or is too large.
+    Raises ImageError if it cannot be read as a picture, or is too large.
     """
     return decode(open_image(source, max_pixels), source)
 
@@ -78,14 +78,14 @@ def is_source(given: object) -> TypeGuard[ImageSource]:
 
 
 def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
-    """The picture before it is decoded, for `decode`; raises OnnxplainError as `load_image` does."""
+    """The picture before it is decoded, for `decode`; raises ImageError as `load_image` does."""
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, str | Path):
         path = Path(source)
-        check_file(path, "an image", f"there is no image file {path}")
+        check_file(path, "an image", f"there is no image file {path}", ImageError)
         with _errors_named(source):
             size = path.stat().st_size
         file: Path | BytesIO = path
@@ -93,17 +93,17 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
         data = _bytes_of(source, max_bytes(max_pixels) + 1)
         file, size = BytesIO(data), len(data)
     if size == 0:
-        raise OnnxplainError(f"{_name(source)} is empty, or was read to its end")
+        raise ImageError(f"{_name(source)} is empty, or was read to its end")
     if size > max_bytes(max_pixels):
         needed = max(-(-size // FILE_BYTES[0]), 2 * max_pixels)  # of an open file the size is not known
-        raise OnnxplainError(
+        raise ImageError(
             f"{_name(source)} has {size} bytes, more than a picture of {max_pixels} pixels needs; {_ways_out(needed)}"
         )
     with _errors_named(source):
         image = Image.open(file, formats=list(FORMATS))
     if math.prod(image.size) > max_pixels:
         image.close()
-        raise OnnxplainError(
+        raise ImageError(
             f"{_name(source)} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}; "
             f"{_ways_out(math.prod(image.size))}"
         )
@@ -111,7 +111,7 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
 
 
 def decode(image: Image.Image, source: ImageSource) -> Image.Image:
-    """The picture as seen, of what `open_image` gave for `source`; raises OnnxplainError if it is damaged."""
+    """The picture as seen, of what `open_image` gave for `source`; raises ImageError if it is damaged."""
     with _errors_named(source):
         if image is source:
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -140,7 +140,7 @@ def _bytes_of(source: Any, most: int) -> bytes:
     if isinstance(source, BYTES):
         return bytes(source)
     if not hasattr(source, "read"):
-        raise OnnxplainError(
+        raise ImageError(
             "an image must be a path, bytes, a file open for reading bytes, a PIL image or a uint8 array, "
             f"got {type(source).__name__}"
         )
@@ -149,7 +149,7 @@ def _bytes_of(source: Any, most: int) -> bytes:
         with _errors_named(source):
             part = source.read(min(CHUNK, most - len(data)))
         if not isinstance(part, bytes):
-            raise OnnxplainError(
+            raise ImageError(
                 f"{_name(source)} gave {type(part).__name__} when it was read, not bytes; open it with mode 'rb', or "
                 "give the bytes themselves"
             )
@@ -176,30 +176,30 @@ def _name(source: ImageSource) -> str:
 
 @contextmanager
 def _errors_named(source: ImageSource) -> Iterator[None]:
-    """Turns what Pillow raises on a bad picture into an OnnxplainError that names the picture."""
+    """Turns what Pillow raises on a bad picture into an ImageError that names the picture."""
     name = _name(source)
     try:
         yield
     except UnidentifiedImageError:
-        raise OnnxplainError(
+        raise ImageError(
             f"{name} is not an image in a format that is read ({', '.join(FORMATS)}), or it is damaged"
         ) from None
     except Image.DecompressionBombError:
-        raise OnnxplainError(
+        raise ImageError(
             f"{name} has more pixels than Pillow's own limit, twice PIL.Image.MAX_IMAGE_PIXELS; make it smaller, or "
             "raise that too"
         ) from None
-    except OnnxplainError as error:
-        raise OnnxplainError(f"{name} {error}") from None
+    except ImageError as error:
+        raise ImageError(f"{name} {error}") from None
     except Exception as error:  # a damaged file can raise nearly anything from inside one of Pillow's decoders
         if isinstance(error, OSError) and error.errno in REFUSED:
-            raise OnnxplainError(f"{name} cannot be read: {error.strerror}") from None
-        raise OnnxplainError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
+            raise ImageError(f"{name} cannot be read: {error.strerror}") from None
+        raise ImageError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in CHANNELS or array.size == 0:
-        raise OnnxplainError(
+        raise ImageError(
             "an image array must be uint8 [height, width] (grey), [height, width, 3] (RGB) or [height, width, 4] "
             f"(RGBA), got {array.dtype} {list(array.shape)}"
         )
@@ -242,7 +242,7 @@ def _white_level(image: Image.Image) -> float | None:
     white = next((level for level in levels if highest <= excess * level), None)
     if white is None:
         known = ", ".join(map(str, levels))
-        raise OnnxplainError(
+        raise ImageError(
             f"has values to {highest:g}, and nothing says what its white is; those that are known go to {known}: "
             "convert it to 8 or 16 bits"
         )

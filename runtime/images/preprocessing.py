@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.errors import ImageError
 from onnxplain.contract.metadata import Preprocessing
 
 from .geometry import Placement
@@ -18,12 +18,12 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
 
     Equal, bit for bit, to timm's `create_transform(**data_config, is_training=False)` (timm.data.transforms_factory,
     `transforms_imagenet_eval`), and with a `crop_rounding` of "floor" to the image processors of transformers that work
-    on Pillow (`image_transforms.center_crop` there). Raises OnnxplainError if the picture is too elongated to be
+    on Pillow (`image_transforms.center_crop` there). Raises ImageError if the picture is too elongated to be
     resized.
     """
     height, width = _resized_size((image.height, image.width), preprocessing)
     if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
-        raise OnnxplainError(
+        raise ImageError(
             f"a picture of {image.width} x {image.height} pixels is too elongated: preprocessing would make it "
             f"{width} x {height}; crop it first"
         )

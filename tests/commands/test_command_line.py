@@ -307,9 +307,9 @@ def _raise(error):
 
 
 def test_interruption_and_errors_of_our_own(artifact, monkeypatch):
-    monkeypatch.setattr(Explainer, "explain_all", _raise(KeyboardInterrupt()))
+    monkeypatch.setattr(Explainer, "explain_all_many", _raise(KeyboardInterrupt()))
     assert_mistake("interrupted", "explain", artifact, "cat.png", status=130)
-    monkeypatch.setattr(Explainer, "explain_all", _raise(ZeroDivisionError("division\nby zero")))
+    monkeypatch.setattr(Explainer, "explain_all_many", _raise(ZeroDivisionError("division\nby zero")))
     message = "unexpected ZeroDivisionError: division by zero (run with ONNXPLAIN_DEBUG=1 for the traceback)"
     assert_mistake(message, "explain", artifact, "cat.png", status=1)
     monkeypatch.setenv(reporting.DEBUG, "1")

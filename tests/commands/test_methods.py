@@ -133,7 +133,7 @@ def test_explain_all_equals_explain_from_one_run(artifact):
             assert_same(item, other)
         assert not np.shares_memory(given[name][0].heatmap, given[name][1].heatmap)
         assert_same(explainer.explain_all("cat.png", 2)[name], one[name])
-    rows = explainer.explain_all(iter(["cat.png", "pictures/a.png"]), 2, batch_size=1)
+    rows = explainer.explain_all_many(iter(["cat.png", "pictures/a.png"]), 2, batch_size=1)
     assert [row["rollout"].image.size for row in rows] == [(60, 40)] * 2
 
 

@@ -66,7 +66,7 @@ def test_explain_all_of_some_in_their_order_and_from_one_run(artifact):
     assert list(given) == names and len(spy.runs) == 1
     for name in names:
         assert_same(given[name], expected[name])
-    rows = list(explainer.explain_all(["cat.png"] * 2, 2, methods={"Rollout": {"head_fusion": "max"}}))
+    rows = list(explainer.explain_all_many(["cat.png"] * 2, 2, methods={"Rollout": {"head_fusion": "max"}}))
     for row in rows:
         assert list(row) == ["rollout"]
         assert_same(row["rollout"], most)

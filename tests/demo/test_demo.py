@@ -102,7 +102,7 @@ def test_every_method_explains_each_picture_and_class_by_itself(artifact: Path) 
     for name, method in METHODS.items():
         if method.missing:
             continue
-        pair = list(explainer.explain([first.picture, second.picture], [1, -1], name, **few.get(name, {})))
+        pair = list(explainer.explain_many([first.picture, second.picture], [1, -1], name, **few.get(name, {})))
         alone = explainer.explain(second.picture, -1, name, **few.get(name, {}))
         assert pair[1][1].target == alone.target == alone.predictions[0][0]
         largest = np.abs(alone.heatmap).max()

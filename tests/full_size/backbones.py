@@ -1,4 +1,4 @@
-"""The checks of test_backbones_*.py at full size: python -m pytest tests/tests.full_size.backbones.py.
+"""The checks of test_backbones_*.py at full size: python -m pytest tests/full_size/backbones.py.
 
 Weights are random, everything else is as published: architecture, file format, size, preprocessing.
 """

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onnxplain.contract import PASSES, REDUCTIONS
+from onnxplain.contract.outputs import ALWAYS
 from onnxplain.lrp_graph import ALL, FusedGraph, MissingRuleError, fuse
 from onnxplain.lrp_graph.trace.rewrite import ancestors
 from tests.helpers.graph_checks import BATCH, PER_IMAGE, TARGET, Hand, assert_same, fused, images, sdpa
@@ -27,7 +28,9 @@ def test_shapes(name: str) -> None:
     found = graph(pixels, TARGET)
     targets, size, (h, w) = TARGET.shape[1], pixels.shape[2:], model.patch_embed.grid_size
     matrices = (graph.layers, graph.heads, graph.tokens, graph.tokens)
-    assert tuple(found) == graph.names == ("logits", *(item.output for item in PASSES.values()), *REDUCTIONS)
+    assert tuple(found) == graph.names == (*ALWAYS, *(item.output for item in PASSES.values()), *REDUCTIONS)
+    classes = found.pop("class_index")
+    assert classes.shape == TARGET.shape and classes.dtype == torch.int64
     shapes = {output: value.shape[1 if output in PER_IMAGE else 2 :] for output, value in found.items()}
     for output in ("attention", "attention_gradient", "relevance", "layer_gradient"):
         assert shapes.pop(output) == matrices
@@ -97,7 +100,7 @@ def test_passes_are_chosen(passes: Sequence[str]) -> None:
     assert (
         tuple(found)
         == graph.names
-        == ("logits", "attention", *(PASSES[name].output for name in passes), *ALLOWED[passes])
+        == (*ALWAYS, "attention", *(PASSES[name].output for name in passes), *ALLOWED[passes])
     )
     assert_same(found, complete.compute(pixels, TARGET, graph.names), 0)
 

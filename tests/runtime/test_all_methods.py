@@ -35,7 +35,7 @@ def test_classes_and_batches(name, explainer):
     """Three pictures and three classes at once give what each picture and class alone gives."""
     pictures = [random_image(seed, 30 + 4 * seed, 50 - seed) for seed in range(3)]
     targets = [4, -1, "tiger cat"]
-    together = list(explainer.explain(pictures, targets, name, batch_size=3))
+    together = list(explainer.explain_many(pictures, targets, name, batch_size=3))
     for picture, row in zip(pictures, together, strict=True):
         assert len(row) == 3
         for target, item in zip(targets, row, strict=True):
@@ -101,7 +101,7 @@ def test_what_was_cropped_away_is_no_evidence_and_least_where_there_is_no_zero(e
 def test_explain_all_is_one_run_and_those_of_the_sampled_methods(explainer, monkeypatch):
     spy = Spy(explainer._artifact._session)
     monkeypatch.setattr(explainer._artifact, "_session", spy)
-    answers = list(explainer.explain_all([random_image(0), random_image(1)], [0, -1], batch_size=2))
+    answers = list(explainer.explain_all_many([random_image(0), random_image(1)], [0, -1], batch_size=2))
     wide = [outputs for outputs, _, _ in spy.runs if len(outputs) > 2]
     assert len(wide) == 1 and len(wide[0]) == len(set(wide[0]))
     for picture, answer in zip((random_image(0), random_image(1)), answers, strict=True):

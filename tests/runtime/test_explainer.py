@@ -150,7 +150,7 @@ def test_batches_equal_singles_in_order_and_are_lazy(spied):
             loaded.append(picture)
             yield picture
 
-    results = explainer.explain(source(), target="tabby", batch_size=3)
+    results = explainer.explain_many(source(), target="tabby", batch_size=3)
     assert not loaded and not runs
     first = next(results)
     assert len(loaded) == 6 and len(runs) == 1  # one batch more than the one at hand
@@ -161,16 +161,16 @@ def test_batches_equal_singles_in_order_and_are_lazy(spied):
 
 def test_lists_of_images_and_targets(explainer):
     pictures = [random_image(0), np.asarray(random_image(1))]
-    results = list(explainer.explain(pictures, target=[-1, 2]))
+    results = list(explainer.explain_many(pictures, target=[-1, 2]))
     assert [[item.target for item in row][1] for row in results] == [2, 2]
     for picture, row in zip(pictures, results, strict=True):
         for given, expected in zip(row, explainer.explain(picture, target=[-1, 2]), strict=True):
             assert_same(given, expected)
-    assert list(explainer.explain([])) == []
+    assert list(explainer.explain_many([])) == []
 
 
 def test_a_bad_image_does_not_cost_those_before_it(explainer, tmp_path):
-    results = explainer.explain(
+    results = explainer.explain_many(
         [random_image(0), random_image(1), tmp_path / "none.png", random_image(2)], batch_size=8
     )
     assert_same(next(results), explainer.explain(random_image(0)))
@@ -192,7 +192,7 @@ def test_bad_questions_are_refused_before_any_image_is_taken(explainer):
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ):
         with pytest.raises(OnnxplainError, match=message):
-            explainer.explain(images(), **arguments)
+            explainer.explain_many(images(), **arguments)
     with pytest.raises(OnnxplainError, match=r"an image must be .* got NoneType"):
         explainer.explain(None)
 

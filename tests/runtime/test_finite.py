@@ -62,7 +62,7 @@ def test_logits(broken, value, activation):
 
 def test_one_picture_of_a_batch(broken):
     """Grey is near 0 to the model, white overflows; an error costs that picture only, as those of files do."""
-    results = broken("weight", 2e38).explain([GREY, WHITE, GREY], batch_size=3)
+    results = broken("weight", 2e38).explain_many([GREY, WHITE, GREY], batch_size=3)
     assert np.isfinite(next(results).heatmap).all()
     assert "the logits are not finite" in _message(next, results)
     assert np.isfinite(next(results).heatmap).all()
@@ -108,7 +108,7 @@ def test_runs_of_methods_that_take_many(broken):
         explainer = broken("weight", -2e38, activation=activation)
         assert np.isfinite(explainer.explain(GREY, 0, "raw_attention").heatmap).all()
         message = _message(explainer.explain, GREY, 0, "rise", masks=10)
-        assert message.startswith("logits among the 10 runs of the picture are not finite")
+        assert message.startswith("logits among the 10 runs of the image are not finite")
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "smoothgrad", "input_x_gradient", "gradient"])

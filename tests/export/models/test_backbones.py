@@ -42,8 +42,8 @@ OPTIONS = {
     "unknown tag, untrained": (f"timm/{TINY}.nope", {"random_init": True}, "nope"),
     "classes of weights without": (f"timm/{HEADLESS}", {"num_classes": 3}, "no classification head; give weights that"),
     "labels of features": (f"timm/{HEADLESS}", {"random_init": True, "labels": ["a"]}, "without classes"),
-    "head and classes": (f"timm/{TINY}", {"head": "x.pth", "num_classes": 3}, "leave out --num-classes"),
-    "pooling without a head": (f"timm/{TINY}", {"head_pooling": "cls"}, "give --head too"),
+    "head and classes": (f"timm/{TINY}", {"head": "x.pth", "num_classes": 3}, "leave out `num_classes`"),
+    "pooling without a head": (f"timm/{TINY}", {"head_pooling": "cls"}, "give `head` too"),
     "unknown pooling": (f"timm/{TINY}", {"head": "x.pth", "head_pooling": "max"}, "one of cls, mean, cls+mean, own"),
     "no head": (f"timm/{TINY}", {"head": "none.pth"}, "no head at none.pth"),
     "demo of another size": ("demo", {"image_size": 64}, "cannot be changed"),
@@ -84,7 +84,7 @@ def test_offline(name, monkeypatch, tmp_path, no_network):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     message = message_of(load_backbone, name)
-    assert "cannot download the weights" in message and "--checkpoint" in message and "--random-init" in message
+    assert "cannot download the weights" in message and "`checkpoint`" in message and "`random_init=True`" in message
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -130,7 +130,9 @@ def test_features_are_no_classes(tmp_path):
     backbone = Backbone(
         "small", small, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcde"), "softmax", "", None, False
     )
-    with pytest.raises(OnnxplainError, match="attention only: leave out --passes, or give it classes with --head FILE"):
+    with pytest.raises(
+        OnnxplainError, match="attention only: leave out --passes, or give it classes with `head`, a file"
+    ):
         export_model(backbone, tmp_path / "x.onnx", passes=["gradient"])
     assert not list(tmp_path.iterdir())
     assert export_model(backbone, tmp_path / "x.onnx").passed

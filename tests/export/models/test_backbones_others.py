@@ -73,7 +73,7 @@ def test_torchvision_checkpoint_of_other_classes_and_size(vit, tmp_path):
     model = randomise(vit(5))
     torch.save({"model": {f"module.{key}": value for key, value in model.state_dict().items()}}, tmp_path / "x.pth")
     path = tmp_path / "x.pth"
-    assert "it is for 5 classes: give that as --num-classes" in _message("torchvision/vit_b_16", checkpoint=path)
+    assert "it is for 5 classes: give that as `num_classes`" in _message("torchvision/vit_b_16", checkpoint=path)
     backbone = load_backbone("torchvision/vit_b_16", checkpoint=path, num_classes=5, labels=list("abcde"))
     transform = WEIGHTS.DEFAULT.transforms()
     assert_agree(ours(backbone), outputs(model, transform(astronaut()).unsqueeze(0)))
@@ -104,7 +104,7 @@ def test_torchvision_with_a_head(vit, tmp_path):
     model.heads = torch.nn.Identity()
     assert_agree(ours(backbone), outputs(model, WEIGHTS.DEFAULT.transforms()(astronaut()).unsqueeze(0)) @ head.weight.T)
     message = _message("torchvision/vit_b_16", random_init=True, head=head, head_pooling="mean")
-    assert "own features only: --head-pooling own" in message
+    assert "own features only: give `head_pooling='own'`" in message
 
 
 def test_torchvision_mistakes(vit):
@@ -217,7 +217,7 @@ def test_open_clip_is_traced(clip):
 def test_open_clip_mistakes(clip, tmp_path):
     assert "no model 'ViT-B-17'" in _message("open_clip/ViT-B-17")
     assert "no weights 'x' of ViT-B-16; it has openai" in _message("open_clip/ViT-B-16/x")
-    assert "no weights of tiny; give --checkpoint" in _message("open_clip/tiny")
+    assert "no weights of tiny; give `checkpoint`" in _message("open_clip/tiny")
     assert "has no classes; give it a head" in _message("open_clip/tiny", random_init=True, num_classes=3)
     state = clip.state_dict()
     del state["visual.proj"]

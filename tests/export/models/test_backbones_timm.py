@@ -157,7 +157,7 @@ def test_another_image_size(size, expected, create, tmp_path):
 
 def test_head_of_another_width(tmp_path):
     write_head(tmp_path / "head.safetensors", Head(torch.randn(3, 48), pooling="cls+mean"))
-    with pytest.raises(OnnxplainError, match=r"width 48, pooling cls\+mean gives 96; --head-pooling can be cls, mean"):
+    with pytest.raises(OnnxplainError, match=r"width 48, pooling cls\+mean gives 96; `head_pooling` can be cls, mean"):
         load_backbone("mae", random_init=True, head=tmp_path / "head.safetensors")
     backbone = load_backbone("mae", random_init=True, head=tmp_path / "head.safetensors", head_pooling="mean")
     assert backbone.labels == ("0", "1", "2")

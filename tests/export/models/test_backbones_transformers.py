@@ -206,9 +206,7 @@ def test_code_that_comes_with_a_folder_is_not_run(file, own, tmp_path):
 
 def test_what_does_not_fit(tmp_path):
     model = save(tmp_path, "vit", *CLASSIFIERS["vit"])
-    assert f"a model of type vit, not dinov2; export it as --model hf/{tmp_path}" in _message(
-        "dinov2", checkpoint=tmp_path
-    )
+    assert f"a model of type vit, not dinov2; give `name='hf/{tmp_path}'`" in _message("dinov2", checkpoint=tmp_path)
     message = _message(f"hf/{tmp_path}", num_classes=7)
     assert "2 of wrong shape: classifier.bias [3] instead of [7]" in message and "3 classes" in message
     state = model.state_dict() | {"extra": torch.zeros(1)}

@@ -239,7 +239,7 @@ def test_checkpoint_of_another_number_of_classes(state, saved):
     path = saved(state | {"head.weight": torch.ones(3, width), "head.bias": torch.arange(3.0)})
     message = message_of(load_tiny, checkpoint=path)
     assert f"head.weight [3, {width}] instead of [1000, {width}]" in message
-    assert "3 classes" in message and "--num-classes" in message
+    assert "3 classes" in message and "`num_classes`" in message
     backbone = load_tiny(checkpoint=path, num_classes=3)
     assert torch.equal(backbone.model.head.bias, torch.arange(3.0)) and backbone.labels == ("0", "1", "2")
 

@@ -180,7 +180,7 @@ def test_trouble(name, trouble, hub, tmp_path):
     text = message(name)
     assert expected.format(endpoint=hub.endpoint, repository=repository) in text and repository in text
     if trouble != "other" and name == TINY:
-        assert text.startswith("cannot download ") and "--checkpoint" in text
+        assert text.startswith("cannot download ") and "`checkpoint`" in text
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".incomplete"]
     hub.trouble.clear()
     load_backbone(name)
@@ -245,7 +245,7 @@ def test_without_the_hub(name, away, hub, monkeypatch):
     with monkeypatch.context() as there:
         reason = away(hub, there)
         text = message(name, **options)
-        assert reason in text and "--checkpoint with a file or folder you have, or --random-init" in text
+        assert reason in text and "give `checkpoint` with a file or folder you have, or `random_init=True`" in text
     hub.trouble.clear()
     load_backbone(name, **options)
     away(hub, monkeypatch)

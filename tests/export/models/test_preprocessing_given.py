@@ -67,7 +67,7 @@ def test_another_size(mute):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("hf/MUTE", {}, "or say how pictures are prepared: --mean and --std"),
+        ("hf/MUTE", {}, "or give the preprocessing: `mean` and `std`"),
         ("hf/MUTE", {"mean": (0.5,) * 3}, "holds no preprocessor_config.json"),
         (TINY, {"size": (64, 64)}, "no field of preprocessing 'size'; there are.*; image_size is its size"),
         (TINY, {"crop": 1}, "no field of preprocessing 'crop'; did you mean 'crop_"),

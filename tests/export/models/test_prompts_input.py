@@ -122,18 +122,18 @@ def _message(*args, **options):
 
 
 MISTAKES = {
-    "not a list": ({"prompts": "a cat"}, "--prompts: a list of texts is needed, got 'a cat'"),
-    "not texts": ({"prompts": ["a cat", 1]}, "--prompts: a list of texts is needed, got ['a cat', 1]"),
-    "none": ({"prompts": []}, "--prompts need words for each class"),
+    "not a list": ({"prompts": "a cat"}, "`prompts` must be a list of texts, got 'a cat'"),
+    "not texts": ({"prompts": ["a cat", 1]}, "`prompts` must be a list of texts, got ['a cat', 1]"),
+    "none": ({"prompts": []}, "`prompts` need words for each class"),
     "an empty one": ({"prompts": ["a cat", " "]}, "none of them empty, got ['a cat', ' ']"),
     "one twice": ({"prompts": ["a cat", "a dog", "a cat"]}, "name the class 'a cat' twice"),
-    "one of softmax": ({"prompts": ["a cat"]}, "one alone is always certain: give --prompts 'a cat' and another"),
-    "templates alone": ({"templates": ["a {}"]}, "--template is what --prompts are put into"),
-    "a template as text": ({"prompts": TWO, "templates": "a {}"}, "--template: a list of texts is needed"),
+    "one of softmax": ({"prompts": ["a cat"]}, "one alone is always certain: give `prompts` of 'a cat' and another"),
+    "templates alone": ({"templates": ["a {}"]}, "`templates` are what `prompts` are put into"),
+    "a template as text": ({"prompts": TWO, "templates": "a {}"}, "`templates` must be a list of texts"),
     "a template without a place": ({"prompts": TWO, "templates": ["a {}", "two"]}, "where the class goes"),
-    "with a head": ({"prompts": TWO, "head": Head(torch.ones(2, 24))}, "leave out --head and --num-classes"),
-    "with classes": ({"prompts": TWO, "num_classes": 2}, "leave out --head and --num-classes"),
-    "with a pooling": ({"prompts": TWO, "head_pooling": "own"}, "give --head too"),
+    "with a head": ({"prompts": TWO, "head": Head(torch.ones(2, 24))}, "leave out `head` and `num_classes`"),
+    "with classes": ({"prompts": TWO, "num_classes": 2}, "leave out `head` and `num_classes`"),
+    "with a pooling": ({"prompts": TWO, "head_pooling": "own"}, "give `head` too"),
     "too few labels": ({"prompts": TWO, "labels": ["x"]}, "1 labels given for a model of 2 classes"),
     "too long": ({"prompts": ["a cat", "abcdefgh" * 8]}, "takes 66 tokens, the text encoder reads 48"),
 }
@@ -205,7 +205,7 @@ def test_the_image_tower_alone(copy):
     assert not load_backbone("clip", checkpoint=folder).has_classes
     transformers.CLIPVisionConfig(**SMALL).save_pretrained(folder)
     message = _message(f"hf/{folder}", prompts=TWO)
-    assert "of type clip_vision_model, without a text encoder for --prompts; types with one are clip, siglip" in message
+    assert "of type clip_vision_model, without a text encoder for `prompts`; types with one are clip, siglip" in message
 
 
 def test_nothing_in_a_folder_is_executed(copy, monkeypatch, tmp_path):

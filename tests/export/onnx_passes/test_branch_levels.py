@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from onnxplain.export import export_model
 from onnxplain.export.onnx_passes import branch_levels
 from onnxplain.export.onnx_passes.gate_outputs import GateOutputsPass
-from tests.helpers.export_cases import needed_for_logits
+from tests.helpers.export_cases import always_needed
 
 # Two walks back through two layers, `first` and `second`, and what both give of each layer, `joint`
 GRAPH = """
@@ -134,7 +134,7 @@ def test_artifact(tmp_path, monkeypatch):
     path = tmp_path / "large.onnx"
     assert export_model(model, path, labels=["a", "b", "c"], preprocessing=preprocessing).passed
     graph = ir.load(path).graph
-    needed = needed_for_logits(graph)
+    needed = always_needed(graph)
     products = [node for node in graph if node not in needed and node.op_type in ("MatMul", "Gemm")]
     assert len(products) > 3 * 4 * 3  # gradient and relevance of four layers in each of three blocks
     for node in products:

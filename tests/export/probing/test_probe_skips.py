@@ -118,7 +118,7 @@ def test_a_flipped_bit_of_a_kept_feature_is_noticed(backbone, data):
         changed = bytearray(kept)
         changed[place] ^= 1
         CACHE.write_bytes(changed)
-        with pytest.raises(OnnxplainError, match=r"head\.features\.safetensors is damaged; give another --cache"):
+        with pytest.raises(OnnxplainError, match=r"head\.features\.safetensors is damaged; give another `cache`"):
             probe(backbone, split, "head.safetensors", C=1)
     CACHE.write_bytes(kept)
     assert probe(backbone, split, "head.safetensors", C=1).computed == 0

@@ -13,7 +13,7 @@ from onnxplain.runtime import Explainer, Explanation, OnnxplainError, Placement,
 from onnxplain.runtime.images import geometry, loading
 from onnxplain.runtime.images import inputs as pictures_module
 from onnxplain.runtime.images.loading import FORMATS, IMAGE_SUFFIXES, MAX_PIXELS
-from onnxplain.runtime.images.prefetch import ahead
+from onnxplain.runtime.images.prefetch import prefetch
 from tests.helpers import tiny_artifact
 from tests.helpers.command_line import assert_mistake, run
 
@@ -122,7 +122,7 @@ def test_a_file_without_end_is_not_read(tmp_path):
 def test_the_explainer_has_a_limit(tmp_path):
     small = Explainer(tiny_artifact.build(tmp_path / "x.onnx"), device="cpu", threads=1, max_pixels=599)
     data = _encoded("PNG")
-    for ask in (lambda: small.explain(data), lambda: small.explain_all(data), lambda: next(small.explain([data]))):
+    for ask in (lambda: small.explain(data), lambda: small.explain_all(data), lambda: next(small.explain_many([data]))):
         with pytest.raises(OnnxplainError, match="more than the limit of 599"):
             ask()
     assert small.explain(PHOTO).image.size == (30, 20)  # the caller holds that one already
@@ -198,7 +198,7 @@ def test_a_plateau_takes_no_list_of_its_pixels():
 def _held(costs, budget, count):
     """How much the items cost that are taken and not given back yet, each time that one is asked for."""
     taken, held = [], []
-    for number, _ in enumerate(ahead(str, iter(costs), count, 2, lambda cost: taken.append(cost) or cost, budget)):
+    for number, _ in enumerate(prefetch(str, iter(costs), count, 2, lambda cost: taken.append(cost) or cost, budget)):
         assert taken[: number + 1] == costs[: number + 1]
         held.append(taken[number + 1 :])
     assert len(held) == len(costs)
@@ -219,7 +219,7 @@ def test_batches_and_what_is_decoded_ahead_keep_to_the_budget(share, runs, tmp_p
     """Of pictures of 2400 bytes each, with a budget for some of them: the runs, and what is decoded before each."""
     explainer = Explainer(tiny_artifact.build(tmp_path / "x.onnx"), device="cpu", threads=1)
     for module in (pictures_module, pipeline):
-        monkeypatch.setattr(module, "BUDGET", round(share * 30 * 20 * 4))
+        monkeypatch.setattr(module, "MEMORY_BUDGET", round(share * 30 * 20 * 4))
     sizes, decoded = [], []
     once, decode = explainer._artifact.run, pictures_module.decode
 
@@ -230,5 +230,5 @@ def test_batches_and_what_is_decoded_ahead_keep_to_the_budget(share, runs, tmp_p
 
     monkeypatch.setattr(pictures_module, "decode", lambda *each: decoded.append(each) or decode(*each))
     monkeypatch.setattr(explainer._artifact, "run", spy)
-    assert len(list(explainer.explain([_encoded("PNG")] * 6, batch_size=6))) == 6
+    assert len(list(explainer.explain_many([_encoded("PNG")] * 6, batch_size=6))) == 6
     assert sizes == runs and len(decoded) == 6

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxplain.commands import batches
-from onnxplain.runtime import Explainer, Explanation, OnnxplainError
+from onnxplain.commands.drawing import draw_ahead
+from onnxplain.runtime import Explainer, Explanation, OnnxplainError, Outcome, RunError
 from onnxplain.runtime.images import geometry
 from onnxplain.runtime.images import inputs as pictures_module
-from onnxplain.runtime.images.prefetch import ahead
+from onnxplain.runtime.images.prefetch import prefetch
 from tests.helpers import tiny_artifact
 
 
@@ -56,7 +56,7 @@ def test_ahead_keeps_the_order_takes_items_in_the_callers_thread_and_no_more_tha
         time.sleep(0.01 * (number % 2))
         return number * number
 
-    results = ahead(square, items(), 3)
+    results = prefetch(square, items(), 3)
     assert not taken and not _workers()
     for number, result in enumerate(results):
         assert result == number * number
@@ -74,7 +74,7 @@ def test_ahead_works_while_the_caller_does():
             done.set()
         return number
 
-    results = ahead(function, iter([0, 1]), 1)
+    results = prefetch(function, iter([0, 1]), 1)
     next(results)
     assert done.wait(10)  # nobody has asked for it yet
 
@@ -84,11 +84,11 @@ def test_ahead_gives_what_was_taken_before_an_error():
         yield from (1, 2)
         raise KeyError("no more")
 
-    results = ahead(str, items(), 5)
+    results = prefetch(str, items(), 5)
     assert [next(results), next(results)] == ["1", "2"]
     with pytest.raises(KeyError, match="no more"):
         next(results)
-    results = ahead(lambda value: 1 // value, [1, 0, 1], 5)
+    results = prefetch(lambda value: 1 // value, [1, 0, 1], 5)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -99,17 +99,17 @@ def test_ahead_gives_what_was_taken_before_an_error():
 def test_no_thread_is_left_when_the_consumer_stops_early(stop, explainer, tmp_path):
     paths = _files(tmp_path, 5)
     if stop == "close":
-        results = ahead(str, iter(range(100)), 4)
+        results = prefetch(str, iter(range(100)), 4)
         next(results)
         assert _workers()
         results.close()
     elif stop == "drop":
-        results = explainer.explain(paths, batch_size=2)
+        results = explainer.explain_many(paths, batch_size=2)
         next(results)
         assert _workers()
         del results
     else:
-        results = explainer.explain([tmp_path / "none.png", *paths], batch_size=2)
+        results = explainer.explain_many([tmp_path / "none.png", *paths], batch_size=2)
         with pytest.raises(OnnxplainError, match=r"no image file .*none\.png"):
             next(results)
         assert _workers()
@@ -118,7 +118,7 @@ def test_no_thread_is_left_when_the_consumer_stops_early(stop, explainer, tmp_pa
 
 
 def test_no_thread_is_left_when_the_consumer_stops_at_the_last(explainer, tmp_path):
-    results = explainer.explain(_files(tmp_path, 3), batch_size=2)
+    results = explainer.explain_many(_files(tmp_path, 3), batch_size=2)
     assert [type(next(results)) for _ in range(3)] == [Explanation] * 3
     deadline = time.monotonic() + 10
     while _workers():  # it ends by itself, though nobody asks whether there are more pictures
@@ -148,7 +148,7 @@ def test_pictures_are_made_ready_beside_the_run(explainer, tmp_path, monkeypatch
 
     monkeypatch.setattr(pictures_module, "decode", decode)
     monkeypatch.setattr(explainer._artifact, "run", waiting)
-    for given, expected in zip(explainer.explain(paths, batch_size=2), singles, strict=True):
+    for given, expected in zip(explainer.explain_many(paths, batch_size=2), singles, strict=True):
         _same(given, expected)
     assert waited == [True, True]
     assert len(threads) == 4 and threading.current_thread() not in threads
@@ -170,7 +170,7 @@ def test_what_the_user_changes_after_giving_it_is_explained_as_it_was_given(expl
             yield canvas
 
     for source in (arrays, images):
-        for given, single in zip(explainer.explain(source(), batch_size=2), expected, strict=True):
+        for given, single in zip(explainer.explain_many(source(), batch_size=2), expected, strict=True):
             _same(given, single)
 
 
@@ -184,17 +184,17 @@ def _with_bad_ones(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_a_bad_picture_costs_only_itself(batch_size, explainer, tmp_path):
     paths = _with_bad_ones(tmp_path)
-    answers = dict(batches.answers(explainer.explain(paths, batch_size=batch_size), paths))
+    answers = dict(zip(paths, explainer.explain_many(paths, batch_size=batch_size).outcomes(), strict=True))
     assert list(answers) == paths
     for number, path in enumerate(paths):
         if number in (1, 4):
-            assert isinstance(answers[path], OnnxplainError) and path.name in str(answers[path])
+            assert path.name in str(answers[path].error)
         else:
-            _same(answers[path], explainer.explain(path))
+            _same(answers[path].value, explainer.explain(path))
 
 
 def test_bad_arrays_raise_in_their_place_and_the_others_follow(explainer):
-    results = explainer.explain([_colours(0), _colours(1)[:, :, :2], None, _colours(2)], batch_size=4)
+    results = explainer.explain_many([_colours(0), _colours(1)[:, :, :2], None, _colours(2)], batch_size=4)
     _same(next(results), explainer.explain(_colours(0)))
     for message in (r"\[30, 50, 2\]", "got NoneType"):
         with pytest.raises(OnnxplainError, match=message):
@@ -209,12 +209,12 @@ def test_a_run_that_fails_costs_its_batch_only(explainer, tmp_path, monkeypatch)
 
     def second_fails(*arguments):
         if next(numbers) == 1:
-            raise OnnxplainError("no memory")
+            raise RunError("no memory")
         return run(*arguments)
 
     monkeypatch.setattr(explainer._artifact, "run", second_fails)
-    answers = [answer for _, answer in batches.answers(explainer.explain(paths, batch_size=2), paths)]
-    assert [isinstance(answer, OnnxplainError) for answer in answers] == [False, False, True, True, False, False]
+    outcomes = explainer.explain_many(paths, batch_size=2).outcomes()
+    assert [isinstance(outcome.error, RunError) for outcome in outcomes] == [False, False, True, True, False, False]
 
 
 def test_a_run_beyond_the_shared_one_costs_its_picture_only(explainer, tmp_path, monkeypatch):
@@ -223,13 +223,13 @@ def test_a_run_beyond_the_shared_one_costs_its_picture_only(explainer, tmp_path,
 
     def third_fails(*arguments):  # the first is the shared one, the second and third are of the pictures
         if next(numbers) == 2:
-            raise OnnxplainError("no memory")
+            raise RunError("no memory")
         return run(*arguments)
 
     monkeypatch.setattr(explainer._artifact, "run", third_fails)
-    results = explainer.explain(paths, method="integrated_gradients", steps=4)
-    answers = [answer for _, answer in batches.answers(results, paths)]
-    assert [isinstance(answer, OnnxplainError) for answer in answers] == [False, True, False]
+    results = explainer.explain_many(paths, method="integrated_gradients", steps=4)
+    outcomes = results.outcomes()
+    assert [isinstance(outcome.error, RunError) for outcome in outcomes] == [False, True, False]
 
 
 def test_an_error_of_the_users_generator_comes_after_the_pictures_before_it(explainer):
@@ -237,7 +237,7 @@ def test_an_error_of_the_users_generator_comes_after_the_pictures_before_it(expl
         yield from (_colours(0), _colours(1), _colours(2))
         raise RuntimeError("camera is gone")
 
-    results = explainer.explain(source(), batch_size=2)
+    results = explainer.explain_many(source(), batch_size=2)
     assert len([next(results) for _ in range(3)]) == 3
     with pytest.raises(RuntimeError, match="camera is gone"):
         next(results)
@@ -250,13 +250,15 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
         drawings.append(path)
         return [path.with_suffix(".map.png")]
 
-    def answered():
+    def outcomes():
         for number in range(4):
             assert len(drawings) >= number - 1  # the generator is asked for one picture ahead at most
-            yield tmp_path / f"{number}.png", OnnxplainError("bad") if number == 2 else number
+            outcome = Outcome(error=OnnxplainError("bad")) if number == 2 else Outcome(number)
+            yield tmp_path / f"{number}.png", outcome
 
-    rows = [(path.name, files) for path, _, files in batches.drawn(draw, answered())]
-    assert rows == [(f"{n}.png", None if n == 2 else [tmp_path / f"{n}.map.png"]) for n in range(4)]
+    rows = [(path.name, outcome.error or outcome.value) for path, outcome in draw_ahead(draw, outcomes())]
+    assert [name for name, _ in rows] == [f"{n}.png" for n in range(4)] and str(rows[2][1]) == "bad"
+    assert [rows[n][1] for n in (0, 1, 3)] == [(n, [tmp_path / f"{n}.map.png"]) for n in (0, 1, 3)]
     assert [path.name for path in drawings] == ["0.png", "1.png", "3.png"]
 
     def full(path, answer):
@@ -266,16 +268,15 @@ def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
         return files
 
     drawings.clear()
-    outcomes = {path.name: (str(answer), files) for path, answer, files in batches.drawn(full, answered())}
-    message, files = outcomes.pop("1.png")
-    assert message.endswith("1.png: cannot write 1.map.png: no space left") and files is None
-    assert [name for name, (_, files) in outcomes.items() if files] == ["0.png", "3.png"]
+    drawn = {path.name: outcome for path, outcome in draw_ahead(full, outcomes())}
+    assert str(drawn.pop("1.png").error).endswith("1.png: cannot write 1.map.png: no space left")
+    assert [name for name, outcome in drawn.items() if outcome.error is None] == ["0.png", "3.png"]
 
     def wrong(path, answer):
         raise RuntimeError("a fault of the program")
 
     with pytest.raises(RuntimeError, match="a fault of the program"):
-        list(batches.drawn(wrong, answered()))
+        list(draw_ahead(wrong, outcomes()))
     assert not _workers()
 
 

@@ -59,7 +59,7 @@ def test_streams_in_a_batch(explainer, array):
         reused[:] = bytes(len(reused))
         yield Upload(data[2])
 
-    results = list(explainer.explain(sources(), batch_size=3))
+    results = list(explainer.explain_many(sources(), batch_size=3))
     for result, expected in zip(results, (data[1], data[0], data[2]), strict=True):
         np.testing.assert_array_equal(result.heatmap, explainer.explain(expected).heatmap)
 

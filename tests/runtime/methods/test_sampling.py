@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from onnxplain.runtime import METHODS, Explainer, OnnxplainError, pipeline
+from onnxplain.runtime import METHODS, Explainer, OnnxplainError, batch_size
+from onnxplain.runtime.batch_size import images_per_run
 from onnxplain.runtime.images.geometry import resize
 from onnxplain.runtime.images.preprocessing import normalize
-from onnxplain.runtime.pipeline import pictures_at_once
 from tests.helpers.command_line import random_image
 from tests.helpers.spy import Spy, assert_same
 from tests.helpers.tiny_artifact import GRID, LABELS, LAYERS, SIZE, build
@@ -191,13 +191,13 @@ def test_runs_go_in_batches_and_share_targets(name, explainer, monkeypatch):
         np.testing.assert_array_equal(item.heatmap, other.heatmap)
     total = METHODS[name].arguments({}, LAYERS)[METHODS[name].runs]
     sizes = [len(feeds["pixels"]) for _, feeds, _ in spy.runs]
-    assert sizes[0] == 1 and sum(sizes[1:]) == total and set(sizes[1:-1]) == {pipeline.MAX_BATCH}
+    assert sizes[0] == 1 and sum(sizes[1:]) == total and set(sizes[1:-1]) == {batch_size.MAX_BATCH}
     assert spy.runs[0][0] == ["logits"]
     assert {tuple(outputs) for outputs, _, _ in spy.runs[1:]} == {("logits", *METHODS[name].outputs)}
     assert all(feeds["target"].tolist()[0] == [0, given[1].target] for _, feeds, _ in spy.runs[1:])
     assert told == [(min(done, total), total) for done in range(8, total + 8, 8)]
 
-    monkeypatch.setattr(pipeline, "MAX_BATCH", 3)
+    monkeypatch.setattr(batch_size, "MAX_BATCH", 3)
     for item, other in zip(explainer.explain(picture, [0, -1], name), expected, strict=True):
         assert_same(item, other)
     assert_same(explainer.explain(picture, 0, name), expected[0])
@@ -215,9 +215,13 @@ def test_seeds_and_numbers_of_runs_matter(name, explainer):
 
 def test_progress_counts_all_methods_of_a_picture_together(explainer):
     told = []
-    explainer.explain_all([random_image(0), random_image(1)], 2, progress=lambda *numbers: told.append(numbers))
+    explainer.explain_all_many([random_image(0), random_image(1)], 2, progress=lambda *numbers: told.append(numbers))
     assert told == []  # nothing has run yet
-    list(explainer.explain_all([random_image(0), random_image(1)], 2, progress=lambda *numbers: told.append(numbers)))
+    list(
+        explainer.explain_all_many(
+            [random_image(0), random_image(1)], 2, progress=lambda *numbers: told.append(numbers)
+        )
+    )
     total = 32 + 25 + 1000
     assert {number for _, number in told} == {total} and [done for done, _ in told].count(total) == 2
     assert told[: len(told) // 2] == told[len(told) // 2 :]
@@ -233,7 +237,7 @@ def test_parameters_are_checked_before_any_run(explainer):
         ("integrated_gradients", {"x": 1}, "has no parameter x"),
     ):
         with pytest.raises(OnnxplainError, match=message):
-            explainer.explain(iter([]), 0, name, **parameters)
+            explainer.explain_many(iter([]), 0, name, **parameters)
 
 
 def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
@@ -241,13 +245,13 @@ def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
         wide = dataclasses.replace(explainer.metadata.preprocessing, size=(1, tokens - 1))
         grid = {"preprocessing": wide, "patch_grid": wide.size}
         metadata = dataclasses.replace(explainer.metadata, **grid, layers=12, heads=heads)
-        return pictures_at_once(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
+        return images_per_run(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
 
     rollout, attribution = ["attention_mean"], ["gradient_relevance_positive"]
-    assert fits(197, []) == fits(197, rollout) == fits(197, attribution) == fits(1370, rollout) == pipeline.MAX_BATCH
+    assert fits(197, []) == fits(197, rollout) == fits(197, attribution) == fits(1370, rollout) == batch_size.MAX_BATCH
     assert fits(197, attribution, 1000) == fits(1370, attribution) == 1
-    assert 1 < fits(700, attribution) < pipeline.MAX_BATCH
-    assert 1 < fits(197, ["reciprocam"]) < pipeline.MAX_BATCH
+    assert 1 < fits(700, attribution) < batch_size.MAX_BATCH
+    assert 1 < fits(197, ["reciprocam"]) < batch_size.MAX_BATCH
     # a CPU's cache: ViT-Ti, S, B, and B with more classes
     assert [fits(197, attribution, 1, "cpu", heads) for heads in (3, 6, 12)] == [8, 4, 2]
     assert fits(197, attribution, 10, "cpu") == fits(1370, [], 1, "cpu") == 1
