@@ -87,7 +87,7 @@ def shared_out(
         return {methods[0].name: dict(parameters)}
     for name in parameters:
         if not any(name in known for known in has.values()):
-            raise InputError(f"none of the methods {', '.join(has)} has the parameter {name}; leave it out")
+            raise InputError(f"none of the methods {', '.join(has)} has the parameter `{name}`; leave it out")
     return {
         given: {name: value for name, value in parameters.items() if name in has[method.name]}
         for given, method in zip(names or [], methods, strict=True)

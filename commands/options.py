@@ -45,44 +45,23 @@ Trust = Annotated[
 ]
 Quiet = Annotated[bool, Option("--quiet", help="Print errors and warnings only.")]
 
-OPTIONS = {
-    "C": "--C",
-    "cache": "--cache",
-    "checkpoint": "--checkpoint",
-    "crop_mode": "--crop-mode",
-    "crop_pct": "--crop-pct",
-    "head": "--head",
-    "head_pooling": "--head-pooling",
-    "held_out": "--held-out",
-    "image_size": "--image-size",
-    "interpolation": "--interpolation",
-    "mean": "--mean",
-    "name": "--model",
-    "num_classes": "--num-classes",
-    "prompts": "--prompts",
-    "random_init": "--random-init",
-    "std": "--std",
-    "templates": "--template",
-    "test": "--test",
-}
-"""The arguments of Python that errors name, and the options that stand for them."""
+OTHER_NAMES = {"C": "--C", "name": "--model", "providers": "--provider", "templates": "--template"}
+"""The arguments of Python whose options are named otherwise than they are."""
 ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
-"""How errors write them: `head` or `head_pooling='own'`."""
+"""How errors of the library write arguments: `head` or `head_pooling='own'`."""
 QUOTES = "'\""
 
 
 def as_options(message: str) -> str:
-    """A message of the library with options in place of arguments: --head, --head-pooling own.
-
-    Names that are not in OPTIONS stay as they are.
-    """
+    """A message of the library with options in place of arguments, such as --head or --head-pooling own."""
     return ARGUMENT.sub(_option, message)
+
+
+def option_of(argument: str) -> str:
+    """The option that stands for an argument of Python."""
+    return OTHER_NAMES.get(argument, f"--{argument.replace('_', '-')}")
 
 
 def _option(found: re.Match[str]) -> str:
     name, value = found.groups()
-    if name not in OPTIONS:
-        return found[0]
-    if value in (None, "True"):
-        return OPTIONS[name]
-    return f"{OPTIONS[name]} {value.strip(QUOTES)}"
+    return option_of(name) if value in (None, "True") else f"{option_of(name)} {value.strip(QUOTES)}"

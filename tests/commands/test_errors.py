@@ -198,9 +198,9 @@ def test_an_empty_picture_is_called_empty(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"top_k": "3"}, "top_k must be a whole number of at least 1, got '3'"),
-        ({"top_k": 2.5}, r"top_k must be a whole number of at least 1, got 2\.5"),
-        ({"max_pixels": True}, "max_pixels must be a whole number of at least 1, got True"),
+        ({"top_k": "3"}, "`top_k` must be a whole number of at least 1, got '3'"),
+        ({"top_k": 2.5}, r"`top_k` must be a whole number of at least 1, got 2\.5"),
+        ({"max_pixels": True}, "`max_pixels` must be a whole number of at least 1, got True"),
         ({"path": None}, "an artifact is given by its path, got NoneType"),
         ({"path": b"tiny.onnx"}, "an artifact is given by its path, got bytes"),
     ],
