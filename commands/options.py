@@ -1,41 +1,11 @@
 """Options that several commands have, and the options that errors of the library mean."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
 Model = Annotated[str, Option(metavar="NAME", help="vit, dinov2, demo, timm/<name>, …; see the command models.")]
-Checkpoint = Annotated[
-    Path | None,
-    Option(
-        metavar="FILE",
-        help="Weights instead of the published ones: .safetensors, .pth or .bin, or a folder or hub repository.",
-    ),
-]
-ImageSize = Annotated[str | None, Option(metavar="N|HxW", help="Input size in pixels.")]
-Mean = Annotated[
-    str | None,
-    Option(metavar="R,G,B", help="Mean of the pixels, from 0 to 1.", show_default="the model's"),
-]
-Std = Annotated[
-    str | None,
-    Option(metavar="R,G,B", help="Their standard deviation.", show_default="the model's"),
-]
-CropPct = Annotated[
-    float | None,
-    Option(metavar="R", help="Input size / size that pictures are resized to.", show_default="the model's"),
-]
-CropMode = Annotated[
-    str | None,
-    Option(metavar="MODE", help="How they are cut to the input: center, squash or border.", show_default="the model's"),
-]
-Interpolation = Annotated[
-    str | None,
-    Option(metavar="NAME", help="How they are resized: bicubic, bilinear, …", show_default="the model's"),
-]
-RandomInit = Annotated[bool, Option("--random-init", help="Go without trained weights, to try things out.")]
 Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
 Trust = Annotated[
     bool,

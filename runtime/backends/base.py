@@ -12,6 +12,7 @@ from onnxplain.contract.metadata import METADATA_KEY, Metadata
 
 from ..files import check_file
 
+
 class Artifact(Protocol):
     """One file, open. Safe to use from several threads."""
 

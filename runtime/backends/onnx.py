@@ -81,7 +81,9 @@ def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list
     if providers is None:
         return providers_of_device(device)
     if device != "auto":
-        raise OnnxplainError(f"`device` and `providers` exclude each other, got {device} and {providers}; leave one out")
+        raise OnnxplainError(
+            f"`device` and `providers` exclude each other, got {device} and {providers}; leave one out"
+        )
     return check_providers(providers)
 
 

@@ -64,7 +64,9 @@ def check_providers(providers: Sequence[Provider]) -> list[Provider]:
         OnnxplainError: If they are not a list of names, or names with options, or onnxruntime does not offer one.
     """
     if isinstance(providers, str) or not isinstance(providers, Sequence) or not providers:
-        raise OnnxplainError(f"`providers` must be a list of onnxruntime's providers, got {providers!r}; write [{CPU!r}]")
+        raise OnnxplainError(
+            f"`providers` must be a list of onnxruntime's providers, got {providers!r}; write [{CPU!r}]"
+        )
     offered = onnxruntime.get_available_providers()
     defaults = {row.provider: row.options for row in DEVICES.values()}
     result: list[Provider] = []

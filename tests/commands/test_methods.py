@@ -199,7 +199,7 @@ def test_bars_show_pictures_and_the_runs_of_the_picture_at_hand():
         assert (runs.completed, runs.total, runs.visible) == (8, 25, True)
         progress.runs(25, 25)
         assert not runs.visible
-        progress.next_picture()
+        progress.next_image()
         assert pictures.completed == 1
     quiet = Console(file=io.StringIO())
     with display.ExplainingProgress(quiet, 1) as progress:
