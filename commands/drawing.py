@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from onnxplain.contract.errors import OnnxplainError
+
 if TYPE_CHECKING:
     from onnxplain.runtime import Outcome
 
@@ -22,7 +24,6 @@ def draw_ahead(
     Yields:
         Each name, with the results and the files; or with the error, also if a file cannot be written.
     """
-    from onnxplain.contract import OnnxplainError
     from onnxplain.runtime.images.prefetch import prefetch
 
     def drawn(item: tuple[Path, "Outcome[Results]"]) -> tuple[Path, "Outcome[tuple[Results, list[Path]]]"]:

@@ -12,6 +12,7 @@ from onnxplain.contract.errors import ImageError, OnnxplainError, TargetError
 from onnxplain.contract.metadata import Metadata, is_int
 
 from .backends.formats import open_artifact
+from .backends.providers import Provider
 from .evaluator import Progress
 from .explanation import TOP_K, Explanation
 from .finite import check_finite
@@ -40,7 +41,7 @@ class Explainer:
 
     Attributes:
         metadata: What the artifact says about itself: its labels, preprocessing, passes and more.
-        device: Where it runs: "cuda" or "cpu".
+        device: Where it runs: "cpu", "cuda", or the name of another of onnxruntime's providers.
     """
 
     def __init__(
@@ -52,24 +53,28 @@ class Explainer:
         trust: bool = False,
         max_pixels: int = MAX_PIXELS,
         top_k: int = TOP_K,
+        providers: Sequence[Provider] | None = None,
     ) -> None:
         """Open an artifact.
 
         Args:
             path: The file that export wrote. A .pt file is opened with PyTorch, which has to be installed then, all
                 others with onnxruntime.
-            device: "cpu", "cuda", or "auto": CUDA if it is there, else the CPU.
+            device: "cpu", "cuda", or "auto": the first device that onnxruntime offers, CUDA before the CPU.
             threads: How many threads a run uses on the CPU; None for all cores.
             cache: Keep the graph as onnxruntime has optimized it, in the folder `path`.cache, as large as the file. The
                 next time it opens sooner from there, on the CPU. Who can write that folder decides the results.
             trust: Open a .pt file, which is a program that can read and overwrite files.
             max_pixels: Larger images are refused, see `load_image`.
             top_k: How many predictions an explanation lists.
+            providers: onnxruntime's execution providers, first choice first, in place of `device`: names that
+                `onnxruntime.get_available_providers()` gives, or pairs of a name and a dict of its options. Those of
+                CUDA have `{"use_tf32": "0"}` unless they are given here, as TF32 is too coarse for relevance.
 
         Raises:
             ArtifactError: If the file is missing, not an artifact, changed since export, as its digest tells, or a .pt
                 file without `trust`.
-            OnnxplainError: If there is no such device, or another argument is not valid.
+            OnnxplainError: If there is no such device or provider, or another argument is not valid.
 
         Warns:
             CacheWarning: If the cache cannot be written; all else works.
@@ -78,10 +83,10 @@ class Explainer:
             raise OnnxplainError(f"an artifact is given by its path, got {type(path).__name__}")
         for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
             if not is_int(value, 1, math.inf):
-                raise OnnxplainError(f"{name} must be a whole number of at least 1, got {value!r}")
-        self._artifact = open_artifact(path, device, threads, cache, trust)
+                raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+        self._artifact = open_artifact(path, device, threads, cache, trust, providers)
         self._max_pixels, self._top_k = max_pixels, top_k
-        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k
+        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k, providers
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its arguments: another process opens the file anew, which has to be there under the same path."""
@@ -99,7 +104,7 @@ class Explainer:
 
     @property
     def device(self) -> str:
-        """Where the artifact runs: "cuda" or "cpu"."""
+        """Where the artifact runs: "cpu", "cuda", or the name of another of onnxruntime's providers."""
         return self._artifact.device
 
     @overload
@@ -424,7 +429,7 @@ class Explainer:
 
     def _batch_size(self, request: Request, given: int | None) -> int:
         if given is not None and given < 1:
-            raise OnnxplainError(f"batch_size must be at least 1, got {given}")
+            raise OnnxplainError(f"`batch_size` must be at least 1, got {given}")
         return given or request.images_per_run(self._artifact)
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:

@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 
 from onnxplain.contract.errors import ArtifactError, OnnxplainError
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
-from onnxplain.contract.names import no_such
 
 from ..files import check_file
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 class Artifact(Protocol):
@@ -25,25 +22,31 @@ class Artifact(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it runs: "cuda" or "cpu"."""
+        """Where it runs: "cpu", "cuda", or the name of another of onnxruntime's providers."""
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """`logits` and the named outputs, for pixels [batch, 3, H, W] and the same targets for each image.
+        """Run the graph, and compute only what these outputs need.
 
-        Only what these outputs need is computed. Raises OnnxplainError if the run fails, as it does when memory runs
-        out.
+        Args:
+            pixels: float32 [batch, 3, H, W].
+            targets: Class indices or ranks, the same for each image.
+            outputs: Names of outputs beside the logits.
+
+        Returns:
+            `logits` and these outputs, by name.
+
+        Raises:
+            RunError: If the run fails, as it does when memory runs out.
         """
 
 
-def check_arguments(path: Path, device: str, threads: int | None) -> None:
-    """Raise OnnxplainError unless there is such a file and device, and the threads can be counted."""
+def check_arguments(path: Path, threads: int | None) -> None:
+    """Raise OnnxplainError unless there is such a file, and the number of threads is valid."""
     if threads is not None and threads < 1:
-        raise OnnxplainError(f"threads must be at least 1, or None for all cores, got {threads}")
-    if device not in DEVICES:
-        raise OnnxplainError(no_such("device", device, DEVICES, {"gpu": ("cuda",)}))
-    missing = f"there is no artifact {path}; write one with: onnxplain export --model … --output {path}"
+        raise OnnxplainError(f"`threads` must be at least 1, or None for all cores, got {threads}")
+    missing = f"there is no artifact {path}; the command export writes one, or export_model in Python"
     check_file(path, "an artifact", missing, ArtifactError)
 
 

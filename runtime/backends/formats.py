@@ -1,33 +1,52 @@
 """What opens each format of artifacts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import FORMATS, format_of
 
 from .base import Artifact
 from .onnx import OnnxArtifact
+from .providers import Provider
 from .torchscript import TorchScriptArtifact
 
-# By the format's name; each is given the path, device, threads, and whether to cache and to trust the file
-OPEN: dict[str, Callable[[Path, str, int | None, bool, bool], Artifact]] = {
-    "onnx": lambda path, device, threads, cache, trust: OnnxArtifact(path, device, threads, cache),
-    "torchscript": lambda path, device, threads, cache, trust: TorchScriptArtifact(path, device, threads, trust),
+
+class Settings(NamedTuple):
+    """How an artifact is opened: the arguments of `Explainer`, of which each format uses some."""
+
+    device: str
+    threads: int | None
+    cache: bool
+    trust: bool
+    providers: Sequence[Provider] | None
+
+
+# By the format's name
+OPEN: dict[str, Callable[[Path, Settings], Artifact]] = {
+    "onnx": lambda path, how: OnnxArtifact(path, how.device, how.threads, how.cache, how.providers),
+    "torchscript": lambda path, how: TorchScriptArtifact(path, how.device, how.threads, how.trust, how.providers),
 }
 assert OPEN.keys() == FORMATS.keys(), OPEN.keys() ^ FORMATS.keys()
 
 
 def open_artifact(
-    path: str | Path, device: str, threads: int | None, cache: bool = False, trust: bool = False
+    path: str | Path,
+    device: str,
+    threads: int | None,
+    cache: bool = False,
+    trust: bool = False,
+    providers: Sequence[Provider] | None = None,
 ) -> Artifact:
     """Open the artifact at `path`, as `Explainer` describes it.
 
     Raises:
-        OnnxplainError: A cache is asked for that the format does not have, or the file cannot be opened.
+        OnnxplainError: If an argument is not valid, or not for files of this format.
+        ArtifactError: If the file cannot be opened.
     """
     name = format_of(path)
     if cache and not FORMATS[name].has_cache:
         kinds = " or ".join(name for name, item in FORMATS.items() if item.has_cache).upper()
-        raise OnnxplainError(f"a cache is for {kinds} files, {path} is not one by its name")
-    return OPEN[name](Path(path), device, threads, cache, trust)
+        raise OnnxplainError(f"`cache` is for {kinds} files, {path} is not one by its name")
+    return OPEN[name](Path(path), Settings(device, threads, cache, trust, providers))

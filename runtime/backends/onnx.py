@@ -25,27 +25,36 @@ from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
 from .optimized_cache import open_kept
+from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
 
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
-# TF32 keeps ten bits of a float32's mantissa: too few for relevance, which divides by sums that can be near zero
-CUDA_OPTIONS = {"use_tf32": "0"}
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
 
 
 class OnnxArtifact:
     """One ONNX file, open: an `Artifact`."""
 
-    def __init__(self, path: Path, device: str, threads: int | None, cache: bool = False) -> None:
-        self._session, self.metadata = _open(path, device, threads, cache)
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        threads: int | None,
+        cache: bool = False,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        check_arguments(path, threads)
+        chosen = _choose_providers(device, providers)
+        self._session, self.metadata = _open(path, chosen, threads, cache)
+        first, used = provider_name(chosen[0]), self._session.get_providers()[0]
+        if first != used and (device != "auto" or providers is not None):
+            raise OnnxplainError(f"onnxruntime cannot use {first} here and fell back to {used}; use that, or another")
         # A flag is an input with an initializer, which onnxruntime lists apart
         arguments = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self._inputs = {argument.name for argument in arguments}
 
     @property
     def device(self) -> str:
-        """Where it runs: "cuda" or "cpu"."""
-        return "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
+        """See `Artifact.device`."""
+        return device_name(self._session.get_providers()[0])
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
@@ -68,8 +77,19 @@ class OnnxArtifact:
         return dict(zip(names, values, strict=True))
 
 
-def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[onnxruntime.InferenceSession, Metadata]:
-    check_arguments(path, device, threads)
+def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list[Provider]:
+    if providers is None:
+        return providers_of_device(device)
+    if device != "auto":
+        raise OnnxplainError(
+            f"`device` and `providers` exclude each other, got {device} and {providers}; leave one out"
+        )
+    return check_providers(providers)
+
+
+def _open(
+    path: Path, providers: list[Provider], threads: int | None, cache: bool
+) -> tuple[onnxruntime.InferenceSession, Metadata]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     # As the file has it, layer by layer: else what a layer leaves is kept until all are done, 3 GB for 1370 tokens
@@ -77,7 +97,6 @@ def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[on
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers = _providers(device)
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
         if file == path:  # what is kept of it has weights in a file beside it
@@ -94,8 +113,6 @@ def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[on
 
     session, metadata = (open_kept if cache and providers == [CPU] else open_intact)(path, start)
     _give_memory_back()
-    if device == "cuda" and session.get_providers()[0] != CUDA:
-        raise OnnxplainError("device cuda was asked for, but onnxruntime cannot use it here; use device cpu or auto")
     return session, metadata
 
 
@@ -103,16 +120,6 @@ def _give_memory_back() -> None:
     """What opening took and freed goes back to the system: the C library of Linux would keep it, 1.1 GB for a ViT-B."""
     with suppress(OSError, TypeError, AttributeError):  # other systems have no such function, and no such habit
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    """onnxruntime's execution providers for a device, first choice first."""
-    offered = onnxruntime.get_available_providers()
-    if device == "cuda" and CUDA not in offered:
-        raise OnnxplainError(
-            "device cuda needs a CUDA build of onnxruntime: pip install 'onnxplain[gpu]', or use device cpu"
-        )
-    return [CPU] if device == "cpu" or CUDA not in offered else [(CUDA, CUDA_OPTIONS), CPU]
 
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:

@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from onnxplain.contract.digest import open_intact
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
+from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import OUTPUTS
 
 from .base import check_arguments, read_metadata, rows_of
+from .providers import Provider
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class TorchScriptArtifact:
@@ -27,13 +31,23 @@ class TorchScriptArtifact:
     Raises OnnxplainError unless it is trusted: TorchScript calls what PyTorch has, also what reads and writes files.
     """
 
-    def __init__(self, path: Path, device: str, threads: int | None, trust: bool) -> None:
-        check_arguments(path, device, threads)
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        threads: int | None,
+        trust: bool,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        check_arguments(path, threads)
+        if device not in DEVICES:
+            raise OnnxplainError(no_such("device", device, DEVICES, {"gpu": ("cuda",)}))
+        if providers is not None:
+            raise OnnxplainError(f"`providers` are for onnxruntime, and {path} is opened with PyTorch; give `device`")
         if not trust:
             raise ArtifactError(
                 f"{path} is a TorchScript file, and that is a program: it can read and overwrite your files. If you "
-                "trust who made it, open it with trust=True, on the command line with --trust; else ask for an ONNX "
-                "file"
+                "trust who made it, open it with `trust=True`; else ask for an ONNX file"
             )
         self._torch = _import_torch(path)
         self._threads = threads
@@ -102,7 +116,7 @@ def _import_torch(path: Path) -> Any:
 def _device(torch: Any, device: str) -> str:
     offered = torch.cuda.is_available()
     if device == "cuda" and not offered:
-        raise OnnxplainError("device cuda was asked for, but PyTorch cannot use it here; use device cpu or auto")
+        raise OnnxplainError("PyTorch cannot use `device` cuda here; use cpu or auto")
     return "cuda" if offered and device != "cpu" else "cpu"
 
 

@@ -160,7 +160,7 @@ def _bytes_of(source: Any, most: int) -> bytes:
 
 
 def _ways_out(needed: int) -> str:
-    return f"make it smaller, or raise the limit: max_pixels={needed}, for the command explain --max-pixels {needed}"
+    return f"make it smaller, or raise the limit: `max_pixels={needed}`"
 
 
 def _name(source: ImageSource) -> str:

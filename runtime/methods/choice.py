@@ -120,7 +120,7 @@ def find_method(name: str | None, passes: tuple[str, ...]) -> Method:
         wanted = ",".join(item for item in PASSES if item in (*passes, *method.passes))
         raise MethodError(
             f"method {method.name} needs the pass {' and '.join(missing)}, this artifact has: {', '.join(passes)}; "
-            f"export it again with --passes {wanted}, or use one of: "
+            f"export it again with `passes` {wanted}, or use one of: "
             f"{', '.join(item.name for item in available_methods(passes))}"
         )
     if method.missing:
@@ -154,7 +154,7 @@ def call_methods(methods: Methods | None, metadata: Metadata) -> tuple[MethodCal
     if isinstance(methods, str) or not isinstance(methods, Iterable):
         right = [methods] if isinstance(methods, str) else ["rollout"]
         raise MethodError(
-            f"methods must be a list of names, or a mapping of names to parameters, got {methods!r}; write {right}"
+            f"`methods` must be a list of names, or a mapping of names to parameters, got {methods!r}; write {right}"
         )
     calls: dict[str, MethodCall] = {}
     for name in methods:
@@ -181,7 +181,7 @@ def find_outputs(names: Iterable[str] | None, metadata: Metadata) -> tuple[str, 
         OnnxplainError: If the artifact has no output and no pass of such a name.
     """
     if isinstance(names, str):
-        raise OnnxplainError(f"passes must be a list of names, got the text {names!r}; write [{names!r}]")
+        raise OnnxplainError(f"`passes` must be a list of names, got the text {names!r}; write [{names!r}]")
     known = {item.output: item.output for item in metadata.outputs}
     known |= {name: PASSES[name].output for name in metadata.passes}
     wanted = [name for name in (metadata.passes if names is None else names) if name != "logits"]

@@ -1,7 +1,7 @@
 """What an explanation method is: one row of the table in table.py."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -84,15 +84,15 @@ class Method:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise MethodError(
-                f"method {self.name} has no parameter {', '.join(unknown)}; "
-                + (f"it has: {', '.join(known)}" if known else "it has none")
+                f"method {self.name} has no parameter {_listed(unknown)}; "
+                + (f"it has: {_listed(known)}" if known else "it has none")
                 + or_rather(unknown[0], known)
             )
         for name, value in given.items():
             parameter = known[name]
             if not isinstance(value, parameter.type) or isinstance(value, bool) or not parameter.check(value, layers):
                 valid = parameter.valid.format(layers=layers, last=layers - 1)
-                raise MethodError(f"{name} must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
+                raise MethodError(f"`{name}` must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -100,3 +100,7 @@ class Method:
         used = {field for template in self.outputs for _, field, _, _ in Formatter().parse(template)}
         outputs = tuple(template.format(**arguments) for template in self.outputs)
         return outputs, {name: value for name, value in arguments.items() if name not in used}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -18,8 +18,6 @@ from ..images.geometry import resize
 Pixels = NDArray[np.floating[Any]]
 Maps = NDArray[np.float64]
 
-BASELINES = ("black", "mean")
-
 
 class Evaluator(Protocol):
     """Runs the graph on many inputs [3, H, W], in batches; what it yields has the order of the inputs."""

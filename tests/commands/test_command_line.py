@@ -72,7 +72,7 @@ def test_folders_are_explained_in_order_and_a_bad_picture_does_not_cost_the_othe
     assert all(line.startswith("error: ") for line in result.stderr.splitlines())
     shown = [line.split(",")[0] for line in result.stdout.splitlines() if line.endswith("60 x 40 pixels")]
     assert shown == ["pictures/a.png", "pictures/b.webp", "pictures/c.JPG", "cat.png"]
-    assert "explained 4 of 6 pictures" in result.stdout
+    assert "explained 4 of 6 images" in result.stdout
     assert sorted(path.name.split(".")[0] for path in Path("out").iterdir()) == ["a", "b", "c", "cat"]
 
 
@@ -218,8 +218,8 @@ def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):
         ("got '0x32'", ["--model", "vit", "--image-size", "0x32"]),
         ("got '-5'", ["--model", "vit", "--image-size", "-5"]),
         ("there is no pass 'foo'; there are: attention,", ["--model", "vit", "--passes", "gradient,foo"]),
-        ("cannot read labels from nope.txt: No such file", ["--model", "vit", "--labels", "nope.txt"]),
-        ("cannot read labels from empty: Is a directory", ["--model", "vit", "--labels", "empty"]),
+        ("there is no file nope.txt with labels; give one per line", ["--model", "vit", "--labels", "nope.txt"]),
+        ("empty is a folder, not a file with labels; give a file", ["--model", "vit", "--labels", "empty"]),
         ("cannot read labels from cat.png: 'utf-8'", ["--model", "vit", "--labels", "cat.png"]),
         ("labels in zero.png must be", ["--model", "vit", "--labels", "zero.png"]),
         ("cat.png exists; give --force", ["--model", "vit", "--output", "cat.png"]),
@@ -272,9 +272,9 @@ def test_labels_that_are_no_json(exporter):
         ("target 6 is out of range", ["explain", "ARTIFACT", "cat.png", "--target", "6"]),
         ("target -7 is out of range", ["explain", "ARTIFACT", "cat.png", "--target", "-7"]),
         ("there is no device 'tpu'", ["explain", "ARTIFACT", "cat.png", "--device", "tpu"]),
-        ("has no parameter head_fusion", ["explain", "ARTIFACT", "cat.png", "--head-fusion", "max"]),
-        ("start_layer must be", ["explain", "ARTIFACT", "cat.png", "--start-layer", "2"]),
-        ("start_layer must be", ["explain", "ARTIFACT", "pictures", "--start-layer", "-1"]),
+        ("has no parameter --head-fusion", ["explain", "ARTIFACT", "cat.png", "--head-fusion", "max"]),
+        ("--start-layer must be", ["explain", "ARTIFACT", "cat.png", "--start-layer", "2"]),
+        ("--start-layer must be", ["explain", "ARTIFACT", "pictures", "--start-layer", "-1"]),
         ("cannot write into text.png: it is not a folder", ["explain", "ARTIFACT", "cat.png", "--output", "text.png"]),
         ("cannot write into /proc/x", ["explain", "ARTIFACT", "cat.png", "--output", "/proc/x"]),
     ],
@@ -342,7 +342,7 @@ def test_as_an_installed_command(folder):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ["torch", "onnxruntime", "timm", "numpy", "PIL", "onnxplain.runtime", "onnxplain.export"]
+    heavy = ["torch", "onnxruntime", "timm", "numpy", "PIL", "onnxplain.runtime.explainer", "onnxplain.export"]
     code = f"""
 import sys
 from onnxplain.cli import app

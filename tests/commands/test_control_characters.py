@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.commands import display, probe, reporting
-from onnxplain.commands.text import CONTROL, shown
+from onnxplain.commands.printable import CONTROL, printable
 from onnxplain.runtime import Explainer, Metadata, comparison_sheet
 from onnxplain.runtime.backends.optimized_cache import CacheWarning
 from tests.helpers.command_line import random_image
@@ -62,7 +62,7 @@ def test_what_is_replaced():
     assert replaced == turning | {
         chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cs", "Zl", "Zp")
     }
-    assert shown(BAD) == ESCAPED and shown(GOOD) == GOOD
+    assert printable(BAD) == ESCAPED and printable(GOOD) == GOOD
 
 
 def test_info(artifact):

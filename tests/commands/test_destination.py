@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from onnxplain.commands.destination import Destination
 from onnxplain.runtime import Explainer
-from onnxplain.runtime.signature import is_ours, signed
+from onnxplain.runtime.signature import is_signed, signed
 from tests.helpers.command_line import assert_mistake, random_image, run
 from tests.helpers.tiny_artifact import LABELS, build
 
@@ -36,19 +36,19 @@ def test_pictures_of_one_name_and_two_artifacts_do_not_collide(artifact, tmp_pat
 def test_run_again_in_the_folder_of_the_pictures(artifact, options):
     """The overlays among them are no pictures to explain, and are counted; named, they are."""
     first = run("explain", artifact, "pictures", *options, "--output", "pictures")
-    assert "explained 3 of 3 pictures" in first.stdout and "skipped" not in first.stdout
+    assert "explained 3 of 3 images" in first.stdout and "skipped" not in first.stdout
     before = _names("pictures")
     again = run("explain", artifact, "pictures", *options, "--output", "pictures")
-    assert again.exit_code == 0 and "explained 3 of 3 pictures" in again.stdout
+    assert again.exit_code == 0 and "explained 3 of 3 images" in again.stdout
     assert "3 pictures that onnxplain made were skipped" in again.stdout
     new = sorted(set(_names("pictures")) - set(before))
     assert len(new) == 3 and all(name.endswith("-2.png") for name in new)
     assert run("explain", artifact, Path("pictures", new[0]), *options).exit_code == 0
     for name in ("a.png", "b.webp", "c.JPG"):
         Path("pictures", name).unlink()
-    line = "no pictures in the folder pictures; they would end in "
+    line = "no images in the folder pictures; they would end in "
     result = assert_mistake(line, "explain", artifact, "pictures")
-    assert "6 pictures that onnxplain made were skipped" in result.stderr
+    assert "6 images that onnxplain made were skipped" in result.stderr
 
 
 def test_what_overlays_say_of_themselves(artifact):
@@ -60,11 +60,11 @@ def test_what_overlays_say_of_themselves(artifact):
         assert sheet.text["Method"] == "rollout, gmar"
 
 
-def test_what_is_ours(tmp_path):
+def test_what_is_signed(tmp_path):
     """Whatever else stands before the text; other programs' pictures are not, nor is what is no PNG."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (9, 9)).save(tmp_path / "ours.png", pnginfo=signed({"Class": "猫"}), icc_profile=profile)
-    assert is_ours(tmp_path / "ours.png")
+    assert is_signed(tmp_path / "ours.png")
     random_image(0).save(tmp_path / "other.png")
     random_image(0).save(tmp_path / "other.jpg")
     (tmp_path / "text.png").write_text("Software\0onnxplain")
@@ -72,7 +72,7 @@ def test_what_is_ours(tmp_path):
     content = (tmp_path / "ours.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(content[: content.index(b"tEXt")])
     for name in ("other.png", "other.jpg", "text.png", "empty.png", "cut.png", "none.png"):
-        assert not is_ours(tmp_path / name), name
+        assert not is_signed(tmp_path / name), name
 
 
 def _nested():
@@ -87,27 +87,27 @@ def _nested():
 def test_sub_folders_are_counted_or_explained_into_the_same(artifact):
     _nested()
     flat = run("explain", artifact, "pictures", *ROLLOUT, "--output", "flat")
-    assert "2 sub-folders with pictures were skipped; --recursive explains them too" in flat.stdout
+    assert "3 sub-folders were skipped; --recursive explains the images in them too" in flat.stdout
     end = ".tiny.rollout.crane.png"
     assert _names("flat") == [f"{name}{end}" for name in ("a.png", "b.webp", "c.JPG")]
     deep = run("explain", artifact, "pictures", *ROLLOUT, "--recursive", "--output", "deep")
-    assert "skipped" not in deep.stdout and "explained 5 of 5 pictures" in deep.stdout
+    assert "skipped" not in deep.stdout and "explained 5 of 5 images" in deep.stdout
     assert "wrote 5 files into deep" in deep.stdout
     assert _names("deep") == [f"{name}{end}" for name in ("a.png", "b.webp", "c.JPG", "x/deep/a.png", "y/a.png")]
     shutil.rmtree("pictures/x")
     for name in ("a.png", "b.webp", "c.JPG"):
         Path("pictures", name).unlink()
-    result = assert_mistake("no pictures in the folder pictures", "explain", artifact, "pictures")
-    assert "1 sub-folder with pictures was skipped; --recursive explains it too" in result.stderr
+    result = assert_mistake("no images in the folder pictures", "explain", artifact, "pictures")
+    assert "2 sub-folders were skipped; --recursive explains the images in them too" in result.stderr
 
 
 def test_overlays_below_are_neither_explained_nor_counted_as_pictures(artifact):
     for _ in range(2):
         result = run("explain", artifact, "pictures", *ROLLOUT, "--output", "pictures/maps")
-        assert result.exit_code == 0 and "sub-folder" not in result.stdout
+        assert result.exit_code == 0 and "explained 3 of 3 images" in result.stdout
     result = run("explain", artifact, "pictures", *ROLLOUT, "--recursive")
-    assert "explained 3 of 3 pictures" in result.stdout
-    assert "6 pictures that onnxplain made were skipped" in result.stdout
+    assert "explained 3 of 3 images" in result.stdout
+    assert "6 images that onnxplain made were skipped" in result.stdout
 
 
 def test_a_sub_folder_that_cannot_be_read_does_not_cost_the_others(artifact, monkeypatch):
@@ -123,7 +123,7 @@ def test_a_sub_folder_that_cannot_be_read_does_not_cost_the_others(artifact, mon
 
     monkeypatch.setattr(os, "scandir", closed)
     result = run("explain", artifact, "pictures", *ROLLOUT, "--recursive")
-    assert result.exit_code == 2 and "explained 4 of 4 pictures" in result.stdout
+    assert result.exit_code == 2 and "explained 4 of 4 images" in result.stdout
     assert result.stderr == "error: pictures/x/deep cannot be read: Permission denied\n"
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.commands import arguments, display, reporting, texts
+from onnxplain.commands import display, reporting, text_files
 from onnxplain.export.models.checkpoints import config_of
 from onnxplain.export.models.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, load_image, resolve_target
@@ -45,8 +45,8 @@ def test_brackets_without_end(tmp_path):
     save_file({"weight": torch.zeros(2, 3)}, tmp_path / "head.safetensors", {"labels": brackets})
     assert "config.json is not JSON: " in _message(config_of, tmp_path)
     assert "must be a JSON list: " in _message(read_head, tmp_path / "head.safetensors")
-    with pytest.raises(arguments.InputError, match="cannot read labels from "):
-        texts.read_texts("labels", tmp_path / "config.json")
+    with pytest.raises(OnnxplainError, match="cannot read labels from "):
+        text_files.read_texts("labels", tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("target", ["9" * 5000, "-" + "9" * 5000, 10**5000, -(10**400), "9" * 100], ids=range(5))
@@ -149,15 +149,15 @@ def test_arguments_that_cannot_be_read_do_not_cost_the_others(artifact, tmp_path
     monkeypatch.setattr(os, "scandir", refused)
     given = ["x" * 300, "a.png", "closed", "good", "empty"]
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), *given, "--output", "out"])
-    assert result.exit_code == 2 and "explained 2 of 3 pictures" in result.stdout, result.output
+    assert result.exit_code == 2 and "explained 2 of 3 images" in result.stdout, result.output
     messages = result.stderr.splitlines()
     expected = ("xxx cannot be read: File name too long", "closed cannot be read: Permission denied")
-    expected += ("there are no pictures in the folder empty", "there is no image file good/c.png")
+    expected += ("there are no images in the folder empty", "there is no image file good/c.png")
     assert len(messages) == 4 and len(list(Path("out").iterdir())) == 2
     assert all(any(part in line for line in messages) for part in expected), messages
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "closed", "empty"])
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: no pictures: closed cannot be read: Permission denied; there are no")
+    assert line.startswith("error: no images: closed cannot be read: Permission denied; there are no")
 
 
 @pytest.fixture
@@ -198,9 +198,9 @@ def test_an_empty_picture_is_called_empty(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"top_k": "3"}, "top_k must be a whole number of at least 1, got '3'"),
-        ({"top_k": 2.5}, r"top_k must be a whole number of at least 1, got 2\.5"),
-        ({"max_pixels": True}, "max_pixels must be a whole number of at least 1, got True"),
+        ({"top_k": "3"}, "`top_k` must be a whole number of at least 1, got '3'"),
+        ({"top_k": 2.5}, r"`top_k` must be a whole number of at least 1, got 2\.5"),
+        ({"max_pixels": True}, "`max_pixels` must be a whole number of at least 1, got True"),
         ({"path": None}, "an artifact is given by its path, got NoneType"),
         ({"path": b"tiny.onnx"}, "an artifact is given by its path, got bytes"),
     ],

@@ -61,7 +61,8 @@ def test_pictures_and_artifacts(irregular, artifact):
     ],
 )
 def test_texts(irregular, options):
-    assert_mistake(f"from {irregular}: it is not a regular file", *EXPORT, *options, irregular)
+    line = f"{irregular} is not a regular file but a pipe, socket or device; give a file with"
+    assert_mistake(line, *EXPORT, *options, irregular)
 
 
 def test_weights(irregular):
@@ -82,7 +83,7 @@ def test_a_cache_of_features(irregular, monkeypatch):
 def test_pipes_in_folders_are_passed_over(artifact):
     os.mkfifo("pictures/pipe.png")
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "pictures", "--output", "out"])
-    assert result.exit_code == 0 and "explained 3 of 3 pictures" in result.stdout
+    assert result.exit_code == 0 and "explained 3 of 3 images" in result.stdout
 
 
 # --- standard input
@@ -132,5 +133,5 @@ def test_standard_input_that_is_none(stream, artifact, monkeypatch):
     leader, follower = os.openpty()
     with os.fdopen(leader), os.fdopen(follower) as terminal:
         monkeypatch.setattr(sys, "stdin", None if stream == "closed" else terminal)
-        with pytest.raises(cli.arguments.InputError, match="standard input, which is none"):
+        with pytest.raises(OnnxplainError, match="standard input, which is none"):
             cli.arguments.read_stdin(100)

@@ -56,16 +56,16 @@ def test_options(artifact, method, options, parameters):
 @pytest.mark.parametrize(
     ("message", "options"),
     [
-        ("layer must be a layer number", ["--method", "raw_attention", "--layer", "2"]),
-        ("norm must be one of l1, l2, got 'max'", ["--method", "gmar", "--norm", "max"]),
-        ("has no parameter norm", ["--norm", "l1"]),
-        ("has no parameter masks; it has: start_layer", ["--masks", "10"]),
-        ("layers must be how many of the last layers count", ["--method", "legrad", "--layers", "3"]),
-        ("steps must be an integer of at least 1, got 0", ["--method", "integrated_gradients", "--steps", "0"]),
+        ("--layer must be a layer number", ["--method", "raw_attention", "--layer", "2"]),
+        ("--norm must be one of l1, l2, got 'max'", ["--method", "gmar", "--norm", "max"]),
+        ("has no parameter --norm", ["--norm", "l1"]),
+        ("has no parameter --masks; it has: --start-layer", ["--masks", "10"]),
+        ("--layers must be how many of the last layers count", ["--method", "legrad", "--layers", "3"]),
+        ("--steps must be an integer of at least 1, got 0", ["--method", "integrated_gradients", "--steps", "0"]),
         ("baseline must be one of", ["--method", "integrated_gradients", "--baseline", "white"]),
-        ("samples must be", ["--method", "smoothgrad", "--samples", "-1"]),
-        ("noise must be a finite number", ["--method", "smoothgrad", "--noise", "inf"]),
-        ("masks must be", ["--method", "rise", "--masks", "0"]),
+        ("--samples must be", ["--method", "smoothgrad", "--samples", "-1"]),
+        ("--noise must be a finite number", ["--method", "smoothgrad", "--noise", "inf"]),
+        ("--masks must be", ["--method", "rise", "--masks", "0"]),
         ("cells must be", ["--method", "rise", "--cells", "0"]),
         ("probability must be a number above 0", ["--method", "rise", "--probability", "0"]),
         ("seed must be", ["--method", "rise", "--seed", "-1"]),
@@ -199,7 +199,7 @@ def test_bars_show_pictures_and_the_runs_of_the_picture_at_hand():
         assert (runs.completed, runs.total, runs.visible) == (8, 25, True)
         progress.runs(25, 25)
         assert not runs.visible
-        progress.next_picture()
+        progress.next_image()
         assert pictures.completed == 1
     quiet = Console(file=io.StringIO())
     with display.ExplainingProgress(quiet, 1) as progress:

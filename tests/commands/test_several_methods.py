@@ -46,10 +46,10 @@ def test_a_sheet_of_those_given(artifact):
 @pytest.mark.parametrize(
     ("message", "options"),
     [
-        ("none of the methods gmar, raw_attention has the parameter masks", [*TWO, "--masks", "9"]),
+        ("none of the methods gmar, raw_attention has the parameter --masks", [*TWO, "--masks", "9"]),
         ("method gmar is given twice", ["--method", "gmar", "--method", "GMAR"]),
         ("there is no method 'gmra'; did you mean 'gmar'", ["--method", "rollout", "--method", "gmra"]),
-        ("norm must be one of l1, l2", [*TWO, "--norm", "l3"]),
+        ("--norm must be one of l1, l2", [*TWO, "--norm", "l3"]),
     ],
 )
 def test_mistakes(artifact, message, options):
@@ -80,7 +80,7 @@ def test_explain_all_of_some_in_their_order_and_from_one_run(artifact):
         ("the list of methods is empty", []),
         ("a method must be a name, got int", [5]),
         ("gmar is given twice", {"gmar": {}, "Gmar": {"norm": "l2"}}),
-        ("has no parameter masks", {"gmar": {"masks": 5}}),
+        ("has no parameter `masks`", {"gmar": {"masks": 5}}),
         ("parameters of gmar must be a mapping", {"gmar": "l2"}),
     ],
 )

@@ -51,7 +51,7 @@ def test_top_k(artifact, count):
 
 def test_five_predictions_unless_told_otherwise(artifact):
     assert len(Explainer(artifact).explain("cat.png").predictions) == 5
-    with pytest.raises(OnnxplainError, match="top_k must be a whole number of at least 1, got 0"):
+    with pytest.raises(OnnxplainError, match="`top_k` must be a whole number of at least 1, got 0"):
         Explainer(artifact, top_k=0)
     before = contents()
     assert run("explain", artifact, "cat.png", "--top-k", 0).exit_code == 2 and contents() == before

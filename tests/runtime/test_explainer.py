@@ -34,7 +34,7 @@ def test_explanation(explainer):
     picture = random_image(0)
     result = explainer.explain(picture)
     assert result.method == "transformer_attribution"
-    assert result.heatmap.shape == (40, 50) and result.heatmap.dtype == np.float32
+    assert result.heatmap.shape == (40, 60) and result.heatmap.dtype == np.float32
     assert result.tokens.shape == GRID and result.tokens.dtype == np.float32
     assert np.ptp(result.tokens) > 0
     probabilities = [probability for _, _, probability in result.predictions]
@@ -187,9 +187,9 @@ def test_bad_questions_are_refused_before_any_image_is_taken(explainer):
     for arguments, message in (
         ({"target": 77}, "target 77 is out of range"),
         ({"method": "magic"}, "there is no method 'magic'"),
-        ({"start_layer": 9}, "start_layer must be"),
-        ({"colour": 1}, "has no parameter colour"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"start_layer": 9}, "`start_layer` must be"),
+        ({"colour": 1}, "has no parameter `colour`"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
     ):
         with pytest.raises(OnnxplainError, match=message):
             explainer.explain_many(images(), **arguments)
@@ -257,7 +257,7 @@ def test_artifact_with_fewer_passes(tmp_path):
     with pytest.raises(
         OnnxplainError,
         match=r"needs the pass relevance, this artifact has: attention, gradient; "
-        r"export it again with --passes attention,gradient,relevance",
+        r"export it again with `passes` attention,gradient,relevance",
     ):
         explainer.explain(random_image(0), method="transformer_attribution")
     explainer = Explainer(build(tmp_path / "attention.onnx", passes=("attention",)), device="cpu")

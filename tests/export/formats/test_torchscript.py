@@ -222,7 +222,7 @@ def test_threads_and_devices(exported, monkeypatch):
     assert len(asked) == 2 and torch.get_num_threads() == before
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Explainer(case.path, trust=True).device == "cpu"
-    with pytest.raises(OnnxplainError, match="device cuda was asked for, but PyTorch cannot use it here"):
+    with pytest.raises(OnnxplainError, match="PyTorch cannot use `device` cuda here"):
         Explainer(case.path, "cuda", trust=True)
     with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cpu, cuda"):
         Explainer(case.path, "tpu")

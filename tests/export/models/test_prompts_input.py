@@ -84,9 +84,9 @@ def test_values(options, prompts, templates, asked, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--prompts"], "Option '--prompts' requires an argument"),
-        (["--prompts", "nope.txt"], "cannot read prompts from nope.txt"),
+        (["--prompts", "nope.txt"], "there is no file nope.txt with prompts"),
         (["--prompts", "gaps.txt"], "prompts in gaps.txt must be text, none of them empty"),
-        (["--prompts", "a", "--template", "nope.txt"], "cannot read templates from nope.txt"),
+        (["--prompts", "a", "--template", "nope.txt"], "there is no file nope.txt with templates"),
         (["--force", "a dog"], "unexpected extra argument"),
     ],
 )
@@ -103,7 +103,7 @@ def test_from_a_shell():
     done = subprocess.run(
         [*command, "--template", "nope.txt"], capture_output=True, text=True, check=False, cwd=Path(cli.__file__).parent
     )
-    assert done.returncode == 2 and done.stderr.startswith("error: cannot read templates from nope.txt")
+    assert done.returncode == 2 and done.stderr.startswith("error: there is no file nope.txt with templates")
 
 
 def test_one_value_each_leaves_the_rest_alone():

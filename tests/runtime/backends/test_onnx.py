@@ -110,23 +110,24 @@ def test_devices(artifact, monkeypatch):
     assert Explainer(artifact, device="cpu").device == "cpu"
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert Explainer(artifact).device == "cpu"
-    with pytest.raises(OnnxplainError, match=r"device cuda needs .*onnxplain\[gpu\]"):
+    with pytest.raises(OnnxplainError, match=r"`device` cuda needs .*onnxplain\[gpu\]"):
         Explainer(artifact, device="cuda")
-    with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cpu, cuda"):
+    with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cuda, cpu"):
         Explainer(artifact, device="tpu")
-    with pytest.raises(OnnxplainError, match="threads must be at least 1"):
+    with pytest.raises(OnnxplainError, match="`threads` must be at least 1"):
         Explainer(artifact, threads=0)
 
 
 def test_import_needs_no_torch_timm_or_onnx():
     heavy = ["torch", "torchvision", "timm", "onnx", "onnxscript", "onnxplain.lrp_graph", "onnxplain.export", "cmap"]
-    code = f"import sys, onnxplain.runtime; print([name for name in {heavy} if name in sys.modules])"
+    imported = "import sys; from onnxplain.runtime import Explainer; "
+    code = f"{imported}print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_import_without_onnxruntime_says_what_to_install():
-    code = "import sys; sys.modules['onnxruntime'] = None; import onnxplain.runtime"
+    code = "import sys; sys.modules['onnxruntime'] = None; from onnxplain.runtime import Explainer"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "pip install 'onnxplain[cpu]'" in done.stderr.splitlines()[-1]

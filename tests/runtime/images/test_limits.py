@@ -126,7 +126,7 @@ def test_the_explainer_has_a_limit(tmp_path):
         with pytest.raises(OnnxplainError, match="more than the limit of 599"):
             ask()
     assert small.explain(PHOTO).image.size == (30, 20)  # the caller holds that one already
-    with pytest.raises(OnnxplainError, match="max_pixels must be a whole number of at least 1, got 0"):
+    with pytest.raises(OnnxplainError, match="`max_pixels` must be a whole number of at least 1, got 0"):
         Explainer(tmp_path / "x.onnx", max_pixels=0)
 
 

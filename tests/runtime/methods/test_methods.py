@@ -163,15 +163,15 @@ def test_passes_follow_from_outputs():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"head_fusion": "median"}, "head_fusion must be one of mean, max, min, got 'median'"),
-        ({"discard_ratio": 1.0}, "discard_ratio must be a number of at least 0 and below 1, got 1.0"),
+        ({"head_fusion": "median"}, "`head_fusion` must be one of mean, max, min, got 'median'"),
+        ({"discard_ratio": 1.0}, "`discard_ratio` must be a number of at least 0 and below 1, got 1.0"),
         ({"discard_ratio": -0.1}, "discard_ratio"),
         ({"discard_ratio": float("nan")}, "discard_ratio"),
         ({"discard_ratio": "0.5"}, "discard_ratio"),
-        ({"start_layer": LAYERS}, r"start_layer must be .*layers 0 to 3.*got 4"),
+        ({"start_layer": LAYERS}, r"`start_layer` must be .*layers 0 to 3.*got 4"),
         ({"start_layer": -1}, "start_layer"),
         ({"start_layer": 1.5}, "start_layer"),
-        ({"start_layer": True}, "start_layer must be .* got True"),
+        ({"start_layer": True}, "`start_layer` must be .* got True"),
         ({"colour": 1}, "no parameter colour; it has: head_fusion, discard_ratio, start_layer"),
     ],
 )

@@ -232,9 +232,9 @@ def test_progress_counts_all_methods_of_a_picture_together(explainer):
 
 def test_parameters_are_checked_before_any_run(explainer):
     for name, parameters, message in (
-        ("rise", {"masks": 0}, "masks must be"),
-        ("smoothgrad", {"noise": -1.0}, "noise must be"),
-        ("integrated_gradients", {"x": 1}, "has no parameter x"),
+        ("rise", {"masks": 0}, "`masks` must be"),
+        ("smoothgrad", {"noise": -1.0}, "`noise` must be"),
+        ("integrated_gradients", {"x": 1}, "has no parameter `x`"),
     ):
         with pytest.raises(OnnxplainError, match=message):
             explainer.explain_many(iter([]), 0, name, **parameters)

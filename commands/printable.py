@@ -1,4 +1,4 @@
-"""Text of files, models and pictures, made fit for a terminal."""
+"""Text of files, models and images, made fit for a terminal."""
 
 import re
 
@@ -8,6 +8,6 @@ import re
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     r"""The text on one line, with every such character as its escape, such as \x1b; all other letters as they are."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
