@@ -24,11 +24,10 @@ from .images.inputs import MEMORY_BUDGET, PreparedImage, memory
 from .methods.choice import MethodCall
 from .methods.method import Method
 from .outcome import Outcome
-from .targets import class_of
 
 ByMethod = dict[str, list[Explanation]]
 """The explanations of one image: by the method's name one for each target, in the order of the targets."""
-Outputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, NDArray[Any]]
 """What the graph gives for one image, by the output's name, without the batch axis."""
 
 
@@ -107,7 +106,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
     """The explanations by all methods, from the outputs of the shared run and the runs that methods need beyond."""
     metadata, logits = artifact.metadata, outputs["logits"]
     check_finite("the logits", logits)
-    classes = [class_of(target, logits) for target in request.targets]
+    classes = [int(index) for index in outputs["class_index"]]
     predictions = top_predictions(logits, metadata, request.top_k)
     evaluator = GraphEvaluator(artifact, classes, request.extra_runs, request.progress)
     result: ByMethod = {}
