@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from onnxplain.runtime.methods.parameters import Parameter
 
 PANEL = "Parameters of methods (the command methods lists which has which)"
-TYPES: dict[type, tuple[type, str]] = {str: (str, "NAME"), Integral: (int, "N"), Real: (float, "R")}  # what is read, and how the help calls it
+TYPES: dict[type, tuple[type, str]] = {
+    str: (str, "NAME"),
+    Integral: (int, "N"),
+    Real: (float, "R"),
+}  # what is read, and how the help calls it
 KEY = "onnxplain.method_parameters"
 
 
