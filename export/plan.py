@@ -85,7 +85,7 @@ def _checked_passes(model: Backbone | nn.Module, passes: Sequence[str] | None) -
     if isinstance(model, Backbone) and not model.has_classes:
         if wanted:
             raise OnnxplainError(
-                f"{model.name} has no classes to explain, its file can show attention only: leave out passes, or "
+                f"{model.name} has no classes to explain, its file can show attention only: leave out `passes`, or "
                 f"give it classes with {HOW_TO_GET_CLASSES}"
             )
         return ()

@@ -23,10 +23,10 @@ from tests.helpers.export_cases import (
     OUTPUTS,
     PER_TARGET,
     TARGETS,
+    always_needed,
     build,
     error,
     limit,
-    needed_for_logits,
     preprocessing,
     reference,
     run,
@@ -144,6 +144,7 @@ def test_interface(exported):
         "pixels": (number, ["batch", 3, 32, 32]),
         "target": (index, ["batch", "targets"]),
         "logits": (number, ["batch", 5]),
+        "class_index": (index, ["batch", "targets"]),
         **{item.flag: (flag, []) for item in LAYERED.values()},
         **{
             item.output: (number, ["batch", *["targets"] * item.per_target, *(lengths[axis] for axis in item.axes)])
@@ -170,9 +171,9 @@ def test_flags(wanted, exported):
 
 
 def test_what_only_an_output_needs_stands_in_a_branch(exported):
-    """Beside the way to the logits there is only arithmetic on weights and shapes."""
+    """Beside the way to the logits and the classes there is only arithmetic on weights and shapes."""
     graph = ir.load(exported("plain").path).graph
-    needed = needed_for_logits(graph)
+    needed = always_needed(graph)
     varying = {value for node in needed if node for value in node.outputs} | set(graph.inputs)
     beside = [node for node in graph if node not in needed and not varying.isdisjoint(node.inputs)]
     assert {node.op_type for node in beside} <= {

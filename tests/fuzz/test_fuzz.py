@@ -21,6 +21,7 @@ from tests.fuzz.cases import BAD, VERDICTS, Case, Outcome, verdict
 LIMITS = sandbox.Limits(seconds=1.5, peak=2**26, most=2**27)
 
 
+@pytest.mark.slow
 def test_a_hundred_cases():
     results = list(runner.run(runner.numbered(runner.KINDS, 100), seed=0, jobs=1))
     assert [report.describe(item, 0) for item in report.bad(results)] == []

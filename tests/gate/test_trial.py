@@ -11,12 +11,14 @@ def test_there_are_two_hundred_exports():
     assert len(ARCHITECTURES) == 40 and len(WEIGHTS) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [("SigLIP, classifier", "normal 0.02")])
 def test_right_file(case):
     verdict, _ = judge_right(*case, seed=0)
     assert verdict == "passed"
 
 
+@pytest.mark.slow
 def test_wrong_files():
     subject, rng = Mutable("layer_scale", "fan in", seed=0), np.random.default_rng(0)
     verdicts = [subject.mutated(rng) for _ in range(3)]

@@ -5,6 +5,7 @@ import onnx_ir as ir
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import PASSES, REDUCTIONS
 from tests.reference import attnlrp, chefer, eager, legrad, pixels, reductions, variants
 
@@ -62,10 +63,10 @@ def reference(model, x):
 
 
 def run(session, x, targets=TARGETS, **flags):
-    """All outputs of an artifact by name, for the same targets in each image."""
+    """All outputs of an artifact by name but ``class_index``, for the same targets in each image."""
     feeds = {"pixels": x, "target": np.tile(np.array(targets, np.int64), (len(x), 1))}
     feeds |= {name: np.array(value) for name, value in flags.items()}
-    names = [output.name for output in session.get_outputs()]
+    names = [output.name for output in session.get_outputs() if output.name != "class_index"]
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
@@ -91,9 +92,9 @@ def worst(name, errors):
     return np.median(errors) if name in ILL_CONDITIONED else np.max(errors)
 
 
-def needed_for_logits(graph):
-    """The nodes of a file's graph that the logits are computed with, and None for its inputs."""
-    values, needed = [value for value in graph.outputs if value.name == "logits"], set()
+def always_needed(graph):
+    """The nodes of a file's graph that always run, for the logits and the classes, and None for its inputs."""
+    values, needed = [value for value in graph.outputs if value.name in ALWAYS], set()
     while values:
         value = values.pop()
         if value is not None and value.producer() not in needed:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 
-from onnxplain.lrp_graph.reverse import Call, Rule, Table, Walk, reverse
+from onnxplain.lrp_graph.reverse import Call, Propagator, Rule, Table, reverse
 from onnxplain.lrp_graph.trace.capture import Trace
 from onnxplain.lrp_graph.trace.rewrite import target_of
 
@@ -93,7 +93,7 @@ def shares(case: Case, table: Table, varying: list[Tensor], constants: list[Tens
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
         values[node] = node.target(*args, **kwargs)
     torch.testing.assert_close(values[trace.logits], case.run(*varying, *constants), rtol=0, atol=0, equal_nan=True)
-    return reverse(trace, values, trace.logits, seed, Walk(table), trace.sites)
+    return reverse(trace, values, trace.logits, seed, Propagator(table), trace.sites)
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:

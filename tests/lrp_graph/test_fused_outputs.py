@@ -1,6 +1,5 @@
 """All outputs of the fused graph at once: their shapes, batches and targets side by side, and what is computed."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onnxplain.contract import PASSES, REDUCTIONS
+from onnxplain.contract.outputs import ALWAYS
 from onnxplain.lrp_graph import ALL, FusedGraph, MissingRuleError, fuse
+from onnxplain.lrp_graph import passes as table
+from onnxplain.lrp_graph.reverse import reverse
 from onnxplain.lrp_graph.trace.rewrite import ancestors
 from tests.helpers.graph_checks import BATCH, PER_IMAGE, TARGET, Hand, assert_same, fused, images, sdpa
 from tests.reference import variants
@@ -27,7 +29,9 @@ def test_shapes(name: str) -> None:
     found = graph(pixels, TARGET)
     targets, size, (h, w) = TARGET.shape[1], pixels.shape[2:], model.patch_embed.grid_size
     matrices = (graph.layers, graph.heads, graph.tokens, graph.tokens)
-    assert tuple(found) == graph.names == ("logits", *(item.output for item in PASSES.values()), *REDUCTIONS)
+    assert tuple(found) == graph.names == (*ALWAYS, *(item.output for item in PASSES.values()), *REDUCTIONS)
+    classes = found.pop("class_index")
+    assert classes.shape == TARGET.shape and classes.dtype == torch.int64
     shapes = {output: value.shape[1 if output in PER_IMAGE else 2 :] for output, value in found.items()}
     for output in ("attention", "attention_gradient", "relevance", "layer_gradient"):
         assert shapes.pop(output) == matrices
@@ -97,7 +101,7 @@ def test_passes_are_chosen(passes: Sequence[str]) -> None:
     assert (
         tuple(found)
         == graph.names
-        == ("logits", "attention", *(PASSES[name].output for name in passes), *ALLOWED[passes])
+        == (*ALWAYS, "attention", *(PASSES[name].output for name in passes), *ALLOWED[passes])
     )
     assert_same(found, complete.compute(pixels, TARGET, graph.names), 0)
 
@@ -111,7 +115,7 @@ def test_only_layer_gradients_need_the_whole_last_block() -> None:
     torch.testing.assert_close(values[complete._trace.whole], values[complete._trace.logits])
 
 
-WALKS: dict[tuple[str, ...], int] = {
+PROPAGATIONS: dict[tuple[str, ...], int] = {
     ("logits", "attention", "attention_mean", "reciprocam"): 0,
     ("attention_gradient", "pixel_gradient", "attention_gradcam"): 1,
     ("gradient_relevance_positive",): 2,
@@ -120,19 +124,18 @@ WALKS: dict[tuple[str, ...], int] = {
 }
 
 
-@pytest.mark.parametrize("names", WALKS, ids="+".join)
+@pytest.mark.parametrize("names", PROPAGATIONS, ids="+".join)
 def test_only_what_is_asked_for_is_computed(names: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     model, graph = fused("plain")
     pixels = variants.pixels(model, BATCH)
     expected = graph(pixels, TARGET)
-    module, walks = sys.modules[FusedGraph.__module__], []
-    monkeypatch.setattr(module, "layer_gradients", lambda *_: pytest.fail("layer gradients were computed"))
+    runs = []
+    monkeypatch.setattr(table, "layer_gradients", lambda *_: pytest.fail("layer gradients were computed"))
     if "reciprocam" not in names:
-        monkeypatch.setattr(module, "reciprocam", lambda *_: pytest.fail("reciprocam was computed"))
-    reverse = module.reverse
-    monkeypatch.setattr(module, "reverse", lambda *args: walks.append(args) or reverse(*args))
+        monkeypatch.setattr(table, "reciprocam", lambda *_: pytest.fail("reciprocam was computed"))
+    monkeypatch.setattr(table, "reverse", lambda *args: runs.append(args) or reverse(*args))
     found = graph.compute(pixels, TARGET, names)
-    assert len(walks) == WALKS[names]
+    assert len(runs) == PROPAGATIONS[names]
     assert tuple(found) == tuple(name for name in graph.names if name in names)
     assert_same(found, {name: expected[name] for name in found}, 0)
 

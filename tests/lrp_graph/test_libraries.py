@@ -22,7 +22,9 @@ def _cases() -> Iterator[Any]:
     for implementation in ("sdpa", "eager"):
         for name, build in TRANSFORMERS.items():
             single = implementation == "eager"
-            yield pytest.param(build, {"attn_implementation": implementation}, single, id=f"{name}, {implementation}")
+            slow = single and name != "ViT"  # the same models, with their attention in another form
+            options, marks = {"attn_implementation": implementation}, [pytest.mark.slow] * slow
+            yield pytest.param(build, options, single, id=f"{name}, {implementation}", marks=marks)
     for name, plain in OTHERS.items():
         yield pytest.param(plain, {}, False, id=name)
 

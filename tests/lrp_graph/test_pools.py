@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from onnxplain.contract.metadata import RULES
-from onnxplain.contract.outputs import POOLED
+from onnxplain.contract.outputs import ALWAYS, POOLED
 from onnxplain.export import Backbone
 from onnxplain.export.artifact import describe
 from onnxplain.export.plan import Plan
@@ -80,7 +80,7 @@ def test_layer_gradient_is_of_the_pool_on_each_layer(case: tuple[nn.Module, Fuse
 def test_outputs_are_those_that_the_runtime_expects(case: tuple[nn.Module, FusedGraph]) -> None:
     _, graph = case
     metadata = described(graph)
-    assert {item.output for item in metadata.outputs} == set(graph.names) - {"logits"}
+    assert {item.output for item in metadata.outputs} == set(graph.names) - {*ALWAYS}
     assert set(pool_outputs(graph.names)) == set(POOLED)
     found = graph(images(), TARGET)
     for item in metadata.outputs:

@@ -77,4 +77,5 @@ def test_reductions_of_the_chosen_passes(passes: tuple[str, ...]) -> None:
     model = variants.build("plain")
     pixels = variants.pixels(model, 1)
     found = fuse(model, pixels, passes=passes)(pixels, TARGET[:1])
-    assert set(found) == {"logits", "attention", *(RAW.get(name, name) for name in passes), *ALLOWED[passes]}
+    raw = {"attention", *(RAW.get(name, name) for name in passes)}
+    assert set(found) == {"logits", "class_index", *raw, *ALLOWED[passes]}

@@ -14,8 +14,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from onnxplain.export import export_model
 from onnxplain.export.onnx_passes import branch_levels
-from onnxplain.export.onnx_passes.gate_outputs import gate_outputs
-from tests.helpers.export_cases import needed_for_logits
+from onnxplain.export.onnx_passes.gate_outputs import GateOutputsPass
+from tests.helpers.export_cases import always_needed
 
 # Two walks back through two layers, `first` and `second`, and what both give of each layer, `joint`
 GRAPH = """
@@ -66,8 +66,8 @@ def _session(model, **settings):
 def gated(tmp_path_factory):
     model = ir.from_proto(_plain())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(branch_levels, "LARGE", 16)
-        gate_outputs(model, FLAGS)
+        patch.setattr(branch_levels, "MIN_WEIGHT", 16)
+        GateOutputsPass(FLAGS)(model)
     path = tmp_path_factory.mktemp("levels") / "gated.onnx"
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
@@ -120,21 +120,21 @@ def test_layers_are_done_one_after_the_other(gated):
 
 def test_small_weights_stay_in_branches():
     model = ir.from_proto(_plain())
-    gate_outputs(model, FLAGS)
+    GateOutputsPass(FLAGS)(model)
     assert {node.op_type for node in model.graph} == {"Relu", "Or", "If"}
     assert sum(node.op_type == "If" for node in model.graph) <= 6
 
 
 def test_artifact(tmp_path, monkeypatch):
     """A file with all passes, as a large model has it: compared with PyTorch; branches give products their rows."""
-    monkeypatch.setattr(branch_levels, "LARGE", 1)
+    monkeypatch.setattr(branch_levels, "MIN_WEIGHT", 1)
     torch.manual_seed(0)
     model = VisionTransformer((32, 32), 8, num_classes=3, embed_dim=24, depth=3, num_heads=2).eval()
     preprocessing = {"size": (32, 32), "mean": [0.5] * 3, "std": [0.5] * 3}
     path = tmp_path / "large.onnx"
     assert export_model(model, path, labels=["a", "b", "c"], preprocessing=preprocessing).passed
     graph = ir.load(path).graph
-    needed = needed_for_logits(graph)
+    needed = always_needed(graph)
     products = [node for node in graph if node not in needed and node.op_type in ("MatMul", "Gemm")]
     assert len(products) > 3 * 4 * 3  # gradient and relevance of four layers in each of three blocks
     for node in products:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from onnxplain.export.onnx_passes.gate_outputs import gate_outputs
+from onnxplain.export.onnx_passes.gate_outputs import GateOutputsPass
 
 # `third` is used by `fourth`, `same` is computed anyway; Transpose and Shape are used across groups
 GRAPH = """
@@ -56,7 +56,7 @@ def _plain():
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory):
     model = ir.from_proto(_plain())
-    gate_outputs(model, FLAGS)
+    GateOutputsPass(FLAGS)(model)
     path = tmp_path_factory.mktemp("gated") / "gated.onnx"
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
@@ -121,3 +121,10 @@ def test_models_own_or_nodes_are_few(gated):
     """The condition of many outputs is made of those of fewer."""
     conditions = [node for node in ir.load(gated).graph if node.op_type == "Or"]
     assert len(conditions) == 3
+
+
+def test_the_order_of_branches_is_that_of_the_graph(gated):
+    """Of groups of as many outputs: else the file would be another each time."""
+    choices = [node for node in ir.load(gated).graph if node.op_type == "If"]
+    order = [node.op_type for choice in choices for node in choice.attributes["then_branch"].as_graph()]
+    assert order.index("Sin") < order.index("Cos")

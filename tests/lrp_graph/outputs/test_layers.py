@@ -41,11 +41,11 @@ def streams_of(model: nn.Module, blocks: nn.Sequential, pixels: Tensor) -> list[
 def check_streams(graph: FusedGraph, streams: list[Tensor], pixels: Tensor) -> None:
     """The graph's streams are those of the blocks, one for each attention; the last block reads that before it."""
     values, blocks = graph._interpret(pixels), len(streams) - 1
-    assert len(graph._stream) == graph.layers and graph.layers % blocks == 0
-    for layer, node in enumerate(graph._stream):
+    stream, last_block = graph._prepared["layer_gradient"], graph._prepared["reciprocam"]
+    assert len(stream) == graph.layers and graph.layers % blocks == 0
+    for layer, node in enumerate(stream):
         torch.testing.assert_close(values[node], streams[1 + layer * blocks // graph.layers], rtol=0, atol=1e-9)
-    assert graph._block is not None
-    torch.testing.assert_close(values[graph._block.features], streams[-2], rtol=0, atol=1e-9)
+    torch.testing.assert_close(values[last_block.features], streams[-2], rtol=0, atol=1e-9)
     assert not any(torch.allclose(a, b) for a, b in pairwise(streams))
 
 

@@ -38,8 +38,9 @@ def ranks_after_attention(graph: FusedGraph) -> set[int]:
 
 def layers_of_all_tokens(graph: FusedGraph) -> int:
     """How many linear layers of the copy of the last block compute every token."""
-    assert graph._block is not None
-    return sum(target_of(node) is aten.linear and len(shape_of(node)) == 3 for node in graph._block.nodes)
+    return sum(
+        target_of(node) is aten.linear and len(shape_of(node)) == 3 for node in graph._prepared["reciprocam"].nodes
+    )
 
 
 @pytest.mark.parametrize("name", ["plain", "distilled", "swiglu", "res_post", "parallel_scaling_fused", "clip"])
