@@ -1,14 +1,23 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test check fuzz benchmark benchmark-cost
+.PHONY: demo test test-all check fuzz benchmark benchmark-cost
 
 demo: .venv/installed  ## export the embedded demo model, explain a picture with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
 	$(BIN)/python cli.py explain artifacts/demo.onnx demo/scenes/scene-0.png
 
-test: .venv/installed  ## the whole test suite, on several cores: each takes about 2 GB of memory
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+test: .venv/installed  ## the test suite, on several cores: each takes about 2 GB of memory
+	$(PYTEST) -m "not slow"
+
+# Of the checks at full size those that take a minute
+FULL_SIZE := exports.py::test_timm[deit] exports.py::test_classifier_of_transformers[dinov2-small] \
+  backbones.py::test_timm[vit] backbones.py::test_torchvision
+
+test-all: test  ## that, and what is slow by nature: fuzzing, the gate's trial, more models, some at full size
+	$(PYTEST) -m slow
+	$(PYTEST) $(FULL_SIZE:%="tests/full_size/%")
 
 check: .venv/installed  ## linter, formatter, the arrows between packages, and type checker
 	$(BIN)/ruff check .
@@ -21,10 +30,10 @@ check: .venv/installed  ## linter, formatter, the arrows between packages, and t
 	  status=$$?; rm -r $$link; exit $$status
 
 fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered rightly, or refused in one line?
-	PYTHONPATH=tests $(BIN)/python -m fuzz --cases 2000
+	$(BIN)/python -m tests.fuzz --cases 2000
 
 benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables of docs/performance.md
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.cost --document docs/performance.md
+	$(BIN)/python -m benchmarks.cost --document docs/performance.md
 
 benchmark: benchmark-cost  ## that, and how well maps point at the class asked for
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force

@@ -7,16 +7,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contract import OnnxplainError
+    from .contract.errors import ArtifactError, ImageError, MethodError, OnnxplainError, RunError, TargetError
     from .export import export_model, load_backbone
-    from .runtime import Explainer, Explanation
+    from .runtime import Explainer, Explanation, Explanations
 
-__all__ = ["Explainer", "Explanation", "OnnxplainError", "export_model", "load_backbone"]
+__all__ = [
+    "ArtifactError",
+    "Explainer",
+    "Explanation",
+    "Explanations",
+    "ImageError",
+    "MethodError",
+    "OnnxplainError",
+    "RunError",
+    "TargetError",
+    "export_model",
+    "load_backbone",
+]
 
-_PACKAGES = {
+_MODULES = {
+    "ArtifactError": "contract.errors",
     "Explainer": "runtime",
     "Explanation": "runtime",
-    "OnnxplainError": "contract",
+    "Explanations": "runtime",
+    "ImageError": "contract.errors",
+    "MethodError": "contract.errors",
+    "OnnxplainError": "contract.errors",
+    "RunError": "contract.errors",
+    "TargetError": "contract.errors",
     "export_model": "export",
     "load_backbone": "export",
 }
@@ -27,6 +45,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(__name__)
-    if name in _PACKAGES:
-        return getattr(import_module(f".{_PACKAGES[name]}", __name__), name)
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, reporting, tables
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
+from onnxplain.commands.method_options import MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.probe import probe
 
@@ -42,7 +43,7 @@ def main(
 
 app.command(cls=arguments.SeveralValues)(export)
 app.command()(probe)
-app.command()(explain)
+app.command(cls=MethodOptions)(explain)
 
 
 @app.command()
@@ -64,6 +65,8 @@ def methods(
     """
     from onnxplain.runtime import METHODS, Explainer, available_methods
 
+    if artifact is not None:
+        arguments.check_not_a_method(artifact)
     if artifact is None:
         shown = tables.methods_table(METHODS.values())
     else:

@@ -1,6 +1,6 @@
 """What an explanation costs, in units of one plain forward pass, and against eager PyTorch.
 
-    PYTHONPATH=tests python -m benchmarks.cost [--model vit_base_patch16_224] [--batch 1] [--threads 1] …
+    python -m benchmarks.cost [--model vit_base_patch16_224] [--batch 1] [--threads 1] …
 
 F is the time of one logits-only run in onnxruntime of the same model, as torch.onnx.export writes it, with the same
 batch and threads. Each way is a process of its own; the ways of one case run in turn, and ratios of medians are told:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.files '{"model": "vit_base_patch16_224", "size": 224, "folder": "…"}'
 
-The artifacts have random weights and are those of export_model, but for its comparison with PyTorch, which would cost
-a minute and 7 GB for each ViT-B: a benchmark explains nothing to anyone, and the tests make the comparison.
+The artifacts have random weights and are written as export_model writes them, without the comparison with PyTorch: that
+would cost a minute and 7 GB for each ViT-B, and the tests make it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,32 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from onnxplain.contract.metadata import RULES
+from onnxplain.contract.formats import format_of
 from onnxplain.export import Backbone, load_backbone
-from onnxplain.export.artifact import described
-from onnxplain.export.formats.onnx_file import onnx_model, save_onnx, silent
-from onnxplain.export.formats.torchscript_file import save_torchscript, torchscript_model
-from onnxplain.lrp_graph import FusedGraph, fuse
+from onnxplain.export.artifact import fuse_passes, translate, write
+from onnxplain.export.formats.silent import silent
+from onnxplain.export.plan import prepare
+from onnxplain.lrp_graph import FusedGraph
 
 PLAIN, ONNX, ATTENTION, TORCHSCRIPT = "plain.onnx", "all.onnx", "attention.onnx", "all.pt"
 PASSES = ("gradient", "relevance")
 
 
 def build(model: str, size: int) -> Backbone:
-    """timm's model of that name with random weights, for pictures of ``size`` by ``size``."""
+    """timm's model of that name with random weights, for images of ``size`` by ``size``."""
     return load_backbone(f"timm/{model}", random_init=True, num_classes=1000, image_size=size)
 
 
 def fused(backbone: Backbone, passes: tuple[str, ...]) -> FusedGraph:
     """The fused graph of these passes."""
-    return fuse(backbone.model, torch.zeros(1, 3, *backbone.preprocessing.size), passes)
+    return fuse_passes(prepare(backbone, passes=passes))[0]
+
+
+def write_artifact(backbone: Backbone, passes: tuple[str, ...], path: Path) -> None:
+    """The artifact with these passes, in the format of the path's suffix."""
+    plan = prepare(backbone, format_of(path), passes)
+    graph, _ = fuse_passes(plan)
+    write(translate(plan, graph), path)
 
 
 def write_plain(model: nn.Module, size: tuple[int, int], path: Path) -> None:
@@ -49,13 +56,9 @@ def write_plain(model: nn.Module, size: tuple[int, int], path: Path) -> None:
 def main(model: str, size: int, folder: str) -> None:
     """Write all of them to ``folder``."""
     backbone, place = build(model, size), Path(folder)
-    sides = backbone.preprocessing.size
-    graph = fused(backbone, PASSES)
-    save_onnx(onnx_model(graph, sides), described(backbone, graph, RULES).to_json(), place / ONNX)
-    save_torchscript(torchscript_model(graph, sides), described(backbone, graph, RULES).to_json(), place / TORCHSCRIPT)
-    graph = fused(backbone, ())
-    save_onnx(onnx_model(graph, sides), described(backbone, graph, RULES).to_json(), place / ATTENTION)
-    write_plain(backbone.model, sides, place / PLAIN)
+    for name, passes in ((ONNX, PASSES), (TORCHSCRIPT, PASSES), (ATTENTION, ())):
+        write_artifact(backbone, passes, place / name)
+    write_plain(backbone.model, backbone.preprocessing.size, place / PLAIN)
 
 
 if __name__ == "__main__":

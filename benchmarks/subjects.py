@@ -56,11 +56,11 @@ def open_way(way: str, folder: Path, model: str, size: int, device: str, threads
 def _plain(path: Path, device: str, threads: int) -> Opened:
     import onnxruntime
 
-    from onnxplain.runtime.backends.onnx import CPU, CUDA, CUDA_OPTIONS
+    from onnxplain.runtime.backends.providers import providers_of_device
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
+    providers = providers_of_device(device)
     start = time.perf_counter()
     session = onnxruntime.InferenceSession(path, options, providers=providers)
     opened = time.perf_counter() - start
@@ -102,7 +102,8 @@ def _fused(model: str, size: int, device: str) -> Opened:
 def _reference(way: str, model: str, size: int, device: str) -> Opened:
     """The published algorithms on the model itself with hooks and autograd, for one class after another."""
     import torch
-    from reference import chefer, eager, published
+
+    from tests.reference import chefer, eager, published
 
     from . import files
 

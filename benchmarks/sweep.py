@@ -33,7 +33,7 @@ from onnxplain.export.formats.onnx_file import onnx_model
 from onnxplain.export.verify.autograd_reference import eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse
 from onnxplain.lrp_graph.outputs.layers import stream_before
-from onnxplain.lrp_graph.reverse import Walk, reverse
+from onnxplain.lrp_graph.reverse import Propagator, reverse
 from onnxplain.lrp_graph.rules.chefer import chefer
 
 MODULES = (
@@ -100,7 +100,7 @@ def check_conservation(graph: FusedGraph, pixels: Tensor) -> None:
     stream = stream_before(trace, trace.sites[0])
     if stream is None:
         raise AssertionError("no one token stream enters the first block")
-    (share,) = reverse(trace, values, trace.logits, seed, Walk(chefer()), [stream])
+    (share,) = reverse(trace, values, trace.logits, seed, Propagator(chefer()), [stream])
     lost = float((share.flatten(2).sum(2) - 1).abs().max())
     if not lost <= CONSERVED:
         raise AssertionError(f"relevance before the first block adds up to 1 but for {lost:.1g}")

@@ -1,6 +1,6 @@
 """One way in a process of its own, so that its memory can be told from that of the others.
 
-    PYTHONPATH=tests python -m benchmarks.worker '{"way": "onnx", "folder": "…", "model": "…", "size": 224, …}'
+    python -m benchmarks.worker '{"way": "onnx", "folder": "…", "model": "…", "size": 224, …}'
 
 Opens it and prints a line of JSON; then runs once for each line it reads, which says what to compute, and prints
 another. benchmarks/cost.py starts it.

@@ -1,4 +1,4 @@
-"""The files that explain writes: where they go, what they are called, and what they say of themselves."""
+"""The files that explain writes: their folders, names, and the texts in them."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,14 @@ ARTIFACT_BYTES = 80  # of it for the artifact's name
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the overlays of pictures go.
+    """Where overlays are written.
 
-    `folder`: the one to write into. `places`: by picture, the folder below that; that one itself for all others.
-    `artifact`: the file that explains, `model` what it says it is. `sheet`: one comparison sheet for each picture, not
-    a file for each method and class.
+    Attributes:
+        folder: The folder for all of them.
+        places: By image, the folder within that; images that are not in it have their overlays in `folder` itself.
+        artifact: The file that explains.
+        model: Its model's name.
+        sheet: Whether each image has one comparison sheet, instead of a file for each method and class.
     """
 
     folder: Path
@@ -32,22 +35,31 @@ class Destination:
     model: str
     sheet: bool
 
-    def draw(self, picture: Path, answer: dict[str, list["Explanation"]]) -> list[Path]:
-        """Write what is to be shown of the picture, and say in which files: method by method, and by class."""
+    def draw(self, image: Path, results: dict[str, list["Explanation"]]) -> list[Path]:
+        """Write the overlays of an image, or its sheet.
+
+        Args:
+            image: The image's name.
+            results: Its explanations, by method.
+
+        Returns:
+            The files: method by method one for each class, or the sheet.
+        """
+        folder = self.folder / self.places.get(image, Path())
         return [
-            display.save(image, about, self.folder / self.places.get(picture, Path()), self._name(picture, what))
-            for image, about, what in self._images(answer)
+            display.save(drawing, about, folder, self._name(image, ending))
+            for drawing, about, ending in self._drawings(results)
         ]
 
-    def _images(self, answer: dict[str, list["Explanation"]]) -> Iterator[tuple["Image.Image", dict[str, str], str]]:
-        """Each picture to write, what it shows, and the end of its name."""
+    def _drawings(self, results: dict[str, list["Explanation"]]) -> Iterator[tuple["Image.Image", dict[str, str], str]]:
+        """Each overlay or sheet, the texts about it, and the end of its file's name."""
         from onnxplain.runtime import comparison_sheet
 
         if self.sheet:
-            labels = [item.label for item in next(iter(answer.values()))]
-            yield comparison_sheet(answer), self._about(", ".join(answer), "; ".join(labels)), "sheet"
+            labels = [item.label for item in next(iter(results.values()))]
+            yield comparison_sheet(results), self._about(", ".join(results), "; ".join(labels)), "sheet"
             return
-        for method, items in answer.items():
+        for method, items in results.items():
             for item in items:
                 name = f"{method}.{display.slug(item.label) or f'class-{item.target}'}"
                 yield item.overlay(), self._about(method, item.label), name
@@ -55,10 +67,10 @@ class Destination:
     def _about(self, method: str, label: str) -> dict[str, str]:
         return {"Model": self.model, "Method": method, "Class": label}
 
-    def _name(self, picture: Path, what: str) -> str:
-        """Of a file about the picture, without its suffix; names are cut that are longer than file systems take."""
-        rest = f"{_cut(self.artifact.stem, ARTIFACT_BYTES)}.{what}"
-        return f"{_cut(picture.name, NAME_BYTES - len(os.fsencode(rest)))}.{rest}"
+    def _name(self, image: Path, ending: str) -> str:
+        """The name of a file about the image, without its suffix, cut where it is longer than file systems take."""
+        rest = f"{_cut(self.artifact.stem, ARTIFACT_BYTES)}.{ending}"
+        return f"{_cut(image.name, NAME_BYTES - len(os.fsencode(rest)))}.{rest}"
 
 
 def _cut(name: str, length: int) -> str:

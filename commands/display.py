@@ -1,4 +1,4 @@
-"""What the command line shows and writes: tables, the place of a heatmap in words, overlays as files."""
+"""Output of the command line: tables, progress, the place of a heatmap in words, overlays as files."""
 
 import errno
 import itertools
@@ -18,7 +18,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from onnxplain.commands.text import shown
+from onnxplain.commands.printable import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,29 +42,29 @@ class PlainStatus(Status):
         super().__init__(_plain(status), **options)
 
     def update(self, status: RenderableType | None = None, **options: Any) -> None:
-        """Say something else."""
+        """Replace the line."""
         super().update(None if status is None else _plain(status), **options)
 
 
 def _plain(what: RenderableType) -> RenderableType:
-    return Text(shown(what)) if isinstance(what, str) else what
+    return Text(printable(what)) if isinstance(what, str) else what
 
 
 class PlainConsole(Console):
-    """Shows every string without markup, as labels and file names may hold brackets, and without control characters.
+    """A console that shows strings without markup, as labels may hold brackets, and without control characters.
 
-    A `Text` is shown as it is: only what is made of `shown` strings, or breaks lines on purpose, is given as one.
+    A `Text` is shown as it is, so it has to be made of `printable` strings.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What becomes of each string that is printed or stands in a table."""
-        return super().render_str(shown(text), **options)
+        """Called with each string that is printed or stands in a table."""
+        return super().render_str(printable(text), **options)
 
     def status(self, status: RenderableType, **options: Any) -> PlainStatus:
-        """See PlainStatus."""
+        """A line that says what is being done, see PlainStatus."""
         return PlainStatus(status, console=self, **options)
 
 
@@ -77,9 +77,11 @@ def make_console(quiet: bool = False) -> PlainConsole:
 
 @contextmanager
 def stages(console: PlainConsole, first: str) -> Iterator[Callable[[str], None]]:
-    """What is to be called with each stage of the work: a line that changes; where there is no terminal, one for each.
+    """Show the stages of the work: in a terminal in one line that changes, else in a line for each.
 
-    How far a stage is follows after a comma, and is left out in lines of its own.
+    Yields:
+        What to call with the name of each stage. What follows a comma in it, such as how far the stage is, is shown in
+        a terminal only.
     """
     if console.is_terminal:
         with console.status(first) as status:
@@ -107,20 +109,20 @@ class Bars(Progress):
 
 
 class ExplainingProgress(Bars):
-    """Bars for the pictures and, where methods need many runs of the graph, for the runs of the picture at hand."""
+    """Bars for the images and, for methods that need many runs of the graph, for the runs of the current image."""
 
-    def __init__(self, console: Console, pictures: int) -> None:
+    def __init__(self, console: Console, images: int) -> None:
         super().__init__(console)
-        self._pictures = self.add_task("explaining", total=pictures)
+        self._images = self.add_task("explaining", total=images)
         self._runs = self.add_task("runs", visible=False)
 
     def runs(self, done: int, total: int) -> None:
-        """So many of a picture's runs are done."""
+        """Show how many of an image's runs are done."""
         self.update(self._runs, completed=done, total=total, visible=done < total)
 
-    def next_picture(self) -> None:
-        """A picture is done."""
-        self.advance(self._pictures)
+    def next_image(self) -> None:
+        """Count an image as done."""
+        self.advance(self._images)
 
 
 def table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
@@ -146,23 +148,29 @@ def inexact(explanation: "Explanation") -> str:
 
 
 def percent(share: float | None) -> str:
+    """A share in percent, with one digit below ten; - for None."""
     if share is None:
         return "-"
     return "<0.1%" if share < FINEST else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def show(
-    console: Console, picture: Path, explanations: dict[str, list["Explanation"]], files: list[Path], sheet: bool
+    console: Console, image: Path, explanations: dict[str, list["Explanation"]], files: list[Path], sheet: bool
 ) -> None:
-    """Print what the model sees in a picture, then, by class and method, where, and the files that show it.
+    """Print what the model sees in an image, then, by class and method, where, and the files that show it.
 
-    `files`: method by method, one for each class; or if `sheet`, one for all.
+    Args:
+        console: Where to print.
+        image: The image's name.
+        explanations: By method, one for each class.
+        files: Method by method, one for each class; or if `sheet`, a single one.
+        sheet: Whether all explanations are in that one file.
     """
     classes = list(zip(*explanations.values(), strict=True))
-    _show_predictions(console, picture, classes[0][0])
+    _show_predictions(console, image, classes[0][0])
     width = max(map(len, explanations))
     for place, items in enumerate(classes):
-        title = Text.assemble((shown(items[0].label), "bold green"), f" (class {items[0].target}), ")
+        title = Text.assemble((printable(items[0].label), "bold green"), f" (class {items[0].target}), ")
         console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
         for row, item in enumerate(items):
             lines = [location(item)]
@@ -190,9 +198,9 @@ def show_left_out(console: Console, metadata: "Metadata") -> None:
         console.print(f"left out: {name}: {reason}", soft_wrap=True)
 
 
-def _show_predictions(console: Console, picture: Path, explanation: "Explanation") -> None:
+def _show_predictions(console: Console, image: Path, explanation: "Explanation") -> None:
     console.print(
-        Text.assemble((shown(str(picture)), "bold"), f", {by(explanation.image.size)} pixels"), soft_wrap=True
+        Text.assemble((printable(str(image)), "bold"), f", {dimensions(explanation.image.size)} pixels"), soft_wrap=True
     )
     top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
@@ -210,7 +218,7 @@ def location(explanation: "Explanation") -> str:
     thirds = VERTICAL[3 * (2 * y + 1) // (2 * height)], HORIZONTAL[3 * (2 * x + 1) // (2 * width)]
     words = " ".join(thirds).removeprefix("middle ")
     row, column = explanation.placement.patch_of(peak, grid)
-    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {by(grid)}"
+    return f"highest at the {words}: pixel x {x}, y {y}; patch row {row}, column {column} of {dimensions(grid)}"
 
 
 def slug(label: str) -> str:
@@ -222,7 +230,17 @@ def slug(label: str) -> str:
 def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str) -> Path:
     """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file.
 
-    about: what the file says that it shows. Raises OSError that names the file.
+    Args:
+        image: What to write.
+        about: Texts for the file, by keyword: what it shows.
+        folder: Where to write; made if it is missing.
+        name: The file's name without its suffix.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: If it cannot be written; `filename` is the file's.
     """
     from onnxplain.runtime.files import unfinished
     from onnxplain.runtime.signature import signed
@@ -231,7 +249,7 @@ def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str
     try:
         with unfinished(folder) as scratch:
             temporary = scratch / "overlay.png"
-            texts = signed({keyword: shown(text) for keyword, text in about.items()})
+            texts = signed({keyword: printable(text) for keyword, text in about.items()})
             image.save(temporary, pnginfo=texts, compress_level=PNG_LEVEL)
             for number in itertools.count(2):
                 try:
@@ -246,7 +264,7 @@ def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str
 
 
 def _rename(file: Path, path: Path) -> None:
-    """In one step, so that a process killed here leaves nothing by that name; FileExistsError if there is a file."""
+    """In one step, so that a process that is killed leaves nothing by that name; raises FileExistsError."""
     try:
         os.link(file, path)  # rename() would replace it
     except OSError as error:
@@ -260,5 +278,6 @@ def _rename(file: Path, path: Path) -> None:
             raise
 
 
-def by(sizes: tuple[int, ...]) -> str:
+def dimensions(sizes: tuple[int, ...]) -> str:
+    """Such as 224 x 384."""
     return " x ".join(map(str, sizes))

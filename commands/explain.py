@@ -1,22 +1,29 @@
-"""The command explain: what a model sees in pictures, and where."""
+"""The command explain: what a model sees in images, and where."""
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, batches, display, reporting
+from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.destination import Destination
-from onnxplain.commands.find_pictures import counted, find_pictures
+from onnxplain.commands.drawing import draw_ahead
+from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.options import Quiet, Trust
+from onnxplain.contract.errors import naming
+
+if TYPE_CHECKING:
+    from onnxplain.runtime import Explanation
 
 
 def explain(
+    context: typer.Context,
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
     images: Annotated[
-        list[Path], Argument(metavar="IMAGE", help="Pictures, and folders of pictures; - is one on standard input.")
+        list[Path], Argument(metavar="IMAGE", help="Images, and folders of images; - is one on standard input.")
     ],
     method: Annotated[
         list[str] | None,
@@ -30,118 +37,104 @@ def explain(
             show_default="-1",
         ),
     ] = None,
-    head_fusion: Annotated[
-        str | None, Option(metavar="mean|max|min", help="How the heads of a layer become one.")
-    ] = None,
-    discard_ratio: Annotated[
-        float | None, Option(metavar="R", help="Share of the lowest attention to leave out.")
-    ] = None,
-    start_layer: Annotated[int | None, Option(metavar="L", help="The first layer that counts, from 0.")] = None,
-    layer: Annotated[
-        int | None, Option(metavar="L", help="The layer that counts, from 0, or from the end as -1, -2, …")
-    ] = None,
-    norm: Annotated[str | None, Option(metavar="l1|l2", help="How large a head's gradient is.")] = None,
-    layers: Annotated[int | None, Option(metavar="N", help="How many of the last layers count; 0 for all.")] = None,
-    steps: Annotated[int | None, Option(metavar="N", help="Points on the way from the baseline.")] = None,
-    baseline: Annotated[str | None, Option(metavar="black|mean", help="Where that way begins.")] = None,
-    samples: Annotated[int | None, Option(metavar="N", help="How many noisy copies of the picture.")] = None,
-    noise: Annotated[float | None, Option(metavar="R", help="Noise, as a share of the picture's range.")] = None,
-    masks: Annotated[int | None, Option(metavar="N", help="How many random masks.")] = None,
-    cells: Annotated[int | None, Option(metavar="N", help="Rows and columns of a mask's grid.")] = None,
-    probability: Annotated[float | None, Option(metavar="P", help="How likely a cell shows the picture.")] = None,
-    seed: Annotated[int | None, Option(metavar="N", help="Of the random numbers.")] = None,
     sheet: Annotated[
-        bool, Option("--sheet", help="One sheet for each picture, with the heatmaps of the methods given.")
+        bool, Option("--sheet", help="One sheet for each image, with the heatmaps of the methods given.")
     ] = False,
     all_methods: Annotated[
-        bool, Option("--all-methods", help="One sheet for each picture, with a heatmap of every method.")
+        bool, Option("--all-methods", help="One sheet for each image, with a heatmap of every method.")
     ] = False,
     recursive: Annotated[
-        bool, Option("--recursive", help="Explain the pictures in sub-folders too, into sub-folders of the same names.")
+        bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
     top_k: Annotated[int, Option(metavar="N", min=1, help="How many predictions to list.")] = 5,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
     device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
+    provider: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME[=JSON]",
+            help="Where to run, as onnxruntime calls it: an execution provider, and its options as a JSON object. "
+            "Can be repeated, first choice first.",
+            show_default="those of the device",
+        ),
+    ] = None,
     cache: Annotated[
         bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
     ] = False,
     trust: Trust = False,
     max_pixels: Annotated[
-        int | None, Option(metavar="N", min=1, help="Pictures of more are refused.", show_default="67108864")
+        int | None, Option(metavar="N", min=1, help="Larger images are refused.", show_default="67108864")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a model sees in pictures, and where: the top classes, and heatmaps over the pictures.
+    """Show what a model sees in images, and where: the top classes, and heatmaps over the images.
 
-    Every heatmap is a new file, <picture>.<artifact>.<method>.<class>.png,
-    or with --sheet or --all-methods every picture's sheet is,
-    <picture>.<artifact>.sheet.png. No file is replaced.
+    Every heatmap is a new file, <image>.<artifact>.<method>.<class>.png,
+    or with --sheet or --all-methods every image's sheet is,
+    <image>.<artifact>.sheet.png. No file is replaced.
     In folders such files are skipped.
     """
-    from onnxplain.contract.errors import naming
     from onnxplain.runtime import Explainer
     from onnxplain.runtime.images.loading import MAX_PIXELS
 
-    options = {
-        "head_fusion": head_fusion,
-        "discard_ratio": discard_ratio,
-        "start_layer": start_layer,
-        "layer": layer,
-        "norm": norm,
-        "layers": layers,
-        "steps": steps,
-        "baseline": baseline,
-        "samples": samples,
-        "noise": noise,
-        "masks": masks,
-        "cells": cells,
-        "probability": probability,
-        "seed": seed,
-    }
-    parameters = {name: value for name, value in options.items() if value is not None}
+    parameters = given_parameters(context)
     if all_methods:
         arguments.check_all_methods(method, parameters)
-    found = find_pictures(images, recursive)
+    providers = arguments.parse_providers(provider)
+    found = find_images(images, recursive)
     arguments.check_writable(output)
     limit = max_pixels or MAX_PIXELS
     arguments.allow_pixels(limit)
-    pictures = [*found.pictures]
-    sources: list[Path | bytes] = [*pictures]
-    if arguments.STDIN in pictures:
-        place = pictures.index(arguments.STDIN)
-        sources[place], pictures[place] = arguments.read_stdin(limit), Path("stdin")
+    names = [*found.images]
+    sources: list[Path | bytes] = [*names]
+    if arguments.STDIN in names:
+        place = names.index(arguments.STDIN)
+        sources[place], names[place] = arguments.read_stdin(limit), Path("stdin")
     console = display.make_console(quiet)
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k)
+        explainer = Explainer(
+            artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers
+        )
     metadata = explainer.metadata
-    methods = None if all_methods else arguments.shared_out(method, parameters, metadata.passes)
-    to = Destination(output, found.pictures, artifact, metadata.model, sheet or all_methods)
+    methods = None if all_methods else arguments.parameters_by_method(method, parameters, metadata.passes)
+    destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     errors, warnings, written = [*found.errors], dict[str, str](), 0
-    with display.ExplainingProgress(console, len(pictures)) as progress:
-        results = explainer.explain_all(sources, targets, progress=progress.runs, methods=methods)
-        for picture, answer, files in batches.drawn(to.draw, batches.answers(results, pictures)):
-            if files is None:
-                errors.append(naming(picture, answer))
+    with display.ExplainingProgress(console, len(names)) as progress:
+        many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
+        outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
+        for name, outcome in draw_ahead(destination.draw, zip(names, outcomes, strict=False)):
+            if outcome.error is not None:
+                errors.append(naming(name, outcome.error))
             else:
-                display.show(console, picture, answer, files, to.sheet)
-                warnings |= {name: why for name, (item, *_) in answer.items() if (why := display.inexact(item))}
+                results, files = outcome.value
+                display.show(console, name, results, files, destination.sheet)
+                warnings |= {method: why for method, (item, *_) in results.items() if (why := display.inexact(item))}
                 written += len(files)
-            progress.next_picture()
+            progress.next_image()
     if all_methods:
         display.show_left_out(console, metadata)
     for line in found.skipped():
         console.print(line, soft_wrap=True)
-    if len(pictures) > 1:
-        seconds, done = time.monotonic() - started, len(pictures) - len(errors) + len(found.errors)
-        console.print(f"explained {done} of {len(pictures)} pictures in {seconds:.1f} s on {explainer.device}")
+    if len(names) > 1:
+        seconds, done = time.monotonic() - started, len(names) - len(errors) + len(found.errors)
+        console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
     if quiet:
-        for name, why in warnings.items():
-            reporting.print_warning(f"{name} is inexact: {why}")
+        for inexact, why in warnings.items():
+            reporting.print_warning(f"{inexact} is inexact: {why}")
     for message in errors:
         reporting.print_error(message)
     if errors:
         raise typer.Exit(2)
+
+
+def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:
+    """Without the second explanation of a class that two targets stand for, such as its label and its rank."""
+    once: dict[str, list[Explanation]] = {}
+    for method, items in results.items():
+        first = {item.target: item for item in reversed(items)}  # of several, the first stays
+        once[method] = [item for item in items if item is first[item.target]]
+    return once

@@ -10,38 +10,21 @@ from typer import Option
 
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
-from onnxplain.commands.options import (
-    Checkpoint,
-    CropMode,
-    CropPct,
-    Force,
-    ImageSize,
-    Interpolation,
-    Mean,
-    Model,
-    Quiet,
-    RandomInit,
-    Std,
-    as_options,
-)
+from onnxplain.commands.model_options import ModelOptions, with_model_options
+from onnxplain.commands.options import Force, Model, Quiet, as_options
 from onnxplain.commands.tables import show_parity
-from onnxplain.commands.texts import read_labels, texts
+from onnxplain.commands.text_files import read_labels, read_values
+from onnxplain.contract.formats import FORMATS
 
 
+@with_model_options
 def export(
     context: typer.Context,
     model: Model,
-    checkpoint: Checkpoint = None,
+    *,
+    options: ModelOptions,
     head: Annotated[
         Path | None, Option(metavar="FILE", help="A classification head to put on the model: .safetensors or .pth.")
-    ] = None,
-    head_pooling: Annotated[
-        str | None,
-        Option(
-            metavar="POOLING",
-            help="What the head reads: cls, mean, cls+mean, or own.",
-            show_default="what its file says",
-        ),
     ] = None,
     prompts: Annotated[
         list[str] | None,
@@ -59,14 +42,8 @@ def export(
         Path | None,
         Option(metavar="FILE", help="Names of the classes: lines, or JSON: a list, id2label or label2id."),
     ] = None,
-    image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    crop_pct: CropPct = None,
-    crop_mode: CropMode = None,
-    interpolation: Interpolation = None,
     output: Annotated[
-        Path | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
+        str | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
     ] = None,
     format: Annotated[
         str, Option(metavar="NAME", help="onnx; or torchscript, which PyTorch calls deprecated, in files named .pt.")
@@ -83,7 +60,6 @@ def export(
     beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
     gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
     opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
-    random_init: RandomInit = False,
     force: Force = False,
     verbose: Annotated[bool, Option("--verbose", help="Show every line of the comparison with PyTorch.")] = False,
     quiet: Quiet = False,
@@ -94,12 +70,11 @@ def export(
     """
     find_row(model)
     path = arguments.artifact_path(output, model, format)
-    size = None if image_size is None else arguments.parse_size(image_size)
-    preprocessing = arguments.parse_preprocessing(mean, std, crop_pct, crop_mode, interpolation)
+    size, preprocessing = options.size, options.preprocessing
     wanted = None if passes is None else arguments.parse_passes(passes)
     names = None if labels is None else read_labels(labels)
-    words = None if prompts is None else texts("prompts", prompts)
-    sentences = () if template is None else texts("templates", template)
+    words = None if prompts is None else read_values("prompts", prompts)
+    sentences = () if template is None else read_values("templates", template)
     arguments.check_new_file(path, force)
     console = display.make_console(quiet)
     started = time.monotonic()
@@ -109,13 +84,13 @@ def export(
         with reporting.warnings_shown():
             backbone = package.load_backbone(
                 model,
-                checkpoint,
-                random_init,
+                options.checkpoint,
+                options.random_init,
                 num_classes,
                 size,
                 names,
                 head,
-                head_pooling,
+                options.head_pooling,
                 prompts=words,
                 templates=sentences,
                 progress=tell,
@@ -141,7 +116,7 @@ def export(
     if not backbone.has_classes:
         needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
         console.print(f"{needed} {as_options(package.HOW_TO_GET_CLASSES)}", soft_wrap=True)
-    trusted = " --trust" if format == "torchscript" else ""
+    trusted = " --trust" if FORMATS[format].is_program else ""
     console.print(
         f"try: {context.find_root().info_name} explain {shlex.quote(str(path))} IMAGE{trusted}", soft_wrap=True
     )

@@ -12,38 +12,27 @@ from typer import Option
 
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
-from onnxplain.commands.find_pictures import ours_skipped
-from onnxplain.commands.options import (
-    Checkpoint,
-    CropMode,
-    CropPct,
-    Force,
-    ImageSize,
-    Interpolation,
-    Mean,
-    Model,
-    Quiet,
-    RandomInit,
-    Std,
-)
+from onnxplain.commands.find_images import overlays_skipped
+from onnxplain.commands.model_options import ModelOptions, with_model_options
+from onnxplain.commands.options import Force, Model, Quiet
 
 if TYPE_CHECKING:
     from onnxplain.export import ProbeReport
 
-FEW = 20
-"""Up to so many classes have a line each."""
+MAX_LISTED = 20  # classes that have a line each; of more there is no table
 
 
+@with_model_options
 def probe(
     context: typer.Context,
     model: Model,
-    data: Annotated[Path, Option(metavar="FOLDER", help="Pictures, those of each class in a folder named after it.")],
+    data: Annotated[Path, Option(metavar="FOLDER", help="Images, those of each class in a folder named after it.")],
     test: Annotated[
-        Path | None, Option(metavar="FOLDER", help="Pictures like those, to measure on, instead of some held out.")
+        Path | None, Option(metavar="FOLDER", help="Images like those, to measure on, instead of some held out.")
     ] = None,
     held_out: Annotated[
         float | None,
-        Option(metavar="SHARE", help="Of each class's pictures, to measure on.", show_default="0.2"),
+        Option(metavar="SHARE", help="Of each class's images, to measure on.", show_default="0.2"),
     ] = None,
     seed: Annotated[int, Option(metavar="N", min=0, help="Of the choice of those held out.")] = 0,
     c: Annotated[
@@ -55,43 +44,28 @@ def probe(
             show_default="the best by cross-validation",
         ),
     ] = None,
-    checkpoint: Checkpoint = None,
-    head_pooling: Annotated[
-        str | None,
-        Option(
-            metavar="POOLING",
-            help="What the head reads: cls, mean, cls+mean, or own.",
-            show_default="as suits the model",
-        ),
-    ] = None,
-    image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    crop_pct: CropPct = None,
-    crop_mode: CropMode = None,
-    interpolation: Interpolation = None,
+    *,
+    options: ModelOptions,
     output: Annotated[
-        Path | None,
+        str | None,
         Option(metavar="FILE", help="The head to write.", show_default="<name>.head.safetensors in artifacts/"),
     ] = None,
     cache: Annotated[
         Path | None,
         Option(metavar="FILE", help="Keeps the features.", show_default="beside the head"),
     ] = None,
-    random_init: RandomInit = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Give a model classes of your own: fit a linear head on its features of pictures, and measure it.
+    """Give a model classes of your own: fit a linear head on its features of images, and measure it.
 
     The model itself is not changed. The head is for export, which puts it
-    on the same model. Pictures that cannot be read are left out, and listed
+    on the same model. Images that cannot be read are left out, and listed
     at the end. Overlays that explain has written are skipped.
     """
     find_row(model)
     path = arguments.head_path(output, model)
-    size = None if image_size is None else arguments.parse_size(image_size)
-    preprocessing = arguments.parse_preprocessing(mean, std, crop_pct, crop_mode, interpolation)
+    size, preprocessing = options.size, options.preprocessing
     arguments.check_new_file(path, force)
     if cache is not None:
         arguments.check_writable(cache.parent, "--cache")
@@ -101,25 +75,16 @@ def probe(
         split = package.split_images(data, test, held_out, seed)
         tell(f"loading {model}")
         with reporting.warnings_shown():
-            backbone = package.load_features(model, checkpoint, random_init, size, head_pooling, tell, preprocessing)
+            backbone = package.load_features(
+                model, options.checkpoint, options.random_init, size, options.head_pooling, tell, preprocessing
+            )
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)
     if split.overlays_skipped:
-        console.print(ours_skipped(split.overlays_skipped))
+        console.print(overlays_skipped(split.overlays_skipped))
     console.print(f"wrote {path}: {display.file_size(path)}", soft_wrap=True)
-    given = {
-        "--checkpoint": checkpoint,
-        "--image-size": image_size,
-        "--mean": mean,
-        "--std": std,
-        "--crop-pct": crop_pct,
-        "--crop-mode": crop_mode,
-        "--interpolation": interpolation,
-        "--head": path,
-    }
-    options = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-    command = shlex.join(["export", "--model", model, *options, *["--random-init"] * random_init])
+    command = shlex.join(["export", "--model", model, *options.words(), "--head", str(path)])
     console.print(f"try: {context.find_root().info_name} {command}", soft_wrap=True)
     for message in report.skipped:
         reporting.print_error(message)
@@ -136,10 +101,10 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _show(console: Console, report: "ProbeReport") -> None:
-    """How the head was found, and how many of the pictures held out it gets right."""
+    """How the head was found, and how many of the images held out it gets right."""
     held_out = sum(report.held_out)
     console.print(
-        f"{report.fitted + held_out} pictures of {len(report.labels)} classes: {report.fitted} to fit on, {held_out} "
+        f"{report.fitted + held_out} images of {len(report.labels)} classes: {report.fitted} to fit on, {held_out} "
         f"held out; features of {report.computed} computed, all kept in {report.cache}",
         soft_wrap=True,
     )
@@ -148,7 +113,7 @@ def _show(console: Console, report: "ProbeReport") -> None:
         for value, accuracy in report.tried.items():
             tried.add_row(f"{value:g}", f"{accuracy:.1%}", style="bold" if value == report.C else None)
         console.print(tried)
-    if len(report.labels) <= FEW:
+    if len(report.labels) <= MAX_LISTED:
         classes = display.table("class", "held out", "right", right=("held out", "right"))
         for label, right, count in zip(report.labels, report.correct, report.held_out, strict=True):
             classes.add_row(label, str(count), f"{right / count:.1%}")

@@ -13,9 +13,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from onnxplain.commands.arguments import mistakes
 from onnxplain.commands.options import as_options
-from onnxplain.commands.text import shown
+from onnxplain.commands.printable import printable
+from onnxplain.contract.errors import OnnxplainError, OnnxplainWarning
 
 PROGRAM = "onnxplain"
 LONGEST = 1000  # characters of a message
@@ -34,7 +34,7 @@ class OneLineErrors(TyperGroup):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            with _ended_by_sigterm(), _libraries_unheard(), _quiet():
+            with _exit_on_sigterm(), _silence_libraries(), _ignore_warnings_of_libraries():
                 status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
         except Exception as error:
             status = _report(error)
@@ -50,7 +50,7 @@ class OneLineErrors(TyperGroup):
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def _exit_on_sigterm() -> Iterator[None]:
     """Have SIGTERM end the program as an error does, so that what is half-written is removed."""
 
     def end(number: int, frame: Any) -> None:
@@ -79,7 +79,7 @@ def _report(error: Exception) -> int:
         return 2
     if DEBUG in os.environ:
         raise error
-    if isinstance(error, mistakes()):
+    if isinstance(error, OnnxplainError | ImportError | OSError):
         print_error(str(error))
         return 2
     _print("error", f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
@@ -100,7 +100,7 @@ def print_warning(message: str) -> None:
 
 
 def _print(kind: str, message: str) -> None:
-    line = shown(" ".join(message.split()))
+    line = printable(" ".join(message.split()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
     print(f"{kind}:", line, file=sys.stderr)
@@ -108,9 +108,7 @@ def _print(kind: str, message: str) -> None:
 
 @contextmanager
 def warnings_shown() -> Iterator[None]:
-    """What onnxplain itself warns of goes to standard error, one line each."""
-    from onnxplain.contract import OnnxplainWarning
-
+    """Print the warnings of onnxplain itself to standard error, one line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", OnnxplainWarning)
         try:
@@ -122,23 +120,23 @@ def warnings_shown() -> Iterator[None]:
 
 
 @contextmanager
-def _libraries_unheard() -> Iterator[None]:
-    """What libraries write to standard error past Python, as libtiff does of damaged pictures, goes nowhere."""
+def _silence_libraries() -> Iterator[None]:
+    """Discard what libraries write to standard error past Python, as libtiff does for damaged images."""
     if DEBUG in os.environ or not _is_standard_error(sys.stderr):
         yield
         return
     before = sys.stderr
     before.flush()
-    kept = os.dup(before.fileno())
+    copy = os.dup(before.fileno())
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, before.fileno())
     os.close(nowhere)
-    with os.fdopen(kept, "w", 1, before.encoding, before.errors) as sys.stderr:
+    with os.fdopen(copy, "w", 1, before.encoding, before.errors) as sys.stderr:
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(kept, before.fileno())
+            os.dup2(copy, before.fileno())
             sys.stderr = before
 
 
@@ -150,8 +148,8 @@ def _is_standard_error(stream: Any) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What libraries warn of is not the user's concern."""
+def _ignore_warnings_of_libraries() -> Iterator[None]:
+    """Hide the warnings and log messages of libraries, which do not concern the user."""
     before = logging.root.manager.disable
     try:
         with warnings.catch_warnings():

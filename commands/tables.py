@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from onnxplain.commands.display import FINEST, INEXACT, by, percent, table
-from onnxplain.commands.text import shown
+from onnxplain.commands.display import FINEST, INEXACT, dimensions, percent, table
+from onnxplain.commands.printable import printable
 
 if TYPE_CHECKING:
     from onnxplain.catalog import Library, Row
@@ -90,7 +90,7 @@ def parity_table(report: Mapping[str, Any]) -> Table:
         value, limit, passed = row["value"], row["limit"], row["passed"]
         verdict = Text("yes", "green") if passed else Text("NO", "bold red")
         result.add_row(row["output"], row["check"], f"{value:.2g}", f"≤ {limit:.2g}", verdict)
-    notes = [shown(note) for note in report.get("notes", ())]
+    notes = [printable(note) for note in report.get("notes", ())]
     result.caption = Text("\n".join(notes), "table.caption") if notes else None
     return result
 
@@ -106,11 +106,11 @@ def metadata_table(metadata: "Metadata") -> Table:
         "weights": f"{metadata.checkpoint['source']}{f', SHA-256 {checksum}' if checksum else ''}",
         "labels": f"{len(labels)}: {'; '.join(labels[:3])}{'; …' if len(labels) > 3 else ''}",
         "scores": f"{metadata.activation} of the logits",
-        "input": f"{by(preprocessing.size)} pixels (height x width)",
+        "input": f"{dimensions(preprocessing.size)} pixels (height x width)",
         "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}; "
         f"offset rounded {ROUNDED[preprocessing.crop_rounding]}",
         "normalize": f"mean {mean}; standard deviation {std}",
-        "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {by(layout.patch_grid)} patches",
+        "tokens": f"{layout.tokens}: {layout.prefix_tokens} before the {dimensions(layout.patch_grid)} patches",
         "readout": f"the head reads {reads}",
         "attention": f"{metadata.layers} layers of {metadata.heads} heads",
         "passes": ", ".join(metadata.passes),

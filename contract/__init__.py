@@ -1,8 +1,16 @@
-"""What an artifact is: its outputs, metadata and digest, and the errors of those who read or write it."""
+"""What an artifact is: its outputs, metadata and digest, and the errors of those who read or write it.
 
-from .errors import CacheWarning, OnnxplainError, OnnxplainWarning
-from .metadata import METADATA_KEY, Metadata, Preprocessing
-from .outputs import PASSES, REDUCTIONS
+The names below are imported when they are first used, since the metadata need NumPy and the rest does not.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import CacheWarning, OnnxplainError, OnnxplainWarning
+    from .metadata import METADATA_KEY, Metadata
+    from .outputs import PASSES, REDUCTIONS
+    from .preprocessing import Preprocessing
 
 __all__ = [
     "METADATA_KEY",
@@ -14,3 +22,20 @@ __all__ = [
     "OnnxplainWarning",
     "Preprocessing",
 ]
+
+_MODULES = {
+    "METADATA_KEY": "metadata",
+    "PASSES": "outputs",
+    "REDUCTIONS": "outputs",
+    "CacheWarning": "errors",
+    "Metadata": "metadata",
+    "OnnxplainError": "errors",
+    "OnnxplainWarning": "errors",
+    "Preprocessing": "preprocessing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

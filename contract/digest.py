@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import OnnxplainError
+from .errors import ArtifactError
 
 LENGTH = 64
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def stored_digest(path: Path) -> str | None:
 
 
 def open_intact(path: Path, start: Callable[[Path], T]) -> T:
-    """`start(path)`, of a file that is what export wrote; else raises OnnxplainError, before what `start` raises.
+    """`start(path)`, of a file that is what export wrote; else raises ArtifactError, before what `start` raises.
 
     A file without a digest is given to `start` first, which knows better what is wrong with one of another kind.
     """
@@ -66,8 +66,8 @@ def _compare(path: Path, stored: str) -> None:
         raise _changed(path)
 
 
-def _changed(path: Path) -> OnnxplainError:
-    return OnnxplainError(
+def _changed(path: Path) -> ArtifactError:
+    return ArtifactError(
         f"{path} was damaged or changed since export: it does not end with the SHA-256 digest of its content; "
         "fetch it again, or export it again"
     )

@@ -1,4 +1,4 @@
-"""The one exception a user of onnxplain can cause, what it warns of, and messages in one line.
+"""The errors a user of onnxplain can cause, what it warns of, and messages in one line.
 
 Messages name arguments of Python in backticks, such as `num_classes` or `trust=True`, and nothing else. The command
 line shows its users the options that stand for them (commands/options.py).
@@ -10,7 +10,31 @@ LENGTH = 300  # characters of a foreign exception's message: some libraries writ
 
 
 class OnnxplainError(ValueError):
-    """A mistake in what the caller gave: one line that says what was given, what is valid and what to do."""
+    """A mistake in what the caller gave: one line that says what was given, what is valid and what to do.
+
+    The base of all errors that onnxplain raises on purpose. Its subclasses are those that a program may want to answer
+    differently; what has none, such as a device that is not there, is raised as an OnnxplainError itself.
+    """
+
+
+class ArtifactError(OnnxplainError):
+    """A file cannot be opened as an artifact: it is missing, damaged, of another kind or version, or not trusted."""
+
+
+class ImageError(OnnxplainError):
+    """An image cannot be read, is too large, or is not in a form that is taken as an image."""
+
+
+class TargetError(OnnxplainError):
+    """A target names no class of the artifact, or several."""
+
+
+class MethodError(OnnxplainError):
+    """There is no such method, the artifact lacks what it needs, or one of its parameters is not valid."""
+
+
+class RunError(OnnxplainError):
+    """The artifact could not be run, as when memory runs out, or the numbers it gave are not finite."""
 
 
 def one_line(error: object) -> str:

@@ -3,55 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from onnxplain.contract.metadata import RULES
-from onnxplain.contract.outputs import OUTPUTS, PASSES, REDUCTIONS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS, PASSES, POOLED, REDUCTIONS
 
 from .layout import read_layout
-from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, require_stream, residual_stream
-from .reductions import layer_outputs, pool_outputs, raw_inputs
-from .reverse import MissingRuleError, Walk, require_rules, reverse
-from .rules.attnlrp import attnlrp
-from .rules.chefer import chefer, stem
-from .rules.vjp import GRADIENT
+from .passes import TABLE, Run, prepare, propagate, propagators
+from .reductions import layer_outputs
+from .reverse import MissingRuleError, require_rules
 from .trace.capture import Trace, trace
 from .trace.hidden import HiddenLayer, hidden_layers
 from .trace.rewrite import GraphError, ancestors, interpret, shape_of
+from .trace.widths import token_widths
 
 ALL = tuple(name for name in PASSES if name != "attention")
 """The passes that can be left out: attention is always there."""
 
 
-@dataclass(frozen=True)
-class _Way:
-    """One walk from the logits, and the outputs that its shares of attention and pixels become, the latter finished."""
-
-    walk: Walk
-    attention: str = ""
-    pixels: str = ""
-    finish: Callable[[Tensor, Tensor], Tensor] = lambda share, pixels: share
-
-
-def _over_channels(share: Tensor, pixels: Tensor) -> Tensor:
-    return share.sum(2)
-
-
-def _times_pixels(share: Tensor, pixels: Tensor) -> Tensor:
-    return (share * pixels).sum(2)
-
-
 class FusedGraph(nn.Module):
-    """Logits, attention and the reverse passes of a traced model as one computation without autograd.
+    """Logits, attention and the backward passes of a traced model as one computation without autograd.
 
-    layout: see Layout. layers, heads, tokens: of the attention outputs. pool_heads: of the attention pool, 0 without.
-    passes: beside attention, those it computes. left_out: those that nobody asked for and the model's ops do not allow,
-    and why. names: of all outputs of ``forward``.
+    Attributes:
+        layout: Which token is what.
+        layers: How many layers the outputs of attention have.
+        heads: How many heads each of them has.
+        tokens: How many tokens each of them attends over.
+        pool_heads: The heads of the attention pool, 0 without one.
+        token_width: Numbers of one token between the blocks.
+        hidden_width: Numbers of one token where it is widest, as in the hidden layers of the blocks.
+        passes: Those it computes beside attention.
+        left_out: By name, passes that nobody asked for and the model's ops do not allow, and why.
+        names: All outputs of ``forward``, in their order.
     """
 
     def __init__(
@@ -68,32 +55,31 @@ class FusedGraph(nn.Module):
         self.heads: int = shape_of(traced.sites[0])[1]
         self.tokens: int = shape_of(traced.sites[0])[2]
         self.pool_heads: int = shape_of(traced.pool)[1] if traced.pool is not None else 0
-        sites = frozenset(traced.attention)
-        relevance = Walk(chefer(alpha, beta), stem(alpha, beta), embedding(traced))
-        self._ways = (
-            _Way(Walk(GRADIENT), "attention_gradient", "pixel_gradient"),
-            _Way(relevance, "relevance", "pixel_relevance", _over_channels),
-            _Way(Walk(attnlrp(gamma)), "", "pixel_attnlrp", _times_pixels),
-            _Way(Walk(attnlrp(gamma), constant=sites), "", "pixel_cp_lrp", _times_pixels),
-        )
+        self.token_width, self.hidden_width = token_widths(traced)
+        self._propagators = propagators(traced, alpha, beta, gamma)
+        self._prepared: dict[str, Any] = {}
         self.left_out: dict[str, str] = {}
-        for name in ALL if passes is None else passes:
+        for name in ("attention", *(ALL if passes is None else passes)):
             try:
-                self._require(name)
+                self._prepared[name] = prepare(name, traced, self._propagators)
             except (GraphError, MissingRuleError) as error:
                 if passes is not None:
                     raise
                 self.left_out[name] = str(error)
-        require_rules(traced, Walk(GRADIENT), traced.sites[-1:], "search for the tokens that the head reads")
-        self.passes = tuple(name for name in (ALL if passes is None else passes) if name not in self.left_out)
-        raw = ["attention", *(PASSES[name].output for name in self.passes)]
-        needed = ancestors(traced.logits) | (ancestors(traced.whole) if "layer_gradient" in raw else set())
+        self.passes = tuple(name for name in self._prepared if name != "attention")
+        require_rules(
+            traced, self._propagators["gradient"], traced.sites[-1:], "search for the tokens that the head reads"
+        )
+        needed = ancestors(traced.logits)
+        if any(TABLE[name].full_logits for name in self._prepared):
+            needed |= ancestors(traced.whole)
         self._nodes = [node for node in traced.nodes if node in needed]
-        self._stream = residual_stream(traced) if "layer_gradient" in raw else ()
-        self._block = last_block(traced) if "reciprocam" in raw else None
-        reduced = [name for name, reduction in REDUCTIONS.items() if set(raw).issuperset(raw_inputs(reduction))]
-        pool = pool_outputs({*raw, *reduced}) if self.pool_heads else []
-        self.names = ("logits", *raw, *reduced, *pool)
+        derived = {**REDUCTIONS, **(POOLED if self.pool_heads else {})}
+        self.names = (
+            *ALWAYS,
+            *(PASSES[name].output for name in self._prepared),
+            *(name for name, item in derived.items() if self._prepared.keys() >= set(item.passes)),
+        )
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
@@ -101,10 +87,10 @@ class FusedGraph(nn.Module):
     @property
     def masked_bytes(self) -> int:
         """What reciprocam's masked features of one image take in float32, the least of what it needs; 0 without it."""
-        if self._block is None:
+        if "reciprocam" not in self._prepared:
             return 0
         rows, columns = self.layout.patch_grid
-        return 4 * rows * columns * self.tokens * int(shape_of(self._block.features)[-1])
+        return 4 * rows * columns * self.tokens * int(shape_of(self._prepared["reciprocam"].features)[-1])
 
     @property
     def hidden_layers(self) -> list[HiddenLayer]:
@@ -114,57 +100,54 @@ class FusedGraph(nn.Module):
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Explain a batch.
 
-        pixels: [batch, 3, H, W], preprocessed. target: int64 [batch, targets], class indices; -1 is the class with the
-        greatest logit, -2 the runner-up, and so on.
-        Returns ``logits`` [batch, classes], ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
-        ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens, tokens],
-        ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and ``pixel_cp_lrp``
-        [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow. With an
-        attention pool the outputs of ``pool_outputs`` as well, and ``layer_gradient`` is of the pool's attention,
-        [batch, targets, layers, pool_heads, 1, tokens]; there are zeros for tokens that the pool does not see.
+        Args:
+            pixels: [batch, 3, H, W], preprocessed, in the dtype of the model.
+            target: int64 [batch, targets], class indices; -1 is the class with the greatest logit, -2 the runner-up,
+                and so on.
+
+        Returns:
+            By name, in the order of ``names``: ``logits`` [batch, classes], ``class_index`` int64 [batch, targets], the
+            class that each target stands for, ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
+            ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens, tokens],
+            ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and ``pixel_cp_lrp``
+            [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow. With an
+            attention pool those of POOLED as well, and ``layer_gradient`` is of the pool's attention, [batch, targets,
+            layers, pool_heads, 1, tokens]; there are zeros for tokens that the pool does not see.
         """
         return self.compute(pixels, target, self.names)
 
     def compute(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """As forward, but only the outputs in ``names``, in the order of ``self.names``, and only what these need."""
+        """As ``forward``, but only the outputs in ``names``, and only what these need.
+
+        Args:
+            pixels: As for ``forward``.
+            target: As for ``forward``.
+            names: Some of ``self.names``, in any order.
+
+        Returns:
+            These outputs by name, in the order of ``self.names``.
+        """
         names = set(names)
         values = self._interpret(pixels)
         logits = values[self._trace.logits]
-        seed = one_hot(target, logits)
-        needed = set[str]().union(*(raw_inputs(OUTPUTS[name]) for name in names - {"logits"}))
-        layers: dict[str, Sequence[Tensor]] = {"attention": [values[site] for site in self._trace.attention]}
-        outputs = {"logits": logits}
-        for way in self._ways:
-            ends = [way.attention in needed, way.pixels in needed]
-            wanted = [*(self._trace.attention if ends[0] else ()), *([self._trace.pixels] if ends[1] else ())]
-            shares = reverse(self._trace, values, self._trace.logits, seed, way.walk, wanted) if wanted else []
-            if ends[1]:
-                outputs[way.pixels] = way.finish(shares.pop(), pixels).transpose(0, 1)
-            if ends[0]:
-                layers[way.attention] = shares
-        if "layer_gradient" in needed:
-            layers["layer_gradient"] = layer_gradients(self._trace, self._stream, values, seed)
-        if self._block is not None and "reciprocam" in needed:
-            outputs["reciprocam"] = reciprocam(self._trace, self._block, values, seed, self.layout)
-        once = {name for name, item in OUTPUTS.items() if not item.per_target}
-        layered = layer_outputs(self.layout, layers, names, lambda name: 1 if name in once else 2)
+        classes = class_index(target, logits)
+        seed = one_hot(classes, logits)
+        needed = set[str]().union(*(OUTPUTS[name].passes for name in names.difference(ALWAYS)))
+        cotangents = propagate(needed, self._trace, self._propagators, values, seed)
+        run = Run(self._trace, self.layout, values, seed, cotangents)
+        outputs = {"logits": logits, "class_index": classes}
+        layers: dict[str, Sequence[Tensor]] = {}
+        for name, prepared in self._prepared.items():
+            if name in needed:
+                result = TABLE[name].compute(run, prepared)
+                if isinstance(result, Tensor):
+                    outputs[PASSES[name].output] = result
+                else:
+                    layers[PASSES[name].output] = result
+        layered = layer_outputs(self.layout, layers, names, lambda name: 2 if OUTPUTS[name].per_target else 1)
         for name, tensor in layered.items():
-            outputs[name] = tensor if name in once else tensor.transpose(0, 1)
+            outputs[name] = tensor.transpose(0, 1) if OUTPUTS[name].per_target else tensor
         return {name: outputs[name] for name in self.names if name in names}
-
-    def _require(self, name: str) -> None:
-        """Raise MissingRuleError or GraphError if the model's ops do not allow this pass."""
-        pixels, attention = [self._trace.pixels], self._trace.attention
-        ends: dict[str, tuple[Walk, Sequence[fx.Node]]] = {"layer_gradient": (Walk(GRADIENT), attention)}
-        for way in self._ways:
-            ends |= {way.attention: (way.walk, attention), way.pixels: (way.walk, pixels)}
-        output = PASSES[name].output
-        if output in ends:
-            require_rules(self._trace, *ends[output], f"{name} pass")
-        if name == "layer_gradient":
-            residual_stream(self._trace)
-        if name == "reciprocam":
-            require_stream(self._trace)
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
@@ -183,14 +166,23 @@ def fuse(
 ) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
 
-    model: any nn.Module that maps [batch, 3, H, W] to logits [batch, classes] through softmax attention over patches.
-        It is not copied: the result computes with its parameters.
-    example: [1, 3, H, W], in the dtype of the model; fixes height and width.
-    passes: what forward computes beside logits and attention, names in PASSES; by default all that the model's ops
-        allow, and ``left_out`` of the result says why others do not.
-    alpha, beta: of Chefer's rule for linear layers; alpha - beta is 1. gamma: of AttnLRP's.
-    Raises GraphError if the model is no such classifier, MissingRuleError if a pass asked for has no rule for one of
-    its ops, ValueError for other constants.
+    Args:
+        model: Any nn.Module that maps [batch, 3, H, W] to logits [batch, classes] through softmax attention over
+            patches. It is not copied: the result computes with its parameters.
+        example: [1, 3, H, W], in the dtype of the model; fixes height and width.
+        passes: What ``forward`` computes beside logits and attention, names in PASSES; by default all that the model's
+            ops allow, and ``left_out`` of the result says why others do not.
+        alpha: Of Chefer's rule for linear layers (Bach et al. 2015, equation 60).
+        beta: Of the same rule; alpha - beta is 1.
+        gamma: Of AttnLRP's rule for linear layers and convolutions, 0 for none.
+
+    Returns:
+        The graph, in the dtype of the model.
+
+    Raises:
+        GraphError: The model is no such classifier.
+        MissingRuleError: A pass asked for has no rule for one of the model's ops.
+        ValueError: The constants are others.
     """
     if not math.isclose(alpha - beta, 1) or beta < 0 or gamma < 0:
         raise ValueError(
@@ -199,9 +191,18 @@ def fuse(
     return FusedGraph(model, trace(model, example), passes, alpha, beta, gamma)
 
 
-def one_hot(target: Tensor, logits: Tensor) -> Tensor:
-    """The share that the logits start with, [targets, batch, classes]: 1 at the target, 0 elsewhere."""
-    classes = logits.shape[1]
-    ranking = logits.argsort(1, descending=True)
-    chosen = torch.where(target < 0, ranking.gather(1, (-1 - target).clamp(0, classes - 1)), target)
-    return (torch.arange(classes, device=logits.device) == chosen.mT.unsqueeze(-1)).to(logits.dtype)
+def class_index(target: Tensor, logits: Tensor) -> Tensor:
+    """The class that each target stands for, int64 [batch, targets].
+
+    A target of 0 or more is the class itself; -1 is the class with the greatest logit, -2 the runner-up, and so on. Of
+    equal logits the one with the lower index leads. Ranks beyond the number of classes are the last.
+    """
+    ranking = logits.sort(dim=1, descending=True, stable=True).indices
+    rank = (-1 - target).clamp(0, logits.shape[1] - 1)
+    return torch.where(target < 0, ranking.gather(1, rank), target)
+
+
+def one_hot(classes: Tensor, logits: Tensor) -> Tensor:
+    """What backward passes start from, [targets, batch, classes]: 1 at each class of ``classes``, 0 elsewhere."""
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    return (columns == classes.mT.unsqueeze(-1)).to(logits.dtype)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from .reverse import Walk, reverse
+from .reverse import Propagator, reverse
 from .rules.vjp import GRADIENT
 from .trace.capture import MATMUL, Trace
 from .trace.rewrite import GraphError, ancestors, dependents, interpret, shape_of, target_of
@@ -84,7 +84,7 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     if not logits.isfinite().all():
         raise GraphError("its logits for a picture of noise are NaN or infinite; are its weights those of training?")
     seed = torch.eye(min(4, logits.shape[1]), logits.shape[1]).to(logits).unsqueeze(1)
-    (gradient,) = reverse(trace, values, trace.logits, seed, Walk(GRADIENT), [last])
+    (gradient,) = reverse(trace, values, trace.logits, seed, Propagator(GRADIENT), [last])
     rows = (gradient.abs().sum((0, 1, 2, 4)) > 0).nonzero().flatten().tolist()
     if not rows:
         raise GraphError("the logits do not depend on the last attention layer (is the head all zero?)")

@@ -1,7 +1,7 @@
-"""Step 3: one walk over the traced graph, last node to first, driven by a table of rules.
+"""Step 3: one propagator over the traced graph, last node to first, driven by a table of rules.
 
-With the vector-Jacobian products of ``rules/vjp.py`` the walk yields gradients, with the rules of ``rules/chefer.py``
-relevance; the walk itself knows no op. What it carries back for a value [batch, ...] is called its share and has
+With the vector-Jacobian products of ``rules/vjp.py`` the propagator yields gradients, with the rules of ``rules/chefer.py``
+relevance; the propagator itself knows no op. What it carries back for a value [batch, ...] is called its share and has
 one axis more, [targets, batch, ...]: values stay as the forward pass left them, and because every rule counts
 dimensions from the right, broadcasting serves any number of targets at once.
 """
@@ -53,7 +53,7 @@ def first(rule: Callable[..., Any]) -> Rule:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Propagator:
     """One way back through a trace.
 
     table: the rules. stem: those of the nodes in ``embedding``, if they are others.
@@ -81,16 +81,16 @@ class Walk:
         return dependents([node for node in trace.nodes if node not in self.constant], roots)
 
 
-def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str) -> None:
-    """Raise MissingRuleError unless ``walk``, called ``name``, has a rule for every node on the way to ``wanted``.
+def require_rules(trace: Trace, propagator: Propagator, wanted: Sequence[fx.Node], name: str) -> None:
+    """Raise MissingRuleError unless ``propagator``, called ``name``, has a rule for every node on the way to ``wanted``.
 
     A rule for the first argument, say a layer's input, does not do where the others vary as well.
     """
-    live = walk.reachable(trace, wanted)
+    live = propagator.reachable(trace, wanted)
     missing: dict[Any, fx.Node] = {}
     for node in trace.nodes:
         passes = node in live and not live.isdisjoint(node.all_input_nodes) and node.target is not operator.getitem
-        if passes and not walk.serves(node, live):
+        if passes and not propagator.serves(node, live):
             missing.setdefault(target_of(node), node)
     if missing:
         places = (f"{op} (node {node.name}, shape {shape_of(node)})" for op, node in missing.items())
@@ -98,7 +98,12 @@ def require_rules(trace: Trace, walk: Walk, wanted: Sequence[fx.Node], name: str
 
 
 def reverse(
-    trace: Trace, values: Mapping[fx.Node, Any], output: fx.Node, seed: Tensor, walk: Walk, wanted: Sequence[fx.Node]
+    trace: Trace,
+    values: Mapping[fx.Node, Any],
+    output: fx.Node,
+    seed: Tensor,
+    propagator: Propagator,
+    wanted: Sequence[fx.Node],
 ) -> list[Tensor]:
     """Carry ``seed`` from ``output`` back to ``wanted``.
 
@@ -106,7 +111,7 @@ def reverse(
     seed: [targets, *output.shape], the share of the output.
     Returns the share of every wanted node, [targets, *node.shape]; zeros where ``output`` does not depend on it.
     """
-    live, varying = walk.reachable(trace, wanted), walk.reachable(trace, [trace.pixels])
+    live, varying = propagator.reachable(trace, wanted), propagator.reachable(trace, [trace.pixels])
     shares: dict[fx.Node, Any] = {output: seed}
 
     def nothing(like: Tensor) -> Tensor:
@@ -137,7 +142,7 @@ def reverse(
                 seed.new_zeros(seed.shape[0], *o.shape) if s is None else s for s, o in zip(share, out, strict=True)
             ]
         varies = tuple(not varying.isdisjoint(_nodes(arg)) for arg in node.args)
-        rule = walk.rule(node)
+        rule = propagator.rule(node)
         assert rule is not None, node
         parts = rule(share, Call(out, value(node.args), value(node.kwargs), varies))
         for arg, part in zip(node.args, parts, strict=False):

@@ -1,34 +1,60 @@
-"""Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript."""
+"""Explain images with an exported artifact: onnxruntime, NumPy and Pillow, PyTorch only for TorchScript.
 
-from onnxplain.contract.errors import CacheWarning, OnnxplainError, OnnxplainWarning
-from onnxplain.contract.metadata import METADATA_KEY, Metadata, Preprocessing
-from onnxplain.contract.outputs import PASSES, REDUCTIONS
+The names below are imported when they are first used: the command line shows its help from data that are here, without
+onnxruntime and NumPy.
+"""
 
-from .explainer import Explainer
-from .explanation import Explanation
-from .images.geometry import Placement
-from .images.loading import load_image
-from .images.preprocessing import preprocess
-from .methods.choice import available_methods, comparable_methods
-from .methods.method import Method
-from .methods.table import METHODS
-from .sheet import comparison_sheet
-from .targets import resolve_target
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxplain.contract.errors import (
+        ArtifactError,
+        CacheWarning,
+        ImageError,
+        MethodError,
+        OnnxplainError,
+        OnnxplainWarning,
+        RunError,
+        TargetError,
+    )
+    from onnxplain.contract.metadata import METADATA_KEY, Metadata
+    from onnxplain.contract.outputs import PASSES, REDUCTIONS
+    from onnxplain.contract.preprocessing import Preprocessing
+
+    from .explainer import Explainer
+    from .explanation import Explanation
+    from .images.geometry import Placement
+    from .images.loading import load_image
+    from .images.preprocessing import preprocess
+    from .methods.choice import available_methods, comparable_methods
+    from .methods.method import Method
+    from .methods.table import METHODS
+    from .outcome import Explanations, Outcome
+    from .sheet import comparison_sheet
+    from .targets import resolve_target
 
 __all__ = [
     "METADATA_KEY",
     "METHODS",
     "PASSES",
     "REDUCTIONS",
+    "ArtifactError",
     "CacheWarning",
     "Explainer",
     "Explanation",
+    "Explanations",
+    "ImageError",
     "Metadata",
     "Method",
+    "MethodError",
     "OnnxplainError",
     "OnnxplainWarning",
+    "Outcome",
     "Placement",
     "Preprocessing",
+    "RunError",
+    "TargetError",
     "available_methods",
     "comparable_methods",
     "comparison_sheet",
@@ -36,3 +62,38 @@ __all__ = [
     "preprocess",
     "resolve_target",
 ]
+
+_MODULES = {
+    "METADATA_KEY": "..contract.metadata",
+    "METHODS": ".methods.table",
+    "PASSES": "..contract.outputs",
+    "REDUCTIONS": "..contract.outputs",
+    "ArtifactError": "..contract.errors",
+    "CacheWarning": "..contract.errors",
+    "Explainer": ".explainer",
+    "Explanation": ".explanation",
+    "Explanations": ".outcome",
+    "ImageError": "..contract.errors",
+    "Metadata": "..contract.metadata",
+    "Method": ".methods.method",
+    "MethodError": "..contract.errors",
+    "OnnxplainError": "..contract.errors",
+    "OnnxplainWarning": "..contract.errors",
+    "Outcome": ".outcome",
+    "Placement": ".images.geometry",
+    "Preprocessing": "..contract.metadata",
+    "RunError": "..contract.errors",
+    "TargetError": "..contract.errors",
+    "available_methods": ".methods.choice",
+    "comparable_methods": ".methods.choice",
+    "comparison_sheet": ".sheet",
+    "load_image": ".images.loading",
+    "preprocess": ".images.preprocessing",
+    "resolve_target": ".targets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,45 +1,48 @@
-"""The runtime's front door: an artifact and images in, explanations out."""
+"""The class that users begin with: an artifact and images in, explanations out."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError
-from onnxplain.contract.metadata import Metadata, is_int
+from onnxplain.contract.errors import ImageError, OnnxplainError, TargetError
+from onnxplain.contract.metadata import Metadata
+from onnxplain.contract.validation import is_int
 
 from .backends.formats import open_artifact
+from .backends.providers import Provider
+from .evaluator import Progress
 from .explanation import TOP_K, Explanation
 from .finite import check_finite
 from .images.geometry import Placement
-from .images.inputs import Picture, picture, pictures_ahead
+from .images.inputs import PreparedImage, prepare, prepare_ahead
 from .images.loading import MAX_PIXELS, ImageSource, is_source
 from .images.preprocessing import denormalize
-from .methods.choice import Methods, chosen_methods, chosen_outputs, find_method
-from .pipeline import Answer, Progress, Question, answer_all, given, only, pictures_at_once
+from .methods.choice import MethodCall, Methods, call_method, call_methods, find_outputs
+from .outcome import Explanations, Outcome
+from .pipeline import ByMethod, Request, explain_batches, explain_image
 from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
-Images = list[Any] | tuple[ImageSource, ...] | Iterator[ImageSource]
 
 
 class Explainer:
-    """An artifact, loaded once; explain images with it as often as needed, from several threads too.
+    """An exported model that explains images: open it once, use it as often as needed, from several threads too.
 
-    `path`: the file that export wrote; .pt is opened with PyTorch, which has to be installed then, all else with
-    onnxruntime. `device`: "auto" (CUDA if that offers it), "cpu" or "cuda". `threads`: how many one run uses; None for
-    all cores. `cache`: keep the graph as onnxruntime has simplified it, in the folder `path`.cache, as large as the
-    file, from which it opens sooner on the CPU the next time; a CacheWarning if that cannot be written. Who can write
-    that folder decides the answers. `trust`: open a .pt file, which is a program and can read and overwrite files.
-    `max_pixels`: of the pictures that are read, see `load_image`. `top_k`: how many predictions an explanation lists.
+    Example::
 
-    It can be pickled, and so be given to other processes: they open the file at the same path themselves.
+        explainer = Explainer("vit.onnx")
+        explanation = explainer.explain("cat.jpg", target="tabby")
+        explanation.overlay().save("tabby.png")
 
-    Raises OnnxplainError if the file is missing, not an onnxplain artifact or not as export wrote it, which its digest
-    tells; if it is a .pt file without `trust`; or if there is no such device.
+    An Explainer can be pickled, and so be given to other processes: they open the file at the same path themselves.
+
+    Attributes:
+        metadata: What the artifact says about itself: its labels, preprocessing, passes and more.
+        device: Where it runs: "cpu", "cuda", or the name of another of onnxruntime's providers.
     """
 
     def __init__(
@@ -51,15 +54,40 @@ class Explainer:
         trust: bool = False,
         max_pixels: int = MAX_PIXELS,
         top_k: int = TOP_K,
+        providers: Sequence[Provider] | None = None,
     ) -> None:
+        """Open an artifact.
+
+        Args:
+            path: The file that export wrote. A .pt file is opened with PyTorch, which has to be installed then, all
+                others with onnxruntime.
+            device: "cpu", "cuda", or "auto": the first device that onnxruntime offers, CUDA before the CPU.
+            threads: How many threads a run uses on the CPU; None for all cores.
+            cache: Keep the graph as onnxruntime has optimized it, in the folder `path`.cache, as large as the file. The
+                next time it opens sooner from there, on the CPU. Who can write that folder decides the results.
+            trust: Open a .pt file, which is a program that can read and overwrite files.
+            max_pixels: Larger images are refused, see `load_image`.
+            top_k: How many predictions an explanation lists.
+            providers: onnxruntime's execution providers, first choice first, in place of `device`: names that
+                `onnxruntime.get_available_providers()` gives, or pairs of a name and a dict of its options. Those of
+                CUDA have `{"use_tf32": "0"}` unless they are given here, as TF32 is too coarse for relevance.
+
+        Raises:
+            ArtifactError: If the file is missing, not an artifact, changed since export, as its digest tells, or a .pt
+                file without `trust`.
+            OnnxplainError: If there is no such device or provider, or another argument is not valid.
+
+        Warns:
+            CacheWarning: If the cache cannot be written; all else works.
+        """
         if not isinstance(path, str | Path):
             raise OnnxplainError(f"an artifact is given by its path, got {type(path).__name__}")
         for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
             if not is_int(value, 1, math.inf):
-                raise OnnxplainError(f"{name} must be a whole number of at least 1, got {value!r}")
-        self._artifact = open_artifact(path, device, threads, cache, trust)
+                raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+        self._artifact = open_artifact(path, device, threads, cache, trust, providers)
         self._max_pixels, self._top_k = max_pixels, top_k
-        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k
+        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k, providers
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its arguments: another process opens the file anew, which has to be there under the same path."""
@@ -72,12 +100,12 @@ class Explainer:
 
     @property
     def metadata(self) -> Metadata:
-        """What the artifact says about itself."""
+        """What the artifact says about itself: its labels, preprocessing, passes and more."""
         return self._artifact.metadata
 
     @property
     def device(self) -> str:
-        """Where the artifact runs: "cuda" or "cpu"."""
+        """Where the artifact runs: "cpu", "cuda", or the name of another of onnxruntime's providers."""
         return self._artifact.device
 
     @overload
@@ -86,7 +114,6 @@ class Explainer:
         image: ImageSource,
         target: Target = -1,
         method: str | None = None,
-        batch_size: int | None = None,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> Explanation: ...
@@ -97,109 +124,217 @@ class Explainer:
         image: ImageSource,
         target: Targets,
         method: str | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> list[Explanation]: ...
+
+    def explain(
+        self,
+        image: ImageSource,
+        target: Target | Targets = -1,
+        method: str | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Explanation | list[Explanation]:
+        """Explain one image: where does the model see the target in it?
+
+        Args:
+            image: A path; an encoded image as bytes or as a file open for reading bytes; a PIL image; or a uint8 array
+                [height, width], [height, width, 3] or [height, width, 4]. See `load_image`.
+            target: The class: its index, its label, or a rank (-1 the top-1 class, -2 the runner-up, …). A list of
+                these gives a list of explanations, from one run of the graph.
+            method: A name in `METHODS`; None for the best method that this artifact has the passes for.
+            progress: Called as progress(done, total) by methods that run the graph many times.
+            **parameters: The method's own, such as head_fusion="max"; see `METHODS`.
+
+        Returns:
+            An Explanation; or for a list of targets one for each, in the same order.
+
+        Raises:
+            ImageError: If the image cannot be read, or is larger than `max_pixels`.
+            TargetError: If there is no such class.
+            MethodError: If there is no such method, or a parameter is not valid.
+            RunError: If the run fails, or the logits or the map hold NaN or infinity.
+        """
+        _check_single(image, "explain", "explain_many")
+        request = self._request([call_method(method, parameters, self.metadata)], target, progress)
+        explained: Explanation | list[Explanation] = _per_target(target)(_only(self._explain(image, request)))
+        return explained
+
+    @overload
+    def explain_many(
+        self,
+        images: Iterable[ImageSource],
+        target: Target = -1,
+        method: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Explanations[Explanation]: ...
+
+    @overload
+    def explain_many(
+        self,
+        images: Iterable[ImageSource],
+        target: Targets,
+        method: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Explanations[list[Explanation]]: ...
+
+    def explain_many(
+        self,
+        images: Iterable[ImageSource],
+        target: Target | Targets = -1,
+        method: str | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Explanations[Any]:
+        """Explain many images, in batches, while the next batch is read and preprocessed in other threads.
+
+        Args:
+            images: Any iterable of what `explain` takes. It is consumed as results are asked for, one batch ahead.
+            target: As in `explain`.
+            method: As in `explain`.
+            batch_size: How many images one run takes; None for up to 8, fewer if they have many tokens, or on a CPU if
+                the model is wide. Large images go in smaller batches in any case.
+            progress: As in `explain`, for each image.
+            **parameters: As in `explain`.
+
+        Returns:
+            An iterator over what `explain` would return for each image. Where `explain` would raise, so does `next()`,
+            and the iterator goes on with the next image; see `Explanations`.
+
+        Raises:
+            TargetError: If there is no such class; at once, as the following.
+            MethodError: If there is no such method, or a parameter is not valid.
+            OnnxplainError: If `images` is a single image, or `batch_size` is not valid.
+        """
+        _check_several(images, "explain_many", "explain")
+        request = self._request([call_method(method, parameters, self.metadata)], target, progress)
+        pick = _per_target(target)
+        return self._explain_many(images, request, batch_size, lambda results: pick(_only(results)))
+
+    @overload
+    def explain_all(
+        self,
+        image: ImageSource,
+        target: Target = -1,
+        progress: Progress | None = None,
+        methods: Methods | None = None,
+    ) -> dict[str, Explanation]: ...
+
+    @overload
+    def explain_all(
+        self,
+        image: ImageSource,
+        target: Targets,
+        progress: Progress | None = None,
+        methods: Methods | None = None,
+    ) -> dict[str, list[Explanation]]: ...
+
+    def explain_all(
+        self,
+        image: ImageSource,
+        target: Target | Targets = -1,
+        progress: Progress | None = None,
+        methods: Methods | None = None,
+    ) -> Mapping[str, Explanation | list[Explanation]]:
+        """Explain one image by several methods.
+
+        All methods and targets share one run of the graph, beside the many that `integrated_gradients`, `smoothgrad`
+        and `rise` need.
+
+        Args:
+            image: As in `explain`.
+            target: As in `explain`.
+            progress: As in `explain`; it counts the runs of all methods together.
+            methods: Names in `METHODS`; or a mapping of names to each method's parameters; None for all methods but
+                those whose dependency is not installed and those that take long for the model's number of tokens, see
+                `comparable_methods`.
+
+        Returns:
+            {method's name: what `explain` would return}, in the order of `methods`.
+
+        Raises:
+            OnnxplainError: As `explain` does; and MethodError if a method is given twice, or there is none. A map that
+                holds NaN or infinity is an error that names its method; the other methods can be had without it.
+        """
+        _check_single(image, "explain_all", "explain_all_many")
+        request = self._request(call_methods(methods, self.metadata), target, progress)
+        return _for_each(_per_target(target), self._explain(image, request))
+
+    @overload
+    def explain_all_many(
+        self,
+        images: Iterable[ImageSource],
+        target: Target = -1,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        methods: Methods | None = None,
+    ) -> Explanations[dict[str, Explanation]]: ...
+
+    @overload
+    def explain_all_many(
+        self,
+        images: Iterable[ImageSource],
+        target: Targets,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        methods: Methods | None = None,
+    ) -> Explanations[dict[str, list[Explanation]]]: ...
+
+    def explain_all_many(
+        self,
+        images: Iterable[ImageSource],
+        target: Target | Targets = -1,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        methods: Methods | None = None,
+    ) -> Explanations[Any]:
+        """Explain many images by several methods.
+
+        Args:
+            images: As in `explain_many`.
+            target: As in `explain`.
+            batch_size: As in `explain_many`.
+            progress: As in `explain_all`, for each image.
+            methods: As in `explain_all`.
+
+        Returns:
+            An iterator over what `explain_all` would return for each image; see `explain_many` and `Explanations`.
+
+        Raises:
+            OnnxplainError: At once, for all arguments but the images, as in `explain_many` and `explain_all`.
+        """
+        _check_several(images, "explain_all_many", "explain_all")
+        request = self._request(call_methods(methods, self.metadata), target, progress)
+        pick = _per_target(target)
+        return self._explain_many(images, request, batch_size, lambda results: _for_each(pick, results))
+
+    @overload
+    def explain_pixels(
+        self,
+        pixels: NDArray[np.float32],
+        target: Target = -1,
+        method: str | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> list[Explanation]: ...
 
     @overload
-    def explain(
+    def explain_pixels(
         self,
-        image: Images,
-        target: Target = -1,
-        method: str | None = None,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-        **parameters: Any,
-    ) -> Iterator[Explanation]: ...
-
-    @overload
-    def explain(
-        self,
-        image: Images,
+        pixels: NDArray[np.float32],
         target: Targets,
         method: str | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
         **parameters: Any,
-    ) -> Iterator[list[Explanation]]: ...
-
-    def explain(
-        self,
-        image: ImageSource | Images,
-        target: Target | Targets = -1,
-        method: str | None = None,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-        **parameters: Any,
-    ) -> Answer | Iterator[Answer]:
-        """Where the model sees the target in the image.
-
-        `image`: whatever `load_image` takes: a path, bytes, a file open for reading bytes, a PIL image or a uint8
-        array. A list or generator of those is explained in batches, as the returned iterator is consumed; it yields, in
-        order, what a call with each single image would return. It takes one batch more than the one at hand, which is
-        made ready in other threads during the run. Where a single call would raise it raises too, and goes on with the
-        next image if it is asked on.
-
-        `target`: a class index, a label, or a rank (-1 the top-1 class, -2 the runner-up, …); a list of those gives a
-        list of results from one run of the graph. `method`: a name in METHODS; None for the best one this artifact has
-        the passes for. `batch_size`: None for up to 8 images, fewer if they have many tokens, or on a CPU if the model
-        is wide. `progress`: called as progress(done, total) with the runs done for the image at hand, by methods that
-        need many of them. `parameters`: the method's.
-
-        Raises OnnxplainError if an image, target, method or parameter is not valid, or if the logits or the map hold
-        NaN or infinity.
-        """
-        question = self._question(target, method, parameters, progress)
-        if is_source(image) or not isinstance(image, Iterable):
-            return only(next(self._answers([self._picture(image)], question, 1)))
-        return map(only, self._explained(image, question, batch_size))
-
-    @overload
-    def explain_all(
-        self,
-        image: ImageSource,
-        target: Target | Targets = -1,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-        methods: Methods | None = None,
-    ) -> dict[str, Any]: ...
-
-    @overload
-    def explain_all(
-        self,
-        image: Images,
-        target: Target | Targets = -1,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-        methods: Methods | None = None,
-    ) -> Iterator[dict[str, Any]]: ...
-
-    def explain_all(
-        self,
-        image: ImageSource | Images,
-        target: Target | Targets = -1,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-        methods: Methods | None = None,
-    ) -> dict[str, Answer] | Iterator[dict[str, Answer]]:
-        """As `explain`, for several methods at once: {method's name: what explain would return}.
-
-        `methods`: names in METHODS, which come with their defaults and in this order; or a mapping of such names to
-        each one's parameters; None for all, but those whose dependency is not installed, and those that take much
-        longer than all the others where there are many tokens, see `comparable_methods`.
-
-        All methods and targets of an image share one run of the graph, beside the many that some methods need
-        (`integrated_gradients`, `smoothgrad` and `rise`), which the targets share; `progress` counts those of all
-        methods together. A list or generator of images yields one such dictionary for each. A map that holds NaN or
-        infinity is an error that names its method; the others can be had without it.
-
-        Raises OnnxplainError as `explain` does, and if a method is given twice or there is none.
-        """
-        question = Question(chosen_methods(methods, self.metadata), *self._resolve(target), progress, self._top_k)
-        if is_source(image) or not isinstance(image, Iterable):
-            return next(self._answers([self._picture(image)], question, 1))
-        return self._explained(image, question, batch_size)
+    ) -> list[list[Explanation]]: ...
 
     def explain_pixels(
         self,
@@ -210,79 +345,125 @@ class Explainer:
         progress: Progress | None = None,
         **parameters: Any,
     ) -> list[Any]:
-        """As `explain`, for pixels that are already preprocessed: float32 [batch, 3, H, W], one result per image
-        (an Explanation, or a list of them if a list of targets is given).
+        """Explain images that are already preprocessed.
 
-        The heatmaps have the model input's size, [H, W]. Raises OnnxplainError if the pixels are of another shape or
-        type or not finite.
+        Args:
+            pixels: float32 [batch, 3, H, W], as the model takes them; see `preprocess` and `metadata.preprocessing`.
+            target: As in `explain`.
+            method: As in `explain`.
+            batch_size: As in `explain_many`.
+            progress: As in `explain`, for each image.
+            **parameters: As in `explain`.
+
+        Returns:
+            What `explain` would return, for each image. The heatmaps have the size of the input, [H, W], and `image` is
+            what the pixels show.
+
+        Raises:
+            ImageError: If the pixels have another shape or type, or are not finite.
+            OnnxplainError: As `explain` does.
         """
-        question = self._question(target, method, parameters, progress)
-        preprocessing = self.metadata.preprocessing
-        size = preprocessing.size
+        request = self._request([call_method(method, parameters, self.metadata)], target, progress)
         self._check_pixels(pixels)
-        pictures = (
-            Picture(denormalize(one, preprocessing), one, Placement(size, size, (0, 0), size)) for one in pixels
-        )
-        return list(map(only, self._answers(pictures, question, self._batch_size(question, batch_size))))
+        preprocessing = self.metadata.preprocessing
+        whole = Placement(preprocessing.size, preprocessing.size, (0, 0), preprocessing.size)
+        images = (Outcome(PreparedImage(denormalize(one, preprocessing), one, whole)) for one in pixels)
+        outcomes = explain_batches(self._artifact, images, request, self._batch_size(request, batch_size))
+        pick = _per_target(target)
+        return [pick(_only(outcome.value)) for outcome in outcomes]
 
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """The graph's outputs for one image, with its batch axis: `logits`, and those of `passes` (None: of all).
+        """The graph's outputs for one image, as they are.
 
-        `passes`: names of passes, each of which stands for its raw output, or of outputs, reductions among them.
+        Args:
+            image: As in `explain`.
+            target: As in `explain`.
+            passes: Names of passes, each of which stands for its raw output, or of outputs, reductions among them; None
+                for all passes.
 
-        Shapes: logits [1, classes], attention [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient
-        [1, targets, L, heads, N, N]; pixel_gradient [1, targets, 3, H, W], pixel_relevance, pixel_attnlrp and
-        pixel_cp_lrp [1, targets, H, W]; reciprocam [1, targets, h, w]. Raises OnnxplainError if the image, a target or
-        a pass is not valid, or if an output holds NaN or infinity.
+        Returns:
+            `logits` and these outputs, by name, each with a batch axis of length 1: logits [1, classes], attention
+            [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient [1, targets, L, heads, N, N];
+            pixel_gradient [1, targets, 3, H, W]; pixel_relevance, pixel_attnlrp and pixel_cp_lrp [1, targets, H, W];
+            reciprocam [1, targets, h, w].
+
+        Raises:
+            OnnxplainError: If the artifact has no such pass or output.
+            ImageError: If the image cannot be read.
+            TargetError: If there is no such class.
+            RunError: If the run fails, or an output holds NaN or infinity.
         """
-        outputs = chosen_outputs(passes, self.metadata)
-        targets, _ = self._resolve(target)
-        values = self._artifact.run(self._picture(image).pixels[None], targets, outputs)
+        outputs, targets = find_outputs(passes, self.metadata), self._targets(target)
+        values = self._artifact.run(self._prepare(image).pixels[None], targets, outputs)
         for name, tensor in values.items():
             check_finite(f"the values of {name}", tensor)
         return values
 
-    def _explained(
-        self, images: Iterable[Any], question: Question, batch_size: int | None
-    ) -> Iterator[dict[str, Answer]]:
-        size = self._batch_size(question, batch_size)
-        pictures = pictures_ahead(images, self.metadata.preprocessing, self._max_pixels, size)
-        return self._answers(pictures, question, size)
+    def _explain(self, image: ImageSource, request: Request) -> ByMethod:
+        return explain_image(self._artifact, self._prepare(image), request)
 
-    def _answers(
-        self, pictures: Iterable[Picture | OnnxplainError], question: Question, size: int
-    ) -> Iterator[dict[str, Answer]]:
-        return map(given, answer_all(self._artifact, pictures, question, size))
+    def _explain_many(
+        self,
+        images: Iterable[ImageSource],
+        request: Request,
+        batch_size: int | None,
+        pick: Callable[[ByMethod], Any],
+    ) -> Explanations[Any]:
+        size = self._batch_size(request, batch_size)
+        prepared = prepare_ahead(images, self.metadata.preprocessing, self._max_pixels, size)
+        outcomes = explain_batches(self._artifact, prepared, request, size)
+        return Explanations(map(lambda outcome: outcome.then(pick), outcomes))  # a generator would hold the last one
 
-    def _batch_size(self, question: Question, asked: int | None) -> int:
-        if asked is not None and asked < 1:
-            raise OnnxplainError(f"batch_size must be at least 1, got {asked}")
-        outputs = self.metadata.with_pool(question.outputs)
-        return asked or pictures_at_once(self._artifact, outputs, len(question.targets))
+    def _request(self, calls: Iterable[MethodCall], target: Target | Targets, progress: Progress | None) -> Request:
+        return Request(tuple(calls), self._targets(target), progress, self._top_k)
 
-    def _question(
-        self, target: Target | Targets, method: str | None, parameters: dict[str, Any], progress: Progress | None
-    ) -> Question:
-        chosen = find_method(method, self.metadata.passes)
-        asked = (chosen, chosen.arguments(parameters, self.metadata.layers))
-        return Question((asked,), *self._resolve(target), progress, self._top_k)
+    def _targets(self, target: Target | Targets) -> tuple[int, ...]:
+        targets = target if isinstance(target, list | tuple) else [target]
+        if not targets:
+            raise TargetError("the list of targets is empty; give at least one class, label or rank")
+        return tuple(resolve_target(item, self.metadata.labels) for item in targets)
 
-    def _resolve(self, target: Target | Targets) -> tuple[tuple[int, ...], bool]:
-        several = target if isinstance(target, list | tuple) else None
-        if several is not None and not several:
-            raise OnnxplainError("the list of targets is empty; give at least one class, label or rank")
-        items = [target] if several is None else several
-        return tuple(resolve_target(item, self.metadata.labels) for item in items), several is not None
+    def _prepare(self, image: ImageSource) -> PreparedImage:
+        return prepare(image, self.metadata.preprocessing, self._max_pixels)
 
-    def _picture(self, source: Any) -> Picture:
-        return picture(source, self.metadata.preprocessing, self._max_pixels)
+    def _batch_size(self, request: Request, given: int | None) -> int:
+        if given is not None and given < 1:
+            raise OnnxplainError(f"`batch_size` must be at least 1, got {given}")
+        return given or request.images_per_run(self._artifact)
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:
         shape = [3, *self.metadata.preprocessing.size]
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.float32 or list(pixels.shape[1:]) != shape:
             given = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-            raise OnnxplainError(f"pixels must be a float32 array [batch, {', '.join(map(str, shape))}], got {given}")
+            raise ImageError(f"pixels must be a float32 array [batch, {', '.join(map(str, shape))}], got {given}")
         if not np.isfinite(pixels).all():
-            raise OnnxplainError("pixels must be finite, got NaN or infinity")
+            raise ImageError("pixels must be finite, got NaN or infinity")
+
+
+def _check_single(image: object, name: str, other: str) -> None:
+    if isinstance(image, Iterable) and not is_source(image):
+        raise ImageError(f"{name} takes one image, got {type(image).__name__}; for several images use {other}")
+
+
+def _check_several(images: object, name: str, other: str) -> None:
+    if is_source(images) or not isinstance(images, Iterable):
+        raise ImageError(
+            f"{name} takes an iterable of images, got {type(images).__name__}; for a single image use {other}"
+        )
+
+
+def _only(results: ByMethod) -> list[Explanation]:
+    """Those of the only method."""
+    (explanations,) = results.values()
+    return explanations
+
+
+def _per_target(target: Target | Targets) -> Callable[[list[Explanation]], Any]:
+    """What a caller gets of the explanations of an image: the list of them for a list of targets, else the only one."""
+    return list if isinstance(target, list | tuple) else lambda explanations: explanations[0]
+
+
+def _for_each(pick: Callable[[list[Explanation]], Any], results: ByMethod) -> dict[str, Any]:
+    return {name: pick(explanations) for name, explanations in results.items()}

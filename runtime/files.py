@@ -23,22 +23,29 @@ LOCK = "lock"  # a file in it, locked by whoever is writing
 LONGEST = 86400  # seconds after which nobody is writing any more, where files cannot be locked
 
 
-def check_file(path: Path, what: str, missing: str) -> None:
-    """Raise OnnxplainError unless there is a regular file at `path`.
+def check_file(path: Path, what: str, missing: str, kind: type[OnnxplainError] = OnnxplainError) -> None:
+    """Check that there is a regular file.
 
-    `what` it is to be, such as "an image"; `missing` is what the error says if there is nothing.
+    Args:
+        path: Where it is to be.
+        what: What it is to be, such as "an image".
+        missing: What the error says if there is nothing.
+        kind: The error's class.
+
+    Raises:
+        OnnxplainError: If there is none, or if it may not be looked at.
     """
     try:
         if path.is_file():
             return
         is_folder, is_there = path.is_dir(), path.exists()
     except OSError as error:  # a name too long, a folder that may not be entered
-        raise OnnxplainError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise kind(f"{path} cannot be read: {error.strerror or error}") from None
     if is_folder:
-        raise OnnxplainError(f"{path} is a folder, not {what}; give a file")
+        raise kind(f"{path} is a folder, not {what}; give a file")
     if is_there:
-        raise OnnxplainError(f"{path} is not a regular file but a pipe, socket or device; give {what} as a file")
-    raise OnnxplainError(missing)
+        raise kind(f"{path} is not a regular file but a pipe, socket or device; give {what} as a file")
+    raise kind(missing)
 
 
 @contextmanager

@@ -1,149 +1,126 @@
-"""From a question and pictures to answers: the runs of the graph, and what the methods make of its outputs."""
+"""From prepared images to explanations: one run of the graph, and each method's map from its outputs.
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+`explain_image` explains one image and `explain_batches` many; `explanations` is what both make of the run's outputs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.metadata import Metadata
-from onnxplain.contract.outputs import OUTPUTS, PASSES
+from onnxplain.contract.outputs import OUTPUTS
 
 from .backends.base import Artifact
-from .explanation import Explanation, probabilities, top_predictions
+from .batch_size import images_per_run
+from .batches import batches
+from .evaluator import GraphEvaluator, Progress
+from .explanation import Explanation, top_predictions
 from .finite import check_finite
 from .images.geometry import Map, patch_sums, resize
-from .images.inputs import BUDGET, Picture, cost
-from .images.preprocessing import normalize
+from .images.inputs import MEMORY_BUDGET, PreparedImage, memory
+from .methods.choice import MethodCall
 from .methods.method import Method
-from .targets import class_of
+from .outcome import Outcome
 
-Answer = Explanation | list[Explanation]
-Progress = Callable[[int, int], object]
-Values = dict[str, NDArray[np.float32]]
-
-BATCH_BYTES = 2**30  # of what a run holds: pictures of many tokens go one by one
-CACHE_BYTES = 5 * 2**20  # of a hidden layer on a CPU: beyond, larger batches take longer for each picture, not less
-MAX_BATCH = 8
-HEAD_WIDTH = 64  # numbers of a token for each head, which all common Vision Transformers have
-HIDDEN = 4  # and the width of their hidden layers, in widths of a token
+ByMethod = dict[str, list[Explanation]]
+"""The explanations of one image: by the method's name one for each target, in the order of the targets."""
+Outputs = dict[str, NDArray[Any]]
+"""What the graph gives for one image, by the output's name, without the batch axis."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of every picture; `listed` tells a list of targets from a single one.
+class Request:
+    """What is to be explained of every image.
 
-    `methods` are pairs of a method and its arguments. `progress` is told how many of a picture's runs are done, and how
-    many there are, where there are methods that run the graph many times. `top_k`: how many predictions are listed.
+    Attributes:
+        calls: The methods, each with its arguments.
+        targets: Class indices, or ranks below 0.
+        progress: Told how many of an image's runs are done, for methods that run the graph many times.
+        top_k: How many predictions an explanation lists.
     """
 
-    methods: tuple[tuple[Method, dict[str, Any]], ...]
+    calls: tuple[MethodCall, ...]
     targets: tuple[int, ...]
-    listed: bool
     progress: Progress | None
     top_k: int
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What the methods that need one run take from it; all of them share it."""
-        names = (name for method, arguments in self.methods if not method.runs for name in method.bind(arguments)[0])
-        return tuple(dict.fromkeys(names))
+        """The outputs that the methods need of the run that they share."""
+        return tuple(dict.fromkeys(name for call in self.calls for name in call.outputs))
 
     @property
-    def runs(self) -> int:
-        """How many runs each picture takes beyond that one."""
-        return sum(arguments[method.runs] for method, arguments in self.methods if method.runs)
+    def extra_runs(self) -> int:
+        """How many runs each image takes beyond the one that the methods share."""
+        return sum(call.runs for call in self.calls)
+
+    def images_per_run(self, artifact: Artifact) -> int:
+        """How many images the artifact takes at once."""
+        return images_per_run(artifact, artifact.metadata.with_pool(self.outputs), len(self.targets))
 
 
-def pictures_at_once(artifact: Artifact, outputs: Iterable[str], targets: int) -> int:
-    """How many pictures one run of the graph takes without holding much more than `BATCH_BYTES`.
+def explain_image(artifact: Artifact, image: PreparedImage, request: Request) -> ByMethod:
+    """Explain one image.
 
-    Counted are the outputs asked for and what the graph holds on the way: if it walks back, the attention of all
-    layers, and for reciprocam the tokens of the last block once for every patch. On a CPU `CACHE_BYTES` count as well.
+    Raises:
+        RunError: If the run fails, or the logits or a map hold NaN or infinity.
     """
-    metadata = artifact.metadata
-    wanted = [OUTPUTS[name] for name in outputs]
-    numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
-    tokens = metadata.layout.tokens * metadata.heads * HEAD_WIDTH
-    hidden = HIDDEN * tokens
-    if any(item.per_target for item in wanted):
-        numbers += math.prod(metadata.shape(PASSES["attention"]))
-        hidden *= max(1, targets)
-    if PASSES["reciprocam"] in wanted:
-        numbers += math.prod(metadata.patch_grid) * tokens
-    fit = BATCH_BYTES // (4 * max(1, numbers))
-    if artifact.device == "cpu":
-        fit = min(fit, CACHE_BYTES // (4 * hidden))
-    return max(1, min(MAX_BATCH, fit))
+    (outputs,) = _run(artifact, [image], request)
+    return explanations(artifact, image, outputs, request)
 
 
-def answer_all(
-    artifact: Artifact, pictures: Iterable[Picture | OnnxplainError], question: Question, size: int
-) -> Iterator[dict[str, Answer] | OnnxplainError]:
-    """For each picture, by method: an Explanation, or a list of them if targets were listed; or what went wrong.
+def explain_batches(
+    artifact: Artifact, images: Iterable[Outcome[PreparedImage]], request: Request, size: int
+) -> Iterator[Outcome[ByMethod]]:
+    """Explain many images, up to `size` of them in one run, fewer where they fill `MEMORY_BUDGET`.
 
-    Runs the graph on up to `size` pictures at once, fewer where `BUDGET` is full; nothing is taken before it is asked
-    for. What is wrong with a picture costs that one only, what is wrong with a run all that were in it.
+    An image is taken when it is needed. An error of an image concerns that image only, an error of a run all images
+    that were in it.
     """
-    for batch in _batches(pictures, size, cost):
-        values = iter(_values(artifact, [item for item in batch if isinstance(item, Picture)], question))
-        for item in batch:
-            outcome = next(values) if isinstance(item, Picture) else item
-            yield outcome if isinstance(outcome, OnnxplainError) else _outcome(artifact, item, outcome, question)
+    for batch in batches(images, size, memory, MEMORY_BUDGET):
+        yield from _explain_batch(artifact, batch, request)
 
 
-def given(outcome: dict[str, Answer] | OnnxplainError) -> dict[str, Answer]:
-    """The answer; raises the error if that is what came of the picture."""
-    if isinstance(outcome, OnnxplainError):
-        try:
-            raise outcome
-        finally:
-            del outcome  # or it and its traceback would hold each other, and with them whoever asked
-    return outcome
+def _explain_batch(
+    artifact: Artifact, batch: list[Outcome[PreparedImage]], request: Request
+) -> Iterator[Outcome[ByMethod]]:
+    run = Outcome.of(_run, artifact, [item.value for item in batch if item.error is None], request)
+    rows = run.then(iter)
+    for item in batch:
+        yield item.then(lambda image: explanations(artifact, image, next(rows.value), request))
 
 
-def _outcome(
-    artifact: Artifact, picture: Picture, values: Values, question: Question
-) -> dict[str, Answer] | OnnxplainError:
-    try:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is checked
-            return _answer(artifact, picture, values, question)
-    except OnnxplainError as error:
-        return error
-
-
-def _values(artifact: Artifact, pictures: list[Picture], question: Question) -> list[Values | OnnxplainError]:
-    """What one run gives for each of the pictures, or for each of them why it failed."""
-    if not pictures:
+def _run(artifact: Artifact, images: list[PreparedImage], request: Request) -> list[Outputs]:
+    """What one run gives for each of the images."""
+    if not images:
         return []
-    outputs = artifact.metadata.with_pool(question.outputs)
-    try:
-        values = artifact.run(np.stack([item.pixels for item in pictures]), question.targets, outputs)
-    except OnnxplainError as error:
-        return [error] * len(pictures)
-    return [{name: value[row] for name, value in values.items()} for row in range(len(pictures))]
+    outputs = artifact.metadata.with_pool(request.outputs)
+    values = artifact.run(np.stack([image.pixels for image in images]), request.targets, outputs)
+    return [{name: value[row] for name, value in values.items()} for row in range(len(images))]
 
 
-def _answer(artifact: Artifact, picture: Picture, values: Values, question: Question) -> dict[str, Answer]:
-    """All methods' answers for one picture, from what the one run gave for it and the runs they need beyond."""
-    metadata, logits = artifact.metadata, values["logits"]
+def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, request: Request) -> ByMethod:
+    """The explanations by all methods, from the outputs of the shared run and the runs that methods need beyond."""
+    metadata, logits = artifact.metadata, outputs["logits"]
     check_finite("the logits", logits)
-    classes = [class_of(target, logits) for target in question.targets]
-    predictions = top_predictions(logits, metadata, question.top_k)
-    runs = Runs(artifact, classes, question.runs, question.progress)
-    answers: dict[str, Answer] = {}
-    for method, arguments in question.methods:
-        found = [_both(one, method, metadata) for one in _maps(method, arguments, picture.pixels, values, runs)]
-        for (heatmap, tokens), index in zip(found, classes, strict=False):
-            what = f"class {index} ({metadata.labels[index]})" if method.per_target else "all classes"
-            for part in (tokens, heatmap, np.ptp(heatmap, keepdims=True)):  # the last, as it is interpolated and scaled
-                check_finite(f"the values of method {method.name}'s map for {what}", part)
-        if not method.per_target:  # one for all, but nobody's result is changed through another's
-            found = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in found * len(classes)]
-        results = [
+    classes = [int(index) for index in outputs["class_index"]]
+    predictions = top_predictions(logits, metadata, request.top_k)
+    evaluator = GraphEvaluator(artifact, classes, request.extra_runs, request.progress)
+    result: ByMethod = {}
+    for call in request.calls:
+        method = call.method
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the maps are checked
+            maps = [
+                _input_and_tokens(one, method, metadata)
+                for one in _maps(call, image.pixels, outputs, metadata, evaluator)
+            ]
+            _check_maps(maps, call.method, classes, metadata)
+        if not method.per_target:  # the same map for every class, in arrays of their own
+            maps = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in maps * len(classes)]
+        result[method.name] = [
             Explanation(
                 input_heatmap=heatmap,
                 tokens=tokens,
@@ -152,119 +129,70 @@ def _answer(artifact: Artifact, picture: Picture, values: Values, question: Ques
                 score=float(logits[index]),
                 predictions=predictions,
                 method=method.name,
-                image=picture.image,
-                placement=picture.placement,
+                image=image.image,
+                placement=image.placement,
                 pixel_level=method.pixel_level,
                 relative=method.relative,
                 resolution=metadata.resolution.get(method.name),
             )
-            for index, (heatmap, tokens) in zip(classes, found, strict=True)
+            for index, (heatmap, tokens) in zip(classes, maps, strict=True)
         ]
-        answers[method.name] = results if question.listed else results[0]
-    return answers
+    return result
 
 
 def _maps(
-    method: Method, arguments: dict[str, Any], pixels: NDArray[np.float32], values: Values, runs: "Runs"
+    call: MethodCall, pixels: NDArray[np.float32], outputs: Outputs, metadata: Metadata, evaluator: GraphEvaluator
 ) -> Iterable[NDArray[np.float64]]:
     """One method's map for each class, or a single one if it is the same for all."""
-    names, rest = method.bind(arguments)
+    method, (names, rest) = call.method, call.bound
     if method.runs:
-        maps: NDArray[np.float64] = method.function(pixels, runs, **rest)
+        maps: NDArray[np.float64] = method.function(pixels, evaluator, **rest)
         return maps
-    columns = range(len(runs.classes) if method.per_target else 1)
+    columns = range(len(evaluator.classes) if method.per_target else 1)
     if method.pixel_level:
-        return [method.function(*chosen(values, names, column), pixels=pixels, **rest) for column in columns]
-    return [token_map(method, runs.metadata, values, column, arguments) for column in columns]
+        return [method.function(*select(outputs, names, column), pixels=pixels, **rest) for column in columns]
+    return [token_map(method, metadata, outputs, column, call.arguments) for column in columns]
 
 
 def token_map(
-    method: Method, metadata: Metadata, values: Mapping[str, NDArray[Any]], column: int, arguments: Mapping[str, Any]
+    method: Method, metadata: Metadata, outputs: Mapping[str, NDArray[Any]], column: int, arguments: Mapping[str, Any]
 ) -> NDArray[np.float64]:
-    """The map of a method that is not of pixels, for one image's ``values`` and the target in that column."""
+    """The map of a method that works on tokens.
+
+    Args:
+        method: Its row in the table.
+        metadata: The artifact's.
+        outputs: What the graph gave for one image, without the batch axis.
+        column: Which of the targets.
+        arguments: The method's full set of arguments.
+
+    Returns:
+        float64 [h, w], the patch grid.
+    """
     names, rest = method.bind(arguments)
-    rows = chosen(values, metadata.with_pool(names)[len(names) :], column)
+    rows = select(outputs, metadata.with_pool(names)[len(names) :], column)
     layout = replace(metadata.layout, row=rows[0]) if rows else metadata.layout
-    return method.function(*chosen(values, names, column), layout=layout, **rest)
+    return method.function(*select(outputs, names, column), layout=layout, **rest)
 
 
-def chosen(values: Mapping[str, NDArray[Any]], names: Iterable[str], column: int) -> list[NDArray[Any]]:
-    """These outputs for one target."""
-    return [values[name][column] if OUTPUTS[name].per_target else values[name] for name in names]
+def select(outputs: Mapping[str, NDArray[Any]], names: Iterable[str], column: int) -> list[NDArray[Any]]:
+    """The named outputs of one image, for the target in that column."""
+    return [outputs[name][column] if OUTPUTS[name].per_target else outputs[name] for name in names]
 
 
-def _both(
+def _input_and_tokens(
     one: NDArray[np.float64], method: Method, metadata: Metadata
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A map as values of the input's pixels and of its patches."""
+    """A method's map over the input's pixels, [H, W], and over its patches, [h, w]."""
     fine: Map = one if method.pixel_level else resize(one, metadata.preprocessing.size)
     tokens: Map = patch_sums(one, metadata.patch_grid) if method.pixel_level else one
     return fine.astype(np.float32), tokens.astype(np.float32)
 
 
-@dataclass
-class Runs:
-    """Many runs of the graph for the classes asked for, in batches: the `Evaluator` of methods/sampling.py."""
-
-    artifact: Artifact
-    classes: list[int]
-    total: int
-    progress: Progress | None
-    done: int = field(default=0, init=False)
-
-    @property
-    def metadata(self) -> Metadata:
-        """What the artifact says about itself."""
-        return self.artifact.metadata
-
-    @property
-    def black(self) -> NDArray[np.float32]:
-        """Black as the model sees it, [3, 1, 1]."""
-        return normalize(np.zeros((1, 1, 3), dtype=np.uint8), self.metadata.preprocessing)
-
-    def gradients(self, inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-        """For each input [3, H, W] d logit / d pixels, [T, 3, H, W]."""
-        output = PASSES["pixel_gradient"].output
-        for values in self._run(inputs, (output,)):
-            yield from values[output]
-
-    def probabilities(self, inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float64]]:
-        """For each input [3, H, W] the probabilities of the classes, [T]."""
-        for values in self._run(inputs, ()):
-            check_finite(f"logits among the {self.total} runs of the picture", values["logits"])
-            yield from probabilities(values["logits"], self.metadata)[:, self.classes]
-
-    def _run(self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]) -> Iterator[Values]:
-        size = pictures_at_once(self.artifact, outputs, len(self.classes))
-        for batch in _batches(inputs, size):
-            values = self.artifact.run(np.stack(batch).astype(np.float32), self.classes, outputs)
-            self.done += len(batch)
-            if self.progress is not None:
-                self.progress(self.done, self.total)
-            yield values
-
-
-def only(answers: dict[str, Answer]) -> Answer:
-    """The answer of the single method asked."""
-    (answer,) = answers.values()
-    return answer
-
-
-def _batches(items: Iterable[Any], size: int, cost: Callable[[Any], int] = lambda item: 0) -> Iterator[list[Any]]:
-    """Lists of up to `size`, which end with the item that fills `BUDGET`.
-
-    When an item cannot be had, those before it come first and then the error.
-    """
-    batch: list[Any] = []
-    try:
-        for item in items:
-            batch.append(item)
-            if len(batch) == size or sum(map(cost, batch)) >= BUDGET:
-                yield batch
-                batch = []
-    except Exception:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
+def _check_maps(
+    maps: list[tuple[NDArray[np.float32], NDArray[np.float32]]], method: Method, classes: list[int], metadata: Metadata
+) -> None:
+    for (heatmap, tokens), index in zip(maps, classes, strict=False):  # there may be one map for all classes
+        what = f"class {index} ({metadata.labels[index]})" if method.per_target else "all classes"
+        for part in (tokens, heatmap, np.ptp(heatmap, keepdims=True)):  # the range too, as maps are resized and scaled
+            check_finite(f"the values of method {method.name}'s map for {what}", part)

@@ -1,4 +1,4 @@
-"""A text in the PNG files that onnxplain writes, by which they are told from pictures to explain or to learn from."""
+"""The signature of onnxplain in the PNG files that it writes, which tells them from images to explain or learn from."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def signed(about: Mapping[str, str]) -> PngInfo:
     return texts
 
 
-def is_ours(path: Path) -> bool:
+def is_signed(path: Path) -> bool:
     """Whether the file is a PNG with that text; read as far as the pixels."""
     text = b"\0".join(part.encode() for part in MAKER)
     with suppress(OSError), path.open("rb") as file:

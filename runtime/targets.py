@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.errors import TargetError, one_line
 from onnxplain.contract.names import did_you_mean, nearest
 
 Target = int | str
@@ -16,8 +15,13 @@ Target = int | str
 def resolve_target(target: Any, labels: Sequence[str]) -> int:
     """A target as the graph takes it: a class index from 0, or a rank (-1 the top-1 class, -2 the runner-up, …).
 
-    A string is a label, in any case: the whole label, else one of its comma-separated synonyms, else, if no label
-    is like that, an index or a rank in digits. Raises OnnxplainError if it names no class or several.
+    Args:
+        target: An index or a rank; or a string, which is a label in any case: the whole label, else one of its
+            comma-separated synonyms, else, if no label is like that, an index or a rank in digits.
+        labels: The artifact's, one for each class.
+
+    Raises:
+        TargetError: If the target names no class, or several.
     """
     if isinstance(target, str):
         found = _find_label(target, labels)
@@ -25,7 +29,7 @@ def resolve_target(target: Any, labels: Sequence[str]) -> int:
             return found
         target = _number(target, labels)
     if isinstance(target, bool) or not isinstance(target, int | np.integer):
-        raise OnnxplainError(
+        raise TargetError(
             f"a target must be a class index, a label, a rank (-1, -2, …) or a list of those, got {target!r}"
         )
     if not -len(labels) <= target < len(labels):
@@ -40,20 +44,15 @@ def _number(digits: str, labels: Sequence[str]) -> int:
         raise _out_of_range(digits, labels) from None
 
 
-def _out_of_range(target: object, labels: Sequence[str]) -> OnnxplainError:
+def _out_of_range(target: object, labels: Sequence[str]) -> TargetError:
     try:
         given = one_line(target)
     except ValueError:  # a number of more digits than Python writes
         given = "with thousands of digits"
-    return OnnxplainError(
+    return TargetError(
         f"target {given} is out of range; valid are the classes 0 to {len(labels) - 1} "
         f"and the ranks -1 to {-len(labels)}"
     )
-
-
-def class_of(target: int, logits: NDArray[np.float32]) -> int:
-    """The class index of a resolved target, given the image's logits [classes]; of equal logits the first leads."""
-    return target if target >= 0 else int(np.argsort(-logits, kind="stable")[-target - 1])
 
 
 def _find_label(query: str, labels: Sequence[str]) -> int | None:
@@ -66,12 +65,12 @@ def _find_label(query: str, labels: Sequence[str]) -> int | None:
         return matches[0]
     if matches:
         which = ", ".join(f"{index} ({labels[index]})" for index in matches)
-        raise OnnxplainError(f"the label {query!r} is ambiguous: it names the classes {which}; give the index")
+        raise TargetError(f"the label {query!r} is ambiguous: it names the classes {which}; give the index")
     if wanted.removeprefix("-").isdecimal():
         return None
     close = nearest(wanted, (name for names in synonyms for name in names))
     hint = did_you_mean(close) if close else "see the artifact's labels"
-    raise OnnxplainError(f"there is no label {query!r} among the {len(labels)} classes; {hint}")
+    raise TargetError(f"there is no label {query!r} among the {len(labels)} classes; {hint}")
 
 
 def _plain(label: str) -> str:

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import sys
+from dataclasses import replace
 
 os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's and NumPy's, in the processes that tests start as well
 
@@ -11,9 +12,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from reference import variants
 
-from onnxplain.export import artifact
+from onnxplain.export import artifact as export_artifact
+from onnxplain.export.formats.table import WRITERS
+from tests.helpers.command_line import artifact, exporter, folder  # noqa: F401
+from tests.reference import variants
 
 
 class _OneThread(onnxruntime.SessionOptions):
@@ -60,7 +63,7 @@ def made():
 @pytest.fixture
 def made_once(made, monkeypatch):
     """Have export_model trace a model and translate its graph once: for tests of what it does with these."""
-    fuse, translate = artifact.fuse, artifact.onnx_model
+    fuse, row = export_artifact.fuse, WRITERS["onnx"]
     module = sys.modules[fuse.__module__]
 
     def fused(model, example, passes, **rules):
@@ -78,8 +81,8 @@ def made_once(made, monkeypatch):
     def translated(graph, size, opset):
         key = graph, size, opset
         if key not in made:
-            made[key] = ir.to_proto(translate(graph, size, opset))
+            made[key] = ir.to_proto(row.translate(graph, size, opset))
         return ir.from_proto(made[key])  # a copy: tests damage it
 
-    monkeypatch.setattr(artifact, "fuse", fused)
-    monkeypatch.setattr(artifact, "onnx_model", translated)
+    monkeypatch.setattr(export_artifact, "fuse", fused)
+    monkeypatch.setitem(WRITERS, "onnx", replace(row, translate=translated))

@@ -1,6 +1,6 @@
 """Ten kills of every command that writes, at random moments: is anything half-written, and is what they left removed?
 
-    python tests/kills.py [--seed N]
+    python -m tests.kills [--seed N]
 
 Run by hand: it takes some minutes. After each kill all files under final names are read; then each command runs to its
 end, and nothing unfinished may be left. It ends with status 1 if something was half-written or left.

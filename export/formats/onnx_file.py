@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,19 +11,22 @@ from typing import Any
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
+from onnxscript import opset18 as op
 from onnxscript import optimizer
 from safetensors import SafetensorError
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.runtime.files import unfinished
 
-from ..onnx_passes.gate_outputs import gate_outputs
-from ..onnx_passes.matmul_to_gemm import write_as_gemm
-from .program import flat_program
+from ..onnx_passes.gate_outputs import GateOutputsPass
+from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
+from ..onnx_passes.name_values import NameValuesPass
+from .program import MODEL, flat_program
 from .sealing import KEY, seal_onnx
+from .silent import silent
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -45,24 +46,50 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
             input_names=["pixels", "target"],
             output_names=list(graph.names),
             dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,
         )
     assert program is not None
     model = program.model
+    paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
+    flags = {name: OUTPUTS[name].flag for name in graph.names if name not in ALWAYS}
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
+        MatMulToGemmPass(),
+        GateOutputsPass(flags),
+        tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
+        NameValuesPass(paths),
     ):
         step(model)
-    write_as_gemm(model.graph)
-    gate_outputs(model, {name: OUTPUTS[name].flag for name in graph.names if name != "logits"})
-    _drop_traces_of_this_machine(model)
     return model
+
+
+def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
+    """By the name of each weight its path in the model.
+
+    A weight that is read transposed alone is folded to its transpose, which is called as the node was: it has ``.T``
+    behind its path.
+    """
+    paths = {name: name.removeprefix(MODEL) for name in graph.initializers if name.startswith(MODEL)}
+    transposed = {
+        node.outputs[0].name: f"{paths[value.name]}.T"
+        for node in graph
+        for value in node.inputs[:1]
+        if node.op_type == "Transpose" and value is not None and value.name in paths
+    }
+    return paths | {name: path for name, path in transposed.items() if name}
+
+
+def _stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
+    """PyTorch's op as ONNX has it: TopK puts of equal entries the one with the lower index first, by its definition."""
+    length: Any = [x.shape[dim]]
+    return op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
 
 
 def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
@@ -114,28 +141,3 @@ def written_whole(path: Path) -> Iterator[Path]:
             if not of_writing:
                 raise
             raise OnnxplainError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _drop_traces_of_this_machine(model: ir.Model) -> None:
-    """Remove the exporter's notes (stack traces with file paths): noise to a reader, and half of a small file."""
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        node.metadata_props.clear()
-        node.doc_string = None
-        for value in node.outputs:
-            value.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
-    model.graph.metadata_props.clear()
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """PyTorch's exporters talk of their own internals; nothing of it concerns the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -25,6 +25,9 @@ from .padding import padded_parameters
 
 aten = torch.ops.aten
 
+MODEL = "model."
+"""What stands before the path of a parameter of the model in the program."""
+
 NO_OPS = {aten.detach.default, aten.alias.default, aten.lift_fresh.default}
 """What changes nothing where there is no autograd and no value is written to."""
 
@@ -78,9 +81,9 @@ def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
     names = {path: name for name, path in program.graph_signature.inputs_to_parameters.items()}
     nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
     for path, tensor in padded.items():
-        node = nodes[names[f"model.{path}"]]
+        node = nodes[names[MODEL + path]]
         node.meta["val"] = node.meta["val"].fake_mode.from_tensor(tensor, static_shapes=True)
-        program.state_dict[f"model.{path}"] = nn.Parameter(tensor, requires_grad=False)
+        program.state_dict[MODEL + path] = nn.Parameter(tensor, requires_grad=False)
 
 
 class _Recorder(TorchDispatchMode):
@@ -106,13 +109,20 @@ class _Recorder(TorchDispatchMode):
         paths = {**self.signature.inputs_to_parameters, **self.signature.inputs_to_buffers}
         # In inference mode composite ops stay in one piece; without the dispatcher some would fix open sizes.
         with torch.inference_mode(), enable_python_dispatcher(), self.fake_mode:
-            given = {node: torch.empty_like(node.meta["val"]) for node in self.graph.find_nodes(op="placeholder")}
-            for node, tensor in given.items():
-                self._hold(tensor, node)
+            given: dict[fx.Node, Tensor] = {}
+            tied: dict[Any, fx.Node] = {}
+            for node in self.graph.find_nodes(op="placeholder"):
+                path = self.signature.inputs_to_parameters.get(node.name)
+                key = node if path is None else (graph.get_parameter(path), node.meta["val"].shape)
+                first = tied.setdefault(key, node)
+                given[node] = given[first] if first in given else torch.empty_like(node.meta["val"])
+                if first is node:
+                    self._hold(given[node], node)
             lengths = [self._open(node, axis) for node, axis in ((self.pixels, 0), (self.target, 1))]
             weights = {paths[node.name]: tensor for node, tensor in given.items() if node.name in paths}
             with self:
-                outputs = torch.func.functional_call(graph, weights, (given[self.pixels], given[self.target]))
+                inputs = given[self.pixels], given[self.target]
+                outputs = torch.func.functional_call(graph, weights, inputs, tie_weights=False)  # all are given
         if any(length.node.expr.is_number for length in lengths):
             raise _CannotRecordError
         self._finish([outputs[name] for name in graph.names])

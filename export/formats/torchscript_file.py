@@ -23,12 +23,12 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 
-from .onnx_file import silent
 from .program import flat_program
 from .sealing import seal_torchscript
+from .silent import silent
 
 aten = torch.ops.aten
 
@@ -39,7 +39,8 @@ SIGNS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floor
 """Arithmetic of sizes."""
 
 Outputs = frozenset[str]
-ALWAYS = Outputs(["logits"])
+ALL = Outputs(ALWAYS)
+"""Who needs a line that runs whatever the flags are."""
 
 
 def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.ScriptModule:
@@ -52,7 +53,7 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
     module = type("Explained", (nn.Module,), {})()  # PyTorch would give two modules of one class the same methods
     words = _weights(program, module)
     lines = _lines(program, words)
-    flags = {name: OUTPUTS[name].flag for name in graph.names if name != "logits"}
+    flags = {name: OUTPUTS[name].flag for name in graph.names if name not in ALWAYS}
     (output,) = program.graph.find_nodes(op="output")
     results = {name: words[node] for name, node in zip(graph.names, output.args[0], strict=True)}
     with silent():
@@ -163,13 +164,14 @@ def _forward(lines: Sequence[_Line], results: Mapping[str, str], flags: Mapping[
     crossing = {name for line in lines for name in line.uses if needs.get(name) != needs[line.name]}
     crossing |= set(results.values())
     code = ["    none = torch.empty([0])"]
-    code += [f"    {line.name} = {line.expression}" for line in groups.pop(ALWAYS)]
+    code += [f"    {line.name} = {line.expression}" for line in groups.pop(ALL)]
     for outputs in sorted(groups, key=len, reverse=True):  # along an edge the set of outputs can only shrink
         code.append(f"    if {' or '.join(flag for name, flag in flags.items() if name in outputs)}:")
         code += [f"        {line.name} = {line.expression}" for line in groups[outputs]]
         code.append("    else:")
         code += [f"        {line.name} = {line.nothing}" for line in groups[outputs] if line.name in crossing]
-    code.append(f'    outputs = {{"logits": {results["logits"]}}}')
+    always = ", ".join(f'"{name}": {results[name]}' for name in ALWAYS)
+    code.append(f"    outputs = {{{always}}}")
     code += [f'    if {flag}:\n        outputs["{name}"] = {results[name]}' for name, flag in flags.items()]
     arguments = "".join(f", {flag}: bool = True" for flag in flags.values())
     head = f"def forward(self, pixels: Tensor, target: Tensor{arguments}) -> Dict[str, Tensor]:"
@@ -177,7 +179,7 @@ def _forward(lines: Sequence[_Line], results: Mapping[str, str], flags: Mapping[
 
 
 def _needs(lines: Sequence[_Line], results: Mapping[str, str]) -> dict[str, Outputs]:
-    """By line, the outputs that need it; ALWAYS where the logits do, and for sizes of what is always computed."""
+    """By line, the outputs that need it; ALL where those in ALWAYS do, and for sizes of what is always computed."""
     wanted: dict[str, Outputs] = {line.name: Outputs() for line in lines}
     for output, name in results.items():
         wanted[name] |= {output}
@@ -189,8 +191,8 @@ def _needs(lines: Sequence[_Line], results: Mapping[str, str]) -> dict[str, Outp
         used = [wanted[name] for name in line.uses if name in wanted]
         if lists & set(line.uses):  # items are taken where the list is made: a list does not cross
             wanted[line.name] = Outputs().union(*(wanted[name] for name in lists & set(line.uses)))
-        if "logits" in wanted[line.name] or (line.nothing == "0" and all(item == ALWAYS for item in used)):
-            wanted[line.name] = ALWAYS
+        if wanted[line.name] & ALL or (line.nothing == "0" and all(item == ALL for item in used)):
+            wanted[line.name] = ALL
     return wanted
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from onnxplain.catalog import DEMO, LIBRARIES, MODELS, Row
 from onnxplain.contract import OnnxplainError
-from onnxplain.contract.metadata import SIDE
 from onnxplain.contract.names import no_such, or_rather
+from onnxplain.contract.validation import SIDE
 
 from .pooling import POOLINGS
 

@@ -10,71 +10,81 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 from onnx_ir.convenience import get_const_tensor
 
-Outputs = frozenset[str]
-Needs = Mapping[ir.Node, Outputs]
+from .gate_plan import GatePlan, Outputs, constants_of
 
-LARGE = 2**18
+MIN_WEIGHT = 2**18
 """Entries of a weight, 1 MB, from which on this is worth the time that more branches take to open."""
 
 TARGET = "target"
 """The input that says which classes are asked about."""
 
 
-def products_of_weights(graph: ir.Graph, needs: Needs, constants: set[ir.Value]) -> set[ir.Node]:
-    """The gated products of rows and a large constant that have no rows where their outputs are not wanted."""
+def assign_levels(graph: ir.Graph, plan: GatePlan) -> GatePlan:
+    """Add the products to the plan, and the level of each gated node.
 
-    def empty_with(node: ir.Node, value: ir.Value | None) -> bool:
-        producer = value.producer() if value is not None else None
-        return value in constants or (producer is not None and needs[producer] == needs[node])
+    A product follows the branches of its level, and its users are of later ones. What depends on the target comes as
+    early as it can, as it is large and what it becomes is small; but the products that the same outputs need keep their
+    order, so that one layer is done before the next. All else is computed from what is kept in any case, and waits for
+    its first user.
+    """
+    products = _products_of_weights(graph, plan)
+    gated = [node for node in graph if plan.needs[node]]
+    level = _earliest(gated, plan.needs, products)
+    asking = _dependents(gated, TARGET)
+    for node in reversed(gated):
+        users = [level[user] for value in node.outputs for user in value.consumers() if user in level]
+        if node not in asking and users:
+            level[node] = min(users) - (node in products)
+    return replace(plan, products=products, levels=level)
 
-    return {
-        node
-        for node in graph
-        if node.op_type in {"MatMul", "Gemm"}
-        and needs[node]
-        and node.inputs[0] not in constants
-        and _is_large_matrix(node.inputs[1])
-        and node.inputs[1] in constants
-        and all(empty_with(node, value) for value in node.inputs)
-    }
 
-
-def views_of_products(graph: ir.Graph, needs: Needs, products: set[ir.Node]) -> dict[ir.Node, ir.Node]:
+def views_of_products(graph: ir.Graph, plan: GatePlan) -> dict[ir.Node, ir.Node]:
     """What only reshapes a product or its rows, and the product: in a branch, it would be a copy."""
     found: dict[ir.Node, ir.Node] = {}
     for node in graph:
         inputs = [value for value in node.inputs if value is not None]
         if node.op_type == "Reshape" and get_const_tensor(inputs[1]) is not None:
             before, after = inputs[0].producer(), set(node.outputs[0].consumers())
-            if before in products:
+            if before in plan.products:
                 found[node] = before
-            elif before is not None and needs[before] == needs[node] and len(after) == 1 and after <= products:
+            elif (
+                before is not None
+                and plan.needs[before] == plan.needs[node]
+                and len(after) == 1
+                and after <= plan.products
+            ):
                 (found[node],) = after
     return found
 
 
-def levels(graph: ir.Graph, needs: Needs, products: set[ir.Node]) -> dict[ir.Node, int]:
-    """The level of each gated node: a product follows the branches of its level, and its users are of later ones.
+def _products_of_weights(graph: ir.Graph, plan: GatePlan) -> frozenset[ir.Node]:
+    """The gated products of rows and a large constant that have no rows where their outputs are not wanted."""
+    constants = constants_of(graph)
 
-    What depends on the target comes as early as it can, as it is large and what it becomes is small; but the products
-    that the same outputs need keep their order, so that one layer is done before the next. All else is computed from
-    what is kept in any case, and waits for its first user.
-    """
-    gated = [node for node in graph if needs[node]]
-    level = _earliest(gated, needs, products)
-    asking = _dependents(gated, TARGET)
-    for node in reversed(gated):
-        users = [level[user] for value in node.outputs for user in value.consumers() if user in level]
-        if node not in asking and users:
-            level[node] = min(users) - (node in products)
-    return level
+    def empty_with(node: ir.Node, value: ir.Value | None) -> bool:
+        producer = value.producer() if value is not None else None
+        return value in constants or (producer is not None and plan.needs[producer] == plan.needs[node])
+
+    return frozenset(
+        node
+        for node in graph
+        if node.op_type in {"MatMul", "Gemm"}
+        and plan.needs[node]
+        and node.inputs[0] not in constants
+        and _is_large_matrix(node.inputs[1])
+        and node.inputs[1] in constants
+        and all(empty_with(node, value) for value in node.inputs)
+    )
 
 
-def _earliest(gated: Sequence[ir.Node], needs: Needs, products: set[ir.Node]) -> dict[ir.Node, int]:
+def _earliest(
+    gated: Sequence[ir.Node], needs: Mapping[ir.Node, Outputs], products: frozenset[ir.Node]
+) -> dict[ir.Node, int]:
     level: dict[ir.Node, int] = {}
     reached: dict[Outputs, int] = {}
     for node in gated:
@@ -96,4 +106,4 @@ def _dependents(gated: Sequence[ir.Node], name: str) -> set[ir.Node]:
 
 def _is_large_matrix(value: ir.Value | None) -> bool:
     shape = None if value is None else value.shape
-    return shape is not None and len(shape) == 2 and shape.is_static() and math.prod(shape.numpy()) >= LARGE
+    return shape is not None and len(shape) == 2 and shape.is_static() and math.prod(shape.numpy()) >= MIN_WEIGHT

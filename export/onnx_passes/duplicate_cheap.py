@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TypeVar
 
 import onnx_ir as ir
 
-from .branch_levels import Outputs
+from .gate_plan import GatePlan, Outputs
 
 VIEWS = {"Transpose", "Reshape", "Unsqueeze", "Squeeze"}
 """What costs nothing where it stands beside its user, as onnxruntime then makes it a part of the product it feeds."""
@@ -16,26 +17,38 @@ VIEWS = {"Transpose", "Reshape", "Unsqueeze", "Squeeze"}
 MUCH_LARGER = 8
 """A product this many times as large as its factors, like scores of many tokens, is cheaper to compute than to keep."""
 
+Place = TypeVar("Place")
 
-def copy_cheap(graph: ir.Graph, needs: dict[ir.Node, Outputs]) -> None:
-    """Give the nodes that the same outputs need their own of what is cheap, so that it need not be kept for others."""
+
+def duplicate_cheap(graph: ir.Graph, plan: GatePlan) -> GatePlan:
+    """Copy what is cheap for each set of outputs that need it, so that it need not be kept for others.
+
+    Returns:
+        The plan with the copies.
+    """
+    needs = dict(plan.needs)
     for node in reversed(list(graph)):
         if _is_cheap(node, needs):
-            _give_each_its_own(graph, node, needs)
+            _copy_to_users(graph, node, needs)
+    return replace(plan, needs=needs)
 
 
-def copy_views(graph: ir.Graph, needs: dict[ir.Node, Outputs], level: dict[ir.Node, int]) -> None:
-    """Give each branch, which holds what the same outputs need in one level, its own views."""
-    branch = {node: (needs[node], level[node]) for node in level}
+def duplicate_views(graph: ir.Graph, plan: GatePlan) -> GatePlan:
+    """Copy views for each branch, which holds what the same outputs need in one level.
+
+    Returns:
+        The plan with the copies.
+    """
+    branches = {node: (plan.needs[node], level) for node, level in plan.levels.items()}
     for node in reversed(list(graph)):
-        if node.op_type in VIEWS and node in branch:
-            _give_each_its_own(graph, node, branch)
-    for node, place in branch.items():
-        needs[node], level[node] = place
+        if node.op_type in VIEWS and node in branches:
+            _copy_to_users(graph, node, branches)
+    needs = {**plan.needs, **{node: outputs for node, (outputs, _) in branches.items()}}
+    return replace(plan, needs=needs, levels={node: level for node, (_, level) in branches.items()})
 
 
-def _give_each_its_own(graph: ir.Graph, node: ir.Node, places: dict[ir.Node, Any]) -> None:
-    """Copy ``node`` to each place, as ``places`` calls it, where its value is used."""
+def _copy_to_users(graph: ir.Graph, node: ir.Node, places: dict[ir.Node, Place]) -> None:
+    """Copy a node to each place where its value is used, and add the copies to ``places``; unused, it goes."""
     (value,) = node.outputs
     elsewhere = dict.fromkeys(places[user] for user, _ in value.uses() if places[user] != places[node])
     for number, place in enumerate(elsewhere):
@@ -76,7 +89,7 @@ def _is_kept(value: ir.Value, needs: Mapping[ir.Node, Outputs]) -> bool:
 
 
 def _size(value: ir.Value | None) -> int:
-    """How many numbers, for one picture and target; 0 if that is not known."""
+    """How many numbers, for one image and target; 0 if that is not known."""
     if value is None or value.shape is None:
         return 0
     return math.prod(size for size in value.shape if isinstance(size, int))

@@ -9,53 +9,69 @@ compute again is, to keep less.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
 
-from .branch_levels import Outputs, levels, products_of_weights, views_of_products
-from .duplicate_cheap import copy_cheap, copy_views
+from .branch_levels import assign_levels, views_of_products
+from .duplicate_cheap import duplicate_cheap, duplicate_views
+from .gate_plan import GatePlan, Outputs, plan_gates
+from .invariants import require_flat, require_order
 
 
-def gate_outputs(model: ir.Model, flags: Mapping[str, str]) -> None:
-    """Give ``model`` one optional bool input per flag, true by default, and compute each output only where it is true.
+class GateOutputsPass(ir.passes.InPlacePass):
+    """Give a model one optional bool input per flag, true by default, and compute each output only where it is true.
 
-    flags: output name -> name of the flag. Where the flag is false, the output is a tensor without elements.
+    requires: A flat graph that has the outputs; values have types, and those that cross from branch to branch shapes.
 
-    requires: a flat graph whose outputs are named as in ``flags``, with types and shapes of its values.
-    ensures: the same outputs in the same order; what only gated outputs need stands in branches, each node once,
-    but for products with large weights, which have no rows where nobody wants them.
+    ensures: The same outputs in the same order, each from an ``If`` on its flag; where the flag is false, the output is
+    a tensor without elements. What only gated outputs need stands in branches, each node once, but for products with
+    large weights, which have no rows where nobody wants them, and for what is cheap to compute again.
     """
-    graph = model.graph
-    _separate_outputs(graph, flags)
-    needs = _needs(graph, flags)
-    copy_cheap(graph, needs)
-    products = products_of_weights(graph, needs, _constants(graph))
-    level = levels(graph, needs, products)
-    copy_views(graph, needs, level)
-    apart = {node: node for node in products} | views_of_products(graph, needs, products)
-    branches: dict[tuple[int, Outputs], list[ir.Node]] = {}
-    between: dict[int, list[ir.Node]] = {}
-    for node in graph:
-        if node in apart:
-            between.setdefault(level[apart[node]], []).append(node)
-        elif needs[node]:
-            branches.setdefault((level[node], needs[node]), []).append(node)
-    groups = sorted({outputs for _, outputs in branches}, key=len, reverse=True)
-    conditions = {frozenset([name]): _optional_flag(graph, flag) for name, flag in flags.items()}
-    for outputs in reversed(groups):
-        _add_condition(graph, outputs, conditions)
-    for step in range(max(level.values(), default=-1) + 1):
-        for number, outputs in enumerate(groups):
-            if (step, outputs) in branches:
-                name = flags[min(outputs)] if len(outputs) == 1 else f"shared_{number}"
-                _gate(graph, f"{name}_{step}", branches[step, outputs], conditions[outputs])
-        for node in between.get(step, []):
-            graph.remove(node)
-            graph.append(node)
-            for value in node.outputs:
-                value.shape = _nameless(value)
+
+    def __init__(self, flags: Mapping[str, str]) -> None:
+        """Make the pass.
+
+        Args:
+            flags: By output, the name of its flag.
+        """
+        super().__init__()
+        self.flags = flags
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Change the model; its values' names stay unique."""
+        graph = model.graph
+        _separate_outputs(graph, self.flags)
+        plan = plan_gates(graph, self.flags)
+        plan = duplicate_cheap(graph, plan)
+        plan = assign_levels(graph, plan)
+        plan = duplicate_views(graph, plan)
+        _move_into_branches(graph, plan, self.flags)
+        return ir.passes.PassResult(model, modified=True)
+
+    def requires(self, model: ir.Model) -> None:
+        """Raise PreconditionError unless the graph is flat and has the outputs."""
+        require_flat(model.graph)
+        missing = self.flags.keys() - {value.name for value in model.graph.outputs}
+        if missing:
+            raise ir.passes.PreconditionError(f"the graph has no output {', '.join(sorted(missing))}")
+
+    def ensures(self, model: ir.Model) -> None:
+        """Raise PostconditionError unless each output is behind its flag, and values are computed before they are used.
+
+        That an output's own flag is among the conditions of its ``If`` is for the tests.
+        """
+        graph = model.graph
+        require_order(graph)
+        optional = {value.name for value in graph.initializers.values() if value.is_graph_input()}
+        for value in graph.outputs:
+            producer = value.producer()
+            if value.name in self.flags and (producer is None or producer.op_type != "If"):
+                raise ir.passes.PostconditionError(f"the output {value.name} is in no branch")
+        if not set(self.flags.values()) <= optional:
+            raise ir.passes.PostconditionError("a flag is no optional input")
 
 
 def _separate_outputs(graph: ir.Graph, flags: Mapping[str, str]) -> None:
@@ -68,57 +84,47 @@ def _separate_outputs(graph: ir.Graph, flags: Mapping[str, str]) -> None:
             graph.outputs[place] = result
 
 
-def _needs(graph: ir.Graph, flags: Mapping[str, str]) -> dict[ir.Node, Outputs]:
-    """For each node, in graph order, the gated outputs that need it; none where it always runs."""
-    always = _ancestors([value for value in graph.outputs if value.name not in flags])
-    always |= _cheap(graph, always)
-    needs: dict[ir.Node, Outputs] = {}
-    for node in reversed(graph):
-        own = [value.name for value in node.outputs if value.is_graph_output() and value.name]
-        users = [needs[user] for value in node.outputs for user in value.consumers()]
-        needs[node] = Outputs() if node in always else Outputs(own).union(*users)
-    return needs
-
-
-def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
-    found: set[ir.Node] = set()
-    producers = [value.producer() for value in values]
-    while producers:
-        node = producers.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            producers.extend(value.producer() for value in node.inputs if value is not None)
-    return found
-
-
-def _constants(graph: ir.Graph) -> set[ir.Value]:
-    """Weights, and what arithmetic makes of them alone."""
-    constants = {value for value in graph.initializers.values() if not value.is_graph_input()}
+def _move_into_branches(graph: ir.Graph, plan: GatePlan, flags: Mapping[str, str]) -> None:
+    """Do what the plan says: level by level, groups of more outputs first, products behind the branches."""
+    apart = {node: node for node in plan.products} | views_of_products(graph, plan)
+    branches: dict[tuple[int, Outputs], list[ir.Node]] = {}
+    between: dict[int, list[ir.Node]] = {}
     for node in graph:
-        if all(value in constants for value in node.inputs if value is not None):
-            constants.update(node.outputs)
-    return constants
+        if node in apart:
+            between.setdefault(plan.levels[apart[node]], []).append(node)
+        elif plan.needs[node]:
+            branches.setdefault((plan.levels[node], plan.needs[node]), []).append(node)
+    groups = sorted(dict.fromkeys(outputs for _, outputs in branches), key=len, reverse=True)
+    conditions = _conditions(graph, groups, flags)
+    for level in range(max(plan.levels.values(), default=-1) + 1):
+        for number, outputs in enumerate(groups):
+            if (level, outputs) in branches:
+                name = flags[min(outputs)] if len(outputs) == 1 else f"shared_{number}"
+                _gate(graph, f"{name}_{level}", branches[level, outputs], conditions[outputs])
+        for node in between.get(level, []):
+            graph.remove(node)
+            graph.append(node)
+            for value in node.outputs:
+                value.shape = _nameless(value)
 
 
-def _cheap(graph: ir.Graph, always: set[ir.Node]) -> set[ir.Node]:
-    """Arithmetic on weights, which onnxruntime does once, at load, and on the shapes of what is always computed.
-
-    Either is used all over the graph, and would else have to cross from ``If`` to ``If``.
-    """
-    constants = _constants(graph)
-    shapes: set[ir.Value] = set()
-    cheap = set()
-    for node in graph:
-        inputs = {value for value in node.inputs if value is not None}
-        small = all(value.shape is not None and len(value.shape) <= 1 for value in node.outputs)
-        if inputs <= constants:
-            cheap.add(node)
-        elif (small and inputs <= constants | shapes) or (
-            node.op_type == "Shape" and {inputs.pop().producer()} <= always
-        ):
-            shapes.update(node.outputs)
-            cheap.add(node)
-    return cheap
+def _conditions(graph: ir.Graph, groups: list[Outputs], flags: Mapping[str, str]) -> dict[Outputs, ir.Value]:
+    """By group whether any of its outputs is wanted: the flag of one, and of several made of the largest there are."""
+    numbers = count()
+    conditions = {Outputs([name]): _optional_flag(graph, flag) for name, flag in flags.items()}
+    for outputs in reversed(groups):
+        parts, rest = [], outputs
+        for known in sorted(conditions, key=len, reverse=True):
+            if known <= outputs and rest & known:
+                parts.append(conditions[known])
+                rest -= known
+        condition = parts[0]
+        for part in parts[1:]:
+            either = _bool(f"any_{next(numbers)}")
+            graph.append(ir.Node("", "Or", [condition, part], outputs=[either], name=either.name))
+            condition = either
+        conditions[outputs] = condition
+    return conditions
 
 
 def _optional_flag(graph: ir.Graph, name: str) -> ir.Value:
@@ -132,21 +138,6 @@ def _optional_flag(graph: ir.Graph, name: str) -> ir.Value:
 
 def _bool(name: str) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
-
-
-def _add_condition(graph: ir.Graph, outputs: Outputs, conditions: dict[Outputs, ir.Value]) -> None:
-    """Add to ``conditions`` whether any of ``outputs`` is wanted, made of the largest conditions that are there."""
-    parts, rest = [], outputs
-    for known in sorted(conditions, key=len, reverse=True):
-        if known <= outputs and rest & known:
-            parts.append(conditions[known])
-            rest -= known
-    condition = parts[0]
-    for part in parts[1:]:
-        either = _bool(f"{condition.name}_or_{part.name}")
-        graph.append(ir.Node("", "Or", [condition, part], outputs=[either], name=f"{either.name}_node"))
-        condition = either
-    conditions[outputs] = condition
 
 
 def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value) -> None:
@@ -170,7 +161,7 @@ def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value)
         ir.AttrGraph("then_branch", ir.Graph([], inner, nodes=nodes, name=f"{name}/then")),
         ir.AttrGraph("else_branch", _nothing(name, results)),
     ]
-    graph.append(ir.Node("", "If", [condition], branches, outputs=results, name=f"{name}_if"))
+    graph.append(ir.Node("", "If", [condition], branches, outputs=results, name=name))
 
 
 def _nameless(value: ir.Value) -> ir.Shape:
@@ -188,7 +179,7 @@ def _nothing(name: str, results: list[ir.Value]) -> ir.Graph:
     for result in results:
         assert result.shape is not None and result.dtype is not None
         shape = [size if isinstance(size, int) else 0 for size in result.shape]
-        empty = ir.tensor(np.zeros(shape, result.dtype.numpy()), name=f"{name}/empty/{result.name}")
-        value = ir.Value(name=f"{name}/none/{result.name}", type=result.type, shape=ir.Shape(shape))
+        empty = ir.tensor(np.zeros(shape, result.dtype.numpy()))
+        value = ir.Value(name=f"{name}/empty/{result.name}", type=result.type, shape=ir.Shape(shape))
         nodes.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", empty)], outputs=[value]))
     return ir.Graph([], [node.outputs[0] for node in nodes], nodes=nodes, name=f"{name}/else")

@@ -8,20 +8,45 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir import convenience, tape
 
+from .invariants import require_flat
 
-def write_as_gemm(graph: ir.Graph) -> None:
+
+class MatMulToGemmPass(ir.passes.InPlacePass):
     """Write x W', x W' + b and x W' + c M, for a weight W, a bias b, a number c and a matrix M, as one ``Gemm`` each.
 
-    requires: ``graph`` is flat, and its values have shapes, of which only the first axis is open where x has rows.
-    ensures: the same outputs, to rounding.
+    requires: A flat graph, whose values have shapes, of which only the first axis is open where x has rows.
+
+    ensures: The same outputs, to rounding, and no such product with a transposed weight.
     """
-    for node in list(graph):
-        if node.op_type == "MatMul":
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Change the model."""
+        products = [node for node in model.graph if _is_with_transposed(node)]
+        for node in products:
             x, transposed = _inputs(node)
             weight = _transposed(transposed)
-            if weight is not None and _has_rows(x) and _has_rows(node.outputs[0]):
-                _write_as_gemm(graph, node, x, weight)
-                _remove_unused(graph, transposed)
+            assert weight is not None
+            _write_as_gemm(model.graph, node, x, weight)
+            _remove_unused(model.graph, transposed)
+        return ir.passes.PassResult(model, modified=bool(products))
+
+    def requires(self, model: ir.Model) -> None:
+        """Raise PreconditionError unless the graph is flat."""
+        require_flat(model.graph)
+
+    def ensures(self, model: ir.Model) -> None:
+        """Raise PostconditionError if a product with a transposed weight is left."""
+        left = next((node for node in model.graph if _is_with_transposed(node)), None)
+        if left is not None:
+            raise ir.passes.PostconditionError(f"{left.name} is still a product with a transposed weight")
+
+
+def _is_with_transposed(node: ir.Node) -> bool:
+    """Whether it is a product of rows and a transposed weight."""
+    if node.op_type != "MatMul":
+        return False
+    x, transposed = _inputs(node)
+    return _transposed(transposed) is not None and _has_rows(x) and _has_rows(node.outputs[0])
 
 
 def _write_as_gemm(graph: ir.Graph, product: ir.Node, x: ir.Value, weight: ir.Value) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxplain.contract import OnnxplainError
 from onnxplain.runtime.images.loading import IMAGE_SUFFIXES
-from onnxplain.runtime.signature import is_ours
+from onnxplain.runtime.signature import is_signed
 
 HELD_OUT = 0.2
 """The share of each class that is held out unless told otherwise."""
@@ -141,7 +141,7 @@ def _find_classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
     if strange:
         raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
     files = {item.name: sorted(path for path in item.rglob("*") if _is_image(path, item)) for item in classes}
-    found = {label: [path for path in paths if not is_ours(path)] for label, paths in files.items()}
+    found = {label: [path for path in paths if not is_signed(path)] for label, paths in files.items()}
     # A folder that holds overlays only is no class; it may be the one that explain writes into.
     found = {label: paths for label, paths in found.items() if paths or not files[label]}
     empty = [label for label, paths in found.items() if not paths] or ([] if found else [*files])

@@ -37,8 +37,8 @@ from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime.backends.base import Artifact
 from onnxplain.runtime.backends.formats import open_artifact
 
+from ..formats.table import open_in_double
 from .autograd_reference import TOLD, eager_outputs
-from .in_double import open_in_double
 from .report import Check, Report
 from .resolution import Resolution
 

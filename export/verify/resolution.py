@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnxplain.contract import Metadata
 from onnxplain.runtime import Method
 from onnxplain.runtime.methods.choice import available_methods
-from onnxplain.runtime.pipeline import chosen, token_map
+from onnxplain.runtime.pipeline import select, token_map
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -55,7 +55,7 @@ class Resolution:
         if not method.pixel_level:
             return token_map(method, self._metadata, tensors, 0, arguments)
         names, rest = method.bind(arguments)
-        return method.function(*chosen(tensors, names, 0), pixels=pixels, **rest)
+        return method.function(*select(tensors, names, 0), pixels=pixels, **rest)
 
 
 def _error(single: NDArray[np.float64], double: NDArray[np.float64], relative: bool) -> float:

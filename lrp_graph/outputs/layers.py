@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..layout import Layout
-from ..reverse import Walk, reverse
+from ..reverse import Propagator, reverse
 from ..rules.vjp import GRADIENT
 from ..trace.capture import Trace
 from ..trace.hoist_selection import move_selection_up
@@ -103,7 +103,7 @@ def layer_gradients(trace: Trace, stream: Sequence[fx.Node], values: Values, see
     With an attention pool, s_l is the logits times ``seed`` where the pool reads the tokens after block l as they are,
     and A_l is the pool's attention to them, [targets, batch, pool's heads, 1, keys].
     """
-    walk = Walk(GRADIENT)
+    propagator = Propagator(GRADIENT)
     last = stream[-1]
     tail = _between(trace, last)
     found = []
@@ -111,12 +111,12 @@ def layer_gradients(trace: Trace, stream: Sequence[fx.Node], values: Values, see
         tokens = values[node]
         if trace.pool is not None:
             of_tokens = interpret(tail, {**values, last: tokens})
-            found += reverse(trace, of_tokens, trace.whole, seed, walk, [trace.pool])
+            found += reverse(trace, of_tokens, trace.whole, seed, propagator, [trace.pool])
             continue
         mean = tokens.mean(1, keepdim=True).expand_as(tokens)
-        of_mean = reverse(trace, interpret(tail, {**values, last: mean}), trace.whole, seed, walk, [last])[0]
+        of_mean = reverse(trace, interpret(tail, {**values, last: mean}), trace.whole, seed, propagator, [last])[0]
         share = of_mean.mean(2, keepdim=True).expand_as(of_mean) * 1
-        found += reverse(trace, values, node, share, walk, [site])
+        found += reverse(trace, values, node, share, propagator, [site])
     return found
 
 

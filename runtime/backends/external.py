@@ -6,7 +6,7 @@ An artifact is one file. A tensor whose data are external names a file to read, 
 import mmap
 from pathlib import Path
 
-from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.errors import ArtifactError
 
 # The fields that lead to tensors, by message of onnx.proto: {field number: message}
 FIELDS: dict[str, dict[int, str]] = {
@@ -30,14 +30,14 @@ VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
 
 
 def refuse_external_data(path: Path) -> None:
-    """Raise OnnxplainError if the file is no ONNX file by its structure, or has a tensor with external data."""
+    """Raise ArtifactError if the file is no ONNX file by its structure, or has a tensor with external data."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             external = _has_external_data(content)
     except ValueError as error:
-        raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
+        raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
     if external:
-        raise OnnxplainError(
+        raise ArtifactError(
             f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "
             "export it again"
         )

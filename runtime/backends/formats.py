@@ -1,40 +1,52 @@
-"""The formats of artifacts, told apart by the file's suffix."""
+"""What opens each format of artifacts."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from onnxplain.contract.errors import OnnxplainError
-from onnxplain.contract.names import no_such
+from onnxplain.contract.formats import FORMATS, format_of
 
 from .base import Artifact
 from .onnx import OnnxArtifact
+from .providers import Provider
 from .torchscript import TorchScriptArtifact
 
-# The suffix of each; any other suffix is taken for ONNX
-FORMATS = {"onnx": ".onnx", "torchscript": ".pt"}
+
+class Settings(NamedTuple):
+    """How an artifact is opened: the arguments of `Explainer`, of which each format uses some."""
+
+    device: str
+    threads: int | None
+    cache: bool
+    trust: bool
+    providers: Sequence[Provider] | None
 
 
-def check_format(name: str, path: str | Path) -> None:
-    """Raise OnnxplainError unless there is a format of that name and a file at `path` would be taken for one."""
-    if name not in FORMATS:
-        raise OnnxplainError(no_such("format", name, FORMATS, {"pt": ("torchscript",), "torch": ("torchscript",)}))
-    if format_of(path) != name:
-        raise OnnxplainError(
-            f"a file in the format {name} would not be known as one by the name {path}: "
-            f"{FORMATS['torchscript']} stands for torchscript, and all else for onnx"
-        )
+# By the format's name
+OPEN: dict[str, Callable[[Path, Settings], Artifact]] = {
+    "onnx": lambda path, how: OnnxArtifact(path, how.device, how.threads, how.cache, how.providers),
+    "torchscript": lambda path, how: TorchScriptArtifact(path, how.device, how.threads, how.trust, how.providers),
+}
+assert OPEN.keys() == FORMATS.keys(), OPEN.keys() ^ FORMATS.keys()
 
 
 def open_artifact(
-    path: str | Path, device: str, threads: int | None, cache: bool = False, trust: bool = False
+    path: str | Path,
+    device: str,
+    threads: int | None,
+    cache: bool = False,
+    trust: bool = False,
+    providers: Sequence[Provider] | None = None,
 ) -> Artifact:
-    """Open the artifact at `path`, as `Explainer` describes it."""
-    if format_of(path) == "onnx":
-        return OnnxArtifact(Path(path), device, threads, cache)
-    if cache:
-        raise OnnxplainError(f"a cache is for ONNX files, {path} is not one by its name")
-    return TorchScriptArtifact(Path(path), device, threads, trust)
+    """Open the artifact at `path`, as `Explainer` describes it.
 
-
-def format_of(path: str | Path) -> str:
-    """The name of the format that a file at `path` is taken for."""
-    return "torchscript" if Path(path).suffix.lower() == FORMATS["torchscript"] else "onnx"
+    Raises:
+        OnnxplainError: If an argument is not valid, or not for files of this format.
+        ArtifactError: If the file cannot be opened.
+    """
+    name = format_of(path)
+    if cache and not FORMATS[name].has_cache:
+        kinds = " or ".join(name for name, item in FORMATS.items() if item.has_cache).upper()
+        raise OnnxplainError(f"`cache` is for {kinds} files, {path} is not one by its name")
+    return OPEN[name](Path(path), Settings(device, threads, cache, trust, providers))

@@ -4,13 +4,14 @@ import ctypes
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 
 from .base import check_arguments, read_metadata, rows_of
 
@@ -24,32 +25,41 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
-from .optimized_cache import open_kept
+from .optimized_cache import open_cached
+from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
 
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
-# TF32 keeps ten bits of a float32's mantissa: too few for relevance, which divides by sums that can be near zero
-CUDA_OPTIONS = {"use_tf32": "0"}
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
 
 
 class OnnxArtifact:
     """One ONNX file, open: an `Artifact`."""
 
-    def __init__(self, path: Path, device: str, threads: int | None, cache: bool = False) -> None:
-        self._session, self.metadata = _open(path, device, threads, cache)
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        threads: int | None,
+        cache: bool = False,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        check_arguments(path, threads)
+        chosen = _choose_providers(device, providers)
+        self._session, self.metadata = _open(path, chosen, threads, cache)
+        first, used = provider_name(chosen[0]), self._session.get_providers()[0]
+        if first != used and (device != "auto" or providers is not None):
+            raise OnnxplainError(f"onnxruntime cannot use {first} here and fell back to {used}; use that, or another")
         # A flag is an input with an initializer, which onnxruntime lists apart
         arguments = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self._inputs = {argument.name for argument in arguments}
 
     @property
     def device(self) -> str:
-        """Where it runs: "cuda" or "cpu"."""
-        return "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
+        """See `Artifact.device`."""
+        return device_name(self._session.get_providers()[0])
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """See `Artifact.run`."""
         wanted = list(dict.fromkeys(outputs))
         feeds = {
@@ -57,19 +67,30 @@ class OnnxArtifact:
             "target": rows_of(targets, len(pixels)),
             **{item.flag: np.array(item.output in wanted) for item in OUTPUTS.values()},
         }
-        names = ["logits", *wanted]
+        names = [*ALWAYS, *wanted]
         try:
             values = self._session.run(names, {name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise OnnxplainError(
+            raise RunError(
                 f"onnxruntime failed on {len(pixels)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(error)}"
             ) from None
         return dict(zip(names, values, strict=True))
 
 
-def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[onnxruntime.InferenceSession, Metadata]:
-    check_arguments(path, device, threads)
+def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list[Provider]:
+    if providers is None:
+        return providers_of_device(device)
+    if device != "auto":
+        raise OnnxplainError(
+            f"`device` and `providers` exclude each other, got {device} and {providers}; leave one out"
+        )
+    return check_providers(providers)
+
+
+def _open(
+    path: Path, providers: list[Provider], threads: int | None, cache: bool
+) -> tuple[onnxruntime.InferenceSession, Metadata]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     # As the file has it, layer by layer: else what a layer leaves is kept until all are done, 3 GB for 1370 tokens
@@ -77,25 +98,22 @@ def _open(path: Path, device: str, threads: int | None, cache: bool) -> tuple[on
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers = _providers(device)
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
-        if file == path:  # what is kept of it has weights in a file beside it
+        if file == path:  # not a cached graph, which has its weights in a file beside it
             refuse_external_data(file)
         retry = providers != [CPU]  # with the CPU, after printing that on standard output
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise OnnxplainError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
+            raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
         try:
             return session, _described(session, path)
         except UnicodeDecodeError as error:
-            raise OnnxplainError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
+            raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
-    session, metadata = (open_kept if cache and providers == [CPU] else open_intact)(path, start)
+    session, metadata = (open_cached if cache and providers == [CPU] else open_intact)(path, start)
     _give_memory_back()
-    if device == "cuda" and session.get_providers()[0] != CUDA:
-        raise OnnxplainError("device cuda was asked for, but onnxruntime cannot use it here; use device cpu or auto")
     return session, metadata
 
 
@@ -105,34 +123,23 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    """onnxruntime's execution providers for a device, first choice first."""
-    offered = onnxruntime.get_available_providers()
-    if device == "cuda" and CUDA not in offered:
-        raise OnnxplainError(
-            "device cuda needs a CUDA build of onnxruntime: pip install 'onnxplain[gpu]', or use device cpu"
-        )
-    return [CPU] if device == "cpu" or CUDA not in offered else [(CUDA, CUDA_OPTIONS), CPU]
-
-
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     """The file's metadata, checked against the graph it comes with."""
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
     shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
     expected: dict[str, list[int | str]] = {
         "pixels": ["batch", 3, *metadata.preprocessing.size],
-        "logits": ["batch", len(metadata.labels)],
         **{
-            item.output: ["batch", *(["targets"] if item.per_target else []), *metadata.shape(item)]
-            for item in metadata.outputs
+            name: list(metadata.full_shape(name, "batch", "targets"))
+            for name in (*ALWAYS, *(item.output for item in metadata.outputs))
         },
     }
     for name, shape in expected.items():
         if name not in shapes:
-            raise OnnxplainError(f"{path}: not an onnxplain artifact: the graph has no {name}")
+            raise ArtifactError(f"{path}: not an onnxplain artifact: the graph has no {name}")
         if not _fits(shapes[name], shape):
             actual, wanted = (", ".join(map(str, sizes)) for sizes in (shapes[name], shape))
-            raise OnnxplainError(
+            raise ArtifactError(
                 f"{path}: not an onnxplain artifact: {name} is [{actual}], its metadata says [{wanted}]"
             )
     return metadata

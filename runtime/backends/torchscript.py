@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.digest import open_intact
-from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.names import no_such
+from onnxplain.contract.outputs import ALWAYS
 
 from .base import check_arguments, read_metadata, rows_of
+from .providers import Provider
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class TorchScriptArtifact:
@@ -27,13 +31,23 @@ class TorchScriptArtifact:
     Raises OnnxplainError unless it is trusted: TorchScript calls what PyTorch has, also what reads and writes files.
     """
 
-    def __init__(self, path: Path, device: str, threads: int | None, trust: bool) -> None:
-        check_arguments(path, device, threads)
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        threads: int | None,
+        trust: bool,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        check_arguments(path, threads)
+        if device not in DEVICES:
+            raise OnnxplainError(no_such("device", device, DEVICES, {"gpu": ("cuda",)}))
+        if providers is not None:
+            raise OnnxplainError(f"`providers` are for onnxruntime, and {path} is opened with PyTorch; give `device`")
         if not trust:
-            raise OnnxplainError(
+            raise ArtifactError(
                 f"{path} is a TorchScript file, and that is a program: it can read and overwrite your files. If you "
-                "trust who made it, open it with trust=True, on the command line with --trust; else ask for an ONNX "
-                "file"
+                "trust who made it, open it with `trust=True`; else ask for an ONNX file"
             )
         self._torch = _import_torch(path)
         self._threads = threads
@@ -42,9 +56,9 @@ class TorchScriptArtifact:
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """See `Artifact.run`."""
-        names = ["logits", *dict.fromkeys(outputs)]
+        names = [*ALWAYS, *dict.fromkeys(outputs)]
         flags = {item.flag: item.output in names for item in self.metadata.outputs}
         torch = self._torch
         try:
@@ -54,7 +68,7 @@ class TorchScriptArtifact:
                 results = {name: values[name].cpu().contiguous().numpy() for name in names}
         except (RuntimeError, KeyError) as error:
             reason = RuntimeError(str(error).strip().rpartition("\n")[2])  # above it stand places in the file's code
-            raise OnnxplainError(
+            raise RunError(
                 f"PyTorch failed on {len(pixels)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(reason)}"
             ) from None
@@ -63,7 +77,7 @@ class TorchScriptArtifact:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """No TF32, as in onnx.py; no time spent on optimising the code for the first picture; the threads asked."""
+        """No TF32, as in onnx.py; no time spent on optimising the code for the first image; the threads asked."""
         torch, before = self._torch, self._torch.get_num_threads()
         with torch.jit.optimized_execution(False), torch.backends.cudnn.flags(allow_tf32=False):
             if self._threads is None:
@@ -75,16 +89,12 @@ class TorchScriptArtifact:
             finally:
                 torch.set_num_threads(before)
 
-    def _check_shapes(self, results: dict[str, NDArray[np.float32]], images: int, targets: int) -> None:
+    def _check_shapes(self, results: dict[str, NDArray[Any]], images: int, targets: int) -> None:
         """The file's code does not say what shapes it gives, so they are compared with the metadata here."""
         for name, tensor in results.items():
-            if name == "logits":
-                shape: tuple[int, ...] = (images, len(self.metadata.labels))
-            else:
-                item = OUTPUTS[name]
-                shape = (images, *([targets] if item.per_target else []), *self.metadata.shape(item))
+            shape = self.metadata.full_shape(name, images, targets)
             if tensor.shape != shape:
-                raise OnnxplainError(
+                raise ArtifactError(
                     f"not an onnxplain artifact: {name} is {list(tensor.shape)}, its metadata says {list(shape)}"
                 )
 
@@ -93,7 +103,7 @@ def _import_torch(path: Path) -> Any:
     try:
         import torch
     except ModuleNotFoundError:
-        raise OnnxplainError(
+        raise ArtifactError(
             f"{path} is a TorchScript artifact, which needs PyTorch: pip install torch, or export to ONNX instead"
         ) from None
     return torch
@@ -102,7 +112,7 @@ def _import_torch(path: Path) -> Any:
 def _device(torch: Any, device: str) -> str:
     offered = torch.cuda.is_available()
     if device == "cuda" and not offered:
-        raise OnnxplainError("device cuda was asked for, but PyTorch cannot use it here; use device cpu or auto")
+        raise OnnxplainError("PyTorch cannot use `device` cuda here; use cpu or auto")
     return "cuda" if offered and device != "cpu" else "cpu"
 
 
@@ -116,10 +126,10 @@ def _open(torch: Any, device: str, path: Path) -> tuple[Any, Metadata]:
         text = held[METADATA_KEY]
         text = text.decode() if isinstance(text, bytes) else text
     except Exception as error:  # PyTorch's exceptions have no common base class
-        raise OnnxplainError(f"{path} is not a TorchScript file, or it is truncated: {one_line(error)}") from None
+        raise ArtifactError(f"{path} is not a TorchScript file, or it is truncated: {one_line(error)}") from None
     metadata = read_metadata(text, path, "a TorchScript")
     arguments = [argument.name for argument in module.forward.schema.arguments]
     for name in ("pixels", "target", *(item.flag for item in metadata.outputs)):
         if name not in arguments:
-            raise OnnxplainError(f"{path}: not an onnxplain artifact: its code has no {name}")
+            raise ArtifactError(f"{path}: not an onnxplain artifact: its code has no {name}")
     return module, metadata

@@ -1,4 +1,4 @@
-"""Pictures on their way from what the user has to the model's input."""
+"""Images prepared for the model: one, or many ahead of the run, in threads."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,72 +9,75 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxplain.contract.errors import OnnxplainError
-from onnxplain.contract.metadata import Preprocessing
+from onnxplain.contract.preprocessing import Preprocessing
 
+from ..outcome import Outcome
 from .geometry import Placement
 from .loading import ImageSource, decode, load_image, memory_of, open_image
-from .prefetch import ahead
+from .prefetch import prefetch
 from .preprocessing import preprocess
 
-DECODERS = 2  # threads; what is left to the caller then takes longer than they do
-BUDGET = 2**28  # bytes of pictures that are decoded ahead, and of those that one batch holds, unless it is a single one
+DECODERS = 2  # threads; the caller then has more to do than they have
+MEMORY_BUDGET = 2**28  # bytes of images that are decoded ahead, and of those in one batch, unless a single one has more
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image on its way: the picture, the model's input [3, H, W], and where that lies in the picture."""
+class PreparedImage:
+    """An image, ready for the model.
+
+    Attributes:
+        image: The image as RGB.
+        pixels: The model's input, float32 [3, H, W].
+        placement: Where that input lies in the image.
+    """
 
     image: Image.Image
     pixels: NDArray[np.float32]
     placement: Placement
 
 
-def picture(source: ImageSource, preprocessing: Preprocessing, max_pixels: int) -> Picture:
-    """The picture read and preprocessed; raises OnnxplainError as those do."""
+def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int) -> PreparedImage:
+    """Read and preprocess one image; raises ImageError as `load_image` and `preprocess` do."""
     image = load_image(source, max_pixels)
-    return Picture(image, *preprocess(image, preprocessing))
+    return PreparedImage(image, *preprocess(image, preprocessing))
 
 
-def pictures_ahead(
+def prepare_ahead(
     sources: Iterable[ImageSource], preprocessing: Preprocessing, max_pixels: int, count: int
-) -> Iterator[Picture | OnnxplainError]:
-    """Every picture, or what is wrong with it, in order.
+) -> Iterator[Outcome[PreparedImage]]:
+    """Prepare many images, in order; one that cannot be read is an error in its place.
 
-    Up to `count` are made ready ahead, in other threads, but no more than `BUDGET` holds, and one in any case.
+    Up to `count` are prepared ahead, in other threads, but no more than `MEMORY_BUDGET` holds, and one in any case.
     """
-    opened = (_opened(source, max_pixels) for source in sources)
-    return ahead(partial(_ready, preprocessing=preprocessing), opened, count, DECODERS, cost, BUDGET)
+    opened = (Outcome.of(_open, source, max_pixels) for source in sources)
+    return prefetch(
+        partial(_prepare_opened, preprocessing=preprocessing), opened, count, DECODERS, memory, MEMORY_BUDGET
+    )
 
 
-def cost(item: "Picture | Opened | OnnxplainError") -> int:
-    """The bytes of memory that the image takes, decoded."""
-    return 0 if isinstance(item, OnnxplainError) else memory_of(item.image)
+def memory(item: "Outcome[_Opened] | Outcome[PreparedImage]") -> int:
+    """The bytes of memory that the image takes when it is decoded; 0 for an error."""
+    return 0 if item.error is not None else memory_of(item.value.image)
 
 
-class Opened(NamedTuple):
-    """An image of which the size is known; it is decoded later, unless it is its own source."""
+class _Opened(NamedTuple):
+    """An image whose size is known. It is decoded later, unless it is its own source."""
 
     image: Image.Image
     source: ImageSource
 
 
-def _opened(source: ImageSource, max_pixels: int) -> Opened | OnnxplainError:
-    """In the caller's thread; a copy of what may be another picture by the time that a worker comes to it."""
-    try:
-        if isinstance(source, Image.Image | np.ndarray):
-            image = load_image(source, max_pixels)
-            return Opened(image, image)
-        return Opened(open_image(source, max_pixels), source)
-    except OnnxplainError as error:
-        return error
+def _open(source: ImageSource, max_pixels: int) -> _Opened:
+    """Runs in the caller's thread, and copies what may hold another image by the time that a worker comes to it."""
+    if isinstance(source, Image.Image | np.ndarray):
+        image = load_image(source, max_pixels)
+        return _Opened(image, image)
+    return _Opened(open_image(source, max_pixels), source)
 
 
-def _ready(item: Opened | OnnxplainError, preprocessing: Preprocessing) -> Picture | OnnxplainError:
-    if isinstance(item, OnnxplainError):
-        return item
-    try:
-        image = item.image if item.image is item.source else decode(*item)
-        return Picture(image, *preprocess(image, preprocessing))
-    except OnnxplainError as error:
-        return error
+def _prepare_opened(item: Outcome[_Opened], preprocessing: Preprocessing) -> Outcome[PreparedImage]:
+    def prepared(opened: _Opened) -> PreparedImage:
+        image = opened.image if opened.image is opened.source else decode(*opened)
+        return PreparedImage(image, *preprocess(image, preprocessing))
+
+    return item.then(prepared)

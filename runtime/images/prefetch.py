@@ -1,4 +1,4 @@
-"""Work done ahead, in threads beside the one that waits for it."""
+"""A map whose function runs ahead, in threads beside the one that waits for the results."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def prefetch(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     count: int,
@@ -17,15 +17,24 @@ def ahead(
     cost: Callable[[Item], int] = lambda item: 0,
     budget: int = 0,
 ) -> Iterator[Result]:
-    """As `map(function, items)`, but the function runs in other threads, for up to `count` items ahead.
+    """As `map(function, items)`, but the function runs in other threads, for items that are not asked for yet.
 
-    There are fewer where their costs together would exceed the budget; one is in any case. The items themselves are
-    taken in the caller's thread. Where taking one raises, the results of those before it come first. The threads end
-    with their work, or when the generator is closed early.
+    The threads end with their work, or when the generator is closed early.
+
+    Args:
+        function: What is called with each item, in one of the threads.
+        items: Taken in the caller's thread. Where taking one raises, the results of those before it come first.
+        count: For how many items ahead the function runs.
+        workers: The number of threads.
+        cost: What an item costs, such as bytes of memory.
+        budget: Fewer items are taken ahead where their costs together would exceed this; one is in any case.
+
+    Yields:
+        The results, in the order of the items.
     """
     source = iter(items)
     end: Exception | None = None
-    taken: list[tuple[Item, int]] = []  # one at most, which the budget had no room for
+    taken: list[tuple[Item, int]] = []  # one at most, for which the budget had no room
     waiting: deque[tuple[Future[Result], int]] = deque()
     pool = ThreadPoolExecutor(workers, "onnxplain")
     try:

@@ -1,7 +1,7 @@
 """What an explanation method is: one row of the table in table.py."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.errors import MethodError
 from onnxplain.contract.names import or_rather
 from onnxplain.contract.outputs import OUTPUTS, PASSES
 
@@ -20,12 +20,20 @@ from .parameters import Parameter
 class Method:
     """One row of the table: the function, the outputs of the graph that it takes, and how it is described to users.
 
-    `outputs` are templates: a parameter in braces chooses among outputs and is not passed to the function.
-    `pixel_level`: the map has a value for each pixel of the model's input, else for each patch. `runs`: the parameter
-    that says how many runs of the graph a picture takes; None for one run, shared with other methods. `relative`: only
-    differences within the map mean anything, it has no zero. `extra` names the optional dependency the function
-    imports, a module and an extra of onnxplain; `max_tokens` is where its time becomes a matter of many seconds, so
-    that it only runs when it is asked for by name.
+    Attributes:
+        name: By which users choose it.
+        function: From the outputs, and the arguments by name, to the map; see attention_maps.py and sampling.py.
+        outputs: Templates of the outputs' names: a parameter in braces chooses among outputs, and is not passed to the
+            function.
+        parameters: What users can set.
+        summary: What the map shows, in one line.
+        reference: Where the method was published.
+        pixel_level: Whether the map has a value for each pixel of the model's input, else for each patch.
+        runs: The parameter that says how many runs of the graph an image takes; None for a single run, which the method
+            shares with others.
+        relative: Whether only differences within the map have a meaning; it then has no zero.
+        extra: An optional dependency that the function imports, as a module and an extra of onnxplain.
+        max_tokens: With more tokens the method takes many seconds, and runs only when it is asked for by name.
     """
 
     name: str
@@ -49,7 +57,7 @@ class Method:
 
     @property
     def per_target(self) -> bool:
-        """Whether the map depends on the class asked for."""
+        """Whether the map depends on the class."""
         return self.runs is not None or any(PASSES[name].per_target for name in self.passes)
 
     @property
@@ -60,23 +68,31 @@ class Method:
         return f"it needs {self.extra[0]}: pip install 'onnxplain[{self.extra[1]}]'"
 
     def arguments(self, given: Mapping[str, Any], layers: int) -> dict[str, Any]:
-        """The method's full set of arguments: those given, and the defaults of the others.
+        """The method's full set of arguments.
 
-        Raises OnnxplainError if a name is unknown or a value is not valid for a model of that many layers.
+        Args:
+            given: Parameters by name.
+            layers: How many layers the model has.
+
+        Returns:
+            The parameters given, and the defaults of the others.
+
+        Raises:
+            MethodError: If a name is unknown, or a value is not valid for a model of that many layers.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         unknown = sorted(set(given) - set(known))
         if unknown:
-            raise OnnxplainError(
-                f"method {self.name} has no parameter {', '.join(unknown)}; "
-                + (f"it has: {', '.join(known)}" if known else "it has none")
+            raise MethodError(
+                f"method {self.name} has no parameter {_listed(unknown)}; "
+                + (f"it has: {_listed(known)}" if known else "it has none")
                 + or_rather(unknown[0], known)
             )
         for name, value in given.items():
             parameter = known[name]
             if not isinstance(value, parameter.type) or isinstance(value, bool) or not parameter.check(value, layers):
                 valid = parameter.valid.format(layers=layers, last=layers - 1)
-                raise OnnxplainError(f"{name} must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
+                raise MethodError(f"`{name}` must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
     def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -84,3 +100,7 @@ class Method:
         used = {field for template in self.outputs for _, field, _, _ in Formatter().parse(template)}
         outputs = tuple(template.format(**arguments) for template in self.outputs)
         return outputs, {name: value for name, value in arguments.items() if name not in used}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,4 +1,7 @@
-"""The parameters of the methods in one place: the type, default and valid values of each."""
+"""The parameters of the methods: the type, default and valid values of each.
+
+The command explain makes its options of this table, also for its help, so nothing is imported here but what Python has.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,17 +9,23 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from .sampling import BASELINES
-
 HEAD_FUSIONS = ("mean", "max", "min")
 NORMS = ("l1", "l2")
+BASELINES = ("black", "mean")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a method: its type, its default, and which values are valid for a model of L layers.
+    """One parameter of a method.
 
-    `valid` says that in words, in which {layers} is L and {last} is L - 1. `choices`: all values, where they are names.
+    Attributes:
+        name: The keyword argument of the method's function.
+        type: Integral, Real or str.
+        default: Its value where none is given.
+        valid: Which values are valid, in words, with {layers} for the model's number of layers L and {last} for L - 1.
+        check: The same as a function of a value and L.
+        summary: What the parameter does, in a few words; the option's help.
+        choices: All values, where they are names.
     """
 
     name: str
@@ -62,7 +71,7 @@ START_LAYER = Parameter(
     0,
     "a layer number counted from 0 (this model has layers 0 to {last})",
     lambda value, layers: 0 <= value < layers,
-    "first layer of the product, counted from 0",
+    "the first layer that counts, from 0",
 )
 LAYER = Parameter(
     "layer",
@@ -70,7 +79,7 @@ LAYER = Parameter(
     -1,
     "a layer number counted from 0, or from the end as -1, -2, … (this model has layers 0 to {last})",
     lambda value, layers: -layers <= value < layers,
-    "the layer whose attention counts, from 0, or negative from the end",
+    "the layer that counts, from 0, or from the end as -1, -2, …",
 )
 LAST_LAYERS = Parameter(
     "layers",
@@ -85,16 +94,18 @@ NORM = _choice(
     NORMS,
     "how large a head's gradient is: the sum of absolute values (l1) or the root of the sum of squares (l2)",
 )
-STEPS = _count("steps", 32, "points on the way from the baseline to the picture")
-BASELINE = _choice("baseline", BASELINES, "where the way begins: a black picture, or one of the preprocessing's mean")
-SAMPLES = _count("samples", 25, "how many noisy copies of the picture")
+STEPS = _count("steps", 32, "points on the way from the baseline to the image")
+BASELINE = _choice(
+    "baseline", BASELINES, "where the way begins: a black image, or one of the preprocessing's mean colour"
+)
+SAMPLES = _count("samples", 25, "how many noisy copies of the image")
 NOISE = Parameter(
     "noise",
     Real,
     0.15,
     "a finite number of at least 0",
     lambda value, layers: 0 <= value < math.inf,
-    "standard deviation of the noise, as a share of the range of the picture's values",
+    "standard deviation of the noise, as a share of the range of the image's values",
 )
 MASKS = _count("masks", 1000, "how many random masks")
 CELLS = _count("cells", 7, "rows and columns of the grid that a mask is made from", most=256)
@@ -104,6 +115,27 @@ PROBABILITY = Parameter(
     0.5,
     "a number above 0 and at most 1",
     lambda value, layers: 0 < value <= 1,
-    "how likely a cell of a mask shows the picture",
+    "how likely a cell of a mask shows the image",
 )
-SEED = _count("seed", 0, "of the random numbers", least=0)
+SEED = _count("seed", 0, "seed of the random numbers", least=0)
+
+# By name, in the order in which options are listed; methods that have a parameter of the same name share it.
+PARAMETERS: dict[str, Parameter] = {
+    each.name: each
+    for each in (
+        HEAD_FUSION,
+        DISCARD_RATIO,
+        START_LAYER,
+        LAYER,
+        LAST_LAYERS,
+        NORM,
+        STEPS,
+        BASELINE,
+        SAMPLES,
+        NOISE,
+        MASKS,
+        CELLS,
+        PROBABILITY,
+        SEED,
+    )
+}

@@ -3,9 +3,9 @@
 From the root of the repository:
 
     make fuzz                                                                         # 2000 cases, some ten minutes
-    PYTHONPATH=tests .venv/bin/python -m fuzz --cases 2000 --seed 1
-    PYTHONPATH=tests .venv/bin/python -m fuzz --cases 500 --kind artifacts,pictures
-    PYTHONPATH=tests .venv/bin/python -m fuzz --case artifacts:17 --keep folder      # one case again, its files kept
+    .venv/bin/python -m tests.fuzz --cases 2000 --seed 1
+    .venv/bin/python -m tests.fuzz --cases 500 --kind artifacts,pictures
+    .venv/bin/python -m tests.fuzz --case artifacts:17 --keep folder      # one case again, its files kept
 
 Linux only. Nothing is taken from the network. Case and seed decide all that is random, so that a case can be had again
 alone. The table counts, for each kind of input:

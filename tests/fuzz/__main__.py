@@ -1,4 +1,4 @@
-"""`python -m fuzz`: see the package."""
+"""`python -m tests.fuzz`: see the package."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from fuzz import report, runner
+from tests.fuzz import report, runner
 
 
 def main(

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import onnx
 
-from fuzz import sandbox
-from fuzz.cases import Case, Outcome
-from fuzz.images import noise
-from fuzz.mutators import mutate_bytes
-from fuzz.onnx_mutators import GRAPH, metadata_changed, nested, written
-from fuzz.zips import mutate_zip
+from tests.fuzz import sandbox
+from tests.fuzz.cases import Case, Outcome
+from tests.fuzz.images import noise
+from tests.fuzz.mutators import mutate_bytes
+from tests.fuzz.onnx_mutators import GRAPH, metadata_changed, nested, written
+from tests.fuzz.zips import mutate_zip
 
 DIGEST = 64  # characters at the end of an artifact
 QUESTIONS = (
@@ -58,10 +58,9 @@ def ask_in_vain(*arguments: str) -> None:
 
 def prepare(base: Path) -> None:
     """An artifact of each format, what is kept of the first, and a picture."""
-    from tiny_artifact import build
-
-    from fuzz.scripted import save_scripted
     from onnxplain.runtime import Explainer
+    from tests.fuzz.scripted import save_scripted
+    from tests.helpers.tiny_artifact import build
 
     build(base / "tiny.onnx")
     save_scripted(base / "tiny.pt")

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from fuzz import exports, tensors
-from fuzz.cases import Case, Outcome
-from fuzz.mutators import mutate_bytes
-from fuzz.zips import mutate_zip
+from tests.fuzz import exports, tensors
+from tests.fuzz.cases import Case, Outcome
+from tests.fuzz.mutators import mutate_bytes
+from tests.fuzz.zips import mutate_zip
 
 MODEL = "timm/test_vit"
 CONTAINERS: tuple[tuple[str, Any], ...] = (

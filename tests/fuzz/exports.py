@@ -21,7 +21,7 @@ def imports() -> None:
         ViTForImageClassification,
     )
 
-    from fuzz import artifacts
+    from tests.fuzz import artifacts
 
     artifacts.imports()
     artifacts.ask_in_vain("export", "--model", "timm/no", "--output", "no.onnx")

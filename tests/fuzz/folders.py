@@ -8,8 +8,8 @@ file. In a folder of pictures every whole picture is to be explained, and every 
 import random
 from pathlib import Path
 
-from fuzz import exports, folders_of_pictures, folders_of_transformers, small_files
-from fuzz.cases import Case
+from tests.fuzz import exports, folders_of_pictures, folders_of_transformers, small_files
+from tests.fuzz.cases import Case
 
 MAKERS = (
     (4, folders_of_transformers.make),

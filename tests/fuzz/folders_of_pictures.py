@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz.cases import Case, Outcome
-from fuzz.images import SAVED, encoded, noise
-from fuzz.mutators import mutate_bytes
-from fuzz.pictures import ARTIFACT, compare_top, decoded, logits
+from tests.fuzz.cases import Case, Outcome
+from tests.fuzz.images import SAVED, encoded, noise
+from tests.fuzz.mutators import mutate_bytes
+from tests.fuzz.pictures import ARTIFACT, compare_top, decoded, logits
 
 ODD_NAMES = (
     "[bold]x[red].png", "a b.png", "-x.png", "--method.png", "ü猫.png", "line\nbreak.png", "\x1b[31mred.png",
@@ -21,7 +21,7 @@ ODD_NAMES = (
 
 def prepare(base: Path) -> None:
     """The artifact that is asked."""
-    from tiny_artifact import build
+    from tests.helpers.tiny_artifact import build
 
     build(base / ARTIFACT)
 

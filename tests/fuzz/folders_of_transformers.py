@@ -7,12 +7,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fuzz import tensors
-from fuzz.cases import Case
-from fuzz.checkpoints import judge
-from fuzz.exports import NOT_FINITE, export_until_read
-from fuzz.images import noise
-from fuzz.mutators import mutate_bytes, mutate_json
+from tests.fuzz import tensors
+from tests.fuzz.cases import Case
+from tests.fuzz.checkpoints import judge
+from tests.fuzz.exports import NOT_FINITE, export_until_read
+from tests.fuzz.images import noise
+from tests.fuzz.mutators import mutate_bytes, mutate_json
 
 MODELS = ("vit", "dinov2")
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
@@ -27,7 +27,7 @@ LIKELY = {
 
 def prepare(base: Path) -> None:
     """A folder for each model."""
-    from transformers_models import CLASSIFIERS, save
+    from tests.helpers.transformers_models import CLASSIFIERS, save
 
     for name in MODELS:
         (base / name).mkdir()

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from fuzz.mutators import mutate_bytes
+from tests.fuzz.mutators import mutate_bytes
 
 Change = Callable[[bytes, Random], bytes]
 SIZES = (0, 1, 7, 255, 4000, 20_000, 65_535, 2**20, 2**31 - 1, 2**32 - 1)

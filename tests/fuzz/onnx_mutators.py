@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from fuzz.mutators import mutate_json
 from onnxplain.runtime import METADATA_KEY
+from tests.fuzz.mutators import mutate_json
 
 Change = Callable[[ModelProto, Random], str]
 ODD_SIZES = (0, 1, -1, 2**31, 2**40, 2**62)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from fuzz.cases import Case, Outcome
-from fuzz.images import SAVED, disguised, encoded, mutate_image
+from tests.fuzz.cases import Case, Outcome
+from tests.fuzz.images import SAVED, disguised, encoded, mutate_image
 
 ARTIFACT = "tiny.onnx"
 METHODS = ("rollout", "attnlrp", "legrad")
@@ -27,14 +27,14 @@ def imports() -> None:
     """The judge's libraries, and what artifacts need."""
     import timm.data  # noqa: F401
 
-    from fuzz import artifacts
+    from tests.fuzz import artifacts
 
     artifacts.imports()
 
 
 def prepare(base: Path) -> None:
     """The artifact that is asked."""
-    from tiny_artifact import build
+    from tests.helpers.tiny_artifact import build
 
     build(base / ARTIFACT)
 

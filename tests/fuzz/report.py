@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fuzz.cases import BAD, VERDICTS
-from fuzz.runner import KINDS
+from tests.fuzz.cases import BAD, VERDICTS
+from tests.fuzz.runner import KINDS
 
-RERUN = "PYTHONPATH=tests python -m fuzz --seed {seed} --case {kind}:{number} --keep FOLDER"
+RERUN = "python -m tests.fuzz --seed {seed} --case {kind}:{number} --keep FOLDER"
 
 
 def bad(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -25,12 +25,12 @@ class Server:
 
     def __init__(self, folder: Path, seed: int, kinds: Sequence[str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fuzz.server", str(folder), str(seed), ",".join(kinds)],
+            [sys.executable, "-m", "tests.fuzz.server", str(folder), str(seed), ",".join(kinds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
 
     def run(self, kind: str, number: int, keep: Path | None = None) -> dict[str, Any]:

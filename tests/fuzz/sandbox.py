@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.cases import Outcome
+from tests.fuzz.cases import Outcome
 
 POLL = 0.005  # seconds
 RESIDENT = "resident"  # the file in which a process says how much memory it has to begin with

@@ -1,7 +1,7 @@
 """The process that forks: it imports what is slow once, writes the undamaged files once, and runs case after case.
 
-`python -m fuzz.server FOLDER SEED KIND,…`; on standard input lines `KIND NUMBER [KEEP]`, on standard output one line of
-JSON for each.
+`python -m tests.fuzz.server FOLDER SEED KIND,…`; on standard input lines `KIND NUMBER [KEEP]`, on standard output one
+line of JSON for each.
 """
 
 import gc
@@ -16,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fuzz import sandbox
-from fuzz.cases import Case, Outcome, verdict
+from tests.fuzz import sandbox
+from tests.fuzz.cases import Case, Outcome, verdict
 
 REAL = 0.02  # share of the cases that are a new `python cli.py`, not forked
 
@@ -42,7 +42,7 @@ def judged(case: Case, outcome: Outcome) -> str | None:
 def case_of(kind: str, number: int, seed: int, base: Path, folder: Path) -> tuple[Case, Callable[[], None]]:
     """The case of that number, its files in `folder`, and how it is run."""
     rng = random.Random(f"{seed} {kind} {number}")
-    case: Case = import_module(f"fuzz.{kind}").make(rng, base, folder)
+    case: Case = import_module(f"tests.fuzz.{kind}").make(rng, base, folder)
     if case.work is not None:
         return case, case.work
     return case, (sandbox.new_process if rng.random() < REAL else sandbox.command_line)(case.arguments)
@@ -70,7 +70,7 @@ def answer(kind: str, number: int, seed: int, base: Path, place: Path) -> dict[s
 def prepare(kinds: list[str], base: Path) -> None:
     """Import what the kinds need, and have their undamaged files made in processes apart: this one starts no thread."""
     for kind in kinds:
-        module = import_module(f"fuzz.{kind}")
+        module = import_module(f"tests.fuzz.{kind}")
         module.imports()
         folder = base / kind / "work"
         folder.mkdir(parents=True)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from fuzz import tensors
-from fuzz.cases import Case
-from fuzz.checkpoints import MODEL, judge
-from fuzz.exports import export_until_read
-from fuzz.mutators import ODD, mutate_bytes, mutate_json
+from tests.fuzz import tensors
+from tests.fuzz.cases import Case
+from tests.fuzz.checkpoints import MODEL, judge
+from tests.fuzz.exports import export_until_read
+from tests.fuzz.mutators import ODD, mutate_bytes, mutate_json
 
 CLASSES, WIDTH = 5, 64
 NAMES = ["tabby cat", "crane", "Käse", "a, b", "猫"]
@@ -37,7 +37,7 @@ ODD_LINES = (
 
 def prepare(base: Path) -> None:
     """A model with a text encoder."""
-    from text_models import save_clip
+    from tests.helpers.text_models import save_clip
 
     save_clip(base / "clip")
 

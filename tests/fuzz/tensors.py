@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fuzz.mutators import mutate_json
+from tests.fuzz.mutators import mutate_json
 
 State = dict[str, Tensor]
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}

@@ -5,7 +5,7 @@ import json
 import random
 import zipfile
 
-from fuzz.mutators import mutate_bytes, mutate_json
+from tests.fuzz.mutators import mutate_bytes, mutate_json
 
 
 def archived(content: list[tuple[str, bytes]], comment: bytes, compressed: bool = False) -> bytes:

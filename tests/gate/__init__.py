@@ -1,5 +1,5 @@
 """Does the export gate refuse right files, or pass wrong ones? Many of both, seeded.
 
-PYTHONPATH=tests python -m gate right --count 200
-PYTHONPATH=tests python -m gate wrong --count 200
+python -m tests.gate right --count 200
+python -m tests.gate wrong --count 200
 """

@@ -4,6 +4,7 @@ import random
 import tempfile
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,11 @@ import onnx_ir as ir
 import torch
 import typer
 
-from onnxplain.contract.metadata import RULES
 from onnxplain.export import Backbone, GateError, export_model
-from onnxplain.export.artifact import described
-from onnxplain.export.formats.onnx_file import onnx_model, save_onnx
+from onnxplain.export.artifact import fuse_passes, translate, write
+from onnxplain.export.plan import prepare
 from onnxplain.export.verify import parity
-from onnxplain.export.verify.in_double import OnnxInDouble
-from onnxplain.lrp_graph import fuse
+from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.runtime import OnnxplainError, Preprocessing
 
 from .mutations import FILE, rule
@@ -111,19 +110,17 @@ class Mutable:
     def __init__(self, architecture: str, weights: str, seed: int) -> None:
         self.backbone = backbone(architecture, weights, seed)
         self.size = self.backbone.preprocessing.size
-        self.graph = self.fused()
-        self.file = onnx_model(self.graph, self.size)
-        self.metadata = described(self.backbone, self.graph, RULES)
+        self.plan = prepare(self.backbone)
+        self.graph, _ = fuse_passes(self.plan)
+        self.artifact = translate(self.plan, self.graph)
+        self.metadata = self.artifact.metadata
         self.known: dict[Any, Any] = {}
-
-    def fused(self) -> Any:
-        return fuse(self.backbone.model, torch.zeros(1, 3, *self.size))
 
     def mutated(self, rng: np.random.Generator) -> tuple[str, str]:
         """What was done, and what came of it."""
         with tempfile.TemporaryDirectory() as folder:
             good, bad = Path(folder) / "good.onnx", Path(folder) / "bad.onnx"
-            save_onnx(self.file, self.metadata.to_json(), good)
+            write(self.artifact, good)
             try:
                 what = self._write(good, bad, rng)
             except Exception as error:
@@ -134,13 +131,13 @@ class Mutable:
         what = None
         while what is None:
             if rng.random() < HALF:
-                graph = self.fused()
-                what, model = rule(graph, rng), None
-                model = onnx_model(graph, self.size)
+                graph, _ = fuse_passes(self.plan)
+                what = rule(graph, rng)
+                model = translate(self.plan, graph).model
             else:
                 model = ir.load(good)
                 what = FILE[rng.integers(len(FILE))](model, rng)
-        save_onnx(model, self.metadata.to_json(), bad)
+        write(replace(self.artifact, model=model), bad)
         return what
 
     def _verdict(self, good: Path, bad: Path) -> str:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from numpy.random import Generator
 
-from onnxplain.export.verify.in_double import OnnxInDouble
+from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.trace.rewrite import target_of
 
@@ -188,22 +188,19 @@ FILE: tuple[Mutate, ...] = (constant, operand, axis, other_op, dropped, baked_in
 
 
 def rule(graph: FusedGraph, rng: Generator) -> str | None:
-    """Spoil one rule of one walk: its share is scaled, or it is another op's rule, or it passes on what comes."""
-    place = int(rng.integers(len(graph._ways)))
-    way = graph._ways[place]
+    """Spoil one rule of one propagator: its result is scaled, or it is another op's rule, or it passes on what comes."""
+    name = list(graph._propagators)[int(rng.integers(len(graph._propagators)))]
+    right = graph._propagators[name]
     used = {target_of(node) for node in graph._nodes if node.op == "call_function"}
-    op = _pick(rng, sorted((op for op in used if op in way.walk.table), key=str))
+    op = _pick(rng, sorted((op for op in used if op in right.table), key=str))
     kind = _pick(rng, ("scaled", "another", "passed on"))
-    right = way.walk.table[op]
-    other = _pick(rng, sorted((one for one in used if one in way.walk.table and one != op), key=str))
+    other = _pick(rng, sorted((one for one in used if one in right.table and one != op), key=str))
     wrong = {
-        "scaled": lambda share, call: [None if one is None else one * 1.02 for one in right(share, call)],
-        "another": way.walk.table[other],
-        "passed on": lambda share, call: [share, *[None] * (len(call.args) - 1)],
+        "scaled": lambda g, call: [None if one is None else one * 1.02 for one in right.table[op](g, call)],
+        "another": right.table[other],
+        "passed on": lambda g, call: [g, *[None] * (len(call.args) - 1)],
     }[kind]
-    table = {**way.walk.table, op: wrong}
-    stem = None if way.walk.stem is None else {**way.walk.stem, op: wrong}
-    ways = list(graph._ways)
-    ways[place] = replace(way, walk=replace(way.walk, table=table, stem=stem))
-    graph._ways = tuple(ways)
-    return f"way {place}: the rule of {op} {kind}{f' ({other})' if kind == 'another' else ''}"
+    table = {**right.table, op: wrong}
+    stem = None if right.stem is None else {**right.stem, op: wrong}
+    graph._propagators = {**graph._propagators, name: replace(right, table=table, stem=stem)}
+    return f"propagator {name}: the rule of {op} {kind}{f' ({other})' if kind == 'another' else ''}"

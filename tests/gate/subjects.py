@@ -8,13 +8,13 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from reference import variants
-from test_libraries import OTHERS, TRANSFORMERS
-from test_timm_families import FAMILIES
 from torch import Tensor, nn
 
 from benchmarks.sweep import KV_HEADS, SMALL
 from onnxplain.demo.scenes import scene
+from tests.helpers.libraries import OTHERS, TRANSFORMERS
+from tests.helpers.timm_families import FAMILIES
+from tests.reference import variants
 
 HEAVY = {"vit_small_r26_s32_224", "vit_small_resnet26d_224", "vitamin_small_224", "aimv2_large_patch14_224"}
 """A minute each: their stems, or widths, cannot be made small. benchmarks/sweep.py has them."""

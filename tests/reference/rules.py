@@ -52,8 +52,9 @@ def matmul(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def add(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual a + b: shares a R / (a + b) and b R / (a + b); per image (first axis), the two sums are brought
-    into the ratio of their absolute values and together to sum R.
+    """Residual a + b: a R / (a + b) and b R / (a + b).
+
+    Per image (first axis), the two sums are brought into the ratio of their absolute values and together to sum R.
     """
     result_a, result_b = torch.zeros_like(a, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)
     for image in range(a.shape[0]):
@@ -170,8 +171,9 @@ def products(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Iterator[tuple[Place, list[tuple[Place, float]]]]:
-    """For each output of the convolution of one image x [C, H, W] with weight [O, C / groups, kh, kw]: its place, and
-    the places in x, padding left out, that it is a sum of, each with its weight.
+    """For each output of a convolution: its place, and the places in x that it is a sum of, each with its weight.
+
+    x: one image [C, H, W]; its padding is left out. weight: [O, C / groups, kh, kw].
     """
     channels, height, width = x.shape
     outputs, depth, *kernel = weight.shape
@@ -196,9 +198,10 @@ def products(
 
 
 def first_convolution(x: Tensor, weight: Tensor, relevance: Tensor, **geometry: Any) -> Tensor:
-    """z-B rule of one image x [C, H, W] whose values lie in [l, h], its own minimum and maximum: input p gets
-    q_pj R_j / sum_p q_pj of output j, with q_pj = x_p w_pj - l w_pj+ - h w_pj-. (Montavon et al. 2017, eq. 17.)
+    """The z-B rule (Montavon et al. 2017, eq. 17) of one image x [C, H, W].
 
+    Its values lie in [l, h], its own minimum and maximum. Input p gets q_pj R_j / sum_p q_pj of output j, with
+    q_pj = x_p w_pj - l w_pj+ - h w_pj-.
     relevance [O, h, w]. geometry: as for `products`. The bias gets nothing.
     """
     low, high = float(x.min()), float(x.max())

@@ -1,0 +1,41 @@
+"""Overlays drawn while the next image is explained."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from onnxplain.contract.errors import OnnxplainError
+
+if TYPE_CHECKING:
+    from onnxplain.runtime import Outcome
+
+Results = TypeVar("Results")
+
+
+def draw_ahead(
+    draw: Callable[[Path, Results], list[Path]], outcomes: Iterator[tuple[Path, "Outcome[Results]"]]
+) -> Iterator[tuple[Path, "Outcome[tuple[Results, list[Path]]]"]]:
+    """Draw each image's results in another thread, while the next image is explained.
+
+    Args:
+        draw: Called with an image's name and its results; returns the files that it has written.
+        outcomes: The images' names, and what came of explaining them.
+
+    Yields:
+        Each name, with the results and the files; or with the error, also if a file cannot be written.
+    """
+    from onnxplain.runtime.images.prefetch import prefetch
+
+    def drawn(item: tuple[Path, "Outcome[Results]"]) -> tuple[Path, "Outcome[tuple[Results, list[Path]]]"]:
+        image, outcome = item
+
+        def with_files(results: Results) -> tuple[Results, list[Path]]:
+            try:
+                return results, draw(image, results)
+            except OSError as error:
+                reason = error.strerror or error
+                raise OnnxplainError(f"{image}: cannot write {error.filename}: {reason}") from None
+
+        return image, outcome.then(with_files)
+
+    return prefetch(drawn, outcomes, 1)

@@ -1,0 +1,62 @@
+"""The formats that export writes, as data: one row each, for each row of the contract's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from onnxplain.contract.formats import FORMATS, format_of
+from onnxplain.lrp_graph import FusedGraph
+
+from ..verify.file_in_double import OnnxInDouble, ScriptInDouble
+from .onnx_file import onnx_model, save_onnx
+from .torchscript_file import save_torchscript, torchscript_model
+
+
+class InDouble(Protocol):
+    """A file that was written, to be run in float64."""
+
+    def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """Compute some outputs.
+
+        Args:
+            pixels: float64 [batch, 3, H, W].
+            target: int64 [batch, targets].
+            names: Of the outputs.
+
+        Returns:
+            These outputs by name.
+        """
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How files of one format are written and read back.
+
+    Attributes:
+        translate: Turns a fused graph into a model of the format, for images of (height, width) and an ONNX opset,
+            which formats without one ignore.
+        save: Writes that model, the JSON document of the metadata and the digest to a path.
+        in_double: Opens a file to be run in float64, for the gate.
+    """
+
+    translate: Callable[[FusedGraph, tuple[int, int], int], Any]
+    save: Callable[[Any, str, Path], None]
+    in_double: Callable[[Path], InDouble]
+
+
+WRITERS: dict[str, Writer] = {
+    "onnx": Writer(onnx_model, save_onnx, OnnxInDouble),
+    "torchscript": Writer(lambda graph, size, opset: torchscript_model(graph, size), save_torchscript, ScriptInDouble),
+}
+"""By the format's name."""
+assert WRITERS.keys() == FORMATS.keys(), WRITERS.keys() ^ FORMATS.keys()
+
+
+def open_in_double(path: Path) -> InDouble:
+    """The artifact at `path`, to be run in float64."""
+    return WRITERS[format_of(path)].in_double(path)

@@ -1,0 +1,144 @@
+"""What is to be exported and how: the arguments of export_model, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from onnxplain.contract import OnnxplainError, Preprocessing
+from onnxplain.contract.errors import one_line
+from onnxplain.contract.formats import DEFAULT, find_format
+from onnxplain.contract.metadata import ACTIVATIONS, RULES
+from onnxplain.contract.names import no_such
+from onnxplain.contract.outputs import OF_OUTPUTS
+from onnxplain.lrp_graph import ALL
+
+from .formats.onnx_file import OPSET, OPSETS
+from .models.backbones import Backbone
+from .models.labels import HOW_TO_GET_CLASSES, checked_labels
+from .models.weights import check_model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One export, with valid arguments.
+
+    Attributes:
+        backbone: The model, with its labels and preprocessing.
+        format: The name of the file's format.
+        opset: Of ONNX; other formats ignore it.
+        passes: What the file can compute beside logits and attention, in the order of PASSES; None for all that can be.
+        rules: The parameters of LRP: alpha, beta and gamma.
+    """
+
+    backbone: Backbone
+    format: str
+    opset: int
+    passes: tuple[str, ...] | None
+    rules: Mapping[str, float]
+
+
+def prepare(
+    model: Backbone | nn.Module,
+    format: str = DEFAULT,
+    passes: Sequence[str] | None = None,
+    opset: int = OPSET,
+    alpha: float = RULES["alpha"],
+    beta: float | None = None,
+    gamma: float = RULES["gamma"],
+    labels: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | Preprocessing | None = None,
+    activation: str = "softmax",
+) -> Plan:
+    """Check the arguments of export_model, which describes them.
+
+    Raises:
+        OnnxplainError: One of them is not valid, or a weight is not finite or no floating-point number.
+    """
+    find_format(format)
+    wanted = _checked_passes(model, passes)
+    rules = _checked_rules(alpha, alpha - 1 if beta is None else beta, gamma)
+    if opset not in OPSETS:
+        raise OnnxplainError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+    if activation not in ACTIVATIONS:
+        raise OnnxplainError(no_such("activation", activation, ACTIVATIONS))
+    if isinstance(model, Backbone):
+        if labels is not None or preprocessing is not None:
+            raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")
+        check_model(f"{model.name} ({model.source})", model.model)
+        backbone = model
+    else:
+        check_model(type(model).__name__, model)
+        backbone = _backbone_of(model, labels, preprocessing, activation)
+    return Plan(backbone, format, opset, wanted, rules)
+
+
+def _checked_passes(model: Backbone | nn.Module, passes: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The reverse passes asked for, in order; None if none is named and the model has classes."""
+    if isinstance(passes, str):
+        raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
+    wanted = None if passes is None else [name for name in passes if name != "attention"]  # which is always there
+    if isinstance(model, Backbone) and not model.has_classes:
+        if wanted:
+            raise OnnxplainError(
+                f"{model.name} has no classes to explain, its file can show attention only: leave out `passes`, or "
+                f"give it classes with {HOW_TO_GET_CLASSES}"
+            )
+        return ()
+    if wanted is None:
+        return None
+    unknown = [str(name) for name in wanted if name not in ALL]
+    if unknown:
+        raise OnnxplainError(no_such("pass", unknown[0], ALL, OF_OUTPUTS))
+    return tuple(name for name in ALL if name in wanted)
+
+
+def _checked_rules(alpha: float, beta: float, gamma: float) -> dict[str, float]:
+    """The parameters of LRP, as numbers; raises OnnxplainError unless the rules keep the sum of relevance with them."""
+    given = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    for name, value in given.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise OnnxplainError(f"{name} must be a number, got {value!r}")
+    if alpha < 1 or not math.isclose(alpha - beta, 1, abs_tol=1e-9):
+        raise OnnxplainError(
+            f"alpha must be at least 1 and beta one less than alpha, got alpha {alpha:g} and beta {beta:g}"
+        )
+    if gamma < 0:
+        raise OnnxplainError(f"gamma must be at least 0, got {gamma:g}")
+    return {name: float(value) for name, value in given.items()}
+
+
+def _backbone_of(
+    model: nn.Module, labels: Sequence[str] | None, preprocessing: Mapping[str, Any] | Preprocessing | None,
+    activation: str,
+) -> Backbone:  # fmt: skip
+    """What load_backbone would have known of a model of the user's own."""
+    if preprocessing is None:
+        raise OnnxplainError("a model of your own needs preprocessing=dict(size=(H, W), mean=[r, g, b], std=[r, g, b])")
+    if not isinstance(preprocessing, Preprocessing):
+        try:
+            preprocessing = Preprocessing(**preprocessing)
+        except TypeError as error:
+            raise OnnxplainError(f"preprocessing: {error}") from error
+    model = model.eval()
+    shape = [1, 3, *preprocessing.size]
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(shape))
+    except Exception as error:  # the model's code may raise anything
+        raise OnnxplainError(f"the model fails on a float32 image {shape} on the CPU: {one_line(error)}") from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+        given = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise OnnxplainError(f"the model must return one tensor [batch, classes], it returns {given}; wrap it")
+    classes = logits.shape[1]
+    if classes == 1 and activation == "softmax":
+        raise OnnxplainError("the softmax of one class is always 1; give activation='sigmoid'")
+    if labels is None:
+        labels = [str(index) for index in range(classes)]
+    names = checked_labels(labels, classes)
+    return Backbone(type(model).__name__, model, preprocessing, names, activation, "in memory", None)

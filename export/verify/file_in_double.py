@@ -1,0 +1,146 @@
+"""Models and files computed in float64: what float32 rounds away would hide whether a file is the model it came from.
+
+The numbers stay those of float32, weights and constants alike: only the arithmetic is exact. So two programs that are
+the same but for their spelling agree to float64's own rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor
+
+from onnxplain.contract import OnnxplainError
+from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.lrp_graph.in_double import in_double
+
+from ..formats.silent import silent
+from .onnx_ops import OPS
+
+
+class OnnxInDouble:
+    """The ONNX file at ``path`` as it was written, run in float64.
+
+    Raises OnnxplainError, naming it, if the file has an op that ONNX does not have.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._graph = ir.load(path).graph
+        nodes = list(ir.traversal.RecursiveGraphIterator(self._graph))
+        self._rare = {node: _by_reference(node) for node in nodes if node.domain or node.op_type not in {"If", *OPS}}
+        self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
+
+    @torch.inference_mode()
+    def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """These outputs; pixels: float64 [batch, 3, H, W], target: int64 [batch, targets]."""
+        flags = {item.flag: torch.tensor(name in names) for name, item in OUTPUTS.items()}
+        given = {"pixels": pixels, "target": target, **flags}
+        values = {value: given[value.name] for value in self._graph.inputs if value.name in given}
+        outputs = self._compute(self._graph, values)
+        return {
+            value.name: tensor
+            for value, tensor in zip(self._graph.outputs, outputs, strict=True)
+            if value.name is not None and value.name in names
+        }
+
+    def _compute(self, graph: ir.Graph, values: dict[ir.Value, Tensor]) -> list[Tensor]:
+        """What ``graph`` gives, from ``values`` of its inputs and of the graphs around it; its own are let go of."""
+        last = self._last.setdefault(graph, _last_uses(graph))
+        for node in graph:
+            results = self._results(node, values)
+            values.update(zip(node.outputs, results, strict=False))
+            for value in last[node]:
+                values.pop(value, None)
+        outputs = [_tensor_of(value, values) for value in graph.outputs]
+        for value in graph.outputs:
+            if value.graph is graph:
+                values.pop(value, None)
+        return outputs
+
+    def _results(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Sequence[Tensor]:
+        given = [None if value is None else _tensor_of(value, values) for value in node.inputs]
+        if node.op_type == "If":
+            return self._compute(node.attributes["then_branch" if given[0] else "else_branch"].as_graph(), values)
+        if node in self._rare:
+            return self._rare[node](given)
+        result = OPS[node.op_type](*given, **{name: _attribute(item) for name, item in node.attributes.items()})
+        return [result] if isinstance(result, Tensor) else result
+
+
+def _by_reference(node: ir.Node) -> Callable[[Sequence[Tensor | None]], list[Tensor]]:
+    """An op that is not in the table, as ONNX's own reference implementation has it: that has them all, and is slow."""
+    try:
+        evaluator = ReferenceEvaluator(ir.to_proto(node))
+    except Exception as error:  # its exceptions have no common base class
+        raise OnnxplainError(
+            f"the file cannot be compared with the model: {node.op_type} cannot be computed in float64"
+        ) from error
+
+    def compute(inputs: Sequence[Tensor | None]) -> list[Tensor]:
+        names = [value.name for value in node.inputs if value is not None and value.name is not None]
+        given = [tensor.numpy() for tensor in inputs if tensor is not None]
+        results = evaluator.run(None, dict(zip(names, given, strict=True)))
+        return [torch.from_numpy(np.array(array)) for array in results]
+
+    return compute
+
+
+class ScriptInDouble:
+    """The TorchScript file at ``path`` as it was written, run in float64."""
+
+    def __init__(self, path: Path) -> None:
+        with silent():
+            self._module = torch.jit.load(str(path), map_location="cpu").double()
+
+    @torch.inference_mode()
+    def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """As of OnnxInDouble."""
+        known = {argument.name for argument in self._module.forward.schema.arguments}
+        flags = {item.flag: name in names for name, item in OUTPUTS.items() if item.flag in known}
+        with in_double(), torch.jit.optimized_execution(False):
+            outputs = self._module(pixels, target, **flags)
+        return {name: outputs[name] for name in names}
+
+
+def _tensor_of(value: ir.Value, values: Mapping[ir.Value, Tensor]) -> Tensor:
+    """What was computed, or a weight: made float64 each time, as all of them together would take twice the file."""
+    if value in values:
+        return values[value]
+    assert value.const_value is not None, value
+    return _tensor(value.const_value)
+
+
+def _tensor(constant: ir.TensorProtocol) -> Tensor:
+    array = constant.numpy()
+    return torch.from_numpy(array.astype(np.float64) if array.dtype == np.float32 else array.copy())
+
+
+def _attribute(attribute: ir.Attr) -> Any:
+    return _tensor(attribute.value) if attribute.type == ir.AttributeType.TENSOR else attribute.value
+
+
+def _last_uses(graph: ir.Graph) -> dict[ir.Node, list[ir.Value]]:
+    """By node, what ``graph`` itself computes and nobody needs after that node."""
+    seen = set(graph.outputs)
+    last: dict[ir.Node, list[ir.Value]] = {}
+    for node in reversed(graph):
+        used = {value for value in (*_used(node), *node.outputs) if value not in seen}
+        last[node] = [value for value in used if value.graph is graph]
+        seen |= used
+    return last
+
+
+def _used(node: ir.Node) -> Iterable[ir.Value]:
+    """All that a node reads, its branches included."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in attribute.as_graph():
+                yield from _used(inner)
+            yield from attribute.as_graph().outputs
+    yield from (value for value in node.inputs if value is not None)

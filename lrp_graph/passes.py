@@ -1,0 +1,177 @@
+"""How each pass of the contract is computed: one row for each, which FusedGraph checks and runs in one loop.
+
+Passes can share a backward pass. The gradients with respect to the attention matrices and to the pixels, say, are
+cotangents that one propagation meets on its way. So a row names the propagation that it reads as data, and each
+propagator runs once, to all nodes at which the passes asked for read it. The rest of a pass stands in its functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, fx
+
+from onnxplain.contract.outputs import PASSES
+
+from .layout import Layout
+from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, residual_stream
+from .reverse import Propagator, require_rules, reverse
+from .rules.attnlrp import attnlrp
+from .rules.chefer import chefer, stem
+from .rules.vjp import GRADIENT
+from .trace.capture import Trace
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A propagator, by name, and the nodes to which it carries cotangents: all attention matrices, or the pixels."""
+
+    propagator: str
+    to: Literal["attention", "pixels"]
+
+    def nodes(self, trace: Trace) -> tuple[fx.Node, ...]:
+        """The nodes themselves."""
+        return trace.attention if self.to == "attention" else (trace.pixels,)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What passes compute with, for one batch.
+
+    Attributes:
+        trace: The model's graph.
+        layout: Which token is what.
+        values: The result of every node in the forward pass.
+        seed: [targets, batch, classes], 1 at the class of each target.
+        cotangents: What was propagated to the nodes of each Backward, [targets, *node.shape] each.
+    """
+
+    trace: Trace
+    layout: Layout
+    values: Mapping[fx.Node, Any]
+    seed: Tensor
+    cotangents: Mapping[Backward, Sequence[Tensor]]
+
+
+def _nothing(trace: Trace) -> None:
+    """What most passes prepare."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass; its name and its output stand in the contract's PASSES.
+
+    Attributes:
+        compute: (run, prepared) -> the raw output: a tensor [batch, targets, …], or for outputs with an axis of layers a
+            list of one tensor for each layer, [targets, batch, …] where the contract says ``per_target``, else
+            [batch, …].
+        prepare: trace -> what ``compute`` has to know of the graph. Raises GraphError or MissingRuleError where the
+            model's ops do not allow the pass.
+        backward: The propagation that ``compute`` reads, for which the propagator must have all rules.
+        full_logits: Whether it needs the values of every token in the last block.
+    """
+
+    compute: Callable[[Run, Any], Tensor | Sequence[Tensor]]
+    prepare: Callable[[Trace], Any] = _nothing
+    backward: Backward | None = None
+    full_logits: bool = False
+
+
+def _at_attention(propagator: str) -> Pass:
+    """The cotangents of all attention matrices."""
+    backward = Backward(propagator, "attention")
+    return Pass(lambda run, _: run.cotangents[backward], backward=backward)
+
+
+def _at_pixels(propagator: str, finish: Callable[[Tensor, Tensor], Tensor]) -> Pass:
+    """``finish(cotangent, pixels)`` of the pixels' cotangent [targets, batch, 3, H, W]."""
+    backward = Backward(propagator, "pixels")
+
+    def compute(run: Run, _: None) -> Tensor:
+        (cotangent,) = run.cotangents[backward]
+        return finish(cotangent, run.values[run.trace.pixels]).transpose(0, 1)
+
+    return Pass(compute, backward=backward)
+
+
+def _unchanged(cotangent: Tensor, pixels: Tensor) -> Tensor:
+    return cotangent
+
+
+def _summed_over_channels(cotangent: Tensor, pixels: Tensor) -> Tensor:
+    return cotangent.sum(2)
+
+
+def _times_pixels(cotangent: Tensor, pixels: Tensor) -> Tensor:
+    return (cotangent * pixels).sum(2)
+
+
+def _layer_streams(trace: Trace) -> tuple[fx.Node, ...]:
+    require_rules(trace, Propagator(GRADIENT), trace.attention, "layer_gradient pass")
+    return residual_stream(trace)
+
+
+TABLE: dict[str, Pass] = {
+    "attention": Pass(lambda run, _: [run.values[node] for node in run.trace.attention]),
+    "gradient": _at_attention("gradient"),
+    "relevance": _at_attention("chefer"),
+    "layer_gradient": Pass(
+        lambda run, stream: layer_gradients(run.trace, stream, run.values, run.seed), _layer_streams, full_logits=True
+    ),
+    "pixel_gradient": _at_pixels("gradient", _unchanged),
+    "pixel_relevance": _at_pixels("chefer", _summed_over_channels),
+    "pixel_attnlrp": _at_pixels("attnlrp", _times_pixels),
+    "pixel_cp_lrp": _at_pixels("cp_lrp", _times_pixels),
+    "reciprocam": Pass(
+        lambda run, block: reciprocam(run.trace, block, run.values, run.seed, run.layout), last_block
+    ),
+}  # fmt: skip
+"""By the name of the pass."""
+
+assert TABLE.keys() == PASSES.keys()
+
+
+def propagators(trace: Trace, alpha: float, beta: float, gamma: float) -> dict[str, Propagator]:
+    """Those that the table names, for these constants of the rules."""
+    return {
+        "gradient": Propagator(GRADIENT),
+        "chefer": Propagator(chefer(alpha, beta), stem(alpha, beta), embedding(trace)),
+        "attnlrp": Propagator(attnlrp(gamma)),
+        "cp_lrp": Propagator(attnlrp(gamma), constant=frozenset(trace.attention)),
+    }
+
+
+def prepare(name: str, trace: Trace, available: Mapping[str, Propagator]) -> Any:
+    """Check what the pass ``name`` requires, and return what its ``compute`` takes.
+
+    Raises:
+        GraphError: The model has not the structure that the pass needs.
+        MissingRuleError: An op has no rule.
+    """
+    backward = TABLE[name].backward
+    if backward is not None:
+        require_rules(trace, available[backward.propagator], backward.nodes(trace), f"{name} pass")
+    return TABLE[name].prepare(trace)
+
+
+def propagate(
+    names: Collection[str],
+    trace: Trace,
+    available: Mapping[str, Propagator],
+    values: Mapping[fx.Node, Any],
+    seed: Tensor,
+) -> dict[Backward, Sequence[Tensor]]:
+    """The cotangents that the passes ``names`` read, from one propagation for each propagator."""
+    found: dict[Backward, Sequence[Tensor]] = {}
+    reads = dict.fromkeys(item for name in TABLE if name in names and (item := TABLE[name].backward) is not None)
+    for propagator, rules in available.items():
+        shared = [item for item in reads if item.propagator == propagator]
+        if shared:
+            ends = [node for item in shared for node in item.nodes(trace)]
+            cotangents = reverse(trace, values, trace.logits, seed, rules, ends)
+            for item in shared:
+                count = len(item.nodes(trace))
+                found[item], cotangents = cotangents[:count], cotangents[count:]
+    return found

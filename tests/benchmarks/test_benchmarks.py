@@ -1,0 +1,219 @@
+"""What could be wrong in the benchmarks and still print a table."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import cost, files, profile, results
+from benchmarks.results import Case, Record, Results
+from onnxplain.export import Backbone
+from onnxplain.runtime import Preprocessing
+from tests.reference import chefer, eager, published, variants
+
+CASE = Case("a machine", "vit_tiny", 32, "cpu", 1, 1, 1)
+
+
+# The reference as published.
+
+
+@pytest.mark.parametrize("name", ["deeper", "distilled", "registers", "mean_pool_no_class"])
+def test_reference_as_published_gives_the_same_maps(name: str) -> None:
+    model = variants.build(name)
+    pixels, target = variants.pixels(model, batch=2), variants.targets(2)
+    expected = chefer.transformer_attribution(model, pixels, target)
+    actual = published.transformer_attribution(model, pixels, target)
+    assert (actual - expected).abs().max() <= 1e-12 * expected.abs().max()
+    _, attention, gradients = eager.attention_layers(model, pixels, target)
+    for own, wanted in zip(published.attention_layers(model, pixels, target), (attention, gradients), strict=True):
+        for actual, expected in zip(own, wanted, strict=True):
+            assert (actual - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_reference_as_published_computes_the_gradients_of_weights() -> None:
+    """They are what makes it dearer than the lean one; those of one class, not of all that were asked for before."""
+    model = variants.build("plain")
+    pixels, target = variants.pixels(model, batch=1), torch.tensor([3])
+    logit = eager.target_logits(model(pixels), target).sum()
+    expected = torch.autograd.grad(logit, list(model.parameters()))
+    for function in (published.transformer_attribution, published.attention_layers):
+        function(model, pixels, torch.tensor([1]))
+        function(model, pixels, target)
+        for parameter, gradient in zip(model.parameters(), expected, strict=True):
+            assert torch.allclose(parameter.grad, gradient, rtol=1e-9, atol=1e-12)
+
+
+# The profile.
+
+
+def event(op: str, given: list[list[int]], result: list[int]) -> dict[str, Any]:
+    shapes = {"input_type_shape": [{"float": shape} for shape in given], "output_type_shape": [{"float": result}]}
+    return {"args": {"op_name": op, **shapes}}
+
+
+@pytest.mark.parametrize(
+    ("op", "given", "result", "expected"),
+    [
+        ("MatMul", [[1, 197, 768]], [1, 197, 2304], 2 * 197 * 768 * 2304),  # the weight is packed
+        ("MatMul", [[2, 5, 7], [7, 3]], [2, 5, 3], 2 * 2 * 5 * 7 * 3),
+        ("MatMul", [[12, 5, 64], [12, 64, 5]], [12, 5, 5], 2 * 12 * 5 * 5 * 64),
+        ("FusedMatMul", [[1, 12, 5, 64], [10, 1, 12, 5, 64]], [10, 1, 12, 5, 5], 2 * 120 * 5 * 5 * 64),
+        ("FusedMatMul", [[12, 5, 4], [10, 12, 5, 64]], [10, 12, 4, 64], 2 * 120 * 5 * 4 * 64),  # first one transposed
+        ("Gemm", [[3, 768], [768, 1000], [1000]], [3, 1000], 2 * 3 * 768 * 1000),
+        ("Gemm", [[3, 768], [1000]], [3, 1000], 2 * 3 * 768 * 1000),
+        ("Gemm", [[70, 6], [70, 50]], [70, 50], 2 * 70 * 6 * 50),  # a matrix is added
+        ("MatMul", [[0, 0, 5, 7]], [0, 0, 5, 3], 0),
+    ],
+)
+def test_flops_from_shapes(op: str, given: list[list[int]], result: list[int], expected: int) -> None:
+    assert profile.flops(event(op, given, result)) == expected
+
+
+def test_nodes_in_a_branch_count_once(tmp_path: Path) -> None:
+    x, y, flag = (
+        helper.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (("x", 1, [64, 64]), ("y", 1, [64, "any"]), ("flag", 9, []))
+    )
+    weight = numpy_helper.from_array(np.ones((64, 32), np.float32), "w")
+    branches = [
+        helper.make_graph(
+            [helper.make_node(op, given, [name])], name, [], [helper.make_tensor_value_info(name, 1, [64, "any"])]
+        )
+        for op, given, name in (("MatMul", ["x", "w"], "taken"), ("Neg", ["x"], "not_taken"))
+    ]
+    chosen = helper.make_node("If", ["flag"], ["z"], then_branch=branches[0], else_branch=branches[1])
+    graph = helper.make_graph([chosen, helper.make_node("Exp", ["z"], ["y"])], "g", [x, flag], [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    session = profile._session(
+        model.SerializeToString(), enable_profiling=True, profile_file_prefix=str(tmp_path / "p")
+    )
+    for _ in range(4):
+        session.run(None, {"x": np.ones((64, 64), np.float32), "flag": np.array(True)})
+    found = profile.summary(json.loads(Path(session.end_profiling()).read_text()), 1)
+    assert found["flops"] == 2 * 64 * 64 * 32
+    assert {"Exp", "other ops", "between nodes"} == set(found["rest"])
+    assert found["share"] + sum(found["rest"].values()) == pytest.approx(1)
+    assert min(found["rest"].values()) >= 0 and 0 < found["share"] < 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX artifact of a tiny model, under the name that the benchmarks look for.
+
+    One that pools all tokens: what the head does not read, an artifact does not compute.
+    """
+    model = variants.build("mean_pool").float()
+    labels = tuple(map(str, range(variants.CLASSES)))
+    size = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    backbone = Backbone("tiny", model, size, labels, "softmax", "random", None)
+    place = tmp_path_factory.mktemp("files")
+    files.write_artifact(backbone, files.PASSES, place / files.ONNX)
+    return place
+
+
+def test_flops_of_an_artifact_are_those_of_the_model(folder: Path) -> None:
+    """Of the forward pass, against PyTorch's own count, without the convolution, which is no product of the profile."""
+    model = variants.build("mean_pool").float()
+    with torch.no_grad(), eager.explicit_attention(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, 3, 32, 32))
+    counts = counter.get_flop_counts()["Global"]
+    expected = sum(value for op, value in counts.items() if "conv" not in str(op))
+    found = profile.measure(folder / files.ONNX, "attention_max", 2, 1, 2)
+    assert found["flops"] == expected > 0
+    assert found["peak_rate"] > 0
+
+
+# The runs.
+
+
+def test_worker_answers_and_survives_what_it_cannot_do(folder: Path) -> None:
+    worker = cost.Worker("onnx", folder, CASE.like(batch=2, targets=3))
+    try:
+        assert worker.opened["opened"] > 0
+        first = worker.run("relevance")
+        assert first["seconds"] > 0 and first["peak"] > 2**20
+        assert "nonsense" in worker.run("nonsense")["error"]
+        assert worker.run("gradient")["seconds"] > 0
+    finally:
+        worker.close()
+    assert worker.run("gradient") == {"error": cost.DIED}
+    missing = cost.Worker("torchscript", folder, CASE)
+    assert "error" in missing.run("attention")
+    missing.close()
+
+
+def record(case: Case, way: str, what: str, seconds: float | None = None, **more: Any) -> Record:
+    taken = {"skipped": "not enough memory"} if seconds is None else {"seconds": seconds, "estimated": False}
+    rest = {"runs": 5, "peak": 3e6, "opened": 0.5, "file": 2e6}
+    return {**asdict(case), "way": way, "what": what, **taken, **rest, **more}
+
+
+def test_what_smaller_cases_foretell(tmp_path: Path) -> None:
+    held = Results(tmp_path / "r.jsonl")
+    held.add([record(CASE, way, "relevance", 40) for way in ("onnx", "lean")])
+    held.add([record(CASE, "published", "relevance"), record(CASE.like(batch=8), "onnx", "relevance", 100)])
+    ten = CASE.like(targets=10)
+    assert cost.foreseen(held, ten, "onnx", "relevance", 400) == {}
+    assert cost.foreseen(held, ten, "onnx", "relevance", 399) == {"skipped": "a run would take more than 399 s"}
+    estimated = cost.foreseen(held, ten, "lean", "relevance", 399)
+    assert estimated["estimated"] and estimated["seconds"] == 400
+    assert cost.foreseen(held, CASE.like(batch=8), "lean", "relevance", 319)["skipped"]
+    assert cost.foreseen(held, ten, "published", "relevance", 399) == {"skipped": "not enough memory"}
+    assert cost.foreseen(held, CASE, "published", "relevance", 1) == {}
+    assert cost.foreseen(held, ten.like(threads=2), "onnx", "relevance", 1) == {}
+
+
+# The tables.
+
+
+def test_tables_from_lines(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "r.jsonl"
+    held = Results(path)
+    two, eight = CASE.like(threads=2), CASE.like(batch=8)
+    held.add([record(CASE, "plain", "logits", 0.1), record(CASE, "onnx", "relevance", 0.5)])
+    held.add([record(CASE, "lean", "relevance", 1.0), record(CASE, "published", "relevance", 1.5)])
+    held.add([record(eight, "onnx", "relevance", 3.2, runs=0), record(two, "onnx", "relevance", 0.25)])
+    held.add([record(eight, "lean", "relevance"), record(eight, "published", "relevance", 12, estimated=True)])
+    again = Results(path)
+    assert again.records == held.records and again.times() == held.times()
+    summary, one, more = results.sections(again)
+    (line,) = summary.rows
+    told = dict(zip(summary.heads[3:5], line[3:5], strict=True)) | dict(zip(summary.heads[8:], line[8:], strict=True))
+    assert told == {
+        "F": "5", "published / this": "3", "8 single runs / batch of 8": "1.25", "1 thread / all threads": "2",
+        "peak MB": "3", "opens in s": "0.5",
+    }  # fmt: skip
+    rows = {(row[1], row[3]): dict(zip(one.heads, row, strict=True)) for row in one.rows}
+    artifact = rows["1", "ONNX artifact"]
+    assert [artifact[head] for head in results.HEADS[4:8]] == ["500", "5", "3", "2"]
+    assert [artifact[head] for head in results.HEADS[8:]] == ["", "", "3", "2", "0.5", "5"]
+    assert rows["8", "ONNX artifact"]["single runs / this"] == "1.25"
+    assert rows["8", "ONNX artifact"]["runs"] == "the first"
+    assert rows["8", "reference, lean"]["ms"] == "not run: not enough memory"
+    assert rows["8", "reference, as published"]["ms"] == "~12000"
+    assert dict(zip(more.heads, more.rows[0], strict=True))["1 thread / this"] == "2"
+
+
+def test_document_is_written_in_its_place(tmp_path: Path) -> None:
+    held, page = Results(tmp_path / "r.jsonl"), tmp_path / "page.md"
+    held.add([record(CASE, "plain", "logits", 0.1)])
+    held.add([record(Case(**(asdict(CASE) | {"machine": "another"})), "plain", "logits", 0.3)])
+    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    results.write_document(held, page)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert text.index("a machine") < text.index("| 100 |") < text.index("another") < text.index("| 300 |")
+    results.write_document(held, page)
+    assert page.read_text() == text
+    page.write_text("no place")
+    with pytest.raises(ValueError, match="no place"):
+        results.write_document(held, page)
+    assert page.read_text() == "no place"

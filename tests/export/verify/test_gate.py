@@ -1,0 +1,281 @@
+"""What is not to be exported is refused: wrong artifacts by the gate, wrong arguments before any work is done."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import timm
+import torch
+from torch import nn
+
+from onnxplain.export import GateError, artifact, export_model
+from onnxplain.export.formats.table import WRITERS
+from onnxplain.export.verify import parity
+from onnxplain.export.verify.report import Report
+from onnxplain.lrp_graph.rules.vjp import GRADIENT
+from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, OnnxplainError
+from onnxplain.runtime.backends.onnx import OnnxArtifact
+from tests.helpers.export_cases import LABELS, OUTPUTS, PER_TARGET, PREPROCESSING, branch_of, scaled
+from tests.reference import variants
+
+aten = torch.ops.aten
+
+ALL = [name for name in PASSES if name != "attention"]
+STAGES = 4
+
+
+@pytest.fixture(scope="module")
+def model(plain):
+    return plain
+
+
+@pytest.fixture(scope="module")
+def good(model, tmp_path_factory):
+    """The path of an artifact of `model` that has passed."""
+    path = tmp_path_factory.mktemp("good") / "good.onnx"
+    export_model(model, path, labels=LABELS, preprocessing=PREPROCESSING)
+    return path
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A file that stood there before; fails unless it is all that is there afterwards, and as it was."""
+    path = tmp_path / "artifact.onnx"
+    path.write_bytes(b"before")
+    yield path
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"before"
+
+
+@pytest.fixture
+def exporter_gives(made_once, monkeypatch):
+    """Have the exporter give this ONNX model."""
+    row = WRITERS["onnx"]
+    return lambda file: monkeypatch.setitem(WRITERS, "onnx", replace(row, translate=lambda *_: file))
+
+
+def _failures(error):
+    return {(row.output, row.check) for row in error.report.rows if not row.passed}
+
+
+def _weight(name, factor):
+    """A parameter, multiplied; found by its value, since the exporter renames some."""
+
+    def damage(file, path):
+        weight = variants.build("plain", torch.float32).state_dict()[name].numpy()
+        values = file.graph.initializers.values()
+        (value,) = (value for value in values if np.array_equal(value.const_value.numpy(), weight))
+        value.const_value = ir.tensor(weight * np.float32(factor), name=value.name)
+
+    return damage
+
+
+def _baked_in(output, bound=False):
+    """An output as a constant, right for one image and class; bound: of the sizes that are compared."""
+
+    def damage(file, path):
+        feeds = {"pixels": np.ones((1, 3, 32, 32), np.float32), "target": np.zeros((1, 1), np.int64)}
+        (tensor,) = onnxruntime.InferenceSession(path).run([output], feeds)
+        times = [parity.IMAGES, parity.TARGETS] if output in PER_TARGET else [parity.IMAGES]
+        if bound:
+            tensor = np.tile(tensor, [*times, *[1] * (tensor.ndim - len(times))])
+        branch = branch_of(file, output)
+        constant = ir.node("Constant", [], {"value": ir.tensor(tensor, name="constant")})
+        shape = ir.node("Shape", [branch.outputs[0]])
+        baked = constant if bound else ir.node("Expand", [constant.outputs[0], shape.outputs[0]])
+        for node, name in ((shape, "shape"), (constant, "one"), (baked, "baked")):
+            kind = ir.DataType.INT64 if node is shape else ir.DataType.FLOAT
+            node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(kind)
+        branch.extend([constant] if bound else [constant, shape, baked])
+        branch.outputs[0] = baked.outputs[0]
+
+    return damage
+
+
+EQUAL, FINITE = parity.EQUAL, parity.SOUND
+RAW = [item.output for item in PASSES.values()]
+DAMAGES = {
+    "logits": (_weight("head.bias", 1.0001), {("logits", EQUAL)}),
+    "nan": (_weight("head.bias", [1, 1, 1, 1, np.nan]), {("logits", FINITE)}),
+    "weight": (_weight("pos_embed", 1.0001), {("attention", EQUAL), ("pixel_gradient", EQUAL)}),
+    **{f"scaled {output}": (scaled(output, 1.0001), {(output, EQUAL)}) for output in OUTPUTS},
+    **{f"constant {output}": (_baked_in(output), {(output, EQUAL)}) for output in RAW},
+    "bound to a batch": (_baked_in("relevance", bound=True), {("relevance", FINITE)}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_artifact_is_refused(name, model, good, kept, exporter_gives):
+    damage, expected = DAMAGES[name]
+    file = ir.load(good)
+    damage(file, good)
+    exporter_gives(file)
+    with pytest.raises(GateError, match="does not equal the model, nothing was written") as caught:
+        export_model(model, kept, passes=ALL, labels=LABELS, preprocessing=PREPROCESSING)
+    assert expected <= _failures(caught.value)
+    assert all(output in str(caught.value) for output, _ in expected) and "\n" not in str(caught.value)
+    if name.startswith("scaled"):
+        assert {output for output, _ in _failures(caught.value)} <= {output for output, _ in expected}
+
+
+def test_wrong_rule_is_refused(model, kept, monkeypatch):
+    monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
+    with pytest.raises(GateError) as caught:
+        export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
+    assert {("attention_gradient", EQUAL), ("gradient_attention_mean", EQUAL)} <= _failures(caught.value)
+    assert {check for _, check in _failures(caught.value)} == {EQUAL}
+
+
+def test_wrong_rule_is_refused_where_only_reductions_are_compared(model, kept, monkeypatch):
+    monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
+    monkeypatch.setattr(parity, "LARGE", 1)
+    with pytest.raises(GateError) as caught:
+        export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
+    assert ("gradient_attention_mean", EQUAL) in _failures(caught.value)
+    assert "attention_gradient" not in {row.output for row in caught.value.report.rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("good", ALL),
+        ("scaled relevance_positive", ["relevance"]),
+        ("scaled reciprocam", ["reciprocam"]),
+        ("scaled attention_mean", ["gradient"]),
+    ],
+)
+def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monkeypatch):
+    """Where raw tensors are too large to take out, their reductions are compared, and the report says so."""
+    monkeypatch.setattr(parity, "LARGE", 4 * 2 * 4 * 17 * 17 - 1)
+    large = {"attention", "attention_gradient", "relevance", "layer_gradient"}
+    runs, run = [], OnnxArtifact.run
+    monkeypatch.setattr(OnnxArtifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
+    file = ir.load(good)
+    path = tmp_path / "large.onnx"
+    if name != "good":
+        DAMAGES[name][0](file, good)
+    exporter_gives(file)
+    options = {"labels": LABELS, "preprocessing": PREPROCESSING, "passes": passes}
+    if name == "good":
+        report = export_model(model, path, **options)
+        assert {row.output for row in report.rows} == {"logits", *OUTPUTS} - large
+        assert len(report.notes) == 1 and all(output in report.notes[0] for output in large)
+        assert Metadata.from_json(ir.load(path).metadata_props[METADATA_KEY]).parity["notes"] == list(report.notes)
+    else:
+        with pytest.raises(GateError) as caught:
+            export_model(model, path, **options)
+        assert DAMAGES[name][1] == {item for item in _failures(caught.value) if item[1] == EQUAL}
+    assert large.isdisjoint(set().union(*runs)) and len(runs) > parity.TARGETS
+
+
+@pytest.mark.parametrize("stage", range(STAGES))
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_interrupted_export_leaves_nothing(stage, error, model, good, kept, exporter_gives):
+    """At the last stage the gate is passed: the damages above, and nothing else, are what it refuses."""
+    exporter_gives(ir.load(good))
+    stages = []
+
+    def progress(description):
+        stages.append(description)
+        if len(stages) > stage:
+            raise error("stop")
+
+    for path in (kept, kept.parent / "new" / "folder" / "artifact.onnx"):
+        stages.clear()
+        with pytest.raises(error, match="stop"):
+            export_model(model, path, labels=LABELS, preprocessing=PREPROCESSING, progress=progress)
+        assert len(stages) == stage + 1
+
+
+def test_existing_artifact_is_replaced(model, good, tmp_path, exporter_gives):
+    exporter_gives(ir.load(good))
+    path = tmp_path / "artifact.onnx"
+    path.write_bytes(b"before")
+    assert export_model(model, str(path), labels=LABELS, preprocessing=PREPROCESSING).passed
+    assert path.read_bytes() == good.read_bytes() and list(tmp_path.iterdir()) == [path]
+    other = tmp_path / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_reciprocam_of_many_patches_is_left_out_unless_named(model, good, tmp_path, made_once, monkeypatch):
+    copies = 4 * 16 * 17 * 32  # bytes: patches, tokens, width
+    options = {"labels": LABELS, "preprocessing": PREPROCESSING}
+    for limit, passes, there in ((copies, None, True), (copies - 1, None, False), (copies - 1, ["reciprocam"], True)):
+        graphs = []
+        monkeypatch.setattr(artifact, "MAX_COPIES", limit)
+        row = replace(WRITERS["onnx"], translate=lambda graph, *_, to=graphs: to.append(graph) or ir.load(good))
+        monkeypatch.setitem(WRITERS, "onnx", row)
+        monkeypatch.setattr(artifact, "compare", lambda *_: Report(()))
+        report = export_model(model, tmp_path / "x.onnx", passes=passes, **options)
+        assert ("reciprocam" in graphs[0].passes) == there == (not report.notes)
+        assert there or report.notes[0].startswith("reciprocam: left out, since it would need several times")
+
+
+class _Pair(nn.Module):
+    def forward(self, pixels):
+        return pixels.mean((2, 3)), pixels
+
+
+ARGUMENTS = {
+    "format": ({"format": "tf"}, "there is no format 'tf'; there are: onnx, torchscript"),
+    "pass": ({"passes": ["gradient", "magic"]}, "there is no pass 'magic'; there are: gradient, relevance,"),
+    "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
+    "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),
+    "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),
+    "gamma": ({"gamma": -0.25}, "gamma must be at least 0, got -0.25"),
+    "no number": ({"gamma": "1"}, "gamma must be a number, got '1'"),
+    "infinite": ({"alpha": float("inf")}, "alpha must be a number, got inf"),
+    "old opset": ({"opset": 17}, "opset must be from 18 to"),
+    "new opset": ({"opset": 99}, "got 99"),
+    "activation": ({"activation": "relu"}, "there is no activation 'relu'; there are: softmax, sigmoid"),
+    "no preprocessing": ({"preprocessing": None}, "preprocessing=dict(size=(H, W)"),
+    "no mean": ({"preprocessing": {"size": (32, 32), "std": (1, 1, 1)}}, "'mean'"),
+    "bad mean": (
+        {"preprocessing": PREPROCESSING | {"mean": (1, 2)}},
+        "'mean' must be three numbers from -10 to 10, got",
+    ),
+    "unknown field": ({"preprocessing": PREPROCESSING | {"colour": 1}}, "'colour'"),
+    "another size": (
+        {"preprocessing": PREPROCESSING | {"size": (64, 64)}},
+        "the model fails on a float32 image [1, 3, 64",
+    ),
+    "few labels": ({"labels": ["ant"]}, "1 labels given for a model of 5 classes"),
+    "float64": ({"model": lambda: variants.build("plain")}, "the model fails on a float32 image"),
+    "two outputs": ({"model": _Pair}, "must return one tensor [batch, classes], it returns tuple"),
+    "one class": (
+        {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 1))},
+        "the softmax of one class is always 1; give activation='sigmoid'",
+    ),
+    "map as output": ({"model": lambda: nn.Conv2d(3, 5, 1)}, "it returns [1, 5, 32, 32]"),
+    "convolutions": (
+        {"model": lambda: timm.create_model("resnet10t", num_classes=5)},
+        "no attention found in the model",
+    ),
+    "no layers": (
+        {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))},
+        "no attention found in the model",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_bad_arguments(case, model, kept, exporter_gives):
+    changes, expected = ARGUMENTS[case]
+    given = {"labels": LABELS, "preprocessing": PREPROCESSING} | changes
+    chosen = given.pop("model", lambda: model)()
+    exporter_gives(None)  # long work would fail in another way
+    for path in (kept, kept.parent / "new" / "artifact.onnx"):
+        with pytest.raises(OnnxplainError) as caught:
+            export_model(chosen, path, **given)
+        assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["artifact.onnx/below/a/file.onnx", "."])
+def test_place_that_cannot_be_written(place, model, kept, exporter_gives):
+    exporter_gives(None)
+    path = kept.parent / place
+    with pytest.raises(OnnxplainError) as caught:
+        export_model(model, path, labels=LABELS, preprocessing=PREPROCESSING)
+    assert str(caught.value).startswith(f"cannot write {path}: ") and "\n" not in str(caught.value)

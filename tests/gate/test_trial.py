@@ -1,0 +1,25 @@
+"""A sample of `python -m tests.gate`: a right file passes, and what is done to it is noticed."""
+
+import numpy as np
+import pytest
+
+from tests.gate.__main__ import Mutable, judge_right
+from tests.gate.subjects import ARCHITECTURES, WEIGHTS
+
+
+def test_there_are_two_hundred_exports():
+    assert len(ARCHITECTURES) == 40 and len(WEIGHTS) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [("SigLIP, classifier", "normal 0.02")])
+def test_right_file(case):
+    verdict, _ = judge_right(*case, seed=0)
+    assert verdict == "passed"
+
+
+@pytest.mark.slow
+def test_wrong_files():
+    subject, rng = Mutable("layer_scale", "fan in", seed=0), np.random.default_rng(0)
+    verdicts = [subject.mutated(rng) for _ in range(3)]
+    assert {verdict for _, verdict in verdicts} == {"caught"}, verdicts

@@ -1,0 +1,63 @@
+"""What README says of Python runs as it stands there, and the names that it lists are the ones that there are."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from onnxplain import cli
+from onnxplain.catalog import MODELS
+from onnxplain.runtime import METHODS, Explainer
+from tests.helpers.command_line import random_image
+from tests.helpers.tiny_artifact import build
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+EMBED = re.search(r"## Embed\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+
+
+@pytest.fixture
+def explainer(tmp_path, monkeypatch):
+    """In a folder with the picture and the artifact of the examples."""
+    monkeypatch.chdir(tmp_path)
+    random_image(0).save("cat.jpg")
+    Path("artifacts").mkdir()
+    return Explainer(build(Path("artifacts/vit.onnx")), "cpu")
+
+
+def test_the_example_of_embedding(explainer):
+    pixels = np.zeros((2, 3, *explainer.metadata.preprocessing.size), np.float32)
+    scope = {"paths": ["cat.jpg"] * 2, "pixels": pixels}
+    exec(EMBED, scope)
+    assert scope["result"].label and Path("tabby.png").exists()
+    assert len(explainer.explain_pixels(pixels)) == 2
+
+
+def test_outputs_are_known_to_tensors_by_the_names_in_the_table(explainer):
+    table = README.partition("| output | flag | shape |")[2].partition("\n\n")[0]
+    names = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+    assert len(names) == 10 and set(explainer.tensors("cat.jpg", passes=names)) == set(names)
+
+
+def test_methods_and_models_are_listed():
+    methods = README.partition("| method | pass | what it is |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", " ".join(line[:60] for line in methods.splitlines()))) == set(METHODS)
+    assert f"heatmaps of {len(METHODS)} methods" in README
+    many = re.search(r"`explain_all` without.*?\n\n|$", README, re.DOTALL)[0]
+    runs = {name: str(method.arguments({}, 12)[method.runs]) for name, method in METHODS.items() if method.runs}
+    assert all(f"`{name}`" in many and number in many for name, number in runs.items())
+    models = README.partition("| model | what it is | classes |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z0-9-]+)`", models)) - {"--prompts", "--head"} >= {
+        name for name in MODELS if not name.endswith("-distilled")
+    }
+
+
+def test_options_in_the_text_are_options_of_a_command():
+    """Of the examples in blocks of code and of the options named beside them."""
+    known = set()
+    for command in ("export", "probe", "explain", "models", "methods", "info"):
+        known |= set(re.findall(r"(--[a-zA-Z-]+)", CliRunner().invoke(cli.app, [command, "--help"]).stdout))
+    told = set(re.findall(r"(?<![\w/])(--[a-zA-Z][a-zA-Z-]+)", README))
+    foreign = {"--version", "--onnx"}  # of the program itself, and of the sweep
+    assert told - known - foreign == set()
