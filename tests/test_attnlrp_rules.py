@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from reference import attnlrp_rules as rules
 from rule_cases import (
-    MOVEMENT_CASES,
+    SHAPE_OP_CASES,
     TARGETS,
     Case,
     convolutions,
@@ -166,8 +166,8 @@ def test_a_denominator_gets_nothing() -> None:
 
 
 CONSERVING = (
-    *(case for case in MOVEMENT_CASES if case.op is not aten.cat and case.op is not aten.stack),
-    *(case for case in MOVEMENT_CASES if case.op in (aten.cat, aten.stack) and not case.constants),
+    *(case for case in SHAPE_OP_CASES if case.op is not aten.cat and case.op is not aten.stack),
+    *(case for case in SHAPE_OP_CASES if case.op in (aten.cat, aten.stack) and not case.constants),
     *(case for case in (*RULES, *GAMMA_RULES) if len(case.constants) < 2),  # the second one is a bias
     Case(aten.add, lambda a, b: torch.add(a, b, alpha=2.5), [(4, 6), (1, 6)]),
     Case(aten.add, lambda x: x + x),

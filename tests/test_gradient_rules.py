@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rule_cases import (
-    MOVEMENT_CASES,
+    SHAPE_OP_CASES,
     TARGETS,
     Case,
     assert_close,
@@ -32,7 +32,7 @@ POOLS: tuple[dict[str, Any], ...] = (
 )
 
 CASES = (
-    *MOVEMENT_CASES,
+    *SHAPE_OP_CASES,
     Case(aten.linear, F.linear, constants=[(5, 6)]),
     Case(aten.linear, F.linear, [(6,)], [(5, 6), (5,)]),
     Case(aten.linear, F.linear, [(2, 4, 6)], [(5, 6), (5,)]),

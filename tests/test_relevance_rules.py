@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import rules
-from rule_cases import MOVEMENT_CASES, TARGETS, Case, assert_close, convolutions, missing, random
+from rule_cases import SHAPE_OP_CASES, TARGETS, Case, assert_close, convolutions, missing, random
 from textbook import Textbook, all_of_it, both_get, check, check_twice, each_matrix
 from torch import Tensor
 
@@ -179,7 +179,7 @@ RULES = (
     Case(aten.sigmoid, lambda x: x * torch.sigmoid(1.702 * x), ONE, textbook=all_of_it),
 )
 
-CASES = (*MOVEMENT_CASES, *RULES)
+CASES = (*SHAPE_OP_CASES, *RULES)
 
 
 def embedded(r: Tensor, x: Tensor, c: Tensor) -> Sequence[Tensor]:
