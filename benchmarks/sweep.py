@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from onnxplain.export.formats.onnx_file import onnx_model
 from onnxplain.export.verify.autograd_reference import eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse
-from onnxplain.lrp_graph.outputs.layers import stream_before
+from onnxplain.lrp_graph.outputs.streams import stream_before
 from onnxplain.lrp_graph.reverse import Propagator, reverse
 from onnxplain.lrp_graph.rules.chefer import chefer
 
@@ -97,7 +97,7 @@ def check_conservation(graph: FusedGraph, pixels: Tensor) -> None:
     trace = graph._trace
     values = graph._interpret(pixels)
     seed = nn.functional.one_hot(TARGET.T, 5).to(pixels)
-    stream = stream_before(trace, trace.sites[0])
+    stream = stream_before(trace, trace.layer_attention[0])
     if stream is None:
         raise AssertionError("no one token stream enters the first block")
     (share,) = reverse(trace, values, trace.logits, seed, Propagator(chefer()), [stream])

@@ -22,7 +22,7 @@ def padded_parameters(graph: FusedGraph) -> dict[str, Tensor]:
     padded: dict[str, Tensor] = {}
     for layer in graph.hidden_layers:
         if layer.width % UNLUCKY == 0:
-            sides = {layer.into: [0, 0, 0, MORE], layer.bias: [0, MORE], layer.out: [0, MORE]}
+            sides = {layer.in_weight: [0, 0, 0, MORE], layer.in_bias: [0, MORE], layer.out_weight: [0, MORE]}
             for path, columns in sides.items():
                 if path is not None:
                     padded[path] = nn.functional.pad(graph.model.get_parameter(path).detach(), columns)

@@ -94,8 +94,11 @@ def _weights(program: ExportedProgram, module: nn.Module) -> dict[fx.Node, str]:
 
 @dataclass(frozen=True)
 class _Line:
-    """``name = expression``. uses: names that the expression takes. nothing: what stands for the value where the line
-    is not run; None where no word can, for a list.
+    """``name = expression``.
+
+    Attributes:
+        uses: Names that the expression takes.
+        nothing: What stands for the value where the line is not run; None where nothing can, for a list.
     """
 
     name: str

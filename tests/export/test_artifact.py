@@ -79,7 +79,7 @@ def test_tensors_equal_eager(name, exported):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_token_maps_equalreference(name, exported):
+def test_token_maps_equal_those_of_the_reference(name, exported):
     case = exported(name)
     place = {
         "readout": chefer.readout(case.model).detach().numpy(),

@@ -47,7 +47,7 @@ def _layers(model):
 @pytest.mark.parametrize("activation", [nn.GELU, nn.ReLU, nn.SiLU, _Quick], ids=lambda kind: kind.__name__)
 def test_hidden_layers_are_found(activation):
     layers = _layers(_model(act_layer=activation))
-    assert [(layer.width, layer.into, layer.bias, layer.out) for layer in layers] == [
+    assert [(layer.width, layer.in_weight, layer.in_bias, layer.out_weight) for layer in layers] == [
         (1024, f"blocks.{i}.mlp.fc1.weight", f"blocks.{i}.mlp.fc1.bias", f"blocks.{i}.mlp.fc2.weight") for i in (0, 1)
     ]
 
@@ -62,7 +62,7 @@ def test_layers_with_other_uses_are_not():
     assert _layers(normed) == []
     gated = _model()
     gated.blocks[0].mlp = _Gated(32, 1024)
-    assert [layer.into for layer in _layers(gated)] == ["blocks.1.mlp.fc1.weight"]
+    assert [layer.in_weight for layer in _layers(gated)] == ["blocks.1.mlp.fc1.weight"]
 
 
 def _stored(file):
