@@ -54,9 +54,7 @@ class GraphEvaluator:
             check_finite(f"logits among the {self.total} runs of the image", values["logits"])
             yield from probabilities(values["logits"], self.artifact.metadata)[:, self.classes]
 
-    def _run(
-        self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+    def _run(self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]) -> Iterator[dict[str, NDArray[Any]]]:
         for batch in batches(inputs, images_per_run(self.artifact, outputs, len(self.classes))):
             values = self.artifact.run(np.stack(batch).astype(np.float32), self.classes, outputs)
             self.done += len(batch)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxplain.contract.errors import TargetError, one_line
 from onnxplain.contract.names import did_you_mean, nearest
@@ -54,11 +53,6 @@ def _out_of_range(target: object, labels: Sequence[str]) -> TargetError:
         f"target {given} is out of range; valid are the classes 0 to {len(labels) - 1} "
         f"and the ranks -1 to {-len(labels)}"
     )
-
-
-def class_of(target: int, logits: NDArray[np.float32]) -> int:
-    """The class index of a resolved target, given the image's logits [classes]; of equal logits the first leads."""
-    return target if target >= 0 else int(np.argsort(-logits, kind="stable")[-target - 1])
 
 
 def _find_label(query: str, labels: Sequence[str]) -> int | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,16 @@ class Artifact(Protocol):
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """Run the graph, and compute only what these outputs need.
 
         Args:
             pixels: float32 [batch, 3, H, W].
             targets: Class indices or ranks, the same for each image.
-            outputs: Names of outputs beside the logits.
+            outputs: Names in `OUTPUTS`.
 
         Returns:
-            `logits` and these outputs, by name.
+            `logits`, `class_index` and these outputs, by name; all float32, but class_index int64.
 
         Raises:
             RunError: If the run fails, as it does when memory runs out.

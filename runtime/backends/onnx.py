@@ -4,13 +4,14 @@ import ctypes
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 
 from .base import check_arguments, read_metadata, rows_of
 
@@ -58,7 +59,7 @@ class OnnxArtifact:
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """See `Artifact.run`."""
         wanted = list(dict.fromkeys(outputs))
         feeds = {
@@ -66,7 +67,7 @@ class OnnxArtifact:
             "target": rows_of(targets, len(pixels)),
             **{item.flag: np.array(item.output in wanted) for item in OUTPUTS.values()},
         }
-        names = ["logits", *wanted]
+        names = [*ALWAYS, *wanted]
         try:
             values = self._session.run(names, {name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions have no common base class
@@ -129,6 +130,7 @@ def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     expected: dict[str, list[int | str]] = {
         "pixels": ["batch", 3, *metadata.preprocessing.size],
         "logits": ["batch", len(metadata.labels)],
+        "class_index": ["batch", "targets"],
         **{
             item.output: ["batch", *(["targets"] if item.per_target else []), *metadata.shape(item)]
             for item in metadata.outputs

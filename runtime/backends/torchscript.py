@@ -17,7 +17,7 @@ from onnxplain.contract.digest import open_intact
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.names import no_such
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 
 from .base import check_arguments, read_metadata, rows_of
 from .providers import Provider
@@ -56,9 +56,9 @@ class TorchScriptArtifact:
 
     def run(
         self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """See `Artifact.run`."""
-        names = ["logits", *dict.fromkeys(outputs)]
+        names = [*ALWAYS, *dict.fromkeys(outputs)]
         flags = {item.flag: item.output in names for item in self.metadata.outputs}
         torch = self._torch
         try:
@@ -89,11 +89,15 @@ class TorchScriptArtifact:
             finally:
                 torch.set_num_threads(before)
 
-    def _check_shapes(self, results: dict[str, NDArray[np.float32]], images: int, targets: int) -> None:
+    def _check_shapes(self, results: dict[str, NDArray[Any]], images: int, targets: int) -> None:
         """The file's code does not say what shapes it gives, so they are compared with the metadata here."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "logits": (images, len(self.metadata.labels)),
+            "class_index": (images, targets),
+        }
         for name, tensor in results.items():
-            if name == "logits":
-                shape: tuple[int, ...] = (images, len(self.metadata.labels))
+            if name in shapes:
+                shape = shapes[name]
             else:
                 item = OUTPUTS[name]
                 shape = (images, *([targets] if item.per_target else []), *self.metadata.shape(item))

@@ -34,8 +34,8 @@ BODY = [
     ("Max", ["rank", "zero"], "safe_rank", {}),
     ("GatherElements", ["order", "safe_rank"], "ranked", {"axis": 1}),
     ("Less", ["target", "zero"], "is_rank", {}),
-    ("Where", ["is_rank", "ranked", "target"], "class", {}),
-    ("Add", ["class", "one"], "class_from_one", {}),
+    ("Where", ["is_rank", "ranked", "target"], "class_index", {}),
+    ("Add", ["class_index", "one"], "class_from_one", {}),
     ("Cast", ["class_from_one"], "class_value", {"to": TensorProto.FLOAT}),
     ("Unsqueeze", ["class_value", "to_patches"], "class4", {}),
     ("Unsqueeze", ["class_value", "to_pixels"], "class5", {}),
@@ -200,7 +200,10 @@ def build(path, passes=ALL_PASSES, metadata=None, **changes):
         helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, *SIZE]),
         helper.make_tensor_value_info("target", TensorProto.INT64, ["batch", "targets"]),
     ]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)]),
+        helper.make_tensor_value_info("class_index", TensorProto.INT64, ["batch", "targets"]),
+    ]
     truth = Metadata(**fields)
     for item in truth.outputs:
         shape = ["batch", *(["targets"] if item.per_target else []), *truth.shape(item)]
