@@ -145,7 +145,7 @@ def parse_preprocessing(
 ) -> PreprocessingFields:
     """The fields of Preprocessing that are given; raises OnnxplainError if one is not valid."""
     from onnxplain.contract import Preprocessing
-    from onnxplain.contract.metadata import CROP_MODES, INTERPOLATIONS
+    from onnxplain.contract.preprocessing import CROP_MODES, INTERPOLATIONS
 
     for option, choice, choices in (
         ("crop mode", crop_mode, CROP_MODES),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import CacheWarning, OnnxplainError, OnnxplainWarning
-    from .metadata import METADATA_KEY, Metadata, Preprocessing
+    from .metadata import METADATA_KEY, Metadata
     from .outputs import PASSES, REDUCTIONS
+    from .preprocessing import Preprocessing
 
 __all__ = [
     "METADATA_KEY",
@@ -30,7 +31,7 @@ _MODULES = {
     "Metadata": "metadata",
     "OnnxplainError": "errors",
     "OnnxplainWarning": "errors",
-    "Preprocessing": "metadata",
+    "Preprocessing": "preprocessing",
 }
 
 

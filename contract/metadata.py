@@ -2,103 +2,31 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeVar
 
 from .errors import OnnxplainError, one_line
-from .outputs import OF_POOL, OUTPUTS, PASSES, POOL, Output
+from .layout import Layout
+from .outputs import ALWAYS, OF_POOL, OUTPUTS, PASSES, POOL, Output
+from .preprocessing import Preprocessing
+from .validation import COUNT, SIDE, Rule, is_int, is_list, is_number, is_pair, is_tuple, validate
 
-SCHEMA = 3  # 1 had no reductions, 2 no digest
+SCHEMA = 4  # 1 had no reductions, 2 no digest, 3 neither class_index nor widths
 METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_props, in TorchScript of the extra files
 
-CROP_MODES = ("center", "squash", "border")
-CROP_ROUNDINGS = ("half_even", "floor")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 ACTIVATIONS = ("softmax", "sigmoid")
+WIDTH = 1_000_000  # numbers of a token, far beyond any model's
 
-# Far beyond any model's, and such that nothing overflows or fills the memory
-SIDE = 8192  # of the model's input, in pixels
-COUNT = 10_000  # of layers, heads, tokens before the patches
-CROP_PCT = (0.1, 10)
-MEAN, STD = (-10, 10), (1e-3, 1e3)
+Length = TypeVar("Length", int, str)
 
 LATER = ("crop_rounding",)  # fields that a schema got later; older artifacts mean the default, as they were checked so
 
 RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which token is what: `prefix_tokens` (CLS first), then `patch_grid` = (h, w) patches in row-major order.
-
-    `readout` names the token rows the classification head reads; the readout vector e is uniform over them, unless
-    an attention pool reads them and `row` holds how.
-    """
-
-    readout: tuple[int, ...]
-    prefix_tokens: int
-    patch_grid: tuple[int, int]
-    row: NDArray[Any] | None = field(default=None, compare=False)
-
-    @property
-    def tokens(self) -> int:
-        """N, the number of tokens in the attention matrices."""
-        return self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
-
-    def readout_row(self) -> NDArray[np.float64]:
-        """The readout vector e, float64 [N], which sums to 1 unless a pool's attention was weighted by something."""
-        if self.row is not None:
-            return self.row.astype(np.float64)
-        row = np.zeros(self.tokens)
-        row[list(self.readout)] = 1 / len(self.readout)
-        return row
-
-    def patches(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The patch entries of a row over tokens [N], as a token map [h, w]."""
-        return row[self.prefix_tokens :].reshape(self.patch_grid)
-
-
-# A field's rule: what it must be, in words, and the check. Lists count as tuples: JSON knows no others.
-Rule = tuple[str, Callable[[Any], bool]]
-
-
-def is_int(value: Any, least: int, most: float = COUNT) -> bool:
-    """Whether it is an integer within these bounds; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def is_number(value: Any, least: float = -sys.float_info.max, most: float = sys.float_info.max) -> bool:
-    """Whether it is a finite number within these bounds."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_tuple(value: Any, element: Callable[[Any], bool], length: int | None = None) -> bool:
-    right_length = isinstance(value, tuple) and (len(value) == length if length else len(value) > 0)
-    return right_length and all(element(item) for item in value)
-
-
-def _is_list(value: Any, element: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list | tuple) and all(element(item) for item in value)
-
-
 def _is_check(value: Any) -> bool:
     return isinstance(value, Mapping) and all(name in value and fits(value[name]) for name, fits in CHECK.items())
-
-
-def _is_pair(value: Any) -> bool:
-    return _is_tuple(value, lambda item: is_int(item, 1, SIDE), 2)
-
-
-def _three_numbers(least: float, most: float) -> Rule:
-    return (
-        f"three numbers from {least:g} to {most:g}",
-        lambda value: _is_tuple(value, lambda item: is_number(item, least, most), 3),
-    )
 
 
 # A line of the comparison with PyTorch
@@ -108,16 +36,6 @@ CHECK: dict[str, Callable[[Any], bool]] = {
     "value": is_number,
     "limit": is_number,
     "passed": lambda value: isinstance(value, bool),
-}
-
-PREPROCESSING_RULES: dict[str, Rule] = {
-    "size": (f"[height, width], two integers from 1 to {SIDE}", _is_pair),
-    "crop_pct": (f"a number from {CROP_PCT[0]} to {CROP_PCT[1]}", lambda value: is_number(value, *CROP_PCT)),
-    "crop_mode": (f"one of {', '.join(CROP_MODES)}", lambda value: value in CROP_MODES),
-    "crop_rounding": (f"one of {', '.join(CROP_ROUNDINGS)}", lambda value: value in CROP_ROUNDINGS),
-    "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda value: value in INTERPOLATIONS),
-    "mean": _three_numbers(*MEAN),
-    "std": _three_numbers(*STD),
 }
 
 METADATA_RULES: dict[str, Rule] = {
@@ -134,22 +52,24 @@ METADATA_RULES: dict[str, Rule] = {
     "preprocessing": ("a preprocessing object", lambda value: isinstance(value, Preprocessing)),
     "labels": (
         "a non-empty list of strings, one for each class",
-        lambda value: _is_tuple(value, lambda item: isinstance(item, str)),
+        lambda value: is_tuple(value, lambda item: isinstance(item, str)),
     ),
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda value: value in ACTIVATIONS),
-    "patch_grid": (f"[h, w], two integers from 1 to {SIDE}", _is_pair),
+    "patch_grid": (f"[h, w], two integers from 1 to {SIDE}", is_pair),
     "prefix_tokens": (f"an integer from 0 to {COUNT}", lambda value: is_int(value, 0)),
     "readout": (
         "a non-empty list of token rows (integers of at least 0) without repetition",
-        lambda value: _is_tuple(value, lambda item: is_int(item, 0, math.inf)) and len(set(value)) == len(value),
+        lambda value: is_tuple(value, lambda item: is_int(item, 0, math.inf)) and len(set(value)) == len(value),
     ),
     "layers": (f"an integer from 1 to {COUNT}", lambda value: is_int(value, 1)),
     "heads": (f"an integer from 1 to {COUNT}", lambda value: is_int(value, 1)),
+    "token_width": (f"an integer from 1 to {WIDTH}", lambda value: is_int(value, 1, WIDTH)),
+    "hidden_width": (f"an integer from 1 to {WIDTH}", lambda value: is_int(value, 1, WIDTH)),
     "pool_heads": (f"an integer from 0 to {COUNT}", lambda value: is_int(value, 0)),
     "passes": (
         f"a list of {', '.join(PASSES)} without repetition that contains attention",
         lambda value: (
-            _is_tuple(value, lambda item: isinstance(item, str) and item in PASSES)
+            is_tuple(value, lambda item: isinstance(item, str) and item in PASSES)
             and len(set(value)) == len(value)
             and "attention" in value
         ),
@@ -162,8 +82,8 @@ METADATA_RULES: dict[str, Rule] = {
         f"an object, whose checks are a list of objects with {', '.join(CHECK)}, and its notes a list of texts",
         lambda value: (
             isinstance(value, Mapping)
-            and _is_list(value.get("checks", []), _is_check)
-            and _is_list(value.get("notes", []), lambda item: isinstance(item, str))
+            and is_list(value.get("checks", []), _is_check)
+            and is_list(value.get("notes", []), lambda item: isinstance(item, str))
         ),
     ),
     "resolution": (
@@ -176,54 +96,33 @@ METADATA_RULES: dict[str, Rule] = {
 }
 
 
-def _validate(record: Any, rules: Mapping[str, Rule]) -> None:
-    """Turn the record's lists into tuples and check every field, naming the one that is wrong."""
-    for name, (description, check) in rules.items():
-        value = getattr(record, name)
-        if isinstance(value, list):
-            value = tuple(value)
-            object.__setattr__(record, name, value)  # the record is frozen, and not yet in anyone's hands
-        if not check(value):
-            given = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-            raise OnnxplainError(f"{type(record).__name__.lower()} field {name!r} must be {description}, got {given}")
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes the model's input, in the terms of timm's evaluation transform.
-
-    `size` is (height, width) in pixels; `crop_pct` is size / size resized to; `mean` and `std` are per RGB channel,
-    for values in [0, 1]. `crop_rounding` says where a centred crop starts if an odd number of pixels is left over:
-    "half_even" as in timm and torchvision, where half of what is cut off is rounded to even and half of a padding down;
-    "floor" as in transformers, at floor((resized - size) / 2).
-
-    Raises OnnxplainError, naming the field, if one is not valid.
-    """
-
-    size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    crop_pct: float = 0.875
-    crop_mode: str = "center"
-    interpolation: str = "bicubic"
-    crop_rounding: str = "half_even"
-
-    def __post_init__(self) -> None:
-        _validate(self, PREPROCESSING_RULES)
-
-
 @dataclass(frozen=True)
 class Metadata:
     """The artifact's description; `to_json` and `from_json` are the two ends of the contract.
 
-    `labels` has one entry per class; `readout`, `prefix_tokens` and `patch_grid` are those of `Layout`;
-    `passes` lists the names in `PASSES` the artifact was exported with; `rules` are the parameters of LRP it was
-    exported with: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and pixel_cp_lrp; `parity` is
-    the export's report; `pool_heads` is the number of heads of the attention pool on top, 0 where there is none;
-    `resolution` is, by method, how far float32 is off in its maps, measured at export on random images: the greatest
-    |float32 - float64| / |float64|, at most 1.
+    Attributes:
+        model: Its name.
+        checkpoint: "source", where the weights come from, and "sha256" of their file, None where there is none.
+        preprocessing: How an image becomes `pixels`.
+        labels: One for each class.
+        activation: What makes probabilities of the logits, "softmax" or "sigmoid".
+        patch_grid: As of `Layout`.
+        prefix_tokens: As of `Layout`.
+        readout: As of `Layout`.
+        layers: How many layers the outputs of attention have.
+        heads: How many heads each of them has.
+        token_width: Numbers of one token between the blocks.
+        hidden_width: Numbers of one token where it is widest, in the hidden layer of a block.
+        passes: The names in PASSES that the artifact was exported with.
+        rules: The parameters of LRP: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and
+            pixel_cp_lrp.
+        parity: The report of the comparison with the model.
+        pool_heads: The heads of the attention pool on top, 0 where there is none.
+        resolution: By method, how far float32 is off in its maps, measured at export on random images: the greatest
+            |float32 - float64| / |float64|, at most 1.
 
-    Raises OnnxplainError, naming the field, if one is not valid.
+    Raises:
+        OnnxplainError: A field is not valid; the message names it.
     """
 
     model: str
@@ -236,6 +135,8 @@ class Metadata:
     readout: tuple[int, ...]
     layers: int
     heads: int
+    token_width: int
+    hidden_width: int
     passes: tuple[str, ...]
     rules: Mapping[str, float] = field(default_factory=RULES.copy)
     parity: Mapping[str, Any] = field(default_factory=dict)
@@ -243,7 +144,7 @@ class Metadata:
     resolution: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _validate(self, METADATA_RULES)
+        validate(self, METADATA_RULES)
         size = self.preprocessing.size
         if any(patches > pixels for patches, pixels in zip(self.patch_grid, size, strict=True)):
             raise OnnxplainError(
@@ -292,6 +193,20 @@ class Metadata:
         if self.pool_heads and output is PASSES["layer_gradient"]:
             axes = ("layers", *OF_POOL[axes])
         return tuple(lengths[axis] for axis in axes)
+
+    def full_shape(self, name: str, batch: Length, targets: Length) -> tuple[Length | int, ...]:
+        """The whole shape of any output of the graph.
+
+        Args:
+            name: Of the output, those in ALWAYS included.
+            batch: The number of images, or a name for it.
+            targets: The number of targets, or a name for it.
+        """
+        if name in ALWAYS:
+            lengths = {"batch": batch, "targets": targets, "classes": len(self.labels)}
+            return tuple(lengths[axis] for axis in ALWAYS[name])
+        item = OUTPUTS[name]
+        return (batch, *((targets,) if item.per_target else ()), *self.shape(item))
 
     def to_json(self) -> str:
         """The JSON document; raises ValueError if `parity` holds a NaN or an infinity, which JSON cannot say."""

@@ -6,9 +6,8 @@ it is there when all its passes are. Every output is computed only where its fla
 
 from dataclasses import dataclass, replace
 
-# What every graph gives and no flag switches: logits [batch, classes], and class_index [batch, targets], the class that
-# each target stands for, int64
-ALWAYS = ("logits", "class_index")
+# What every graph gives and no flag switches, with its axes: logits, and the class that each target stands for, int64
+ALWAYS: dict[str, tuple[str, ...]] = {"logits": ("batch", "classes"), "class_index": ("batch", "targets")}
 
 # The axes that follow batch and targets; `Metadata.shape` knows how long each is.
 MATRICES = ("layers", "heads", "tokens", "tokens")
@@ -22,9 +21,13 @@ PIXELS = ("height", "width")
 class Output:
     """One output of the graph beside those in ALWAYS.
 
-    `output`: its name. `flag`: the optional bool input that switches it, true by default. `passes`: which passes it
-    needs. `per_target`: whether an axis of targets follows that of the batch. `axes`: those that follow. `pool`: that
-    only models with an attention pool have it.
+    Attributes:
+        output: Its name.
+        flag: The optional bool input that switches it, true by default.
+        passes: Which passes it needs.
+        per_target: Whether an axis of targets follows that of the batch.
+        axes: The axes that follow.
+        pool: Whether only models with an attention pool have it.
     """
 
     output: str

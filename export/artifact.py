@@ -183,6 +183,8 @@ def describe(plan: Plan, graph: FusedGraph) -> Metadata:
         readout=graph.layout.readout,
         layers=graph.layers,
         heads=graph.heads,
+        token_width=graph.token_width,
+        hidden_width=graph.hidden_width,
         passes=("attention", *graph.passes),
         pool_heads=graph.pool_heads,
         rules=plan.rules,

@@ -19,6 +19,7 @@ from .reverse import MissingRuleError, require_rules
 from .trace.capture import Trace, trace
 from .trace.hidden import HiddenLayer, hidden_layers
 from .trace.rewrite import GraphError, ancestors, interpret, shape_of
+from .trace.widths import token_widths
 
 ALL = tuple(name for name in PASSES if name != "attention")
 """The passes that can be left out: attention is always there."""
@@ -33,6 +34,8 @@ class FusedGraph(nn.Module):
         heads: How many heads each of them has.
         tokens: How many tokens each of them attends over.
         pool_heads: The heads of the attention pool, 0 without one.
+        token_width: Numbers of one token between the blocks.
+        hidden_width: Numbers of one token where it is widest, as in the hidden layers of the blocks.
         passes: Those it computes beside attention.
         left_out: By name, passes that nobody asked for and the model's ops do not allow, and why.
         names: All outputs of ``forward``, in their order.
@@ -52,6 +55,7 @@ class FusedGraph(nn.Module):
         self.heads: int = shape_of(traced.sites[0])[1]
         self.tokens: int = shape_of(traced.sites[0])[2]
         self.pool_heads: int = shape_of(traced.pool)[1] if traced.pool is not None else 0
+        self.token_width, self.hidden_width = token_widths(traced)
         self._propagators = propagators(traced, alpha, beta, gamma)
         self._prepared: dict[str, Any] = {}
         self.left_out: dict[str, str] = {}

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
         RunError,
         TargetError,
     )
-    from onnxplain.contract.metadata import METADATA_KEY, Metadata, Preprocessing
+    from onnxplain.contract.metadata import METADATA_KEY, Metadata
     from onnxplain.contract.outputs import PASSES, REDUCTIONS
+    from onnxplain.contract.preprocessing import Preprocessing
 
     from .explainer import Explainer
     from .explanation import Explanation

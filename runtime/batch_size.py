@@ -10,8 +10,6 @@ from .backends.base import Artifact
 RUN_BYTES = 2**30  # of what a run holds: images of many tokens go one by one
 CACHE_BYTES = 5 * 2**20  # of a hidden layer on a CPU: beyond, larger batches take longer for each image, not less
 MAX_BATCH = 8
-HEAD_WIDTH = 64  # numbers of a token for each head, which all common Vision Transformers have
-HIDDEN = 4  # and the width of their hidden layers, in widths of a token
 
 
 def images_per_run(artifact: Artifact, outputs: Iterable[str], targets: int) -> int:
@@ -23,13 +21,12 @@ def images_per_run(artifact: Artifact, outputs: Iterable[str], targets: int) -> 
     metadata = artifact.metadata
     wanted = [OUTPUTS[name] for name in outputs]
     numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
-    tokens = metadata.layout.tokens * metadata.heads * HEAD_WIDTH
-    hidden = HIDDEN * tokens
+    hidden = metadata.layout.tokens * metadata.hidden_width
     if any(item.per_target for item in wanted):
         numbers += math.prod(metadata.shape(PASSES["attention"]))
         hidden *= max(1, targets)
     if PASSES["reciprocam"] in wanted:
-        numbers += math.prod(metadata.patch_grid) * tokens
+        numbers += math.prod(metadata.patch_grid) * metadata.layout.tokens * metadata.token_width
     fit = RUN_BYTES // (4 * max(1, numbers))
     if artifact.device == "cpu":
         fit = min(fit, CACHE_BYTES // (4 * hidden))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.errors import ImageError, OnnxplainError, TargetError
-from onnxplain.contract.metadata import Metadata, is_int
+from onnxplain.contract.metadata import Metadata
+from onnxplain.contract.validation import is_int
 
 from .backends.formats import open_artifact
 from .backends.providers import Provider

@@ -14,8 +14,8 @@ from torch import nn
 
 from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.errors import one_line
-from onnxplain.contract.metadata import SIDE
 from onnxplain.contract.names import no_such, or_rather
+from onnxplain.contract.validation import SIDE
 from onnxplain.models import DEMO, IMAGENET, MODELS, WITH_TEXT, Row, find_row
 
 from .checkpoints import WEIGHTS, is_transformers, weights_in

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from onnxplain.contract import OnnxplainError
-from onnxplain.contract.metadata import SIDE, Rule, is_int, is_number
+from onnxplain.contract.validation import SIDE, Rule, is_int, is_number
 
 SHOWN = 60
 """Characters of a wrong value that an error shows."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
-from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
+from onnx.reference import ReferenceEvaluator
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph.in_double import in_double

@@ -129,11 +129,9 @@ def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
     expected: dict[str, list[int | str]] = {
         "pixels": ["batch", 3, *metadata.preprocessing.size],
-        "logits": ["batch", len(metadata.labels)],
-        "class_index": ["batch", "targets"],
         **{
-            item.output: ["batch", *(["targets"] if item.per_target else []), *metadata.shape(item)]
-            for item in metadata.outputs
+            name: list(metadata.full_shape(name, "batch", "targets"))
+            for name in (*ALWAYS, *(item.output for item in metadata.outputs))
         },
     }
     for name, shape in expected.items():

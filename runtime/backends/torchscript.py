@@ -17,7 +17,7 @@ from onnxplain.contract.digest import open_intact
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.names import no_such
-from onnxplain.contract.outputs import ALWAYS, OUTPUTS
+from onnxplain.contract.outputs import ALWAYS
 
 from .base import check_arguments, read_metadata, rows_of
 from .providers import Provider
@@ -91,16 +91,8 @@ class TorchScriptArtifact:
 
     def _check_shapes(self, results: dict[str, NDArray[Any]], images: int, targets: int) -> None:
         """The file's code does not say what shapes it gives, so they are compared with the metadata here."""
-        shapes: dict[str, tuple[int, ...]] = {
-            "logits": (images, len(self.metadata.labels)),
-            "class_index": (images, targets),
-        }
         for name, tensor in results.items():
-            if name in shapes:
-                shape = shapes[name]
-            else:
-                item = OUTPUTS[name]
-                shape = (images, *([targets] if item.per_target else []), *self.metadata.shape(item))
+            shape = self.metadata.full_shape(name, images, targets)
             if tensor.shape != shape:
                 raise ArtifactError(
                     f"not an onnxplain artifact: {name} is {list(tensor.shape)}, its metadata says {list(shape)}"

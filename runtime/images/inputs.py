@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxplain.contract.metadata import Preprocessing
+from onnxplain.contract.preprocessing import Preprocessing
 
 from ..outcome import Outcome
 from .geometry import Placement

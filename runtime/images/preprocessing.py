@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxplain.contract.errors import ImageError
-from onnxplain.contract.metadata import Preprocessing
+from onnxplain.contract.preprocessing import Preprocessing
 
 from .geometry import Placement
 from .loading import to_bytes

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.metadata import Layout
+from onnxplain.contract.layout import Layout
 
 Array = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]

@@ -40,7 +40,8 @@ def artifact(tmp_path, monkeypatch):
 
 def _fields():
     settings = Explainer(build(Path("plain.onnx")), "cpu").metadata
-    names = ("preprocessing", "activation", "patch_grid", "prefix_tokens", "readout", "layers", "heads", "passes")
+    names = ("preprocessing", "activation", "patch_grid", "prefix_tokens", "readout", "layers", "heads")
+    names += ("token_width", "hidden_width", "passes")
     return {name: getattr(settings, name) for name in names} | {
         "model": f"m{BAD}",
         "checkpoint": {"source": f"s{BAD}", "sha256": f"h{BAD}"},

@@ -9,7 +9,7 @@ import skimage.data
 from PIL import Image
 
 from onnxplain.commands.display import location
-from onnxplain.contract.metadata import CROP_MODES
+from onnxplain.contract.preprocessing import CROP_MODES
 from onnxplain.runtime import METHODS, Explainer, Preprocessing, preprocess
 from tests.helpers.tiny_artifact import GRID, SIZE, build
 

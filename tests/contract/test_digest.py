@@ -101,7 +101,7 @@ def test_artifacts_without_a_digest(tmp_path):
     path = tiny_artifact.build(tmp_path / "x.onnx", passes=("attention",))
     model = ir.load(path)
     del model.metadata_props["onnxplain_sha256"]
-    for schema, message in ((3, DAMAGED), (2, "schema is 2, this runtime reads 3; export it again with this version")):
+    for schema, message in ((4, DAMAGED), (3, "schema is 3, this runtime reads 4; export it again with this version")):
         model.metadata_props[METADATA_KEY] = json.dumps(
             json.loads(model.metadata_props[METADATA_KEY]) | {"schema": schema}
         )

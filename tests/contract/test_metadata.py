@@ -20,6 +20,8 @@ def _metadata(**changes):
         "readout": [0],
         "layers": 2,
         "heads": 4,
+        "token_width": 64,
+        "hidden_width": 256,
         "passes": ["attention", "gradient"],
         "rules": {"alpha": 2, "beta": 1.0, "gamma": 0.25},
         "parity": {"logits": {"max_error": 1e-7}},
@@ -30,7 +32,7 @@ def _metadata(**changes):
 def test_round_trip():
     metadata = _metadata()
     document = json.loads(metadata.to_json())
-    assert document["schema"] == 3 and document["patch_grid"] == [2, 3]
+    assert document["schema"] == 4 and document["patch_grid"] == [2, 3]
     assert document["preprocessing"]["size"] == [32, 48]
     read = Metadata.from_json(metadata.to_json())
     assert read == metadata
@@ -66,6 +68,8 @@ BROKEN = {
     "readout": [[], [7], [-1], 0, [1, 1]],
     "layers": [0, 1.0, 10**9],
     "heads": [0, None, 10**9],
+    "token_width": [0, None, 10**9],
+    "hidden_width": [0, 1.5, 10**9],
     "pool_heads": [-1, 10**9],
     "passes": [[], ["gradient"], ["attention", "attention"], ["attention", "magic"], ["attention", ["gradient"]]],
     "rules": [None, {}, {"alpha": 1.0, "beta": 0.0}, {"alpha": 1.0, "beta": 0.0, "gamma": "0"}, {"alpha": 1, "b": 2}]
@@ -126,7 +130,7 @@ def test_missing_field_is_named(name):
         ("[" * 100_000, "not JSON"),
         (f'{{"schema": {"9" * 5000}}}', "not JSON"),
         ("[]", "must be a JSON object, got list"),
-        ('{"schema": 1}', "schema is 1, this runtime reads 3; export it again with this version"),
+        ('{"schema": 3}', "schema is 3, this runtime reads 4; export it again with this version"),
         ("{}", "schema is None"),
     ],
 )
@@ -171,6 +175,8 @@ def test_outputs_of_the_passes():
     assert shapes["layer_gradient_positive"] == (2, 7) and shapes["attention_gradcam"] == (7,)
     assert [item.flag for item in OUTPUTS.values()][:3] == ["with_attention", "with_gradient", "with_relevance"]
     assert all(item.flag == f"with_{name}" for name, item in (PASSES | REDUCTIONS).items())
+    full = {name: metadata.full_shape(name, 3, 5) for name in ("logits", "class_index", "attention_mean", "reciprocam")}
+    assert full == {"logits": (3, 2), "class_index": (3, 5), "attention_mean": (3, 2, 7, 7), "reciprocam": (3, 5, 2, 3)}
 
 
 def test_rules_are_those_of_plain_lrp_unless_told():
@@ -183,6 +189,8 @@ def test_rules_are_those_of_plain_lrp_unless_told():
         "readout": (0,),
         "layers": 1,
         "heads": 1,
+        "token_width": 8,
+        "hidden_width": 32,
         "passes": ("attention",),
     }
     assert Metadata(**fields, **rest).rules == {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}

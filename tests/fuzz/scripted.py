@@ -29,8 +29,11 @@ class Scripted(nn.Module):
         keys = nn.functional.pad(patches, [1, 0])[:, None, None, None]
         attention = (keys * self.scale).softmax(-1)
         empty = torch.zeros(0)
+        logits = pixels.mean([2, 3]) @ self.weight
+        ranked = logits.argsort(1, descending=True).gather(1, (-1 - target).clamp(0))
         return {
-            "logits": pixels.mean([2, 3]) @ self.weight,
+            "logits": logits,
+            "class_index": torch.where(target < 0, ranked, target),
             "attention": attention if with_attention else empty,
             "attention_mean": attention.mean(2) if with_attention_mean else empty,
             "attention_max": attention.amax(2) if with_attention_max else empty,
@@ -51,6 +54,8 @@ def save_scripted(path: Path) -> None:
         readout=(0,),
         layers=2,
         heads=2,
+        token_width=8,
+        hidden_width=32,
         passes=("attention",),
     )
     save_torchscript(torch.jit.script(Scripted()), metadata.to_json(), path)

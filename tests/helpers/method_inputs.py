@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxplain.contract.metadata import Layout
+from onnxplain.contract.layout import Layout
 from onnxplain.runtime import METHODS
 from tests.helpers.slow_reductions import reductions
 

@@ -193,6 +193,8 @@ def build(path, passes=ALL_PASSES, metadata=None, **changes):
         "readout": [0],
         "layers": LAYERS,
         "heads": HEADS,
+        "token_width": 8,
+        "hidden_width": 32,
         "passes": passes,
     }
     nodes = _nodes(BODY)

@@ -144,7 +144,7 @@ def test_probabilities_of_finite_logits(logits):
     given = np.array(logits, np.float32)
     fields = {"preprocessing": Preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3), "labels": ["a", "b", "c"]}
     fields |= {"model": "", "checkpoint": {"source": "", "sha256": None}, "patch_grid": (1, 1), "prefix_tokens": 0}
-    fields |= {"readout": (0,), "layers": 1, "heads": 1, "passes": ("attention",)}
+    fields |= {"readout": (0,), "layers": 1, "heads": 1, "token_width": 8, "hidden_width": 8, "passes": ("attention",)}
     top = [value == given.max() for value in given] if max(logits) > 1 or max(logits) < -1 else [True] * 3
     softmax = probabilities(given, Metadata(**fields, activation="softmax"))
     np.testing.assert_allclose(softmax, np.array(top) / sum(top), rtol=1e-12)

@@ -54,5 +54,7 @@ def test_the_steps_of_export_write_a_file_without_a_comparison(name: str, tmp_pa
 
 
 def test_errors_name_python_arguments() -> None:
-    with pytest.raises(OnnxplainError, match="its file can show attention only: leave out `passes`, or give it classes"):
+    with pytest.raises(
+        OnnxplainError, match="its file can show attention only: leave out `passes`, or give it classes"
+    ):
         prepare(_backbone(has_classes=False), passes=["gradient"])

@@ -8,7 +8,7 @@ import pytest
 import transformers
 from PIL import Image
 
-from onnxplain.contract.metadata import INTERPOLATIONS
+from onnxplain.contract.preprocessing import INTERPOLATIONS
 from onnxplain.export.models.pictures_of_transformers import PROCESSORS, read_preprocessing
 from onnxplain.runtime import preprocess
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onnxplain.contract.metadata import CROP_MODES
+from onnxplain.contract.preprocessing import CROP_MODES
 from onnxplain.runtime import Preprocessing, preprocess
 from onnxplain.runtime.images.geometry import Placement, patch_sums, resize
 

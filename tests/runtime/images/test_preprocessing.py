@@ -10,7 +10,7 @@ import skimage.data
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from onnxplain.contract.metadata import CROP_MODES, INTERPOLATIONS
+from onnxplain.contract.preprocessing import CROP_MODES, INTERPOLATIONS
 from onnxplain.runtime import OnnxplainError, Preprocessing, load_image, preprocess
 from onnxplain.runtime.images.preprocessing import denormalize
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from onnxplain.contract.metadata import Layout
+from onnxplain.contract.layout import Layout
 from onnxplain.runtime import METHODS, PASSES, OnnxplainError, comparable_methods
 from onnxplain.runtime.methods.choice import find_method
 from tests.helpers.method_inputs import HEADS, LAYERS, LAYOUTS, SIZE, apply, tensors_of

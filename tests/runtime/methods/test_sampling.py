@@ -241,10 +241,11 @@ def test_parameters_are_checked_before_any_run(explainer):
 
 
 def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
-    def fits(tokens, outputs, targets=1, device="cuda", heads=12):
+    def fits(tokens, outputs, targets=1, device="cuda", heads=12, hidden=None):
         wide = dataclasses.replace(explainer.metadata.preprocessing, size=(1, tokens - 1))
         grid = {"preprocessing": wide, "patch_grid": wide.size}
         metadata = dataclasses.replace(explainer.metadata, **grid, layers=12, heads=heads)
+        metadata = dataclasses.replace(metadata, token_width=64 * heads, hidden_width=hidden or 256 * heads)
         return images_per_run(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
 
     rollout, attribution = ["attention_mean"], ["gradient_relevance_positive"]
@@ -254,5 +255,6 @@ def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
     assert 1 < fits(197, ["reciprocam"]) < batch_size.MAX_BATCH
     # a CPU's cache: ViT-Ti, S, B, and B with more classes
     assert [fits(197, attribution, 1, "cpu", heads) for heads in (3, 6, 12)] == [8, 4, 2]
+    assert fits(197, attribution, 1, "cpu", 6, hidden=4 * 1536) == 1  # wider hidden layers
     assert fits(197, attribution, 10, "cpu") == fits(1370, [], 1, "cpu") == 1
     assert fits(197, rollout, 10, "cpu") == fits(197, [], 10, "cpu") == 2

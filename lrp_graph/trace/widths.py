@@ -1,0 +1,17 @@
+"""How many numbers a token has on its way through the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .capture import Trace
+from .rewrite import shape_of
+
+
+def token_widths(trace: Trace) -> tuple[int, int]:
+    """The most frequent width of values [batch, tokens, width], that between the blocks, and the greatest of them."""
+    tokens = shape_of(trace.sites[0])[-1]
+    shapes = [shape_of(node) for node in trace.nodes]
+    widths = Counter(shape[2] for shape in shapes if len(shape) == 3 and shape[1] == tokens)
+    (usual, _), *_ = widths.most_common(1)
+    return int(usual), int(max(widths))
