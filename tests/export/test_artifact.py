@@ -218,7 +218,7 @@ def test_metadata(name, exported):
     assert given.passes == tuple(PASSES)
     assert given.rules == {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}
     assert given.parity == case.report.to_dict() and given.parity["passed"]
-    assert {row.output for row in case.report.rows} == {*case.exact}
+    assert {row.output for row in case.report.rows} == {"class_index", *case.exact}
     assert len(case.stages) == len(set(case.stages)) == 4
 
 
