@@ -203,10 +203,11 @@ class Metadata:
             targets: The number of targets, or a name for it.
         """
         if name in ALWAYS:
-            lengths = {"batch": batch, "targets": targets, "classes": len(self.labels)}
+            lengths: dict[str, Length | int] = {"batch": batch, "targets": targets, "classes": len(self.labels)}
             return tuple(lengths[axis] for axis in ALWAYS[name])
         item = OUTPUTS[name]
-        return (batch, *((targets,) if item.per_target else ()), *self.shape(item))
+        first: tuple[Length | int, ...] = (batch, targets) if item.per_target else (batch,)
+        return (*first, *self.shape(item))
 
     def to_json(self) -> str:
         """The JSON document; raises ValueError if `parity` holds a NaN or an infinity, which JSON cannot say."""
