@@ -1,4 +1,4 @@
-"""What an explanation is, and how it is shown."""
+"""An explanation, and how it is drawn."""
 
 import math
 from dataclasses import dataclass
@@ -13,27 +13,34 @@ from onnxplain.contract.metadata import Metadata
 
 from .images.geometry import Map, Placement, Window
 
-TOP_K = 5  # predictions in an Explanation, unless told otherwise
+TOP_K = 5  # predictions in an Explanation, by default
 COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
 PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what gets the brightest colour
-MAX_OPACITY = 0.8  # of the colour where the map is highest; the picture must stay visible there as well
-VEIL, VEIL_OPACITY = 128, 0.5  # the grey over what the model did not see, which has no colours left either
+MAX_OPACITY = 0.8  # of the colour where the map is highest; the image must stay visible there as well
+GREY, GREY_OPACITY = 128, 0.5  # of the grey over what the model did not see, which is drawn without colours
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where a model sees one class in one picture.
+    """Where a model sees one class in one image.
 
-    `input_heatmap`: float32 [H, W], unscaled, over what the model was given: the part of the picture that preprocessing
-    cuts out, resized; `placement` says where that lies in the picture. `heatmap`: the same over the whole picture.
-    `tokens`: float32 [h, w], the patch grid's values, unscaled. `target`: the class index, `label` its name, `score`
-    its logit. `predictions`: the top five, or the Explainer's `top_k`, as (index, label, probability), best first.
-    `image`: the picture as RGB; for an explanation of pixels, the picture that the pixels show. `pixel_level`: whether
-    the map was made pixel by pixel rather than patch by patch; then `tokens` are the sums over each patch's pixels.
-    `relative`: whether only differences mean anything, as in a map of scores; else 0 is no evidence, and what is below
-    it is evidence against the class. `resolution`: how far float32 is off in maps of this method with its defaults, as
-    a share of the map: the worst that export measured for this artifact on random images; None where it has measured
-    nothing.
+    Attributes:
+        input_heatmap: float32 [H, W], unscaled, over the model's input: the part of the image that preprocessing cuts
+            out, resized.
+        tokens: float32 [h, w], unscaled, over the patch grid; if `pixel_level`, the sums over each patch's pixels.
+        target: The class index.
+        label: The class's name.
+        score: Its logit.
+        predictions: The top classes, as many as the Explainer's `top_k`, best first: (index, label, probability).
+        method: The method's name.
+        image: The image as RGB; for an explanation of pixels, what the pixels show.
+        placement: Where the model's input lies in the image.
+        pixel_level: Whether the map was made pixel by pixel rather than patch by patch.
+        relative: Whether only differences within the map have a meaning, as in a map of scores; else 0 is no evidence,
+            and what is below it is evidence against the class.
+        resolution: How far float32 is off in maps of this method with its defaults, as a share of the map: the worst
+            that export measured for this artifact on random images; None where it has measured nothing.
+        heatmap: float32 [height, width], unscaled, over the whole image.
     """
 
     input_heatmap: NDArray[np.float32]
@@ -54,42 +61,47 @@ class Explanation:
         (height, width), (rows, columns) = self.placement.original, self.tokens.shape
         return (
             f"<Explanation of {self.label!r} (class {self.target}, score {self.score:.3f}) by {self.method}: "
-            f"a picture of {width} x {height} pixels, {rows} x {columns} patches>"
+            f"an image of {width} x {height} pixels, {rows} x {columns} patches>"
         )
 
     @cached_property
     def heatmap(self) -> NDArray[np.float32]:
-        """float32 [height, width] of `image`, unscaled, made when it is first asked for.
+        """The map over the whole image, float32 [height, width], unscaled; computed when it is first used.
 
         Outside `placement.seen`, which the model did not see, it is 0, or if `relative` the map's minimum.
         """
         return self.placement.place(self.input_heatmap, float(self.input_heatmap.min()) if self.relative else 0.0)
 
     def overlay(self) -> Image.Image:
-        """The picture, RGB, under the heatmap's colours; the higher a value, the more opaque its colour.
+        """Draw the heatmap over the image: the higher a value, the more opaque its colour.
 
-        The heatmap is scaled to 0..1 for this: from its minimum, or from 0 where it has negative values that count
+        For this the heatmap is scaled to 0..1: from its minimum, or from 0 where it has negative values that count
         against the class, to its maximum. At pixel level, where neighbouring pixels often have opposite signs, it is
         first averaged over half a patch, and a high quantile of the positive values takes the maximum's place. Only
-        what the model saw counts for all of this; the rest of the picture is shown in grey. A constant heatmap leaves
-        the picture bare.
+        what the model saw counts for all of this; the rest of the image is grey. Over a constant heatmap no colours
+        are drawn.
+
+        Returns:
+            An RGB image of the size of `image`.
         """
         from cmap import Colormap  # here, because importing it takes longer than importing everything else
 
         palette = (Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes()
         opacity = [_opacity(level) for level in range(256)]
-        picture = _veiled(self.image, self.placement.seen)
+        drawn = _grey_outside(self.image, self.placement.seen)
         for (rows, columns), values in self.placement.place_seen(self._levels()):
             levels = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
             colours = levels.convert("P")
             colours.putpalette(palette)
-            picture.paste(colours.convert("RGB"), (columns.start, rows.start), levels.point(opacity))
-        return picture
+            drawn.paste(colours.convert("RGB"), (columns.start, rows.start), levels.point(opacity))
+        return drawn
 
     def peak(self) -> tuple[int, int] | None:
-        """(y, x) of the pixel of `image` where the map that `overlay` draws is highest, None if it draws nothing.
+        """Where the map that `overlay` draws is highest.
 
-        Of several, as half a patch at the border of the model's input has one value, it is the one in the middle.
+        Returns:
+            (y, x) of the pixel in `image`; of several, as half a patch at the border of the model's input has one
+            value, the one in the middle; None if nothing is drawn.
         """
         levels = self._levels()
         if not levels.any():
@@ -131,7 +143,7 @@ def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np
 
 
 def top_predictions(logits: NDArray[np.float32], metadata: Metadata, count: int) -> list[tuple[int, str, float]]:
-    """(index, label, probability) of so many classes, best first, from one picture's logits [classes]."""
+    """(index, label, probability) of so many classes, best first, from one image's logits [classes]."""
     shares = probabilities(logits, metadata)
     best = np.argsort(-logits, kind="stable")[:count].tolist()
     return [(index, metadata.labels[index], float(shares[index])) for index in best]
@@ -157,8 +169,8 @@ def _smoothed(heatmap: NDArray[np.float32], grid: tuple[int, ...]) -> NDArray[np
     return np.asarray(means.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _veiled(image: Image.Image, seen: Window) -> Image.Image:
-    """A copy of the picture with all but the part that the model saw in pale grey."""
+def _grey_outside(image: Image.Image, seen: Window) -> Image.Image:
+    """A copy of the image in which all that the model did not see is pale grey."""
     (rows, columns), (width, height) = seen, image.size
     copy = image.copy()
     for box in (
@@ -168,10 +180,10 @@ def _veiled(image: Image.Image, seen: Window) -> Image.Image:
         (columns.stop, rows.start, width, rows.stop),
     ):
         grey = image.crop(box).convert("L")
-        copy.paste(Image.blend(grey, Image.new("L", grey.size, VEIL), VEIL_OPACITY).convert("RGB"), box)
+        copy.paste(Image.blend(grey, Image.new("L", grey.size, GREY), GREY_OPACITY).convert("RGB"), box)
     return copy
 
 
 def _opacity(level: int) -> int:
-    """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the picture."""
+    """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the image."""
     return round(MAX_OPACITY * math.sqrt(level * 255))

@@ -1,4 +1,4 @@
-"""Several methods' heatmaps of one picture, as one picture to compare them."""
+"""Several methods' heatmaps of one image, on one sheet to compare them."""
 
 import math
 import unicodedata
@@ -11,26 +11,30 @@ from .explanation import Explanation
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-CELL = 224  # the longer side of every picture on the sheet, in pixels
+CELL = 224  # the longer side of every image on the sheet, in pixels
 COLUMNS = 7  # cells on a line, at most
 GAP, MARGIN = 12, 24
-LABEL = 500  # letters of a label that are looked at: more than the widest sheet shows
+LABEL = 500  # letters of a label that are measured: more than the widest sheet shows
 FONT, SMALL = 18, 14  # of the titles; of the names and the note
 PAPER, INK, FAINT, RULE = "#ffffff", "#1f2328", "#6a737d", "#d0d7de"
 NOTE = (
     "Every heatmap is scaled by itself: from its minimum, or from 0 where it has negative values, to its maximum, "
-    "maps of single pixels after averaging over half a patch. What the model did not see of the picture is grey."
+    "maps of single pixels after averaging over half a patch. What the model did not see of the image is grey."
 )
 
 
 def comparison_sheet(explanations: Mapping[str, Sequence[Explanation]]) -> Image.Image:
-    """A block for each target: the bare picture and each method's heatmap, with their names, line by line; RGB.
+    """Draw several methods' heatmaps of one image side by side.
 
-    `explanations`: for each method's name those of the same targets of one picture, in the same order, as
-    `Explainer.explain_all` gives them for a list of targets.
+    Args:
+        explanations: By the method's name those of the same targets, in the same order, as `Explainer.explain_all` gives
+            them for a list of targets.
+
+    Returns:
+        RGB: for each target a block with the image and each method's heatmap, under their names.
     """
     blocks = list(zip(*explanations.values(), strict=True))
-    names = ["picture", *explanations]
+    names = ["image", *explanations]
     font, small = ImageFont.load_default(size=FONT), ImageFont.load_default(size=SMALL)
     width, height = _cell_size(blocks[0][0].image.size)
     step = max(width, *(math.ceil(small.getlength(name)) for name in names)) + GAP
@@ -49,19 +53,19 @@ def comparison_sheet(explanations: Mapping[str, Sequence[Explanation]]) -> Image
         text = _title(items[0], font, size[0] - 2 * MARGIN)
         draw.text((MARGIN, top + FONT), text, INK, font, anchor="ls")
         thumbnail = items[0].image.resize((width, height), Image.Resampling.LANCZOS)
-        pictures = [thumbnail, *(_overlay(item, thumbnail) for item in items)]
-        for place, (name, picture) in enumerate(zip(names, pictures, strict=True)):
+        cells = [thumbnail, *(_overlay(item, thumbnail) for item in items)]
+        for place, (name, cell) in enumerate(zip(names, cells, strict=True)):
             line, column = divmod(place, columns)
             left, upper = MARGIN + column * step, top + title + line * pitch
             draw.text((left, upper + SMALL), name, FAINT if place == 0 else INK, small, anchor="ls")
-            sheet.paste(picture, (left, upper + SMALL + GAP // 2))
+            sheet.paste(cell, (left, upper + SMALL + GAP // 2))
     for number, text in enumerate(reversed(notes)):
         draw.text((MARGIN, size[1] - MARGIN - number * (SMALL + GAP // 2)), text, FAINT, small, anchor="ls")
     return sheet
 
 
 def _cell_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of a picture whose longer side becomes `CELL`."""
+    """(width, height) of an image whose longer side becomes `CELL`."""
     scale = CELL / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 

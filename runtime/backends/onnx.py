@@ -25,7 +25,7 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
-from .optimized_cache import open_kept
+from .optimized_cache import open_cached
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
 
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
@@ -100,7 +100,7 @@ def _open(
         options.intra_op_num_threads = threads
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
-        if file == path:  # what is kept of it has weights in a file beside it
+        if file == path:  # not a cached graph, which has its weights in a file beside it
             refuse_external_data(file)
         retry = providers != [CPU]  # with the CPU, after printing that on standard output
         try:
@@ -112,7 +112,7 @@ def _open(
         except UnicodeDecodeError as error:
             raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
-    session, metadata = (open_kept if cache and providers == [CPU] else open_intact)(path, start)
+    session, metadata = (open_cached if cache and providers == [CPU] else open_intact)(path, start)
     _give_memory_back()
     return session, metadata
 

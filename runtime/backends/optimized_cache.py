@@ -1,11 +1,11 @@
-"""An artifact as onnxruntime has simplified it, kept in a folder beside it, which opens sooner.
+"""A cache of artifacts as onnxruntime has optimized them, each in a folder beside the artifact; they open sooner.
 
-It is known by the artifact's digest, and has digests of its own, so that neither a damaged copy nor that of another
-file is used. They are no signature: who can write the folder decides the answers.
+A cache has the artifact's digest in its name, and digests of its own files, so that neither a damaged cache nor that of
+another file is used. They are no signature: who can write the folder decides the answers.
 
-Kept is the graph before what depends on the processor, and without the constants that onnxruntime works out from the
-weights: those it makes again as fast as they could be read. So the folder is as large as the artifact, it may go
-with it to another machine, and what is computed from it is the same to the last bit.
+The graph is kept as it is before the optimizations that depend on the processor, and without the constants that
+onnxruntime computes from the weights, which takes no longer than to read them. So the folder is as large as the
+artifact, it can be moved to another machine with it, and what is computed from it is the same to the last bit.
 """
 
 import hashlib
@@ -37,16 +37,24 @@ APART = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
 T = TypeVar("T")
 
 
-def open_kept(path: Path, start: Callable[[Path], T]) -> T:
-    """`start` on what is kept of the artifact at `path`, which is made if it is missing, outdated or damaged.
+def open_cached(path: Path, start: Callable[[Path], T]) -> T:
+    """Open an artifact from its cache, which is made if it is missing, outdated or damaged.
 
-    Where that cannot be, `open_intact(path, start)` and a CacheWarning. Raises what `open_intact(path, start)` raises.
+    Args:
+        path: The artifact.
+        start: Opens a file.
+
+    Returns:
+        `start` of the cached graph; or if that cannot be used, with a CacheWarning, `open_intact(path, start)`.
+
+    Raises:
+        ArtifactError: As `open_intact(path, start)`.
     """
     digest = stored_digest(path)
     if digest is None:
         return open_intact(path, start)  # says what is wrong with it
     kept = path.parent / f"{path.name}{SUFFIX}" / _key(digest)
-    for make in (_as_it_is, _make):
+    for make in (_check_files, _make):
         try:
             make(path, kept)
             return open_beside(partial(_check, kept), partial(start, kept / GRAPH))
@@ -60,14 +68,14 @@ def open_kept(path: Path, start: Callable[[Path], T]) -> T:
 
 
 def _key(digest: str) -> str:
-    """The name of what is kept of the file with that digest, by this onnxruntime."""
+    """The name of the cache of the file with that digest, made by this onnxruntime."""
     return hashlib.sha256(f"{digest} {onnxruntime.__version__}".encode()).hexdigest()[:16]
 
 
-def _as_it_is(path: Path, kept: Path) -> None:
-    """What is kept is taken, if it consists of files that have an end."""
+def _check_files(path: Path, kept: Path) -> None:
+    """Raise OnnxplainError unless there is a cache of regular files."""
     if not kept.is_dir():
-        raise OnnxplainError("nothing is kept yet")
+        raise OnnxplainError("there is no cache yet")
     for file in kept.iterdir():
         check_file(file, "a file", f"there is no {file}")
 

@@ -77,7 +77,7 @@ class TorchScriptArtifact:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """No TF32, as in onnx.py; no time spent on optimising the code for the first picture; the threads asked."""
+        """No TF32, as in onnx.py; no time spent on optimising the code for the first image; the threads asked."""
         torch, before = self._torch, self._torch.get_num_threads()
         with torch.jit.optimized_execution(False), torch.backends.cudnn.flags(allow_tf32=False):
             if self._threads is None:

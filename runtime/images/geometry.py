@@ -1,4 +1,4 @@
-"""From token map to picture: bilinear resizing, and the way back through the resize and crop of preprocessing."""
+"""Maps brought from tokens back to the image: bilinear resizing, and the inverse of preprocessing's resize and crop."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 Map = NDArray[np.floating[Any]]
 Window = tuple[slice, slice]  # rows, columns
 
-BAND = 2**20  # pixels of a picture that are worked on at once
+BAND = 2**20  # pixels of an image that are worked on at once
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the model's input lies in the original picture; all sizes are (height, width) in pixels.
+    """Where the model's input lies in the original image; all sizes are (height, width) in pixels.
 
-    The picture of size `original` was resized to `resized`; of that, the window of size `crop` whose top left corner
-    is `offset` = (top, left) became the input. A negative offset means that the input was padded on that side.
+    Attributes:
+        original: The image's size.
+        resized: The size that the image was resized to.
+        offset: (top, left) of the window in the resized image that became the input; negative where the input was
+            padded on that side.
+        crop: The size of the window, and so of the input.
     """
 
     original: tuple[int, int]
@@ -42,10 +46,16 @@ class Placement:
         return rows, columns
 
     def place(self, heatmap: Map, outside: float = 0.0) -> Map:
-        """A map over the model's input, [H, W] = `crop`, as a map over the original picture, `original`, same dtype.
+        """Bring a map over the model's input onto the original image.
 
-        A pixel of the original takes the bilinear value (align_corners = False) at its centre's place in the input;
-        pixels whose centre was cropped away are `outside`.
+        A pixel of the original takes the bilinear value (align_corners = False) at its centre's place in the input.
+
+        Args:
+            heatmap: [H, W] = `crop`.
+            outside: The value of pixels whose centre was cropped away.
+
+        Returns:
+            [height, width] = `original`, of the same dtype.
         """
         placed = np.full(self.original, outside, dtype=heatmap.dtype)
         for part, values in self.place_seen(heatmap):
@@ -53,7 +63,7 @@ class Placement:
         return placed
 
     def place_seen(self, heatmap: Map) -> Iterator[tuple[Window, Map]]:
-        """As `place`, of what the model saw alone, in bands of whole rows: where each lies in the original, its map."""
+        """As `place`, only for what the model saw, in bands of whole rows: each band's window in the original, its map."""
         seen = self.seen
         rows, columns = (
             _samples(positions[part], crop)
@@ -65,9 +75,14 @@ class Placement:
             yield (band, seen[1]), _bilinear(heatmap, rows.part(inside), columns)
 
     def patch_of(self, pixel: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
-        """(row, column) of the patch that holds the centre of a pixel (y, x) of the original, which the model saw.
+        """The patch that holds the centre of a pixel of the original image.
 
-        `grid`: rows and columns of patches in the input, which `patch_sums` sums up alike.
+        Args:
+            pixel: (y, x), which the model saw.
+            grid: Rows and columns of patches in the input, as for `patch_sums`.
+
+        Returns:
+            (row, column).
         """
         row, column = (
             max(0, int(np.searchsorted(_edges(crop, count), positions[place], side="right")) - 1)
@@ -138,7 +153,7 @@ def _bilinear(values: Map, rows: _Samples, columns: _Samples) -> Map:
     for axis, samples in enumerate((rows, columns)):
         weight = (samples.weight[:, None] if axis == 0 else samples.weight).astype(values.dtype)
         lower, upper = values.take(samples.lower, axis), values.take(samples.upper, axis)
-        upper -= lower  # in place: of a photograph each of these arrays is as large as the picture
+        upper -= lower  # in place: of a photograph each of these arrays is as large as the image
         upper *= weight
         upper += lower
         values = upper

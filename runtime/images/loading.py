@@ -1,4 +1,4 @@
-"""From whatever the user has to a picture as seen, within a limit on its size: upright, 8-bit RGB."""
+"""Reads images, of whatever kind and within a limit on their size, as upright 8-bit RGB."""
 
 import errno
 import math
@@ -28,7 +28,7 @@ class Readable(Protocol):
 ImageSource = str | Path | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[np.uint8]
 BYTES = bytes | bytearray | memoryview
 
-CHANNELS = (), (3,), (4,)  # what follows the height and width of an array
+CHANNELS = (), (3,), (4,)  # of an array: the axes that may follow height and width
 
 # The formats that are read, by Pillow's names, and what files of each end in when a folder is searched. No others:
 # Pillow starts Ghostscript for EPS, whatever the file's name. First come those that need no import of all the others.
@@ -45,40 +45,43 @@ FORMATS = {
 }
 IMAGE_SUFFIXES = tuple(sorted(suffix for suffixes in FORMATS.values() for suffix in suffixes))
 
-MAX_PIXELS = 2**26  # of a picture unless told otherwise; decoding takes up to 0.7 GB then, of JPEG 2000 1.3 GB
-REFUSED = errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE  # errors of the system, not of the picture
+MAX_PIXELS = 2**26  # of an image, by default; decoding takes up to 0.7 GB then, of JPEG 2000 1.3 GB
+SYSTEM_ERRORS = errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE  # of the system, not of the image
 CHUNK = 2**20  # bytes that an open file is asked for at once
-BYTES_PER_PIXEL = 4  # of a picture in Pillow's memory
-FILE_BYTES = 8, 2**24  # of a file: for each pixel that a picture may have, and in any case
+BYTES_PER_PIXEL = 4  # of an image in Pillow's memory
+FILE_BYTES = 8, 2**24  # of a file: for each pixel that an image may have, and in any case
 
-# Pictures with more than 8 bits per value do not say what their white is: it is taken to be the first of these that
-# the picture does not exceed, floating-point values by more than resizing adds. Pillow itself would clip at 255.
+# Images with more than 8 bits per value do not say what their white is: it is taken to be the first of these that
+# the image does not exceed, floating-point values by more than resizing adds. Pillow itself would clip at 255.
 WHITE_LEVELS = {"I": (255, 2**16 - 1), "F": (1, 255, 2**16 - 1)}
 EXCESS = {"I": 1, "F": 1.5}
 SIXTEEN_BIT_WHITE = (2**16 - 1,)
 
 
 def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture as seen: upright (EXIF orientation), 8-bit RGB, transparency composited over white.
+    """Read an image: upright (EXIF orientation), 8-bit RGB, transparency composited over white.
 
-    `source` is a path; an encoded image as bytes, or as a file open for reading bytes, which is read from where it
-    stands to its end; a PIL image; or a uint8 array, [height, width] (grey), [height, width, 3] (RGB) or
-    [height, width, 4] (RGBA). Of several frames the first is taken. Encoded images are read in the formats of FORMATS
-    only, and if they have at most `max_pixels` pixels by their header, and 8 bytes for each of these beside 16 MB;
-    Pillow has a limit of its own, twice PIL.Image.MAX_IMAGE_PIXELS.
+    Args:
+        source: A path; an encoded image as bytes, or as a file open for reading bytes, which is read from where it
+            stands to its end; a PIL image; or a uint8 array [height, width] (grey), [height, width, 3] (RGB) or
+            [height, width, 4] (RGBA). Of several frames the first is taken. Encoded images are read in the formats of
+            FORMATS.
+        max_pixels: Encoded images that have more by their header are refused, and so are files that are larger than 8
+            bytes for each of these pixels and 16 MB. Pillow has a limit of its own, twice PIL.Image.MAX_IMAGE_PIXELS.
 
-    Raises ImageError if it cannot be read as a picture, or is too large.
+    Raises:
+        ImageError: If it cannot be read as an image, or is too large.
     """
     return decode(open_image(source, max_pixels), source)
 
 
 def is_source(given: object) -> TypeGuard[ImageSource]:
-    """Whether that is to be one picture, rather than several of them."""
+    """Whether this is a single image in a form that `load_image` takes, and not several of them."""
     return isinstance(given, str | Path | BYTES | Image.Image | np.ndarray) or hasattr(given, "read")
 
 
 def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
-    """The picture before it is decoded, for `decode`; raises ImageError as `load_image` does."""
+    """Open an image without decoding it, which `decode` does; raises ImageError as `load_image` does."""
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
@@ -97,7 +100,7 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
     if size > max_bytes(max_pixels):
         needed = max(-(-size // FILE_BYTES[0]), 2 * max_pixels)  # of an open file the size is not known
         raise ImageError(
-            f"{_name(source)} has {size} bytes, more than a picture of {max_pixels} pixels needs; {_ways_out(needed)}"
+            f"{_name(source)} has {size} bytes, more than an image of {max_pixels} pixels needs; {_ways_out(needed)}"
         )
     with _errors_named(source):
         image = Image.open(file, formats=list(FORMATS))
@@ -111,7 +114,7 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
 
 
 def decode(image: Image.Image, source: ImageSource) -> Image.Image:
-    """The picture as seen, of what `open_image` gave for `source`; raises ImageError if it is damaged."""
+    """Decode what `open_image` returned for `source`; raises ImageError if it is damaged."""
     with _errors_named(source):
         if image is source:
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -121,12 +124,12 @@ def decode(image: Image.Image, source: ImageSource) -> Image.Image:
 
 
 def max_bytes(max_pixels: int) -> int:
-    """The largest file that is read for a picture of at most so many pixels."""
+    """The largest file that is read for an image of at most so many pixels."""
     return FILE_BYTES[0] * max_pixels + FILE_BYTES[1]
 
 
 def memory_of(image: Image.Image) -> int:
-    """The bytes that the picture takes when it is decoded."""
+    """The bytes that the image takes when it is decoded."""
     return BYTES_PER_PIXEL * math.prod(image.size)
 
 
@@ -164,7 +167,7 @@ def _ways_out(needed: int) -> str:
 
 
 def _name(source: ImageSource) -> str:
-    """What errors call the picture."""
+    """What errors call the image."""
     if isinstance(source, str | Path):
         return str(source)
     if isinstance(source, BYTES):
@@ -176,7 +179,7 @@ def _name(source: ImageSource) -> str:
 
 @contextmanager
 def _errors_named(source: ImageSource) -> Iterator[None]:
-    """Turns what Pillow raises on a bad picture into an ImageError that names the picture."""
+    """Turn what Pillow raises for a bad image into an ImageError that names the image."""
     name = _name(source)
     try:
         yield
@@ -192,7 +195,7 @@ def _errors_named(source: ImageSource) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(f"{name} {error}") from None
     except Exception as error:  # a damaged file can raise nearly anything from inside one of Pillow's decoders
-        if isinstance(error, OSError) and error.errno in REFUSED:
+        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
             raise ImageError(f"{name} cannot be read: {error.strerror}") from None
         raise ImageError(f"{name} cannot be read as an image, it may be damaged: {one_line(error)}") from None
 
@@ -207,7 +210,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """A new picture, 8-bit RGB, made band by band."""
+    """A new image, 8-bit RGB, made band by band."""
     if 0 in image.size:
         raise ValueError(f"it has no pixels ({image.width} x {image.height})")
     image.load()
@@ -224,13 +227,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _boxes(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """The picture in bands, (left, upper, right, lower) each: the steps of a conversion take much memory."""
+    """The image in bands, (left, upper, right, lower) each: the steps of a conversion take much memory."""
     for rows in bands(0, image.height, image.width):
         yield 0, rows.start, image.width, rows.stop
 
 
 def _white_level(image: Image.Image) -> float | None:
-    """The white of a one-channel picture of more than 8 bits per value, None for all others."""
+    """The white of a one-channel image of more than 8 bits per value, None for all others."""
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     levels = SIXTEEN_BIT_WHITE if sixteen_bits else WHITE_LEVELS.get(image.mode)
     if levels is None:

@@ -1,4 +1,4 @@
-"""From a picture to the model's input, bit for bit as timm or transformers makes it, and back."""
+"""Makes the model's input of an image, bit for bit as timm or transformers does, and the image of an input."""
 
 import math
 
@@ -14,17 +14,26 @@ from .loading import to_bytes
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArray[np.float32], Placement]:
-    """An RGB picture as the model's input, float32 [3, H, W], and where that input lies in the picture.
+    """Make the model's input of an RGB image.
 
     Equal, bit for bit, to timm's `create_transform(**data_config, is_training=False)` (timm.data.transforms_factory,
     `transforms_imagenet_eval`), and with a `crop_rounding` of "floor" to the image processors of transformers that work
-    on Pillow (`image_transforms.center_crop` there). Raises ImageError if the picture is too elongated to be
-    resized.
+    on Pillow (`image_transforms.center_crop` there).
+
+    Args:
+        image: An RGB image.
+        preprocessing: The artifact's.
+
+    Returns:
+        The input, float32 [3, H, W], and where it lies in the image.
+
+    Raises:
+        ImageError: If the image is too elongated to be resized.
     """
     height, width = _resized_size((image.height, image.width), preprocessing)
     if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
         raise ImageError(
-            f"a picture of {image.width} x {image.height} pixels is too elongated: preprocessing would make it "
+            f"an image of {image.width} x {image.height} pixels is too elongated: preprocessing would make it "
             f"{width} x {height}; crop it first"
         )
     resized = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
@@ -33,7 +42,7 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
     top, left = (
         _crop_offset(*lengths, preprocessing.crop_rounding) for lengths in zip((height, width), crop, strict=True)
     )
-    # Only border mode pads with the mean colour; center and squash pad black where the crop is larger than the picture
+    # Only border mode pads with the mean colour; center and squash pad black where the crop is larger than the image
     fill = tuple(round(255 * value) if preprocessing.crop_mode == "border" else 0 for value in preprocessing.mean)
     window = Image.new("RGB", (crop[1], crop[0]), fill)
     window.paste(resized, (-left, -top))
@@ -44,9 +53,9 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
     )
 
 
-def normalize(picture: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+def normalize(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """uint8 [H, W, 3] to float32 [3, H, W]: (value / 255 - mean) / std, in float32 and in this order, as torch does."""
-    pixels = np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32)
+    pixels = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
     pixels /= np.float32(255)
     pixels -= _channels(preprocessing.mean)
     pixels /= _channels(preprocessing.std)
@@ -54,7 +63,7 @@ def normalize(picture: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArr
 
 
 def denormalize(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> Image.Image:
-    """The picture that float32 [3, H, W] pixels show; values outside 0..255 are clipped."""
+    """The image that float32 [3, H, W] pixels show; values outside 0..255 are clipped."""
     values = pixels * _channels(preprocessing.std) + _channels(preprocessing.mean)
     return Image.fromarray(to_bytes(values.transpose(1, 2, 0)))
 
@@ -64,7 +73,7 @@ def _channels(values: tuple[float, float, float]) -> NDArray[np.float32]:
 
 
 def _resized_size(original: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """(height, width) the picture is resized to before the crop."""
+    """(height, width) the image is resized to before the crop."""
     scaled = tuple(math.floor(length / preprocessing.crop_pct) for length in preprocessing.size)
     if preprocessing.crop_mode == "squash":
         return scaled[0], scaled[1]

@@ -1,9 +1,9 @@
-"""The functions behind the methods that run the graph many times over one picture: NumPy, from its pixels to maps.
+"""The functions behind the methods that run the graph many times over one image: NumPy, from its pixels to maps.
 
 Every function takes `pixels`, the model's input float32 [3, H, W], an `Evaluator`, which runs the graph for the targets
 asked for, and its parameters by name. All targets share the runs. It returns one map for each target, float64
 [T, H, W]. Inputs are made as they are needed. Random numbers come from `numpy.random.default_rng(seed)` in the order of
-the runs, so that a seed names a result, whatever else is explained along with the picture.
+the runs, so that a seed names a result, whatever else is explained along with the image.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def smoothgrad(pixels: Pixels, evaluate: Evaluator, *, samples: int, noise: floa
 def rise(pixels: Pixels, evaluate: Evaluator, *, masks: int, cells: int, probability: float, seed: int) -> Maps:
     """map = sum_i p(x m_i) m_i / (masks probability), p the target's probability (Petsiuk et al. 2018, equation 6).
 
-    The picture is multiplied by a mask before it is normalised: where m is 0 it is black.
+    The image is multiplied by a mask before it is normalised: where m is 0 it is black.
     """
     made = _masks(pixels.shape[1:], masks, cells, probability, np.random.default_rng(seed))
     made, shown = itertools.tee(made)  # holds those of one batch
@@ -71,7 +71,7 @@ def rise(pixels: Pixels, evaluate: Evaluator, *, masks: int, cells: int, probabi
 def _masks(
     size: tuple[int, ...], count: int, cells: int, probability: float, rng: np.random.Generator
 ) -> Iterator[NDArray[np.float64]]:
-    """Random masks [H, W]: a binary grid, enlarged to one cell more than the picture and cut out at a random place."""
+    """Random masks [H, W]: a binary grid, enlarged to one cell more than the image and cut out at a random place."""
     cell = [-(-length // cells) for length in size]
     for _ in range(count):
         grid = (rng.random((cells, cells)) < probability).astype(np.float64)

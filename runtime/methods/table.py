@@ -174,7 +174,7 @@ _ROWS = (
         sampling.smoothgrad,
         ("pixel_gradient",),
         (SAMPLES, NOISE, SEED),
-        "gradient of the pixels, averaged over noisy copies of the picture; class-specific",
+        "gradient of the pixels, averaged over noisy copies of the image; class-specific",
         "Smilkov et al.: SmoothGrad, Removing Noise by Adding Noise, 2017",
         pixel_level=True,
         runs="samples",

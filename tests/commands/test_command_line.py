@@ -296,7 +296,7 @@ def test_artifacts_that_are_none(artifact, make):
 
 def test_a_picture_that_is_too_elongated_is_named(artifact):
     Image.new("RGB", (400_000, 1)).save("line.png")
-    assert_mistake("line.png: a picture of 400000 x 1 pixels is too elongated", "explain", artifact, "line.png")
+    assert_mistake("line.png: an image of 400000 x 1 pixels is too elongated", "explain", artifact, "line.png")
 
 
 def _raise(error):

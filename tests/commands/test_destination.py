@@ -40,7 +40,7 @@ def test_run_again_in_the_folder_of_the_pictures(artifact, options):
     before = _names("pictures")
     again = run("explain", artifact, "pictures", *options, "--output", "pictures")
     assert again.exit_code == 0 and "explained 3 of 3 images" in again.stdout
-    assert "3 pictures that onnxplain made were skipped" in again.stdout
+    assert "3 images that onnxplain made were skipped" in again.stdout
     new = sorted(set(_names("pictures")) - set(before))
     assert len(new) == 3 and all(name.endswith("-2.png") for name in new)
     assert run("explain", artifact, Path("pictures", new[0]), *options).exit_code == 0

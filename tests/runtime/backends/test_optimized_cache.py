@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from onnxplain import cli
 from onnxplain.runtime import CacheWarning, Explainer, OnnxplainError
 from onnxplain.runtime.backends import optimized_cache as cache_module
-from onnxplain.runtime.backends.optimized_cache import open_kept
+from onnxplain.runtime.backends.optimized_cache import open_cached
 from tests.helpers import tiny_artifact
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -52,7 +52,7 @@ def _opened(path):
         tried.append(file)
         return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-    session = open_kept(path, start)
+    session = open_cached(path, start)
     assert {item.name for item in session.get_inputs()} == {"pixels", "target"}
     return [file.relative_to(path.parent) for file in tried]
 

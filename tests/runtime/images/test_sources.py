@@ -84,7 +84,7 @@ def test_a_stream_without_end_is_not_read_to_its_end():
         def read(self, size):
             return bytes(size)
 
-    with pytest.raises(OnnxplainError, match=r"the open file has .* bytes, more than a picture of 100 pixels needs"):
+    with pytest.raises(OnnxplainError, match=r"the open file has .* bytes, more than an image of 100 pixels needs"):
         load_image(Endless(), max_pixels=100)
 
 
@@ -143,7 +143,7 @@ def test_representations_are_one_line(explainer, array):
     result = explainer.explain(array, target=1)
     assert repr(result) == (
         f"<Explanation of 'tiger cat' (class 1, score {result.score:.3f}) by {result.method}: "
-        "a picture of 40 x 30 pixels, 2 x 3 patches>"
+        "an image of 40 x 30 pixels, 2 x 3 patches>"
     )
     text = repr(explainer)
     assert "\n" not in text and "tiny.onnx" in text and "6 classes" in text and text.endswith("on cpu>")
