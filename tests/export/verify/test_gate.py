@@ -229,13 +229,13 @@ class _Pair(nn.Module):
 ARGUMENTS = {
     "format": ({"format": "tf"}, "there is no format 'tf'; there are: onnx, torchscript"),
     "pass": ({"passes": ["gradient", "magic"]}, "there is no pass 'magic'; there are: gradient, relevance,"),
-    "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
-    "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),
+    "passes as text": ({"passes": "gradient"}, "`passes` must be a list of names, got the text 'gradient'"),
+    "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "`alpha` must be at least 1 and `beta` one less"),
     "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),
-    "gamma": ({"gamma": -0.25}, "gamma must be at least 0, got -0.25"),
-    "no number": ({"gamma": "1"}, "gamma must be a number, got '1'"),
-    "infinite": ({"alpha": float("inf")}, "alpha must be a number, got inf"),
-    "old opset": ({"opset": 17}, "opset must be from 18 to"),
+    "gamma": ({"gamma": -0.25}, "`gamma` must be at least 0, got -0.25"),
+    "no number": ({"gamma": "1"}, "`gamma` must be a number, got '1'"),
+    "infinite": ({"alpha": float("inf")}, "`alpha` must be a number, got inf"),
+    "old opset": ({"opset": 17}, "`opset` must be from 18 to"),
     "new opset": ({"opset": 99}, "got 99"),
     "activation": ({"activation": "relu"}, "there is no activation 'relu'; there are: softmax, sigmoid"),
     "no preprocessing": ({"preprocessing": None}, "preprocessing=dict(size=(H, W)"),
@@ -254,7 +254,7 @@ ARGUMENTS = {
     "two outputs": ({"model": _Pair}, "must return one tensor [batch, classes], it returns tuple"),
     "one class": (
         {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 1))},
-        "the softmax of one class is always 1; give activation='sigmoid'",
+        "the softmax of one class is always 1; give `activation='sigmoid'`",
     ),
     "map as output": ({"model": lambda: nn.Conv2d(3, 5, 1)}, "it returns [1, 5, 32, 32]"),
     "convolutions": (
