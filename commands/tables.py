@@ -69,7 +69,7 @@ def _resolution(shares: Mapping[str, float]) -> str:
 def show_parity(console: Console, report: Mapping[str, Any], verbose: bool) -> None:
     """Print the result of the comparison with PyTorch in one line, and the rows near their limits, or all."""
     checks = report.get("checks", ())
-    near = [row for row in checks if not row["passed"] or row["value"] * NEAR >= row["limit"]]
+    near = [row for row in checks if not row["passed"] or row["value"] * NEAR > row["limit"]]
     passed = sum(row["passed"] for row in checks)
     verdict = "computes" if passed == len(checks) else "does not compute"
     rest = "" if near or verbose else f", none within a factor of {NEAR} of it"

@@ -64,9 +64,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made, also when another process removes `folder` because its own block has failed.
     """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with existing_folder(folder):
         _remove_left_behind(folder.resolve())
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as scratch,
@@ -74,11 +72,24 @@ def unfinished(folder: Path) -> Iterator[Path]:
         ):
             _hold(lock)
             yield Path(scratch)
-    except BaseException:
-        for each in made:
+
+
+@contextmanager
+def existing_folder(folder: Path, only_tried: bool = False) -> Iterator[None]:
+    """Make `folder` and those above it; what was made is removed again if the block fails, or if it is only tried.
+
+    Raises OSError if it cannot be made.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    keep = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        keep = not only_tried
+    finally:
+        for each in () if keep else made:
             with suppress(OSError):  # by now there may be something else in it
                 each.rmdir()
-        raise
 
 
 @cache  # once in a process: there may be many files in the folder
