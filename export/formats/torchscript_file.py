@@ -44,10 +44,15 @@ ALL = Outputs(ALWAYS)
 
 
 def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.ScriptModule:
-    """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open.
+    """Translate the fused graph.
 
-    The result's ``forward(pixels, target, with_…=True, …)`` gives the logits and the outputs whose flags are true, by
-    name; for each of these outputs there also is a method of its name, which gives it alone.
+    Args:
+        graph: The fused graph.
+        size: (height, width) of the images; their number, and that of the targets, stay open.
+
+    Returns:
+        The program. Its ``forward(pixels, target, with_…=True, …)`` gives those in ALWAYS and the outputs whose flags
+        are true, by name; for each of these outputs there also is a method of its name, which gives it alone.
     """
     program = flat_program(graph, size)
     module = type("Explained", (nn.Module,), {})()  # PyTorch would give two modules of one class the same methods
@@ -65,7 +70,13 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
 
 
 def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
-    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
+    """Write a TorchScript program as an artifact.
+
+    Args:
+        model: The program.
+        metadata: The JSON document that the runtime reads.
+        path: Of the file; at its end is the digest that the runtime checks.
+    """
     with silent(), path.open("wb") as stream:  # given a path, PyTorch would write its name into the file
         torch.jit.save(model, stream, _extra_files={METADATA_KEY: metadata})
     seal_torchscript(path)
@@ -97,7 +108,9 @@ class _Line:
     """``name = expression``.
 
     Attributes:
-        uses: Names that the expression takes.
+        name: Of the value.
+        expression: What gives it.
+        uses: The names that the expression takes.
         nothing: What stands for the value where the line is not run; None where nothing can, for a list.
     """
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from onnxplain.export import export_model
 from onnxplain.export.formats.onnx_file import onnx_model
-from onnxplain.export.formats.padding import MORE
+from onnxplain.export.formats.padding import ADDED
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import Explainer
 
@@ -79,7 +79,7 @@ def test_file(tmp_path):
         model, path, labels=["a", "b", "c"], preprocessing={"size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3}
     )
     assert report.passed
-    width = 1024 + MORE
+    width = 1024 + ADDED
     assert {(width, 32), (32, width), (width,)} <= _stored(ir.load(path))
     assert {name: value.shape for name, value in model.state_dict().items()} == {
         name: value.shape for name, value in before.items()
