@@ -22,9 +22,13 @@ def did_you_mean(names: Iterable[str]) -> str:
 
 
 def no_such(what: str, given: object, names: Iterable[str], others: Mapping[str, Sequence[str]] | None = None) -> str:
-    """What an error says of a name that is none of these: those that are like it, and all if they are few or none is.
+    """What an error says of a name that is none of these.
 
-    `others`: what is meant by names, in lower case, that people use and that are not like ours.
+    Args:
+        what: The kind of thing that is named, such as "pass".
+        given: The name.
+        names: Those that there are: listed if they are few or none is like the one given.
+        others: By a name that people use, in lower case, those of ours that they mean by it.
     """
     names = tuple(names)
     close = (others or {}).get(str(given).casefold()) or nearest(str(given), names)
