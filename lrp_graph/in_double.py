@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch import fx
+
+from .torch_internals import TorchDispatchMode
 
 aten = torch.ops.aten
 
@@ -32,7 +33,7 @@ class _InDouble(TorchDispatchMode):
     """Has code that was written for float32 compute in float64, with float32's constants."""
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map(_widened, (tuple(args), kwargs or {}))
+        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened)
         result = op(*args, **kwargs)
         if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
             return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of

@@ -14,12 +14,16 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, fx, nn
-from torch._dispatch.python import enable_python_dispatcher
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.torch_internals import (
+    TorchDispatchMode,
+    enable_python_dispatcher,
+    fake_mode_of,
+    is_mutable,
+)
 
 from .padding import padded_parameters
 
@@ -90,7 +94,7 @@ def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
     nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
     for path, tensor in padded.items():
         node = nodes[names[MODEL + path]]
-        node.meta["val"] = node.meta["val"].fake_mode.from_tensor(tensor, static_shapes=True)
+        node.meta["val"] = fake_mode_of(node.meta["val"]).from_tensor(tensor, static_shapes=True)
         program.state_dict[MODEL + path] = nn.Parameter(tensor, requires_grad=False)
 
 
@@ -106,7 +110,7 @@ class _Recorder(TorchDispatchMode):
         self.pixels, self.target = (
             node for node in self.graph.find_nodes(op="placeholder") if node.name in self.signature.user_inputs
         )
-        self.fake_mode = self.pixels.meta["val"].fake_mode
+        self.fake_mode = fake_mode_of(self.pixels.meta["val"])
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
         self.known: dict[str, Any] = {}
@@ -146,7 +150,7 @@ class _Recorder(TorchDispatchMode):
                 result = REPLACED.get(op, op.decompose)(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        if op._schema.is_mutable:
+        if is_mutable(op):
             raise _CannotRecordError
         with self.graph.inserting_before(self.output):
             recorded = fx.node.map_aggregate((tuple(args), kwargs), self._recorded)

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.torch_internals import OpOverload, is_mutable, schema_of
 
 from .program import flat_program
 from .sealing import seal_torchscript
@@ -148,12 +148,13 @@ def _expression(node: fx.Node, words: Mapping[fx.Node, str]) -> str:
     if node.target is aten.sym_size.int:
         return "{}.size({})".format(*(_word(arg, words) for arg in node.args))
     op = node.target
-    if not isinstance(op, OpOverload) or op._schema.is_mutable:
+    if not isinstance(op, OpOverload) or is_mutable(op):
         raise OnnxplainError(f"TorchScript cannot be written for {op} ({node.name}); write ONNX")
-    types = {argument.name: argument.type for argument in op._schema.arguments}
+    types = {argument.name: argument.type for argument in schema_of(op).arguments}
     given = [_word(arg, words, kind) for arg, kind in zip(node.args, types.values(), strict=False)]
     given += [f"{name}={_word(arg, words, types[name])}" for name, arg in node.kwargs.items()]
-    return f"torch.ops.{op.namespace}.{op._opname}({', '.join(given)})"
+    name, _, _overload = op.__name__.partition(".")
+    return f"torch.ops.{op.namespace}.{name}({', '.join(given)})"
 
 
 def _word(arg: Any, words: Mapping[fx.Node, str], kind: Any = None) -> str:

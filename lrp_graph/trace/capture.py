@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
+from ..torch_internals import traced_length
 from .canonicalize import canonicalize
 from .constants import fold_weights
 from .hoist_selection import hoist_selection
-from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, shape_of, target_of, traced_length
+from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, shape_of, target_of
 
 aten = torch.ops.aten
 

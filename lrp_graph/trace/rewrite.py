@@ -26,18 +26,11 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
-def traced_length(size: torch.SymInt | int) -> int:
-    """The length that an axis had when the model was traced."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else size  # type: ignore[arg-type]
-
-
 def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
     """Insert a call together with its traced value, as torch.export would have."""
     node = graph.call_function(op, args, kwargs)
     values = fx.node.map_arg(args, lambda arg: arg.meta["val"])
-    tensors = (arg.meta["val"] for arg in node.all_input_nodes if isinstance(arg.meta["val"], Tensor))
-    with next(tensors).fake_mode:  # type: ignore[attr-defined]
-        node.meta["val"] = op(*values, **kwargs)
+    node.meta["val"] = op(*values, **kwargs)
     return node
 
 
