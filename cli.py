@@ -8,13 +8,13 @@ import typer
 from typer import Argument, Option
 
 import onnxplain
+from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, reporting, tables
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
 from onnxplain.commands.method_options import MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.probe import probe
-from onnxplain.models import MODELS, SOURCES
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
 
@@ -49,7 +49,7 @@ app.command(cls=MethodOptions)(explain)
 @app.command()
 def models() -> None:
     """List the models that export knows."""
-    display.make_console().print(tables.models_table(MODELS.values(), SOURCES))
+    display.make_console().print(tables.models_table(MODELS.values(), LIBRARIES))
 
 
 @app.command()

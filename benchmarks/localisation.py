@@ -50,7 +50,7 @@ def measure(explainer: Explainer, method: str, scenes: int) -> tuple[float, floa
     points, mass = [], []
     for seed in track(range(FIRST_SEED, FIRST_SEED + scenes), method, transient=True):
         drawn = scene(seed, "test")
-        explanations = explainer.explain(drawn.picture, target=list(drawn.labels), method=method)
+        explanations = explainer.explain(drawn.image, target=list(drawn.labels), method=method)
         for explanation, box in zip(explanations, drawn.boxes, strict=True):
             points.append(points_at(explanation.heatmap, box))
             mass.append(mass_inside(explanation.heatmap, box))
@@ -59,7 +59,7 @@ def measure(explainer: Explainer, method: str, scenes: int) -> tuple[float, floa
 
 def cost(explainer: Explainer, method: str) -> float:
     """How many runs for the logits only one explanation takes."""
-    image = scene(FIRST_SEED, "test").picture
+    image = scene(FIRST_SEED, "test").image
     explained, plain = [], []
     for _ in range(REPEATS):
         for durations, run in (
@@ -75,7 +75,7 @@ def cost(explainer: Explainer, method: str) -> float:
 def chance(scenes: int) -> tuple[float, float]:
     """What a map gets that points at a random digit, and what a constant map has inside a box."""
     drawn = [scene(seed, "test") for seed in range(FIRST_SEED, FIRST_SEED + scenes)]
-    areas = [np.prod(one.boxes[:, 2:] - one.boxes[:, :2], axis=1) / one.picture[..., 0].size for one in drawn]
+    areas = [np.prod(one.boxes[:, 2:] - one.boxes[:, :2], axis=1) / one.image[..., 0].size for one in drawn]
     digits = sum(len(one.labels) for one in drawn)
     return len(drawn) / digits, float(np.concatenate(areas).mean())
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.model_options import ModelOptions, with_model_options
 from onnxplain.commands.options import Force, Model, Quiet, as_options
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.text_files import read_labels, read_values
 from onnxplain.contract.formats import FORMATS
-from onnxplain.models import find_row
 
 
 @with_model_options

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from typer import Option
 
+from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.find_images import overlays_skipped
 from onnxplain.commands.model_options import ModelOptions, with_model_options
 from onnxplain.commands.options import Force, Model, Quiet
-from onnxplain.models import find_row
 
 if TYPE_CHECKING:
     from onnxplain.export import ProbeReport
@@ -72,7 +72,7 @@ def probe(
     console = display.make_console(quiet)
     with display.stages(console, "importing PyTorch") as tell:
         package = arguments.export_package()
-        split = package.split_pictures(data, test, held_out, seed)
+        split = package.split_images(data, test, held_out, seed)
         tell(f"loading {model}")
         with reporting.warnings_shown():
             backbone = package.load_features(
@@ -81,8 +81,8 @@ def probe(
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)
-    if split.ours:
-        console.print(overlays_skipped(split.ours))
+    if split.overlays_skipped:
+        console.print(overlays_skipped(split.overlays_skipped))
     console.print(f"wrote {path}: {display.file_size(path)}", soft_wrap=True)
     command = shlex.join(["export", "--model", model, *options.words(), "--head", str(path)])
     console.print(f"try: {context.find_root().info_name} {command}", soft_wrap=True)

@@ -11,8 +11,8 @@ from onnxplain.commands.display import FINEST, INEXACT, dimensions, percent, tab
 from onnxplain.commands.printable import printable
 
 if TYPE_CHECKING:
+    from onnxplain.catalog import Library, Row
     from onnxplain.contract import Metadata
-    from onnxplain.models import Row
     from onnxplain.runtime import Method
 
 NEAR = 10  # times the value: at that much, a comparison with PyTorch comes near its limit
@@ -21,17 +21,17 @@ WHOLE = ("output", "value", "limit", "passed")  # columns
 MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
 
 
-def models_table(rows: Iterable["Row"], sources: Mapping[str, str]) -> Table:
+def models_table(rows: Iterable["Row"], libraries: Mapping[str, "Library"]) -> Table:
     """The models with a name and their weights, and the libraries whose models are named as <library>/<name>."""
     result = table("model", "what it is, and its weights", whole=("model",))
     for row in rows:
         needs = "--head or --prompts" if row.open_clip else "--head"
         classes = f"{row.classes} classes" if row.classes else f"classes with {needs}"
-        weights = (row.repository or f"timm {row.timm_name}", "dim")
+        weights = (row.repository or f"timm {row.architecture}", "dim")
         result.add_row(row.name, Text.assemble(f"{row.about}; {classes}\n", weights))
     result.add_row("demo", "the small model that comes with onnxplain; 10 classes")
-    for library, about in sources.items():
-        result.add_row(f"{library}/<name>", about)
+    for name, library in libraries.items():
+        result.add_row(f"{name}/<name>", library.about)
     return result
 
 

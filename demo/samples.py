@@ -1,4 +1,4 @@
-"""A few scenes as picture files with their ground truth; reading them needs neither scikit-learn nor PyTorch."""
+"""A few scenes as image files with their ground truth; reading them needs neither scikit-learn nor PyTorch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from .scenes import scene
 FOLDER = Path(__file__).parent / "scenes"
 TRUTH = FOLDER / "truth.json"
 SEEDS = (0, 1, 2, 3)
-"""Of the split "test": digits that the demo model was not trained on."""
+"""Scenes of the split "test", with digits that the demo model was not trained on."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture file and what it shows.
+    """An image file and what it shows.
 
-    labels: the digit classes. boxes: for each, (left, top, right, bottom) in pixels, right and bottom exclusive.
+    Attributes:
+        path: The file.
+        labels: The digit classes.
+        boxes: Of each label, (left, top, right, bottom) in pixels, right and bottom exclusive.
     """
 
     path: Path
@@ -41,10 +44,10 @@ def write() -> None:
     FOLDER.mkdir(exist_ok=True)
     entries = []
     for seed in SEEDS:
-        drawn = scene(seed, "test")
+        drawn_scene = scene(seed, "test")
         file = f"scene-{seed}.png"
-        Image.fromarray(drawn.picture).save(FOLDER / file)
-        entries.append({"file": file, "labels": drawn.labels, "boxes": drawn.boxes.tolist()})
+        Image.fromarray(drawn_scene.image).save(FOLDER / file)
+        entries.append({"file": file, "labels": drawn_scene.labels, "boxes": drawn_scene.boxes.tolist()})
     TRUTH.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
 
 

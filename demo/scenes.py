@@ -18,21 +18,22 @@ SIZE = 96
 """Side of a scene in pixels."""
 
 RASTER = 8
-"""Digits start at multiples of so many pixels: seen in one phase of the model's patches, they are learnt in minutes."""
+"""Digits start at multiples of so many pixels, the size of the model's patches: so they are learnt in minutes."""
 
 Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and its ground truth.
+    """One image and its ground truth.
 
-    picture: uint8 [H, W, 3].
-    labels: the digit classes shown, all different.
-    boxes: int [len(labels), 4], (left, top, right, bottom) in pixels, right and bottom exclusive.
+    Attributes:
+        image: uint8 [H, W, 3].
+        labels: The digit classes shown, all different.
+        boxes: int [len(labels), 4], (left, top, right, bottom) in pixels, right and bottom exclusive.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     labels: tuple[int, ...]
     boxes: NDArray[np.int64]
 
@@ -40,10 +41,12 @@ class Scene:
 def scene(seed: int, split: Split = "test", size: int = SIZE, digits: tuple[int, int] = (2, 3)) -> Scene:
     """Draw the scene that belongs to ``seed``.
 
-    split: which digits to draw from. A handwritten digit is in one split only, so a test scene shows strokes that
-        training never saw.
-    size: side of the picture in pixels.
-    digits: least and greatest number of digits. They do not touch each other.
+    Args:
+        seed: The same seed gives the same scene.
+        split: Which digits to draw from. A handwritten digit is in one split only, so a test scene shows strokes that
+            training never saw.
+        size: Side of the image in pixels.
+        digits: Least and greatest number of digits. They do not touch each other.
     """
     rng = np.random.default_rng([seed, ("train", "test").index(split)])
     count = int(rng.integers(digits[0], digits[1] + 1))
@@ -66,11 +69,11 @@ def _digits(split: Split) -> tuple[tuple[NDArray[np.uint8], ...], ...]:
     """All handwritten digits of a split, by class, each uint8 [8, 8]."""
     from sklearn.datasets import load_digits
 
-    pictures, classes = load_digits(return_X_y=True)
-    pictures = np.minimum(pictures.reshape(-1, 8, 8) * 16, 255).astype(np.uint8)
-    is_test = np.random.default_rng(0).random(len(pictures)) < 0.25
+    digits, classes = load_digits(return_X_y=True)
+    digits = np.minimum(digits.reshape(-1, 8, 8) * 16, 255).astype(np.uint8)
+    is_test = np.random.default_rng(0).random(len(digits)) < 0.25
     chosen = is_test == (split == "test")
-    return tuple(tuple(pictures[chosen & (classes == k)]) for k in range(10))
+    return tuple(tuple(digits[chosen & (classes == k)]) for k in range(10))
 
 
 def _shape(rng: np.random.Generator, label: int, split: Split) -> NDArray[np.float64]:
@@ -78,7 +81,7 @@ def _shape(rng: np.random.Generator, label: int, split: Split) -> NDArray[np.flo
     candidates = _digits(split)[label]
     digit = Image.fromarray(candidates[rng.integers(len(candidates))])
     side = int(rng.integers(34, 43))
-    margin = side // 4  # the digit may turn without leaving its picture
+    margin = side // 4  # the digit may turn without leaving its image
     big = Image.new("L", (side + 2 * margin,) * 2)
     big.paste(digit.resize((side, side), Image.Resampling.BICUBIC), (margin, margin))
     turned = big.rotate(float(rng.uniform(-8, 8)), Image.Resampling.BICUBIC)
@@ -107,14 +110,14 @@ def _clutter(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     for cells, strength in ((6, 60), (24, 60)):
         noise = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
         canvas += strength * (np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)) / 255)
-    picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(6, 13))):
         start = rng.uniform(0, size, 2)
         end = start + rng.normal(0, size / 6, 2)
         colour = tuple(int(c) for c in rng.uniform(40, 150, 3))
         draw.line([*start, *end], colour, width=int(rng.integers(1, 4)))
-    return np.asarray(picture).astype(float)
+    return np.asarray(image).astype(float)
 
 
 def _bright_colour(rng: np.random.Generator) -> NDArray[np.float64]:

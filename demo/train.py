@@ -2,7 +2,7 @@
 
 From the labels of whole scenes alone it learns nothing for a long time. Three things help. The position embedding
 starts as sines and cosines, so that patches find their neighbours. Training begins with single digits seen through a
-window: a small picture that stands for a random part of a scene, with the position embedding of that part. And a second
+window: a small image that stands for a random part of a scene, with the position embedding of that part. And a second
 head, dropped afterwards, has to tell of every patch which digit it belongs to.
 """
 
@@ -30,7 +30,13 @@ Example = tuple[Tensor, Tensor, Tensor]
 
 
 class Stage(NamedTuple):
-    """Steps of training on pictures of ``size`` pixels with so many digits, from least to most."""
+    """A part of the training.
+
+    Attributes:
+        steps: Of the optimizer, one batch each.
+        size: Side of the images in pixels.
+        digits: Least and greatest number of digits in them.
+    """
 
     steps: int
     size: int
@@ -43,8 +49,10 @@ PATCH = 8
 
 
 class Scenes(Dataset[Example]):
-    """Scenes ``first`` to ``first + count``: pixels [3, H, W] in -1..1, labels [10] of 0 and 1, and for every patch the
-    digit in whose box its centre lies, or 10 for none, [patches].
+    """Scenes with the seeds ``first`` to ``first + count``.
+
+    Each is a tuple of pixels [3, H, W] in -1..1, labels [10] of 0 and 1, and for each patch the digit in whose box its
+    centre lies, or 10 for none, [patches].
     """
 
     def __init__(
@@ -56,18 +64,23 @@ class Scenes(Dataset[Example]):
         return len(self.seeds)
 
     def __getitem__(self, index: int) -> Example:
-        drawn = scene(self.seeds[index], self.split, self.size, self.digits)
+        drawn_scene = scene(self.seeds[index], self.split, self.size, self.digits)
         labels = torch.zeros(10)
-        labels[list(drawn.labels)] = 1
-        owner = torch.full(drawn.picture.shape[:2], 10)
-        for label, (left, top, right, bottom) in zip(drawn.labels, drawn.boxes, strict=True):
+        labels[list(drawn_scene.labels)] = 1
+        owner = torch.full(drawn_scene.image.shape[:2], 10)
+        for label, (left, top, right, bottom) in zip(drawn_scene.labels, drawn_scene.boxes, strict=True):
             owner[top:bottom, left:right] = label
         centres = owner[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH].flatten()
-        return torch.from_numpy(drawn.picture).permute(2, 0, 1) / 127.5 - 1, labels, centres
+        return torch.from_numpy(drawn_scene.image).permute(2, 0, 1) / 127.5 - 1, labels, centres
 
 
 def window(model: VisionTransformer, pixels: Tensor) -> Tensor:
-    """The last block's normalised tokens for pictures as large as a scene or smaller, placed in its grid at random."""
+    """The last block's normalised tokens, [batch, 1 + patches, width].
+
+    Args:
+        model: From ``architecture``.
+        pixels: [batch, 3, H, W], as large as a scene or smaller; it is placed at random in the scene's grid of patches.
+    """
     rows, columns = model.patch_embed.grid_size
     height, width = (side // PATCH for side in pixels.shape[2:])
     top, left = (int(torch.randint(n + 1, ())) for n in (rows - height, columns - width))

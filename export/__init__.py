@@ -1,26 +1,30 @@
 """Fused graph -> artifact: load a backbone, export it, compare what was written with the original (needs torch)."""
 
-from onnxplain.models import MODELS, SOURCES, Row
+from onnxplain.catalog import LIBRARIES, MODELS, Library, Row
 
 from .artifact import export_model
-from .models.backbones import HOW_TO_GET_CLASSES, Backbone, Features, load_backbone, load_features
+from .models.backbones import Backbone, load_backbone, load_features
 from .models.checkpoints import CheckpointWarning
-from .models.heads import POOLINGS, Head, read_head, write_head
-from .probing.image_folder import Split, split_pictures
+from .models.heads import Head, read_head, write_head
+from .models.internals.convenience import LibraryWarning
+from .models.labels import HOW_TO_GET_CLASSES
+from .models.pooling import POOLINGS
+from .probing.image_folder import Split, split_images
 from .probing.probe import ProbeReport, probe
 from .verify.report import Check, GateError, Report
 
 __all__ = [
     "HOW_TO_GET_CLASSES",
+    "LIBRARIES",
     "MODELS",
     "POOLINGS",
-    "SOURCES",
     "Backbone",
     "Check",
     "CheckpointWarning",
-    "Features",
     "GateError",
     "Head",
+    "Library",
+    "LibraryWarning",
     "ProbeReport",
     "Report",
     "Row",
@@ -30,6 +34,6 @@ __all__ = [
     "load_features",
     "probe",
     "read_head",
-    "split_pictures",
+    "split_images",
     "write_head",
 ]

@@ -19,7 +19,8 @@ from onnxplain.contract.outputs import OF_OUTPUTS
 from onnxplain.lrp_graph import ALL
 
 from .formats.onnx_file import OPSET, OPSETS
-from .models.backbones import HOW_TO_GET_CLASSES, Backbone, checked_labels
+from .models.backbones import Backbone
+from .models.labels import HOW_TO_GET_CLASSES, checked_labels
 from .models.weights import check_model
 
 

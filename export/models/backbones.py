@@ -1,49 +1,42 @@
-"""How a name becomes a model with weights, labels and preprocessing."""
+"""From a name to a model with weights, labels and preprocessing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from timm.data import ImageNetInfo
 from torch import nn
 
-from onnxplain.contract import OnnxplainError, Preprocessing
-from onnxplain.contract.errors import one_line
-from onnxplain.contract.names import no_such, or_rather
-from onnxplain.contract.validation import SIDE
-from onnxplain.models import DEMO, IMAGENET, MODELS, WITH_TEXT, Row, find_row
+from onnxplain.catalog import find_row
+from onnxplain.contract import Preprocessing
 
-from .checkpoints import WEIGHTS, is_transformers, weights_in
-from .from_demo import load as load_demo
-from .heads import POOLINGS, Head, Pooled, read_head
-from .hub import Report, fetch, is_repository
-from .prompts import check_prompts, zero_shot
-from .sources import Loaded, Request, same_random_numbers
+from .arguments import check_head, check_pooling, check_prompts, check_weights
+from .heads import Head, random_head, read_head, with_head
+from .labels import labels_of
+from .loading import load_model
+from .pooling import features_width, pooled
+from .prompts import zero_shot
+from .records import Request
+from .sizes import pair
 from .weights import check_model
-
-HOW_TO_GET_CLASSES = (
-    "`head`, a file such as probe writes, or `prompts` if it has a text encoder, or `num_classes` and a `checkpoint` "
-    "that has a head"
-)
-MODULES = {"hf": "from_transformers"}
-"""Where the module that loads a library's models is not named from_<library>."""
-FIELDS = ("mean", "std", "crop_pct", "crop_mode", "interpolation", "crop_rounding")
-"""Of Preprocessing, which can be given in place of a model's own; its size is image_size."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A classifier and what the artifact has to say about it.
+    """A model, and what an artifact has to say about it.
 
-    model: maps float32 [batch, 3, H, W] to logits [batch, classes]; in evaluation mode.
-    labels: one per class. activation: "softmax", or "sigmoid" where several classes can be true at once.
-    source: where the weights come from. sha256: of the checkpoint file, None where there is none.
-    has_classes: False where the outputs are features, of which no class map can be made, only maps of attention.
+    Attributes:
+        name: What the model is called in the artifact.
+        model: float32 [batch, 3, H, W] to logits [batch, classes], or to features [batch, width]; in evaluation mode.
+        preprocessing: From an image to the model's input.
+        labels: A name for each output.
+        activation: From logits to probabilities: "softmax", or "sigmoid" where several classes can be true at once.
+        source: Where the weights come from, in words.
+        sha256: Of the checkpoint file, None where there is none.
+        pooling: None where the outputs are classes; where they are features, what these are of the model, a key of
+            POOLINGS. Features have maps of attention only, none of a class.
     """
 
     name: str
@@ -53,21 +46,12 @@ class Backbone:
     activation: str
     source: str
     sha256: str | None
-    has_classes: bool = True
+    pooling: str | None = None
 
-
-@dataclass(frozen=True)
-class Features:
-    """A model without a head.
-
-    model: maps float32 [batch, 3, H, W] to features [batch, width]; in evaluation mode. pooling: what these are of the
-    model, a key of POOLINGS.
-    """
-
-    name: str
-    model: nn.Module
-    preprocessing: Preprocessing
-    pooling: str
+    @property
+    def has_classes(self) -> bool:
+        """Whether the outputs are classes."""
+        return self.pooling is None
 
 
 def load_backbone(
@@ -81,75 +65,73 @@ def load_backbone(
     head_pooling: str | None = None,
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = (),
-    progress: Report = lambda stage: None,
+    progress: Callable[[str], None] = lambda stage: None,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """Build a model by name, with its published weights unless told otherwise.
+    """Load a model by name, with its published weights unless others are given.
 
-    name: a key of MODELS, "demo", or "<library>/<name>" with a key of SOURCES.
-    checkpoint: weights to load in place of the published ones: .safetensors or .pth (read without running pickles), or
-        a folder or hub repository that holds them.
-    random_init: random weights, the same each time, for trying things out.
-    num_classes, image_size (pixels, one number or (height, width)), labels: in place of the model's own.
-    head: a file that read_head reads, in place of the model's own. head_pooling: what it reads of the model, a key of
-        POOLINGS, in place of what the file says.
-    prompts: classes in words, for models with a text encoder: the logits are the zero-shot logits that the model's own
-        library gives, and the labels are these words unless ``labels`` are given. templates: sentences such as "a photo
-        of a {}." that each of them is put into, of whose embeddings the class is the mean.
-    progress: called with a description of each stage as it begins, and with how far downloads are.
-    preprocessing: of pictures, in place of the model's own: any of mean, std, crop_pct, crop_mode, interpolation and
-        crop_rounding, as in Preprocessing. A folder of transformers without a file that describes its image processor
-        needs mean and std; what else is not given has Preprocessing's defaults then.
-    A model that has no head gives features, and an artifact that shows attention only.
-    Raises OnnxplainError if the name is unknown, the weights cannot be had or do not fit, or the counts disagree.
+    Args:
+        name: A key of MODELS, "demo", or "<library>/<name>" with a key of LIBRARIES.
+        checkpoint: Weights in place of the published ones: a file, .safetensors or .pth (read without running pickles),
+            or a folder or hub repository that holds one.
+        random_init: Take random weights, the same each time, for trying things out.
+        num_classes: In place of the model's own.
+        image_size: In pixels, one number or (height, width), in place of the model's own.
+        labels: One for each class, in place of the model's own.
+        head: A classifier, or a file that ``read_head`` reads, in place of the model's own head.
+        head_pooling: What the head reads of the model, a key of POOLINGS, in place of what its file says.
+        prompts: Classes in words, for models with a text encoder. The logits are the zero-shot logits that the model's
+            own library gives, and the labels are these words unless ``labels`` are given.
+        templates: Sentences such as "a photo of a {}." that each prompt is put into; a class is the mean of their
+            embeddings.
+        progress: Called with a description of each stage as it begins, and with how far downloads are.
+        preprocessing: Any of mean, std, crop_pct, crop_mode, interpolation and crop_rounding, as in Preprocessing, in
+            place of the model's own. A folder of transformers without a file that describes its image processor needs
+            mean and std; the other fields have Preprocessing's defaults then.
+
+    Returns:
+        The classifier. A model without a head gives features, and an artifact that shows attention only.
+
+    Raises:
+        OnnxplainError: If the name is unknown, the weights cannot be had or do not fit, or arguments contradict each
+            other.
     """
-    row = find_row(name)
-    if num_classes is not None and num_classes < 1:
-        raise OnnxplainError(f"`num_classes` must be at least 1, got {num_classes}")
-    if head is not None and num_classes is not None:
-        raise OnnxplainError("`head` has its number of classes; leave out `num_classes`")
-    if head_pooling is not None and head is None:
-        raise OnnxplainError("`head_pooling` says what `head` reads; give `head` too")
-    if head_pooling is not None and head_pooling not in POOLINGS:
-        raise OnnxplainError(
-            f"`head_pooling` says what `head` reads: one of {', '.join(POOLINGS)}, got {head_pooling!r}"
-            + or_rather(head_pooling, POOLINGS)
-        )
-    check_prompts(prompts, templates)
-    if prompts is not None:
-        if head is not None or num_classes is not None:
-            raise OnnxplainError("`prompts` make a head of one class each; leave out `head` and `num_classes`")
-        if not row.open_clip and name.partition("/")[0] not in WITH_TEXT:
-            known = [row.name for row in MODELS.values() if row.open_clip] + [f"{item}/<name>" for item in WITH_TEXT]
-            raise OnnxplainError(
-                f"`prompts` need a model with a text encoder, not {name}; known are {', '.join(known)}"
-            )
-    given = read_head(head) if isinstance(head, str | Path) else head
-    makes_head = given is None and random_init and row.pooling != "own"  # in place of one published apart
-    adds_head = makes_head or given is not None or prompts is not None
-    own_classes = None if adds_head else num_classes
+    row, size = find_row(name), None if image_size is None else pair(image_size)
+    check_head(head, head_pooling, num_classes)
+    check_prompts(row, prompts, templates, head, num_classes)
+    check_weights(row, checkpoint, random_init, num_classes, size, preprocessing or {})
+    if isinstance(head, str | Path):
+        head = read_head(head)
+    head_is_published_apart = row.pooling != "own"
+    needs_random_head = random_init and head is None and head_is_published_apart
+    needs_features = needs_random_head or head is not None or prompts is not None
     request = Request(
-        None, random_init, own_classes, _size(image_size), adds_head, row.drop, prompts is not None, progress,
-        preprocessing or {},
-    )  # fmt: skip
-    loaded = _load(row, checkpoint, request)
-    if makes_head:
-        given = _random_head(_width(loaded, row.pooling), num_classes or row.classes)
-    if given is not None:
-        loaded = _with_head(loaded, given, head_pooling or given.pooling or row.pooling)
+        row=row,
+        random_init=random_init,
+        num_classes=None if needs_features else num_classes,
+        image_size=size,
+        needs_features=needs_features,
+        needs_text=prompts is not None,
+        progress=progress,
+        preprocessing=preprocessing or {},
+    )
+    loaded = load_model(request, checkpoint)
+    if needs_random_head:
+        head = random_head(features_width(loaded, row.pooling), num_classes or row.classes)
+    if head is not None:
+        loaded = with_head(loaded, head, head_pooling or head.pooling or row.pooling)
     if prompts is not None:
         loaded = zero_shot(loaded, prompts, templates or ("{}",), progress)
-    classes = _labels(loaded, labels or (given.labels if given is not None else None), name in MODELS)
-    activation = loaded.activation if given is None else given.activation
+    names = labels_of(loaded, row, labels or None)
     return Backbone(
-        name=name.rstrip("/").rpartition("/")[2],
+        name=_last_part(name),
         model=loaded.model.eval(),
         preprocessing=loaded.preprocessing,
-        labels=classes,
-        activation="sigmoid" if len(classes) == 1 else activation,  # of one class the softmax is always 1
+        labels=names,
+        activation="sigmoid" if len(names) == 1 else loaded.activation,  # the softmax of one class is always 1
         source=loaded.source,
         sha256=loaded.sha256,
-        has_classes=loaded.classes > 0,
+        pooling=None if loaded.classes else "own",
     )
 
 
@@ -158,156 +140,54 @@ def load_features(
     checkpoint: str | Path | None = None,
     random_init: bool = False,
     image_size: int | tuple[int, int] | None = None,
-    pooling: str | None = None,
-    progress: Report = lambda stage: None,
+    head_pooling: str | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> Features:
-    """What load_backbone would put a head on, with the same arguments.
+) -> Backbone:
+    """Load what ``load_backbone`` with the same arguments would put a head on.
 
-    pooling: a key of POOLINGS, by default what a head reads of this model. progress: called with how far downloads are.
-    Raises OnnxplainError as load_backbone does.
+    Args:
+        name: As for ``load_backbone``.
+        checkpoint: As for ``load_backbone``.
+        random_init: As for ``load_backbone``.
+        image_size: As for ``load_backbone``.
+        head_pooling: What the head will read, a key of POOLINGS; by default what suits the model.
+        progress: Called with how far downloads are.
+        preprocessing: As for ``load_backbone``.
+
+    Returns:
+        The model, float32 [batch, 3, H, W] to features [batch, width]; its ``pooling`` says which these are.
+
+    Raises:
+        OnnxplainError: As ``load_backbone`` does, and if a weight is not finite.
     """
-    row = find_row(name)
-    if pooling is not None and pooling not in POOLINGS:
-        raise OnnxplainError(f"{no_such('pooling', pooling, POOLINGS)} (`head_pooling`)")
-    request = Request(None, random_init, None, _size(image_size), True, row.drop, False, progress, preprocessing or {})
-    loaded = _load(row, checkpoint, request)
+    row, size = find_row(name), None if image_size is None else pair(image_size)
+    check_pooling(head_pooling)
+    check_weights(row, checkpoint, random_init, None, size, preprocessing or {})
+    request = Request(
+        row=row,
+        random_init=random_init,
+        image_size=size,
+        needs_features=True,
+        progress=progress,
+        preprocessing=preprocessing or {},
+    )
+    loaded = load_model(request, checkpoint)
     check_model(f"{row.name} ({loaded.source})", loaded.model)
-    chosen = pooling or row.pooling
-    _width(loaded, chosen)
-    return Features(name.rstrip("/").rpartition("/")[2], _pooled(loaded, chosen).eval(), loaded.preprocessing, chosen)
+    pooling = head_pooling or row.pooling
+    width = features_width(loaded, pooling)
+    return Backbone(
+        name=_last_part(name),
+        model=pooled(loaded, pooling).eval(),
+        preprocessing=loaded.preprocessing,
+        labels=tuple(f"feature {index}" for index in range(width)),
+        activation=loaded.activation,
+        source=loaded.source,
+        sha256=loaded.sha256,
+        pooling=pooling,
+    )
 
 
-def _load(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
-    """The model that the name and the options of load_backbone stand for; the request is without the checkpoint."""
-    given = request.preprocessing
-    if checkpoint is not None and request.random_init:
-        raise OnnxplainError("`checkpoint` and `random_init` exclude each other; give one of them")
-    for field in given:
-        if field not in FIELDS:
-            hint = "; image_size is its size" if field == "size" else ""
-            raise OnnxplainError(no_such("field of preprocessing", field, FIELDS) + hint)
-    size = request.image_size
-    if row.name == DEMO:
-        if (
-            request.random_init
-            or given
-            or any(option is not None for option in (checkpoint, request.num_classes, size))
-        ):
-            raise OnnxplainError(
-                "the demo model comes as it is; its weights, classes, image size and preprocessing cannot be changed"
-            )
-        return load_demo(request.features)
-    if size is not None and not all(1 <= side <= SIDE for side in size):
-        raise OnnxplainError(f"`image_size` must be from 1 to {SIDE} pixels, got {size[0]} x {size[1]}")
-    if row.name in MODELS:
-        loaded = _load_row(row, checkpoint, request)
-    else:
-        loaded = _load_from(row.name.partition("/")[0], row.timm_name, checkpoint, request)
-    return replace(loaded, preprocessing=replace(loaded.preprocessing, **given))
-
-
-def _size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (image_size, image_size) if isinstance(image_size, int) else image_size
-
-
-def _load_from(source: str, name: str, checkpoint: str | Path | None, request: Request) -> Loaded:
-    """A model of a library; the checkpoint is a file, or a folder or repository that holds one."""
-    if checkpoint is not None:
-        path = _local(checkpoint, request)
-        request = replace(request, checkpoint=weights_in(path) if path.is_dir() else path)
-    load: Callable[..., Loaded] = import_module(f".{MODULES.get(source, f'from_{source}')}", __package__).load
-    return load(name, request)
-
-
-def _load_row(row: Row, checkpoint: str | Path | None, request: Request) -> Loaded:
-    """The model of a row, from weights in timm's format, the authors' or transformers'; with text not in timm's."""
-    from .from_transformers import load as load_transformers
-
-    if row.repository is not None and checkpoint is None and not request.random_init:
-        return load_transformers(row.repository, request, row.type)
-    path = None if checkpoint is None else _local(checkpoint, request)
-    if path is not None:
-        folder = path.parent if path.is_file() and path.name in WEIGHTS else path
-        if row.type and is_transformers(folder):
-            return load_transformers(str(folder), request, row.type)
-        path = weights_in(path) if path.is_dir() else path
-    if request.text:
-        return _load_from("open_clip", row.open_clip, path, request)
-    size = request.image_size or (None if row.image_size is None else (row.image_size,) * 2)
-    request = replace(request, checkpoint=path, image_size=size)
-    loaded = _load_from("timm", row.timm_name, path, request)
-    if row.crop_pct is None:
-        return loaded
-    return replace(loaded, preprocessing=replace(loaded.preprocessing, crop_pct=row.crop_pct))
-
-
-def _local(checkpoint: str | Path, request: Request) -> Path:
-    """The file or folder that is meant, downloaded if it is a repository's."""
-    path = Path(checkpoint).expanduser()
-    if path.exists() or not is_repository(str(checkpoint)):
-        return path
-    return fetch(str(checkpoint), request.report, text=request.text)
-
-
-def _width(loaded: Loaded, pooling: str) -> int:
-    """How many features a pooling gives."""
-    features = loaded.model if pooling == "own" else loaded.tokens
-    if features is None:
-        raise OnnxplainError(
-            f"a head on {loaded.source} can read the model's own features only: give `head_pooling='own'`"
-        )
-    if "cls" in pooling and not loaded.class_token:
-        raise OnnxplainError(
-            f"the model has no class token to be read by pooling {pooling}; `head_pooling` can be mean or own"
-        )
-    try:
-        with torch.no_grad():
-            given = features.eval()(torch.zeros(1, 3, *loaded.preprocessing.size))
-    except Exception as error:  # the model's code may raise anything
-        raise OnnxplainError(f"the model fails on an image of its size: {one_line(error)}") from error
-    return int(POOLINGS[pooling](given, loaded.prefix).shape[-1])
-
-
-def _with_head(loaded: Loaded, head: Head, pooling: str) -> Loaded:
-    """The model with the head on it. Raises OnnxplainError if the head is for features of another width."""
-    width = _width(loaded, pooling)
-    if width != head.weight.shape[1]:
-        raise OnnxplainError(
-            f"the head is for features of width {head.weight.shape[1]}, pooling {pooling} gives {width}; "
-            f"`head_pooling` can be {', '.join(POOLINGS)}"
-        )
-    return replace(loaded, model=nn.Sequential(_pooled(loaded, pooling), head.linear()), classes=len(head.weight))
-
-
-def _pooled(loaded: Loaded, pooling: str) -> Pooled:
-    """What a head reads, after _width has found that it can be had."""
-    features = loaded.model if pooling == "own" or loaded.tokens is None else loaded.tokens
-    return Pooled(features, pooling, loaded.prefix)
-
-
-def _random_head(width: int, classes: int) -> Head:
-    with same_random_numbers():
-        return Head(torch.randn(classes, width) / width**0.5)
-
-
-def checked_labels(given: Sequence[str], classes: int) -> tuple[str, ...]:
-    """The labels as given; raises OnnxplainError unless there is one for each class."""
-    if len(given) != classes:
-        raise OnnxplainError(f"{len(given)} labels given for a model of {classes} classes")
-    return tuple(given)
-
-
-def _labels(loaded: Loaded, given: Sequence[str] | None, named: bool) -> tuple[str, ...]:
-    """The given labels, the model's own, ImageNet's where a model of the table has its classes, or numbers."""
-    if not loaded.classes:
-        if given is not None:
-            raise OnnxplainError(f"labels given for a model without classes; it can get some with {HOW_TO_GET_CLASSES}")
-        return tuple(f"feature {index}" for index in range(_width(loaded, "own")))
-    if given is not None:
-        return checked_labels(given, loaded.classes)
-    if loaded.labels is not None and len(loaded.labels) == loaded.classes:
-        return loaded.labels
-    if named and loaded.classes == IMAGENET:
-        return tuple(ImageNetInfo().label_descriptions())
-    return tuple(str(index) for index in range(loaded.classes))
+def _last_part(name: str) -> str:
+    """Of a path or a name with slashes."""
+    return name.rstrip("/").rpartition("/")[2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -20,28 +19,29 @@ from onnxplain.contract import OnnxplainError, OnnxplainWarning
 from onnxplain.contract.errors import one_line
 from onnxplain.runtime.files import check_file
 
+from .internals.of_timm import convert_state
 from .weights import check_kinds, check_stored, first_few
 
-OF_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
-"""The names of weights in repositories of transformers and timm, the first that is there counts."""
-OF_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The names of weights in repositories of transformers and timm; the first that is there counts."""
+OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """The same in those of open_clip, where it names no other."""
-WEIGHTS = (*OF_TRANSFORMERS, *OF_OPEN_CLIP)
-"""The names of weights in a folder or a hub's repository, the first that is there counts."""
+WEIGHTS = (*TRANSFORMERS_WEIGHTS, *OPEN_CLIP_WEIGHTS)
+"""The names of weights in a folder or repository; the first that is there counts."""
 CONTAINERS = (
     "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "module", "teacher",
     "student",
 )  # fmt: skip
-"""What training programs name the state dict in their checkpoints; the first that is there counts, averages before
-what they are averages of."""
+"""What training programs call the state dict in their checkpoints. The first that is there counts; averages of the
+weights come first."""
 DEPTH = 3
-"""How many containers may stand in one another."""
+"""How deep containers may be nested."""
 PREFIXES = ("module.", "model.", "backbone.")
-"""What they put before the names of weights."""
+"""What training programs put before the names of weights."""
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 """The files of which a folder with a tokenizer holds at least one."""
-TRANSFORMERS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
-"""How the keys end by which transformers' weights are known."""
+TRANSFORMERS_KEYS = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
+"""How keys end that only weights in transformers' format have."""
 
 State = dict[str, Tensor]
 
@@ -49,23 +49,27 @@ State = dict[str, Tensor]
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint into ``model``, every key of it and no other.
 
-    path: .safetensors, or a .pth/.bin that torch.load reads with weights_only=True. Wrappers ("state_dict", "model",
-        their EMA variants, "module.") are taken off; other position grids and foreign layouts are converted by timm.
-    A CheckpointWarning if the file holds several sets of weights.
-    Raises OnnxplainError if the file cannot be read, or lists the keys that are missing, unexpected or of wrong shape.
+    A CheckpointWarning is given if the file holds several sets of weights.
+
+    Args:
+        model: Its parameters are replaced.
+        path: .safetensors, or a .pth or .bin that torch.load reads with weights_only=True. Wrappers ("state_dict",
+            "model", their EMA variants, "module.") are taken off; other position grids and foreign layouts are
+            converted by timm.
+
+    Raises:
+        OnnxplainError: If the file cannot be read, or keys are missing, unexpected or of wrong shape.
     """
     load_state(model, read_state(path), path)
 
 
 def load_state(model: nn.Module, state: State, path: Path | str) -> None:
-    """As load_weights, of a state dict that was read from ``path``."""
+    """Load a state dict that was read from ``path``, which errors name, as ``load_weights`` does."""
     state = without_prefixes(state, model)
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is not None:
-        try:
-            state = convert(state, model)
-        except Exception as error:  # it reshapes what it finds under a known name
-            raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
+    try:
+        state = convert_state(state, model)
+    except Exception as error:  # it reshapes what it finds under a known name
+        raise OnnxplainError(f"{path} does not fit {type(model).__name__}: {one_line(error)}") from error
     expected = model.state_dict()
     wrong = {
         key: (state[key].shape, expected[key].shape)
@@ -78,7 +82,7 @@ def load_state(model: nn.Module, state: State, path: Path | str) -> None:
 
 
 def without_prefixes(state: State, model: nn.Module) -> State:
-    """Strip from the keys what training programs put before them, unless the model's own names begin so."""
+    """The weights without PREFIXES before their names, unless the model's own names begin so."""
     expected = model.state_dict().keys()
     for prefix in PREFIXES:
         if not any(key.startswith(prefix) for key in expected):
@@ -89,11 +93,18 @@ def without_prefixes(state: State, model: nn.Module) -> State:
 def check_keys(
     subject: str, missing: Collection[str], unexpected: Collection[str], wrong: Mapping[str, tuple[Any, Any]]
 ) -> None:
-    """Raise OnnxplainError, beginning with ``subject``, if there are any such keys.
+    """Raise OnnxplainError if there are any such keys.
 
-    wrong: key to its shape and to the shape that it should have.
+    Args:
+        subject: What the message begins with.
+        missing: Keys of the model that are not in the file.
+        unexpected: Keys in the file that are not the model's.
+        wrong: By key, the shape in the file and the shape in the model.
+
+    Raises:
+        OnnxplainError: With the first few of them.
     """
-    shapes = [f"{key} {list(given)} instead of {list(needed)}" for key, (given, needed) in sorted(wrong.items())]
+    shapes = [f"{key} {list(stored)} instead of {list(needed)}" for key, (stored, needed) in sorted(wrong.items())]
     problems = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of wrong shape": shapes}
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
@@ -101,13 +112,23 @@ def check_keys(
 
 
 class CheckpointWarning(OnnxplainWarning):
-    """A checkpoint holds several sets of weights; says which of them is taken."""
+    """A checkpoint holds several sets of weights; the message says which of them is taken."""
 
 
 def read_state(path: Path, what: str = "checkpoint") -> State:
-    """The tensors of a file by name, out of the container that a training program may have put them in.
+    """Read the tensors of a file, out of the container that a training program may have put them in.
 
-    A CheckpointWarning if the file holds several such containers.
+    A CheckpointWarning is given if the file holds several such containers.
+
+    Args:
+        path: As for ``load_weights``.
+        what: What the file is called in errors.
+
+    Returns:
+        The tensors by name, without the prefixes of DataParallel and torch.compile.
+
+    Raises:
+        OnnxplainError: If there is no such file, it is damaged, or holds something else.
     """
     check_file(path, f"a {what}", f"no {what} at {path}")
     _check_sums(path)
@@ -119,7 +140,7 @@ def read_state(path: Path, what: str = "checkpoint") -> State:
             f"{path} is not a checkpoint that can be read safely ({type(error).__name__}: {reason}); "
             "save the model's state_dict() alone, with torch.save or as .safetensors"
         ) from error
-    state = _contained(path, stored)
+    state = _unpack(path, stored)
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
@@ -137,8 +158,8 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _contained(path: Path, stored: Any) -> Any:
-    """What is in the containers, which may be nested."""
+def _unpack(path: Path, stored: Any) -> Any:
+    """The state dict in the containers of a checkpoint."""
     for _ in range(DEPTH):
         found = [name for name in CONTAINERS if isinstance(stored, dict) and _holds_weights(stored.get(name))]
         if not found:
@@ -155,7 +176,7 @@ def _holds_weights(value: Any) -> bool:
 
 
 def _check_sums(path: Path) -> None:
-    """Raise OnnxplainError if a part of what torch.save wrote is not as it was written: torch.load does not look."""
+    """Raise OnnxplainError if a checksum in what torch.save wrote is wrong; torch.load does not look at them."""
     if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
         return
     try:
@@ -174,7 +195,9 @@ def weights_in(folder: Path) -> Path:
     """The file of weights in a folder; raises OnnxplainError if there is none."""
     found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not found:
-        raise OnnxplainError(f"no checkpoint in the folder {folder}; it would be named {' or '.join(OF_TRANSFORMERS)}")
+        raise OnnxplainError(
+            f"no checkpoint in the folder {folder}; it would be named {' or '.join(TRANSFORMERS_WEIGHTS)}"
+        )
     return found[0]
 
 
@@ -197,9 +220,9 @@ def is_transformers(folder: Path) -> bool:
 
 def _hint(problems: Mapping[str, list[str]], wrong: Mapping[str, tuple[Any, Any]]) -> str:
     """What to do where only the head is of another size, or the file is of another library."""
-    if any(key.endswith(TRANSFORMERS) for key in problems["unexpected"]):
+    if any(key.endswith(TRANSFORMERS_KEYS) for key in problems["unexpected"]):
         return "; it is in transformers' format: give the folder that holds it with its config.json"
-    classes = {given[0] for given, _ in wrong.values()}
+    classes = {stored[0] for stored, _ in wrong.values()}
     heads = all("head" in key or "classifier" in key for key in wrong)
     only_head = heads and not problems["missing"] + problems["unexpected"]
     return f"; it is for {classes.pop()} classes: give that as `num_classes`" if only_head and len(classes) == 1 else ""

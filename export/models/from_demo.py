@@ -10,26 +10,27 @@ from onnxplain.demo import model as demo
 from onnxplain.demo.scenes import SIZE
 
 from .checkpoints import load_weights
-from .sources import Loaded, Method
+from .from_timm import Tokens
+from .records import LoadedModel, Request
 
 DEMO_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def load(features: bool) -> Loaded:
-    """The model, or without its head."""
+def load(name: str, request: Request) -> LoadedModel:
+    """Load the demo model, without its head if features are needed. There is one, whatever the name."""
     weights = Path(str(demo.WEIGHTS))
     model = demo.architecture()
     load_weights(model, weights)
-    if features:
+    if request.needs_features:
         model.reset_classifier(0)
-    return Loaded(
+    return LoadedModel(
         model=model,
-        classes=0 if features else len(DEMO_LABELS),
+        classes=0 if request.needs_features else len(DEMO_LABELS),
         preprocessing=Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0),
         source=weights.name,
         sha256=file_digest(weights),
-        labels=None if features else DEMO_LABELS,
+        labels=None if request.needs_features else DEMO_LABELS,
         activation="sigmoid",
-        tokens=Method(model, "forward_features"),
+        tokens=Tokens(model),
         prefix=model.num_prefix_tokens,
     )

@@ -13,21 +13,28 @@ from onnxplain.contract.digest import file_digest
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.names import did_you_mean, nearest
 
-from .checkpoints import OF_OPEN_CLIP, config_of, load_state, read_state, without_prefixes
-from .hub import Report, Repository, fetch, is_repository
-from .sources import Loaded, Request, TextEncoder, check_patches, same_random_numbers
+from .checkpoints import OPEN_CLIP_WEIGHTS, config_of, load_state, read_state, without_prefixes
+from .hub import Progress, Repository, fetch, is_repository
+from .internals.of_open_clip import count_tokens, give_features_only, resize_positions
+from .records import LoadedModel, Request, TextEncoder
+from .seeding import seeded
+from .sizes import check_patches
 from .weights import check_model
 
 CROP_MODES = {"shortest": "center", "squash": "squash"}
-"""open_clip's word for how a picture is resized to timm's; longest pads with black, but timm with the mean."""
+"""open_clip's word for how an image is resized to timm's. Not its "longest", which pads with black: timm pads with the
+mean."""
 CONFIG = "open_clip_config.json"
-"""What a folder or repository of open_clip says of itself."""
+"""The file in a folder or repository of open_clip that describes its model."""
 TOKENIZER = (CONFIG, "tokenizer.json")
 """The files of a folder that has a tokenizer of transformers for open_clip."""
 
 
-def load(name: str, request: Request) -> Loaded:
-    """Build the vision tower of ``architecture`` or ``architecture/tag``, the tag one of its published weights."""
+def load(name: str, request: Request) -> LoadedModel:
+    """Load the vision tower of ``architecture`` or ``architecture/tag``, the tag one of its published weights.
+
+    Raises OnnxplainError as ``load_model`` does.
+    """
     library = _library()
     architecture, _, tag = name.partition("/")
     if architecture not in library.list_models():
@@ -39,33 +46,29 @@ def load(name: str, request: Request) -> Loaded:
     tags = library.list_pretrained_tags_by_model(architecture)
     if tag and tag.lower() not in [known.lower() for known in tags]:
         raise OnnxplainError(f"open_clip has no weights {tag!r} of {architecture}; it has {', '.join(tags) or 'none'}")
-    downloads = request.checkpoint is None and not request.random_init
-    if downloads and not tags:
+    if request.wants_published and not tags:
         raise OnnxplainError(f"open_clip has no weights of {architecture}; give `checkpoint`")
-    tag = tag or _first(library, architecture, tags)
+    tag = tag or _default_tag(library, architecture, tags)
     published: Mapping[str, Any] = library.get_pretrained_cfg(architecture, tag) or {}
     path = request.checkpoint
-    if downloads:
+    if request.wants_published:
         _require_activation(library, architecture, tag)
-        path = _download(published, request.report)
-    model = _create(library, architecture, (path or tag) if downloads else None, request)
-    if path is not None and not downloads:
-        _load(library, model, path, request.text)
-    preprocessing = _preprocessing(library.get_model_preprocess_cfg(model), published, None if downloads else path)
+        path = _download(published, request.progress)
+    model = _create(library, architecture, (path or tag) if request.wants_published else None, request)
+    if request.checkpoint is not None:
+        _load(library, model, request.checkpoint, request.needs_text)
+    preprocessing = _preprocessing(library.get_model_preprocess_cfg(model), published, request.checkpoint)
     tower = model.visual
-    tower.output_tokens = False  # which CoCa's would give as well
+    give_features_only(tower)
     check_patches(name, preprocessing.size, getattr(tower, "patch_size", (1, 1)))
-    return Loaded(
+    encoder = _text_encoder(library, architecture, model.eval(), path, request.progress) if request.needs_text else None
+    return LoadedModel(
         model=tower.eval(),
         classes=0,
         preprocessing=preprocessing,
-        source="random"
-        if request.random_init
-        else f"open_clip {architecture}/{tag}"
-        if request.checkpoint is None
-        else request.checkpoint.name,
+        source=request.source(f"open_clip {architecture}/{tag}"),
         sha256=None if path is None else file_digest(path),
-        text=_text_encoder(library, architecture, model.eval(), path, request.report) if request.text else None,
+        text=encoder,
     )
 
 
@@ -83,7 +86,7 @@ def _fits(library: Any, architecture: str, tag: str) -> bool:
     return bool(config.get("quick_gelu", False)) == bool(published.get("quick_gelu", False))
 
 
-def _first(library: Any, architecture: str, tags: Sequence[str]) -> str:
+def _default_tag(library: Any, architecture: str, tags: Sequence[str]) -> str:
     """The first of the weights that fit, else the first; empty if there are none."""
     return next((tag for tag in tags if _fits(library, architecture, tag)), next(iter(tags), ""))
 
@@ -98,21 +101,21 @@ def _require_activation(library: Any, architecture: str, tag: str) -> None:
         )
 
 
-def _download(published: Mapping[str, Any], report: Report) -> Path | None:
+def _download(published: Mapping[str, Any], progress: Progress) -> Path | None:
     """The weights of a tag, None where they are not on the hub."""
     repository, _, name = published.get("hf_hub", "").rpartition("/")
-    names = (str(Path(name).with_suffix(".safetensors")), name) if name else OF_OPEN_CLIP
-    return Repository(repository, report).first(names) if repository else None
+    names = (str(Path(name).with_suffix(".safetensors")), name) if name else OPEN_CLIP_WEIGHTS
+    return Repository(repository, progress).first(names) if repository else None
 
 
-def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], path: Path | None) -> Preprocessing:
-    """open_clip's default, under what its weights were trained with, under what a checkpoint's folder says."""
-    own = {} if path is None else config_of(path.parent, CONFIG).get("preprocess_cfg", {})
+def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], checkpoint: Path | None) -> Preprocessing:
+    """As the checkpoint's folder says, else as the published weights were trained, else open_clip's default."""
+    in_folder = {} if checkpoint is None else config_of(checkpoint.parent, CONFIG).get("preprocess_cfg", {})
     size = default["size"]
-    where = f"the preprocess_cfg in {CONFIG if path is None else path.parent / CONFIG}"
+    where = f"the preprocess_cfg in {CONFIG if checkpoint is None else checkpoint.parent / CONFIG}"
     try:
-        given = {**published, **own}
-        settings = {name: default[name] if given.get(name) is None else given[name] for name in default}
+        known = {**published, **in_folder}
+        settings = {name: default[name] if known.get(name) is None else known[name] for name in default}
         if settings["resize_mode"] not in CROP_MODES:
             raise OnnxplainError(
                 f"{where} must have a resize_mode of {', '.join(CROP_MODES)}, got {settings['resize_mode']!r}"
@@ -134,7 +137,7 @@ def _preprocessing(default: Mapping[str, Any], published: Mapping[str, Any], pat
 def _create(library: Any, architecture: str, weights: Path | str | None, request: Request) -> Any:
     """The model with the weights in a file or of a tag, or with none."""
     try:
-        with same_random_numbers(), _quiet():
+        with seeded(), _quiet():
             return library.create_model(
                 architecture, pretrained=None if weights is None else str(weights), load_weights=weights is not None,
                 pretrained_text=False, force_image_size=request.image_size,
@@ -150,7 +153,7 @@ def _create(library: Any, architecture: str, weights: Path | str | None, request
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """It logs errors that it raises as well, and that weights it was told not to load are random."""
+    """No logging: open_clip logs the errors that it raises, and that weights it was told not to load are random."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -160,9 +163,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(library: Any, model: Any, path: Path, text: bool) -> None:
-    """A checkpoint of both towers, or the vision tower's share of it."""
+    """Load a checkpoint into both towers with ``text``, else into the vision tower alone."""
     state = without_prefixes(read_state(path), model)
-    library.model.resize_pos_embed(state, model)
+    resize_positions(library, state, model)
     if text:
         load_state(model, state, path)
         return
@@ -170,33 +173,26 @@ def _load(library: Any, model: Any, path: Path, text: bool) -> None:
     load_state(model.visual, visual or state, path)
 
 
-def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None, report: Report) -> TextEncoder:
+def _text_encoder(library: Any, architecture: str, model: Any, path: Path | None, progress: Progress) -> TextEncoder:
     check_model(f"open_clip's {architecture}", model)
-    tokenizer = _tokenizer(library, architecture, None if path is None else path.parent, report)
-    inner = getattr(tokenizer, "tokenizer", None)
-
-    def tokens(text: str) -> int:
-        if inner is not None:
-            return len(inner(tokenizer.clean_fn(text)).input_ids)
-        return len(tokenizer.encode(text)) + 2  # one before and one after
-
+    tokenizer = _tokenizer(library, architecture, None if path is None else path.parent, progress)
     bias = getattr(model, "logit_bias", None)
     return TextEncoder(
         encode=lambda texts: model.encode_text(tokenizer(list(texts))),
-        tokens=tokens,
+        count_tokens=lambda text: count_tokens(tokenizer, text),
         limit=tokenizer.context_length,
         scale=model.logit_scale.exp().item(),
         bias=None if bias is None else bias.item(),
     )
 
 
-def _tokenizer(library: Any, architecture: str, folder: Path | None, report: Report) -> Any:
-    """open_clip's own, or where it takes one of transformers, that in the checkpoint's folder or the published one."""
+def _tokenizer(library: Any, architecture: str, folder: Path | None, progress: Progress) -> Any:
+    """open_clip's tokenizer, or for models that take one of transformers that in the folder, else the published one."""
     published = library.get_model_config(architecture)["text_cfg"].get("hf_tokenizer_name")
     if published is None:
         return library.get_tokenizer(architecture)
     if not _has_tokenizer(folder) and is_repository(published):
-        folder = fetch(published, report, weights=False, text=True)
+        folder = fetch(published, progress, weights=False, text=True)
     here = _has_tokenizer(folder)
     try:
         return library.get_tokenizer(f"local-dir:{folder}" if here else architecture, trust_remote_code=False)

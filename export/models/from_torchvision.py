@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import torchvision
 from torch import nn
-from torchvision.models import get_model, get_model_weights, list_models
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+from torchvision.models import VisionTransformer, get_model, get_model_weights, list_models
 
 from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.digest import file_digest
@@ -16,11 +14,17 @@ from onnxplain.contract.errors import one_line
 from onnxplain.contract.names import or_rather
 
 from .checkpoints import State, load_state, read_state, without_prefixes
-from .sources import Loaded, Request, crop_pct, same_random_numbers
+from .internals.of_torchvision import resize_positions
+from .records import LoadedModel, Request
+from .seeding import seeded
+from .sizes import crop_pct, pair
 
 
-def load(name: str, request: Request) -> Loaded:
-    """Build torchvision's model ``name``, or ``name.WEIGHTS`` with one of its sets of published weights."""
+def load(name: str, request: Request) -> LoadedModel:
+    """Load torchvision's model ``name``, or ``name.WEIGHTS`` with one of its sets of published weights.
+
+    Raises OnnxplainError as ``load_model`` does.
+    """
     architecture, _, tag = name.partition(".")
     if architecture not in list_models(torchvision.models):
         vits = [model for model in list_models(torchvision.models) if model.startswith("vit")]
@@ -35,11 +39,11 @@ def load(name: str, request: Request) -> Loaded:
         )
     weights: Any = published[tag] if tag else published.DEFAULT
     transform, labels = weights.transforms(), tuple(weights.meta["categories"])
-    height, width = request.image_size or (transform.crop_size[0],) * 2
+    crop, resized = pair(transform.crop_size[0]), pair(transform.resize_size[0])
+    height, width = request.image_size or crop
     if height != width:
         raise OnnxplainError(f"torchvision's models take square images, got `image_size` {height} x {width}")
-    downloads = request.checkpoint is None and not request.random_init
-    if downloads and request.num_classes not in (None, len(labels)):
+    if request.wants_published and request.num_classes not in (None, len(labels)):
         raise OnnxplainError(
             f"the published weights of {name} have a head of {len(labels)} classes, not of {request.num_classes}; give "
             "weights that have one as `checkpoint`, with `num_classes`"
@@ -50,23 +54,22 @@ def load(name: str, request: Request) -> Loaded:
     if not request.random_init:
         state = _download(weights, name) if path is None else without_prefixes(read_state(path), model)
         if isinstance(model, VisionTransformer):
-            with suppress(KeyError, ValueError, RuntimeError):  # for other keys or shapes, of which load_state tells
-                state = interpolate_embeddings(height, model.patch_size, state)
+            state = resize_positions(state, height, model.patch_size)
         load_state(model, state, path or name)
-    features = request.features and isinstance(model, VisionTransformer)
-    if features:
+    gives_features = request.needs_features and isinstance(model, VisionTransformer)
+    if gives_features:
         model.heads = nn.Identity()
-    return Loaded(
+    return LoadedModel(
         model=model,
-        classes=0 if features else classes,
+        classes=0 if gives_features else classes,
         preprocessing=Preprocessing(
             size=(height, width),
             mean=tuple(transform.mean),
             std=tuple(transform.std),
-            crop_pct=crop_pct((transform.crop_size[0],) * 2, (transform.resize_size[0],) * 2),
+            crop_pct=crop_pct(crop, resized),
             interpolation=transform.interpolation.value,
         ),
-        source="random" if request.random_init else f"torchvision {weights}" if path is None else path.name,
+        source=request.source(f"torchvision {weights}"),
         sha256=None if path is None else file_digest(path),
         labels=labels if classes == len(labels) else None,
     )
@@ -75,7 +78,7 @@ def load(name: str, request: Request) -> Loaded:
 def _create(architecture: str, classes: int, size: int) -> Any:
     options = {"image_size": size} if architecture.startswith("vit_") else {}
     try:
-        with same_random_numbers():
+        with seeded():
             model = get_model(architecture, weights=None, num_classes=classes, **options).eval()
             if isinstance(model, VisionTransformer):  # torchvision begins with a head of zeros, which explains nothing
                 nn.init.trunc_normal_(model.heads.head.weight, std=0.02)

@@ -1,4 +1,4 @@
-"""Classification heads in files of their own, and how one is put on a model that has none.
+"""Classification heads: files of their own, and models that one is put on.
 
 The format is a safetensors file: ``weight`` [classes, width] and optionally ``bias`` [classes], ``mean`` and ``std``
 [width], by which features are standardised before the weight applies (a batch norm without weights of its own). Its
@@ -9,8 +9,8 @@ metadata are texts: ``onnxplain_head`` the version, ``pooling`` one of POOLINGS,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -24,25 +24,28 @@ from onnxplain.contract.errors import one_line
 from onnxplain.contract.metadata import ACTIVATIONS
 
 from .checkpoints import State, read_state
+from .pooling import POOLINGS, features_width, pooled
+from .records import LoadedModel
+from .seeding import seeded
 
 VERSION = "1"
 TENSORS = ("weight", "bias", "mean", "std")
 METADATA = ("onnxplain_head", "pooling", "labels", "activation")
 
-Pool = Callable[[Tensor, int], Tensor]
-POOLINGS: dict[str, Pool] = {
-    "cls": lambda tokens, prefix: tokens[:, 0],
-    "mean": lambda tokens, prefix: tokens[:, prefix:].mean(1),
-    "cls+mean": lambda tokens, prefix: torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], 1),
-    "own": lambda features, prefix: features,
-}
-"""What a head reads of the last layer's normalised tokens [batch, tokens, width]: the class token, the mean of the
-patches, both one after the other; or what the model itself makes of them (CLIP's embedding, SigLIP's pool)."""
-
 
 @dataclass(frozen=True)
 class Head:
-    """A linear classifier over pooled features; labels and pooling are None where the file does not tell."""
+    """A linear classifier of pooled features: logits = weight ((features - mean) / std) + bias.
+
+    Attributes:
+        weight: [classes, width], floating-point as the others.
+        bias: [classes], None for zeros.
+        mean: [width], None for zeros.
+        std: [width], positive, None for ones.
+        pooling: What the features are, a key of POOLINGS; None if it is not known.
+        labels: One for each class; None if they are not known.
+        activation: From logits to probabilities, "softmax" or "sigmoid".
+    """
 
     weight: Tensor
     bias: Tensor | None = None
@@ -53,7 +56,7 @@ class Head:
     activation: str = "softmax"
 
     def linear(self) -> nn.Linear:
-        """The head as one layer: the standardisation is part of its weight and bias."""
+        """The head as one layer, float32, with the standardisation folded into its weight and bias."""
         weight = self.weight.double() if self.std is None else self.weight.double() / self.std.double()
         bias = torch.zeros(len(weight), dtype=torch.float64) if self.bias is None else self.bias.double()
         if self.mean is not None:
@@ -63,20 +66,16 @@ class Head:
         return layer
 
 
-class Pooled(nn.Module):
-    """What a head reads: [batch, 3, H, W] -> [batch, width]. ``prefix``: how many tokens stand before the patches."""
-
-    def __init__(self, features: nn.Module, pooling: str, prefix: int) -> None:
-        super().__init__()
-        self.features, self.pooling, self.prefix = features, pooling, prefix
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """The features."""
-        return POOLINGS[self.pooling](self.features(pixels), self.prefix)
-
-
 def write_head(path: str | Path, head: Head) -> None:
-    """Write a head in the format above. Raises OnnxplainError, as read_head would, if it is not valid."""
+    """Write a head in the format above.
+
+    Args:
+        path: The file, .safetensors; replaced if it exists.
+        head: What to write; its tensors are converted to float32.
+
+    Raises:
+        OnnxplainError: If the parts of the head do not fit together.
+    """
     _check(head, "the head")
     tensors = {name: getattr(head, name) for name in TENSORS if getattr(head, name) is not None}
     metadata = {"onnxplain_head": VERSION, "activation": head.activation}
@@ -90,7 +89,14 @@ def write_head(path: str | Path, head: Head) -> None:
 def read_head(path: str | Path) -> Head:
     """Read a head in the format above, or ``weight`` and ``bias`` alone from a .pth, as DINOv2's are published.
 
-    Raises OnnxplainError if it is no such file, or what it holds does not fit together.
+    Args:
+        path: The file; a .pth is read without running pickles.
+
+    Returns:
+        The head, its tensors float32.
+
+    Raises:
+        OnnxplainError: If it is no such file, or what it holds does not fit together.
     """
     path = Path(path)
     tensors = read_state(path, "head")
@@ -98,20 +104,53 @@ def read_head(path: str | Path) -> Head:
     if extra or "weight" not in tensors:
         wrong = f"{', '.join(extra[:3])} in it" if extra else "no weight in it"
         raise OnnxplainError(f"{path} is not a head: {wrong}; it holds {', '.join(TENSORS)}, of which weight must be")
-    description = _described(path)
-    _check(_head(tensors, description), str(path))
-    return _head({name: tensor.float() for name, tensor in tensors.items()}, description)
+    description = _read_description(path)
+    _check(_make_head(tensors, description), str(path))
+    return _make_head({name: tensor.float() for name, tensor in tensors.items()}, description)
+
+
+def with_head(loaded: LoadedModel, head: Head, pooling: str) -> LoadedModel:
+    """A model with a head on it.
+
+    Args:
+        loaded: A model that was loaded for its features.
+        head: The head.
+        pooling: What it reads, a key of POOLINGS.
+
+    Raises:
+        OnnxplainError: If the model does not give that, or the head is for features of another width.
+    """
+    features = pooled(loaded, pooling)
+    width = features_width(loaded, pooling)
+    if width != head.weight.shape[1]:
+        raise OnnxplainError(
+            f"the head is for features of width {head.weight.shape[1]}, pooling {pooling} gives {width}; "
+            f"`head_pooling` can be {', '.join(POOLINGS)}"
+        )
+    return replace(
+        loaded,
+        model=nn.Sequential(features, head.linear()),
+        classes=len(head.weight),
+        labels=head.labels or loaded.labels,
+        activation=head.activation,
+    )
+
+
+def random_head(width: int, classes: int) -> Head:
+    """A head of random weights, the same each time."""
+    with seeded():
+        return Head(torch.randn(classes, width) / width**0.5)
 
 
 class _Description(TypedDict, total=False):
-    """The fields of Head that the metadata of a file tell."""
+    """The fields of Head that are in the metadata of a file."""
 
     pooling: str
     labels: tuple[str, ...]
     activation: str
 
 
-def _head(tensors: State, description: _Description) -> Head:
+def _make_head(tensors: State, description: _Description) -> Head:
     return Head(
         weight=tensors["weight"],
         bias=tensors.get("bias"),
@@ -121,8 +160,8 @@ def _head(tensors: State, description: _Description) -> Head:
     )
 
 
-def _described(path: Path) -> _Description:
-    """What the metadata of a safetensors file tell."""
+def _read_description(path: Path) -> _Description:
+    """The fields in the metadata of a safetensors file, none for another."""
     if path.suffix != ".safetensors":
         return {}
     with safe_open(path, "pt") as file:

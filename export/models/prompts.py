@@ -12,20 +12,25 @@ from torch import Tensor, nn
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.errors import one_line
 
-from .sources import Loaded, TextEncoder
+from .records import LoadedModel, TextEncoder
 
 BATCH = 64
-"""Texts that are encoded at once."""
+"""How many texts are encoded at once."""
 EPSILON = 1e-24
-"""Added to the mean square of an embedding, so that one of zeros has a direction: none."""
+"""Added to the mean square of an embedding, so that one of zeros is not divided by zero."""
 
 
 class ZeroShot(nn.Module):
     """Logits of images: scale * cosine of the image's embedding with each text's + bias.
 
-    The embedding is normalised by the root of its mean square, as that is an op to which the passes have rules: for
+    The embedding is normalised by the root of its mean square, because the backward passes have rules for that op: for
     relevance it is a factor that is held constant, as layer norm's is.
-    features: [batch, 3, H, W] -> [batch, width]. texts: [classes, width], of length 1.
+
+    Args:
+        features: Model of images, [batch, 3, H, W] to embeddings [batch, width].
+        texts: Embeddings of the classes, [classes, width], each of length 1.
+        scale: Of the cosine.
+        bias: Added to each logit, None for none.
     """
 
     def __init__(self, features: nn.Module, texts: Tensor, scale: float, bias: float | None) -> None:
@@ -43,39 +48,28 @@ class ZeroShot(nn.Module):
         return logits
 
 
-def check_prompts(prompts: Sequence[str] | None, templates: Sequence[str]) -> None:
-    """Raise OnnxplainError unless these are texts of which classes can be made."""
-    for argument, given in (("prompts", prompts), ("templates", templates)):
-        if isinstance(given, str) or not all(isinstance(text, str) for text in given or ()):
-            raise OnnxplainError(f"`{argument}` must be a list of texts, got {given!r}")
-    if prompts is None:
-        if templates:
-            raise OnnxplainError("`templates` are what `prompts` are put into; give `prompts` as well")
-        return
-    if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise OnnxplainError(f"`prompts` need words for each class, none of them empty, got {list(prompts)}")
-    twice = next((prompt for place, prompt in enumerate(prompts) if prompt in prompts[:place]), None)
-    if twice is not None:
-        raise OnnxplainError(f"`prompts` name the class {twice!r} twice")
-    without = next((template for template in templates if "{}" not in template), None)
-    if without is not None:
-        raise OnnxplainError(
-            f"`templates` must say with {{}} where the class goes, such as 'a photo of a {{}}.', got {without!r}"
-        )
-
-
 def zero_shot(
-    loaded: Loaded, prompts: Sequence[str], templates: Sequence[str], progress: Callable[[str], None]
-) -> Loaded:
-    """The model with the classes that ``prompts`` name. Raises OnnxplainError if its text encoder cannot read them."""
+    loaded: LoadedModel, prompts: Sequence[str], templates: Sequence[str], progress: Callable[[str], None]
+) -> LoadedModel:
+    """A model with the classes that prompts name.
+
+    Args:
+        loaded: A model with its text encoder.
+        prompts: The classes.
+        templates: Sentences with {} where the class goes, at least one.
+        progress: Called with how many texts are encoded.
+
+    Raises:
+        OnnxplainError: If the text encoder cannot read the prompts.
+    """
     encoder = loaded.text
-    assert encoder is not None, "every library in WITH_TEXT gives one or raises"
+    assert encoder is not None, "a library with has_text gives one or raises"
     if encoder.bias is None and len(prompts) == 1:
         raise OnnxplainError(
             f"the model compares classes, so one alone is always certain: give `prompts` of {prompts[0]!r} and "
             "another, such as 'something else'"
         )
-    texts = _embedded(encoder, prompts, templates, progress)
+    texts = _embed(encoder, prompts, templates, progress)
     return replace(
         loaded,
         model=ZeroShot(loaded.model, texts, encoder.scale, encoder.bias),
@@ -88,20 +82,22 @@ def zero_shot(
 
 
 @torch.no_grad()
-def _embedded(
+def _embed(
     encoder: TextEncoder, prompts: Sequence[str], templates: Sequence[str], progress: Callable[[str], None]
 ) -> Tensor:
-    """[classes, width] of length 1: the direction of the mean of the directions of a class's sentences.
+    """Embeddings of the classes, float32 [classes, width], each of length 1.
 
-    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 3.1.4.
+    A class is the normalised mean of the normalised embeddings of its sentences: Radford et al., "Learning Transferable
+    Visual Models From Natural Language Supervision", 2021, section 3.1.4.
     """
     texts = [template.replace("{}", prompt) for prompt in prompts for template in templates]
     parts = []
     try:
         for text in texts:
-            if encoder.tokens(text) > encoder.limit:
+            length = encoder.count_tokens(text)
+            if length > encoder.limit:
                 raise OnnxplainError(
-                    f"the prompt {text!r} takes {encoder.tokens(text)} tokens, the text encoder reads {encoder.limit}"
+                    f"the prompt {text!r} takes {length} tokens, the text encoder reads {encoder.limit}"
                 )
         for start in range(0, len(texts), BATCH):
             progress(f"encoding prompts, {start} of {len(texts)}")

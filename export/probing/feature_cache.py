@@ -1,10 +1,10 @@
-"""The features of pictures, and a file that keeps them.
+"""The features of images, and a file that keeps them.
 
-The file is in safetensors format: ``features`` [pictures, width], and ``sample`` [width], the features of one fixed
-picture of noise. Its metadata are ``onnxplain_features`` the version, ``model`` a checksum of weights, pooling and
-preprocessing, ``pictures``, a JSON list of the SHA-256 of each picture file, and ``sha256``, of the features and that
-list. Features are taken from it only where all of this is as before: then they are, but for rounding, what would be
-computed again.
+The file is in safetensors format: ``features`` [images, width], and ``sample`` [width], the features of one fixed image
+of noise, all float32. Its metadata are ``onnxplain_features`` the version, ``model`` a checksum of weights, pooling and
+preprocessing, ``images``, a JSON list of the SHA-256 of each image file, and ``sha256``, of the features and that list.
+Features are taken from the file only if the version, the model and the sample agree; except for rounding, they are then
+what the model would compute again.
 """
 
 from __future__ import annotations
@@ -29,24 +29,28 @@ from onnxplain.runtime import load_image, preprocess
 from onnxplain.runtime.files import check_file
 
 from ..atomic_files import atomic_file
-from ..models.backbones import Features
-from ..models.sources import SEED
+from ..models.backbones import Backbone
+from ..models.seeding import SEED
 
-VERSION = "2"
-"""1 had no digest of the features."""
+VERSION = "3"
+"""Files of another version are replaced."""
 BATCH = 32
+"""How many images the model is run on at once."""
 TOLERANCE = 1e-4
-"""By how much of its largest the features of the noise may differ: what the number of threads and the like change."""
+"""How much the features of the noise may differ, relative to the largest: rounding depends on the threads."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it, and of how much."""
+"""Called with a description of the stage, how much of it is done, and how much there is to do."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What became of pictures: their features, float32 [width], and the SHA-256 of their files, or why there are none.
+class ImageFeatures:
+    """Features of images.
 
-    unreadable: what is wrong with a picture, which is named.
+    Attributes:
+        features: Of each image that can be read, float32 [width].
+        checksums: The SHA-256 of each of these files.
+        unreadable: What is wrong with each of the others; the message names the file.
     """
 
     features: dict[Path, NDArray[np.float32]]
@@ -55,13 +59,20 @@ class Found:
 
 
 class FeatureStore:
-    """Features of pictures by the SHA-256 of their files, kept in a file.
+    """Features of images by the SHA-256 of their files, kept in a file.
 
-    path: the file, made when there is something to keep. Raises OnnxplainError if it is there and something else. What
-    it holds counts only if it is of this model.
+    Args:
+        backbone: The model, from ``load_features``.
+        path: The file, made when there is something to keep. What it holds counts only if it is of this model.
+
+    Attributes:
+        computed: How many features were not in the file.
+
+    Raises:
+        OnnxplainError: If the file is something else, or damaged.
     """
 
-    def __init__(self, backbone: Features, path: Path) -> None:
+    def __init__(self, backbone: Backbone, path: Path) -> None:
         self._backbone, self._path = backbone, path
         self._model = _checksum(backbone)
         height, width = backbone.preprocessing.size
@@ -70,47 +81,53 @@ class FeatureStore:
         self._known = self._read()
         self.computed = 0
 
-    def features(self, pictures: Sequence[Path], progress: Progress) -> Found:
-        """The features of these pictures.
+    def features(self, images: Sequence[Path], progress: Progress) -> ImageFeatures:
+        """The features of images.
 
-        Those not known yet are computed and kept, also if the work is interrupted. Raises OnnxplainError if features
-        are not finite.
+        Those that are not in the file are computed and written to it, also if the work is interrupted.
+
+        Args:
+            images: Files.
+            progress: Called with how many of them are done.
+
+        Raises:
+            OnnxplainError: If features are not finite.
         """
         checksums: dict[Path, str] = {}
         unreadable: dict[Path, str] = {}
-        waiting: dict[str, NDArray[np.float32]] = {}
+        pending: dict[str, NDArray[np.float32]] = {}
         before = len(self._known)
         try:
-            for done, path in enumerate(pictures):
-                progress("features", done, len(pictures))
+            for done, path in enumerate(images):
+                progress("features", done, len(images))
                 try:
                     digest = file_digest(path)
-                    if digest not in self._known and digest not in waiting:
-                        waiting[digest] = preprocess(load_image(path), self._backbone.preprocessing)[0]
+                    if digest not in self._known and digest not in pending:
+                        pending[digest] = preprocess(load_image(path), self._backbone.preprocessing)[0]
                     checksums[path] = digest
                 except OnnxplainError as error:
                     unreadable[path] = naming(path, error)
                 except OSError as error:
                     unreadable[path] = f"{path} cannot be read: {error.strerror or error}"
-                if len(waiting) == BATCH:
-                    self._compute(waiting)
-            self._compute(waiting)
+                if len(pending) == BATCH:
+                    self._compute(pending)
+            self._compute(pending)
         finally:
             self.computed += len(self._known) - before
             if len(self._known) > before:
                 self._write()
         features = {path: self._known[digest].numpy() for path, digest in checksums.items()}
-        wrong = next((path for path, given in features.items() if not np.isfinite(given).all()), None)
+        wrong = next((path for path, values in features.items() if not np.isfinite(values).all()), None)
         if wrong is not None:
             raise OnnxplainError(f"the features that {self._backbone.name} gives of {wrong} are not finite")
-        return Found(features, checksums, unreadable)
+        return ImageFeatures(features, checksums, unreadable)
 
-    def _compute(self, waiting: dict[str, NDArray[np.float32]]) -> None:
-        """The features of preprocessed pictures, which no longer wait then."""
-        if waiting:
-            given = self._run(torch.from_numpy(np.stack(list(waiting.values()))))
-            self._known.update(zip(waiting, given, strict=True))
-            waiting.clear()
+    def _compute(self, pending: dict[str, NDArray[np.float32]]) -> None:
+        """Compute the features of preprocessed images by their checksums, and empty ``pending``."""
+        if pending:
+            features = self._run(torch.from_numpy(np.stack(list(pending.values()))))
+            self._known.update(zip(pending, features, strict=True))
+            pending.clear()
 
     def _run(self, pixels: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -118,7 +135,7 @@ class FeatureStore:
             return features.float()
 
     def _read(self) -> dict[str, Tensor]:
-        """The features in the file by the checksum of their picture, none where they are of another model."""
+        """The features in the file by the checksum of their image, none if they are of another model."""
         if not self._path.exists():
             return {}
         check_file(self._path, "a cache of features", f"there is no {self._path}")
@@ -127,48 +144,48 @@ class FeatureStore:
                 metadata = file.metadata() or {}
                 if metadata["onnxplain_features"] != VERSION:
                     return {}
-                if metadata["model"] != self._model or not self._same(file.get_tensor("sample")):
+                if metadata["model"] != self._model or not self._is_same_model(file.get_tensor("sample")):
                     return {}
                 features = file.get_tensor("features")
                 if features.dtype != torch.float32:
                     raise KeyError("features")
-                if metadata["sha256"] != _digest(features, metadata["pictures"]):
+                if metadata["sha256"] != _digest(features, metadata["images"]):
                     raise OnnxplainError(f"{self._path} is damaged; give another `cache`, or remove it")
-                return dict(zip(json.loads(metadata["pictures"]), features, strict=True))
+                return dict(zip(json.loads(metadata["images"]), features, strict=True))
         except OnnxplainError:
             raise
         except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
             raise OnnxplainError(f"{self._path} is no cache of features; give another `cache`, or remove it") from error
 
-    def _same(self, sample: Tensor) -> bool:
-        """Whether the model does what it did: weights do not tell of everything, such as how many heads there are."""
+    def _is_same_model(self, sample: Tensor) -> bool:
+        """Whether the model computes what it did: weights do not tell, for example, how many heads there are."""
         largest = float(self._sample.abs().max())
         if (sample.shape, sample.dtype) != (self._sample.shape, self._sample.dtype):
             return False
         return torch.allclose(sample, self._sample, rtol=0, atol=TOLERANCE * largest)
 
     def _write(self) -> None:
-        features, pictures = torch.stack(list(self._known.values())), json.dumps(list(self._known))
+        features, images = torch.stack(list(self._known.values())), json.dumps(list(self._known))
         metadata = {
             "onnxplain_features": VERSION,
             "model": self._model,
-            "pictures": pictures,
-            "sha256": _digest(features, pictures),
+            "images": images,
+            "sha256": _digest(features, images),
         }
         tensors = {"features": features, "sample": self._sample}
         with atomic_file(self._path) as temporary:
             save_file(tensors, temporary, metadata)
 
 
-def _digest(features: Tensor, pictures: str) -> str:
-    """SHA-256 of the features and of the list of pictures they are of."""
+def _digest(features: Tensor, images: str) -> str:
+    """SHA-256 of the features and of the list of their images."""
     digest = hashlib.sha256(features.contiguous().numpy())  # type: ignore[arg-type]  # any buffer
-    digest.update(pictures.encode())
+    digest.update(images.encode())
     return digest.hexdigest()
 
 
-def _checksum(backbone: Features) -> str:
-    """Of weights, pooling and preprocessing."""
+def _checksum(backbone: Backbone) -> str:
+    """SHA-256 of weights, pooling and preprocessing."""
     digest = hashlib.sha256(json.dumps([backbone.pooling, asdict(backbone.preprocessing)]).encode())
     for name, tensor in backbone.model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

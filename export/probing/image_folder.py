@@ -1,4 +1,4 @@
-"""Pictures in a folder for each class, in two parts: one to fit a head on, one to measure it on."""
+"""Images in a folder for each class, in two parts: one to fit a head on, one to measure it on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from onnxplain.runtime.signature import is_signed
 HELD_OUT = 0.2
 """The share of each class that is held out unless told otherwise."""
 FEWEST = 2
-"""Of each class to fit on: one to learn from and one to choose the regularisation by."""
+"""Images of each class that are needed to fit on: one to learn from and one to choose the regularisation by."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Picture files and the index of each one's class."""
+class LabelledImages:
+    """Image files.
+
+    Attributes:
+        paths: Of the files.
+        classes: Of each, the index of its class.
+    """
 
     paths: tuple[Path, ...]
     classes: tuple[int, ...]
@@ -28,89 +33,105 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures to fit on and pictures held out, both with every class.
+    """Images to fit on and images held out, both with every class.
 
-    labels: the names of the classes, sorted. ours: how many files were passed over as onnxplain made them.
+    Attributes:
+        labels: The names of the classes, sorted.
+        fitted: The images to fit on.
+        held_out: The images to measure on.
+        overlays_skipped: How many files in the folders were skipped because they are overlays that onnxplain made.
     """
 
     labels: tuple[str, ...]
-    fitted: Pictures
-    held_out: Pictures
-    ours: int = 0
+    fitted: LabelledImages
+    held_out: LabelledImages
+    overlays_skipped: int = 0
 
 
-def split_pictures(
+def split_images(
     data: str | Path, test: str | Path | None = None, held_out: float | None = None, seed: int = 0
 ) -> Split:
-    """The pictures below data/<class>/, in two parts.
+    """Find the images below data/<class>/ and hold some of them out.
 
-    test: a folder like ``data``, with the same classes, whose pictures are those held out. Without it, a share
-    ``held_out`` of each class is (0.2 by default, rounded, at least one picture), drawn at random by ``seed``.
-    Names that begin with a dot are passed over, as are files that do not end as pictures do, and overlays that the
-    command explain has written.
-    Raises OnnxplainError if a folder is not as described, there are fewer than two classes, or a class has too few
-    pictures.
+    Names that begin with a dot are skipped, as are files without an image's suffix, and overlays that the command
+    explain has written.
+
+    Args:
+        data: A folder with a folder for each class.
+        test: A folder like ``data`` with the same classes, whose images are those held out.
+        held_out: The share of each class that is held out without ``test``, rounded, at least one image. By default
+            0.2.
+        seed: Of the random choice of these.
+
+    Returns:
+        Both parts.
+
+    Raises:
+        OnnxplainError: If a folder is not as described, there are fewer than two classes, or a class has too few
+            images.
     """
     if test is not None and held_out is not None:
         raise OnnxplainError("`test` and `held_out` exclude each other; give one of them")
     share = HELD_OUT if held_out is None else held_out
     if not 0 < share < 1:
         raise OnnxplainError(f"`held_out` is a share between 0 and 1, got {share:g}")
-    found, ours = _classes(Path(data))
+    found, skipped = _find_classes(Path(data))
     labels = tuple(found)
     if len(labels) < 2:
         raise OnnxplainError(f"{data} has one class, {labels[0]}; a head tells at least two apart, each in its folder")
     if test is not None:
-        apart, more = _classes(Path(test))
-        ours += more
-        if apart.keys() != found.keys():
-            odd = sorted(apart.keys() ^ found.keys())
+        measured, more = _find_classes(Path(test))
+        skipped += more
+        if measured.keys() != found.keys():
+            odd = sorted(measured.keys() ^ found.keys())
             raise OnnxplainError(
-                f"{data} and {test} must have folders of the same classes; only in one of them: {_few(odd)}"
+                f"{data} and {test} must have folders of the same classes; only in one of them: {_first_few(odd)}"
             )
-        rest = found
+        fitted = found
     else:
         rng = np.random.default_rng(seed)
-        apart, rest = {}, {}
+        measured, fitted = {}, {}
         for label, paths in found.items():
             shuffled = [paths[index] for index in rng.permutation(len(paths))]
             count = max(1, round(share * len(paths)))
-            apart[label], rest[label] = sorted(shuffled[:count]), sorted(shuffled[count:])
+            measured[label], fitted[label] = sorted(shuffled[:count]), sorted(shuffled[count:])
     for label in labels:
-        if len(rest[label]) < FEWEST:
-            without = "" if test is not None else f", without those held out {len(rest[label])}"
+        if len(fitted[label]) < FEWEST:
+            without = "" if test is not None else f", without those held out {len(fitted[label])}"
             raise OnnxplainError(
-                f"pictures of class {label} in {data}: {len(found[label])}{without}; at least {FEWEST} are needed to "
+                f"images of class {label} in {data}: {len(found[label])}{without}; at least {FEWEST} are needed to "
                 "fit on"
             )
-    return Split(labels, _listed(rest), _listed(apart), ours)
+    return Split(labels, _labelled(fitted), _labelled(measured), skipped)
 
 
-def without(split: Split, unreadable: Mapping[Path, str]) -> Split:
-    """Those pictures that can be read; raises OnnxplainError if there are then too few of a class.
+def without_unreadable(split: Split, unreadable: Mapping[Path, str]) -> Split:
+    """The split without images that cannot be read; raises OnnxplainError if there are too few of a class then.
 
-    unreadable: what is wrong with each of the others.
+    Args:
+        split: All images.
+        unreadable: What is wrong with each that cannot be read.
     """
-    fitted, held_out = _kept(split.fitted, unreadable), _kept(split.held_out, unreadable)
+    fitted, held_out = _readable(split.fitted, unreadable), _readable(split.held_out, unreadable)
     for part, fewest, purpose in ((fitted, FEWEST, "fit"), (held_out, 1, "measure")):
         counts = np.bincount(part.classes, minlength=len(split.labels))
         short = int(counts.argmin())
         if counts[short] < fewest:
             raise OnnxplainError(
-                f"pictures of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on, of at "
-                f"least {fewest}; {len(unreadable)} pictures cannot be read, such as: {next(iter(unreadable.values()))}"
+                f"images of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on, of at "
+                f"least {fewest}; {len(unreadable)} images cannot be read, such as: {next(iter(unreadable.values()))}"
             )
-    return Split(split.labels, fitted, held_out, split.ours)
+    return Split(split.labels, fitted, held_out, split.overlays_skipped)
 
 
-def _kept(pictures: Pictures, unreadable: Mapping[Path, str]) -> Pictures:
-    kept = [index for index, path in enumerate(pictures.paths) if path not in unreadable]
-    return Pictures(tuple(pictures.paths[index] for index in kept), tuple(pictures.classes[index] for index in kept))
+def _readable(images: LabelledImages, unreadable: Mapping[Path, str]) -> LabelledImages:
+    kept = [index for index, path in enumerate(images.paths) if path not in unreadable]
+    return LabelledImages(tuple(images.paths[index] for index in kept), tuple(images.classes[index] for index in kept))
 
 
-def _classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
-    """The pictures of each class, both sorted, and how many files were passed over as onnxplain made them."""
-    needed = "it must hold one folder for each class, with the pictures of that class in it"
+def _find_classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
+    """The images of each class, both sorted, and how many overlays of onnxplain were skipped."""
+    needed = "it must hold one folder for each class, with the images of that class in it"
     if not folder.is_dir():
         raise OnnxplainError(f"there is no folder {folder}; {needed}")
     classes = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
@@ -119,28 +140,28 @@ def _classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
     strange = [item.name for item in classes if item.name.encode(errors="ignore").decode() != item.name]
     if strange:
         raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
-    every = {item.name: sorted(path for path in item.rglob("*") if _is_picture(path, item)) for item in classes}
-    found = {label: [path for path in paths if not is_signed(path)] for label, paths in every.items()}
+    files = {item.name: sorted(path for path in item.rglob("*") if _is_image(path, item)) for item in classes}
+    found = {label: [path for path in paths if not is_signed(path)] for label, paths in files.items()}
     # A folder that holds overlays only is no class; it may be the one that explain writes into.
-    found = {label: paths for label, paths in found.items() if paths or not every[label]}
-    empty = [label for label, paths in found.items() if not paths] or ([] if found else [*every])
+    found = {label: paths for label, paths in found.items() if paths or not files[label]}
+    empty = [label for label, paths in found.items() if not paths] or ([] if found else [*files])
     if empty:
-        places = _few([str(folder / label) for label in empty])
-        raise OnnxplainError(f"there are no pictures in {places}; they would end in {', '.join(IMAGE_SUFFIXES)}")
-    return found, sum(map(len, every.values())) - sum(map(len, found.values()))
+        places = _first_few([str(folder / label) for label in empty])
+        raise OnnxplainError(f"there are no images in {places}; they would end in {', '.join(IMAGE_SUFFIXES)}")
+    return found, sum(map(len, files.values())) - sum(map(len, found.values()))
 
 
-def _is_picture(path: Path, folder: Path) -> bool:
+def _is_image(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
 
 
-def _listed(pictures: dict[str, list[Path]]) -> Pictures:
-    return Pictures(
-        tuple(path for paths in pictures.values() for path in paths),
-        tuple(index for index, paths in enumerate(pictures.values()) for _ in paths),
+def _labelled(images: dict[str, list[Path]]) -> LabelledImages:
+    return LabelledImages(
+        tuple(path for paths in images.values() for path in paths),
+        tuple(index for index, paths in enumerate(images.values()) for _ in paths),
     )
 
 
-def _few(names: list[str], shown: int = 5) -> str:
+def _first_few(names: list[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -16,7 +16,7 @@ from onnxplain.export import HOW_TO_GET_CLASSES, load_backbone
 from onnxplain.runtime import METHODS, OnnxplainError
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = ("contract", "demo", "export/models", "export/probing", "lrp_graph", "models.py", "runtime")
+LIBRARY = ("contract", "catalog.py", "demo", "export", "lrp_graph", "runtime")
 PYTHON_ONLY = {"batch_size", "methods", "threads"}  # arguments that the command line cannot give wrongly
 
 

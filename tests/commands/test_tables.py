@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import display
-from onnxplain.models import MODELS, SOURCES
 from onnxplain.runtime import METHODS, PASSES
 from tests.helpers.command_line import run
 from tests.helpers.tiny_artifact import build
@@ -39,8 +39,8 @@ def test_models_at_a_terminal_s_width(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines, words = _words("models")
     assert max(map(len, lines)) <= 80
-    names = {row.repository or row.timm_name for row in MODELS.values()}
-    assert words >= {*MODELS, *names, "demo", "--prompts", *(f"{library}/<name>" for library in SOURCES)}
+    names = {row.repository or row.architecture for row in MODELS.values()}
+    assert words >= {*MODELS, *names, "demo", "--prompts", *(f"{library}/<name>" for library in LIBRARIES)}
     text = re.sub(r"\s+", " ", "\n".join(lines))
     assert "MAE ViT-B/16; classes with --head timm" in text and "classes with --head or --prompts timm" in text
     assert "supervised ViT-B/16; 1000 classes" in text
@@ -68,4 +68,4 @@ app(["models"])"""
 def test_the_names_that_users_import():
     from onnxplain import export
 
-    assert export.MODELS is MODELS and export.SOURCES is SOURCES and isinstance(MODELS["vit"], export.Row)
+    assert export.MODELS is MODELS and export.LIBRARIES is LIBRARIES and isinstance(MODELS["vit"], export.Row)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from onnxplain.catalog import DEMO, LIBRARIES, MODELS, find_row
+from onnxplain.catalog import OTHER_NAMES as OTHER_MODELS
 from onnxplain.contract.names import nearest, no_such
 from onnxplain.contract.outputs import ALWAYS
-from onnxplain.models import DEMO, MODELS, SOURCES, find_row
-from onnxplain.models import OTHER_NAMES as OTHER_MODELS
 from onnxplain.runtime import METHODS, PASSES, REDUCTIONS, Explainer, OnnxplainError
 from onnxplain.runtime.methods.choice import OTHER_NAMES, canonical, find_method
 from tests.helpers.command_line import assert_mistake
@@ -76,7 +76,7 @@ def test_models(given, meant):
 
 
 def test_models_that_there_are():
-    for name in (*MODELS, DEMO, *(f"{library}/x" for library in SOURCES)):
+    for name in (*MODELS, DEMO, *(f"{library}/x" for library in LIBRARIES)):
         assert find_row(name).name == name
 
 

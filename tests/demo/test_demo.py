@@ -42,15 +42,15 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_scene_is_a_function_of_its_seed() -> None:
     first, again, other = scene(7), scene(7), scene(8)
-    assert np.array_equal(first.picture, again.picture) and np.array_equal(first.boxes, again.boxes)
-    assert not np.array_equal(first.picture, other.picture)
-    assert not np.array_equal(first.picture, scene(7, "train").picture)
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.boxes, again.boxes)
+    assert not np.array_equal(first.image, other.image)
+    assert not np.array_equal(first.image, scene(7, "train").image)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_scene_shows_different_digits_in_boxes_that_do_not_overlap(seed: int) -> None:
     drawn = scene(seed)
-    assert drawn.picture.shape == (SIZE, SIZE, 3) and drawn.picture.dtype == np.uint8
+    assert drawn.image.shape == (SIZE, SIZE, 3) and drawn.image.dtype == np.uint8
     assert len(set(drawn.labels)) == len(drawn.labels) == len(drawn.boxes) and 2 <= len(drawn.labels) <= 3
     assert (drawn.boxes >= 0).all() and (drawn.boxes <= SIZE).all()
     for a, b in combinations(drawn.boxes, 2):
@@ -60,7 +60,7 @@ def test_a_scene_shows_different_digits_in_boxes_that_do_not_overlap(seed: int) 
     for left, top, right, bottom in drawn.boxes:
         outside[top:bottom, left:right] = False
     for left, top, right, bottom in drawn.boxes:
-        assert drawn.picture[top:bottom, left:right].mean() > drawn.picture[outside].mean() + 20
+        assert drawn.image[top:bottom, left:right].mean() > drawn.image[outside].mean() + 20
 
 
 def test_no_handwritten_digit_is_in_both_splits() -> None:
@@ -71,13 +71,13 @@ def test_no_handwritten_digit_is_in_both_splits() -> None:
 def test_the_pictures_in_the_package_are_scenes() -> None:
     for seed, sample in enumerate(samples()):
         drawn = scene(seed)
-        assert np.array_equal(np.asarray(Image.open(sample.path)), drawn.picture)
+        assert np.array_equal(np.asarray(Image.open(sample.path)), drawn.image)
         assert sample.labels == drawn.labels and np.array_equal(sample.boxes, drawn.boxes)
 
 
 def test_the_demo_model_knows_digits_it_never_saw() -> None:
     drawn = [scene(seed) for seed in range(20_000, 20_300)]
-    pixels = torch.stack([torch.from_numpy(one.picture).permute(2, 0, 1) / 127.5 - 1 for one in drawn])
+    pixels = torch.stack([torch.from_numpy(one.image).permute(2, 0, 1) / 127.5 - 1 for one in drawn])
     truth = np.array([[label in one.labels for label in range(10)] for one in drawn])
     with torch.inference_mode():
         logits = torch.cat([load_backbone("demo").model(part) for part in pixels.split(50)])
@@ -102,8 +102,8 @@ def test_every_method_explains_each_picture_and_class_by_itself(artifact: Path) 
     for name, method in METHODS.items():
         if method.missing:
             continue
-        pair = list(explainer.explain_many([first.picture, second.picture], [1, -1], name, **few.get(name, {})))
-        alone = explainer.explain(second.picture, -1, name, **few.get(name, {}))
+        pair = list(explainer.explain_many([first.image, second.image], [1, -1], name, **few.get(name, {})))
+        alone = explainer.explain(second.image, -1, name, **few.get(name, {}))
         assert pair[1][1].target == alone.target == alone.predictions[0][0]
         largest = np.abs(alone.heatmap).max()
         np.testing.assert_allclose(pair[1][1].heatmap, alone.heatmap, rtol=0, atol=1e-3 * largest, err_msg=name)
@@ -114,7 +114,7 @@ def test_every_method_explains_each_picture_and_class_by_itself(artifact: Path) 
 
 def test_integrated_gradients_add_up_to_the_difference_of_the_scores(artifact: Path) -> None:
     explainer = Explainer(artifact)
-    picture = scene(10_000).picture
+    picture = scene(10_000).image
     black = explainer.explain(np.zeros_like(picture), [3, 7], "rollout")
     for result, other in zip(explainer.explain(picture, [3, 7], "integrated_gradients", steps=128), black, strict=True):
         difference = result.score - other.score
@@ -124,8 +124,8 @@ def test_integrated_gradients_add_up_to_the_difference_of_the_scores(artifact: P
 
 def test_smoothgrad_without_noise_is_the_gradient(artifact: Path) -> None:
     explainer = Explainer(artifact)
-    smooth = explainer.explain(scene(10_000).picture, 3, "smoothgrad", samples=2, noise=0)
-    plain = explainer.explain(scene(10_000).picture, 3, "gradient")
+    smooth = explainer.explain(scene(10_000).image, 3, "smoothgrad", samples=2, noise=0)
+    plain = explainer.explain(scene(10_000).image, 3, "gradient")
     np.testing.assert_allclose(smooth.heatmap, plain.heatmap, rtol=0, atol=1e-4 * np.abs(plain.heatmap).max())
 
 
@@ -133,7 +133,7 @@ def test_rise_finds_the_class_asked_for(artifact: Path) -> None:
     explainer, points = Explainer(artifact), []
     for seed in range(10_000, 10_004):
         drawn = scene(seed, "test")
-        results = explainer.explain(drawn.picture, list(drawn.labels), "rise", masks=200)
+        results = explainer.explain(drawn.image, list(drawn.labels), "rise", masks=200)
         points += [points_at(result.heatmap, box) for result, box in zip(results, drawn.boxes, strict=True)]
     assert np.mean(points) >= 0.7
 

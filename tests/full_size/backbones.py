@@ -37,7 +37,7 @@ WIDTHS = {"dinov2-small": (384, 6, 12), "dinov2": (768, 12, 12), "dinov2-large":
 
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("dinov2")])
 def test_timm(name, tmp_path):
-    model = randomise(timm.create_model(MODELS[name].timm_name))
+    model = randomise(timm.create_model(MODELS[name].architecture))
     safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
     backbone = load_backbone(name, checkpoint=tmp_path / "model.safetensors")

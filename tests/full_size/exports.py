@@ -98,7 +98,7 @@ def with_head(features, width):
 @pytest.mark.parametrize("name", MODELS)
 def test_timm(name, tmp_path):
     row = MODELS[name]
-    model = randomise(timm.create_model(row.timm_name, **({"img_size": 224} if row.image_size else {})))
+    model = randomise(timm.create_model(row.architecture, **({"img_size": 224} if row.image_size else {})))
     safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
     forward, head = model, None
     if not row.classes or row.pooling != "own":

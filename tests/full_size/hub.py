@@ -64,8 +64,8 @@ class Published:
 
 
 def from_timm(row, folder, picture):
-    model = timm.create_model(row.timm_name).eval()
-    repository = get_pretrained_cfg(row.timm_name).hf_hub_id
+    model = timm.create_model(row.architecture).eval()
+    repository = get_pretrained_cfg(row.architecture).hf_hub_id
     save_timm(model, folder / repository, safe_serialization=True)
     pixels = create_transform(**resolve_model_data_config(model), is_training=False)(picture).unsqueeze(0)
     return Published(repository, {"timm": (pixels, model(pixels))})

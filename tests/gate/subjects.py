@@ -84,7 +84,7 @@ def _large(model: nn.Module, size: tuple[int, int]) -> None:
 def _scenes(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Pictures of the demo's kind, and the first digit of each, as one of five classes."""
     drawn = [scene(seed) for seed in range(64)]
-    pictures = [np.asarray(Image.fromarray(one.picture).resize(size[::-1])) for one in drawn]
+    pictures = [np.asarray(Image.fromarray(one.image).resize(size[::-1])) for one in drawn]
     pixels = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2) / 127.5 - 1).float()
     return pixels, torch.tensor([one.labels[0] % 5 for one in drawn])
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.models import MODELS
+from onnxplain.catalog import MODELS
 from onnxplain.runtime import METHODS, Explainer
 from tests.helpers.command_line import random_image
 from tests.helpers.tiny_artifact import build

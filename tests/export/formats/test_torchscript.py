@@ -44,7 +44,7 @@ def exported(tmp_path_factory):
         if name == "demo":
             backbone = load_backbone("demo")
             report, model = export_model(backbone, path, "torchscript"), backbone.model
-            pixels = [scene(seed).picture.transpose(2, 0, 1) / 127.5 - 1 for seed in range(3)]
+            pixels = [scene(seed).image.transpose(2, 0, 1) / 127.5 - 1 for seed in range(3)]
         else:
             model = build(name)
             given = {"labels": LABELS, "preprocessing": preprocessing(model)}

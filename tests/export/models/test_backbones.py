@@ -112,7 +112,7 @@ def test_named_models(name, monkeypatch):
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_name_what_timm_publishes(name):
     row = MODELS[name]
-    published = timm.models.get_pretrained_cfg(row.timm_name)
+    published = timm.models.get_pretrained_cfg(row.architecture)
     assert published is not None and published.hf_hub_id
     if row.repository is None:  # those with one have their head from there; CLIP's 512 are no classes
         assert published.num_classes == (row.classes or (512 if name.startswith("clip") else 0))
@@ -128,10 +128,10 @@ def test_features_are_no_classes(tmp_path):
     """A model without a head is exported with attention alone, and says what it takes to have more."""
     small = variants.build("plain", torch.float32)
     backbone = Backbone(
-        "small", small, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcde"), "softmax", "", None, False
+        "small", small, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcde"), "softmax", "", None, "own"
     )
     with pytest.raises(
-        OnnxplainError, match="attention only: leave out --passes, or give it classes with `head`, a file"
+        OnnxplainError, match="attention only: leave out `passes`, or give it classes with `head`, a file"
     ):
         export_model(backbone, tmp_path / "x.onnx", passes=["gradient"])
     assert not list(tmp_path.iterdir())

@@ -33,7 +33,7 @@ def _theirs(model, **changed):
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in DINOV2])
 def test_checkpoint_in_timms_format(name, create, tmp_path):
     row = MODELS[name]
-    model = randomise(create(row.timm_name))
+    model = randomise(create(row.architecture))
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(model.state_dict(), path)
     backbone = load_backbone(name, checkpoint=path)
@@ -50,7 +50,7 @@ def test_checkpoint_in_timms_format(name, create, tmp_path):
 def test_dinov2_as_its_authors_publish_it(name, given, create, tmp_path):
     """The backbone's .pth with their names and position grid, the linear head's .pth; their transform at 224 pixels."""
     row = MODELS[name]
-    model = randomise(create(row.timm_name))
+    model = randomise(create(row.architecture))
     state = model.state_dict() | {"mask_token": torch.zeros(1, 48)}
     if "reg" in name:  # timm has no position embedding for the class token, and adds it to the token
         state["register_tokens"] = state.pop("reg_token")
@@ -148,7 +148,7 @@ def test_clip_as_openai_publish_it(create, tmp_path):
 
 @pytest.mark.parametrize(("size", "expected"), [(448, (448, 448)), ((320, 480), (320, 480))])
 def test_another_image_size(size, expected, create, tmp_path):
-    model = randomise(create(MODELS["vit"].timm_name))
+    model = randomise(create(MODELS["vit"].architecture))
     safetensors.torch.save_file(model.state_dict(), tmp_path / "vit.safetensors")
     backbone = load_backbone("vit", checkpoint=tmp_path / "vit.safetensors", image_size=size)
     model.set_input_size(expected)
@@ -164,7 +164,7 @@ def test_head_of_another_width(tmp_path):
 
 
 def test_a_head_replaces_the_models_own(create, tmp_path):
-    model = randomise(create(MODELS["vit"].timm_name))
+    model = randomise(create(MODELS["vit"].architecture))
     safetensors.torch.save_file(model.state_dict(), tmp_path / "vit.safetensors")
     head = Head(torch.randn(2, 48), pooling="own", activation="sigmoid")
     backbone = load_backbone("vit", checkpoint=tmp_path / "vit.safetensors", head=head)

@@ -217,8 +217,8 @@ def test_what_does_not_fit(tmp_path):
     assert "multiple of" in _message(f"hf/{tmp_path}", image_size=43)
     for changed, expected in (
         ({"image_processor_type": "ConvNextImageProcessor"}, "is of a ConvNextImageProcessor; known are ViTImage"),
-        ({"do_resize": False}, "must resize pictures and rescale them by 1/255"),
-        ({"rescale_factor": 1.0}, "must resize pictures and rescale them by 1/255"),
+        ({"do_resize": False}, "must resize images and rescale them by 1/255"),
+        ({"rescale_factor": 1.0}, "must resize images and rescale them by 1/255"),
     ):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(SQUASHED | changed))
         assert expected in _message(f"hf/{tmp_path}")

@@ -9,7 +9,7 @@ import transformers
 from PIL import Image
 
 from onnxplain.contract.preprocessing import INTERPOLATIONS
-from onnxplain.export.models.pictures_of_transformers import PROCESSORS, read_preprocessing
+from onnxplain.export.models.from_transformers.images import PROCESSORS, read_preprocessing
 from onnxplain.runtime import preprocess
 
 SIZE = 42

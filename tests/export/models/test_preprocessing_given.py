@@ -69,7 +69,7 @@ def test_another_size(mute):
     [
         ("hf/MUTE", {}, "or give the preprocessing: `mean` and `std`"),
         ("hf/MUTE", {"mean": (0.5,) * 3}, "holds no preprocessor_config.json"),
-        (TINY, {"size": (64, 64)}, "no field of preprocessing 'size'; there are.*; image_size is its size"),
+        (TINY, {"size": (64, 64)}, "no field of preprocessing 'size'; there are.*; `image_size` is its size"),
         (TINY, {"crop": 1}, "no field of preprocessing 'crop'; did you mean 'crop_"),
         (TINY, {"mean": (0.5, 0.5)}, "field 'mean' must be three numbers"),
         (TINY, {"std": (0, 1, 1)}, "field 'std' must be three numbers"),
@@ -105,7 +105,7 @@ def test_probe_passes_them_on_and_to_the_export_it_proposes(monkeypatch, tmp_pat
     )  # fmt: skip
     calls = []
     package = SimpleNamespace(
-        split_pictures=lambda *_: SimpleNamespace(ours=0),
+        split_images=lambda *_: SimpleNamespace(overlays_skipped=0),
         load_features=lambda *arguments: calls.append(arguments),
         probe=lambda features, split, path, *_: path.write_text("head") and report,
     )

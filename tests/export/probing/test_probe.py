@@ -18,7 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.export import Head, load_backbone, load_features, probe, read_head, split_pictures
+from onnxplain.export import Head, load_backbone, load_features, probe, read_head, split_images
 from onnxplain.export.probing.feature_cache import BATCH
 from onnxplain.runtime import Explainer, OnnxplainError, load_image, preprocess
 
@@ -79,7 +79,7 @@ def _standardised(features, fitted):
 def test_the_head_is_a_logistic_regression_on_standardised_features(classes, own):
     if classes == 2:
         _two_classes(own)
-    split = split_pictures(own)
+    split = split_images(own)
     report = probe(load_features(f"timm/{TIMM}", **SMALL), split, "head.safetensors", C=0.03)
     fitted, held_out = _theirs(split.fitted.paths), _theirs(split.held_out.paths)
     regression = LogisticRegression(C=0.03, max_iter=5000, tol=1e-6)
@@ -104,7 +104,7 @@ def test_the_strength_is_chosen_by_cross_validation(own):
     for path in own.rglob("*.png"):  # hard to tell apart, so that there is something to choose
         noisy = np.asarray(Image.open(path)) + rng.normal(0, 150, (96, 96, 3))
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
-    split = split_pictures(own)
+    split = split_images(own)
     report = probe(load_features(f"timm/{TIMM}", **SMALL), split, "head.safetensors")
     features, classes = _theirs(split.fitted.paths), np.array(split.fitted.classes)
     features, accuracies = _standardised(features, features), {}
@@ -122,7 +122,7 @@ def test_the_strength_is_chosen_by_cross_validation(own):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean", "own"])
 def test_features_are_what_the_head_of_that_pooling_reads(pooling):
-    features = load_features(f"timm/{TIMM}", **SMALL, pooling=pooling)
+    features = load_features(f"timm/{TIMM}", **SMALL, head_pooling=pooling)
     assert features.pooling == pooling
     pixels = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def test_what_suits_a_model():
     """MAE's linear probing reads the class token, which is what timm's MAE gives; DINOv2's the mean patch as well."""
     small = {"random_init": True, "image_size": 28}
     assert load_features("dinov2-small", **small).pooling == "cls+mean"
-    own, cls = (load_features("mae", random_init=True, image_size=32, pooling=name) for name in (None, "cls"))
+    own, cls = (load_features("mae", random_init=True, image_size=32, head_pooling=name) for name in (None, "cls"))
     assert own.pooling == "own"
     with torch.inference_mode():
         assert torch.equal(*(one.model(torch.ones(1, 3, 32, 32)) for one in (own, cls)))
@@ -156,7 +156,7 @@ def test_a_head_on_the_demo_model():
 
 
 def test_a_split_holds_out_a_share_of_each_class(digits):
-    split, again, other = (split_pictures(digits, held_out=0.3, seed=seed) for seed in (0, 0, 1))
+    split, again, other = (split_images(digits, held_out=0.3, seed=seed) for seed in (0, 0, 1))
     assert split == again and set(split.held_out.paths) != set(other.held_out.paths)
     assert split.labels == tuple(sorted(NAMES))
     for part, count in ((split.fitted, 11), (split.held_out, 4)):
@@ -172,13 +172,13 @@ def test_what_is_taken_for_a_picture(own):
     (own / "one" / "notes.txt").touch()
     (own / ".cache").mkdir()
     (own / "loose.png").touch()
-    split = split_pictures(own)
+    split = split_images(own)
     paths = (*split.fitted.paths, *split.held_out.paths)
     assert len(paths) == 60 and own / "one" / "deeper" / "0.PNG" in paths
 
 
 def test_pictures_in_both_parts_are_told(own):
-    split = split_pictures(own)
+    split = split_images(own)
     shutil.copy(split.fitted.paths[0], split.held_out.paths[0])
     assert probe(load_features("demo"), split, "head.safetensors", C=1).repeated == 1
 
@@ -201,7 +201,7 @@ def counted():
 
 
 def _probe(features, own, **options):
-    return probe(features, split_pictures(own), "head.safetensors", **{"C": 1} | options)
+    return probe(features, split_images(own), "head.safetensors", **{"C": 1} | options)
 
 
 def test_features_are_computed_once(own, counted):
@@ -213,7 +213,7 @@ def test_features_are_computed_once(own, counted):
     assert torch.equal(read_head("head.safetensors").weight, weight)
     assert _probe(load("demo"), own, C=0.001).computed == 0 and runs == [1]
     assert not torch.allclose(read_head("head.safetensors").weight, weight)
-    again = probe(load("demo"), split_pictures(own, held_out=0.4, seed=3), "head.safetensors", C=1)
+    again = probe(load("demo"), split_images(own, held_out=0.4, seed=3), "head.safetensors", C=1)
     assert again.computed == 0 and runs == [1]
     assert sorted(path.name for path in Path().iterdir()) == ["data", "head.features.safetensors", "head.safetensors"]
 
@@ -234,7 +234,7 @@ def test_a_changed_picture_is_looked_at_again(own, counted):
 OTHER = {
     "weights": {"name": "timm/deit_tiny_patch16_224"},
     "size": {"image_size": 48},
-    "pooling": {"pooling": "mean"},
+    "pooling": {"head_pooling": "mean"},
 }
 
 
@@ -284,7 +284,7 @@ def test_from_pictures_to_a_heatmap(own):
         second.write_bytes(pictures[0])
     done = run("probe", "--model", "demo", "--data", own, "--seed", 2, "--output", "new/head.safetensors")
     assert done.exit_code == 0 and done.stderr == "", done.output
-    backbone, held_out = load_backbone("demo", head="new/head.safetensors"), split_pictures(own, seed=2).held_out.paths
+    backbone, held_out = load_backbone("demo", head="new/head.safetensors"), split_images(own, seed=2).held_out.paths
     assert backbone.labels == tuple(sorted(NAMES))
     pixels = np.stack([preprocess(load_image(path), backbone.preprocessing)[0] for path in held_out])
     with torch.inference_mode():
@@ -353,9 +353,9 @@ MISTAKES = {
     "no folder": (lambda own: shutil.rmtree(own), (), "there is no folder data; it must hold one folder for each"),
     "no classes": (lambda own: [shutil.rmtree(own / name) for name in NAMES], (), "there are no folders in data; it"),
     "one class": (lambda own: [shutil.rmtree(own / name) for name in NAMES[1:]], (), "data has one class, zero; a"),
-    "no pictures": (lambda own: _write(own / "five" / "a.txt"), (), "there are no pictures in data/five; they"),
-    "few pictures": (_few, (), "pictures of class two in data: 2, without those held out 1; at least 2 are needed"),
-    "few are left": (None, ("--held-out", 0.95), "pictures of class one in data: 15, without those held out 1;"),
+    "no pictures": (lambda own: _write(own / "five" / "a.txt"), (), "there are no images in data/five; they"),
+    "few pictures": (_few, (), "images of class two in data: 2, without those held out 1; at least 2 are needed"),
+    "few are left": (None, ("--held-out", 0.95), "images of class one in data: 15, without those held out 1;"),
     "nothing held out": (None, ("--held-out", 0), "--held-out is a share between 0 and 1, got 0"),
     "all held out": (None, ("--held-out", 1), "--held-out is a share between 0 and 1, got 1"),
     "both": (None, ("--test", "data", "--held-out", 0.5), "--test and --held-out exclude each other"),
@@ -368,10 +368,15 @@ MISTAKES = {
     "a cache in no folder": (None, ("--cache", "data/one/0.png/c"), "it is not a folder; give another --cache"),
     "a cache that is none": (lambda own: _write(Path("c")), ("--cache", "c"), "c is no cache of features; give"),
     "the head as cache": (None, ("--cache", "./head.safetensors"), "the head and the cache cannot both be"),
-    "pooling": (None, ("--head-pooling", "max"), "no pooling 'max'; there are: cls, mean, cls+mean, own"),
+    "pooling": (None, ("--head-pooling", "max"), "a head reads: one of cls, mean, cls+mean, own, got 'max'"),
     "demo untrained": (None, ("--random-init",), "image size and preprocessing cannot be changed"),
     "unknown model": (None, ("--model", "demon"), "there is no model 'demon'; did you mean 'demo'"),
 }  # fmt: skip
+
+
+def test_a_classifier_has_no_features(own):
+    with pytest.raises(OnnxplainError, match="demo gives classes: use load_features"):
+        probe(load_backbone("demo"), split_images(own), "head.safetensors")
 
 
 def _contents():
@@ -395,7 +400,7 @@ def test_a_head_is_no_cache(own):
     _probe(load_features("demo"), own)
     before = _contents()
     with pytest.raises(OnnxplainError, match=r"head\.safetensors is no cache of features"):
-        probe(load_features("demo"), split_pictures(own), "other.safetensors", C=1, cache="head.safetensors")
+        probe(load_features("demo"), split_images(own), "other.safetensors", C=1, cache="head.safetensors")
     assert _contents() == before
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.commands.display import save
-from onnxplain.export import load_features, probe, read_head, split_pictures
+from onnxplain.export import load_features, probe, read_head, split_images
 from onnxplain.runtime import OnnxplainError
 
 CACHE = Path("head.features.safetensors")
@@ -46,7 +46,7 @@ def _run(*arguments):
 
 
 def test_the_head_is_that_of_the_others(backbone, data, tmp_path):
-    split = split_pictures(data, held_out=0.3)  # two of each class
+    split = split_images(data, held_out=0.3)  # two of each class
     bad = [split.fitted.paths[2], split.held_out.paths[0]]
     for path in bad:
         _spoil(path)
@@ -59,7 +59,7 @@ def test_the_head_is_that_of_the_others(backbone, data, tmp_path):
                 target = tmp_path / part / path.parent.name / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
-    expected = probe(backbone, split_pictures("rest", "apart"), "expected.safetensors", C=1)
+    expected = probe(backbone, split_images("rest", "apart"), "expected.safetensors", C=1)
     assert expected.skipped == () and expected.held_out == report.held_out and expected.correct == report.correct
     assert torch.equal(read_head("expected.safetensors").weight, read_head("head.safetensors").weight)
 
@@ -87,8 +87,8 @@ def test_overlays_are_no_pictures_to_learn_from(data):
 def test_a_folder_of_overlays_alone_holds_no_pictures(tmp_path):
     for name in "ab":
         save(Image.new("RGB", (24, 24)), {}, tmp_path / name, "0")
-    with pytest.raises(OnnxplainError, match=f"there are no pictures in {tmp_path}/a, {tmp_path}/b; they would end in"):
-        split_pictures(tmp_path)
+    with pytest.raises(OnnxplainError, match=f"there are no images in {tmp_path}/a, {tmp_path}/b; they would end in"):
+        split_images(tmp_path)
 
 
 def test_too_few_are_left_of_a_class(data):
@@ -97,7 +97,7 @@ def test_too_few_are_left_of_a_class(data):
     done = _run("--data", data, "--output", "head.safetensors")
     (line,) = done.stderr.splitlines()
     assert done.exit_code == 2 and "of class bright that can be read: " in line, line
-    assert "6 pictures cannot be read, such as: data/bright/" in line and "damaged" in line
+    assert "6 images cannot be read, such as: data/bright/" in line and "damaged" in line
     assert not Path("head.safetensors").exists()
 
 
@@ -110,11 +110,11 @@ def _other(change):
 
 
 def test_a_flipped_bit_of_a_kept_feature_is_noticed(backbone, data):
-    split = split_pictures(data)
+    split = split_images(data)
     probe(backbone, split, "head.safetensors", C=1)
     kept = CACHE.read_bytes()
     header = int.from_bytes(kept[:8], "little")
-    for place in (8 + header, kept.index(b'"pictures":"[\\"') + 20):  # a number's last digits, and a checksum
+    for place in (8 + header, kept.index(b'"images":"[\\"') + 20):  # a number's last digits, and a checksum
         changed = bytearray(kept)
         changed[place] ^= 1
         CACHE.write_bytes(changed)
@@ -125,14 +125,14 @@ def test_a_flipped_bit_of_a_kept_feature_is_noticed(backbone, data):
 
 
 def test_features_kept_by_another_version_are_computed_again(backbone, data):
-    split = split_pictures(data)
+    split = split_images(data)
     probe(backbone, split, "head.safetensors", C=1)
     _other(lambda metadata, tensors: metadata.update(onnxplain_features="1"))
     assert probe(backbone, split, "head.safetensors", C=1).computed == 14
 
 
 def test_features_of_another_type_are_no_features(backbone, data):
-    split = split_pictures(data)
+    split = split_images(data)
     probe(backbone, split, "head.safetensors", C=1)
     kept = CACHE.read_bytes()
     _other(lambda metadata, tensors: tensors.update(features=tensors["features"].bfloat16()))
@@ -146,7 +146,7 @@ def test_features_of_another_type_are_no_features(backbone, data):
 def test_others_can_read_what_is_written(backbone, data):
     before = os.umask(0o022)
     try:
-        probe(backbone, split_pictures(data), "head.safetensors", C=1)
+        probe(backbone, split_images(data), "head.safetensors", C=1)
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (CACHE, Path("head.safetensors"))} == {0o644}

@@ -1,6 +1,6 @@
-"""What the files of a transformers folder have to say, checked before anything is built from them.
+"""The fields of the files in a transformers folder, checked before anything is built from them.
 
-The library itself takes nearly anything, and fails much later, after a long time, or not at all.
+The library itself accepts nearly anything, and fails much later, after a long time, or not at all.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ CONFIG: dict[str, Rule] = {
     "num_register_tokens": _count(1000, 0),
     "vocab_size": _count(10**7),
     "max_position_embeddings": _count(10**6),
-    "num_channels": ("3, the colours of a picture", lambda value: is_int(value, 3, 3)),
+    "num_channels": ("3, the colours of an image", lambda value: is_int(value, 3, 3)),
     "image_size": _SIDES,
     "patch_size": _SIDES,
 }
-"""Of config.json and of the parts for pictures and texts in it, where they have them."""
+"""Fields of config.json and of its parts for images and texts, where they have them."""
 
 PROCESSOR: dict[str, Rule] = {
     "size": (
@@ -85,9 +85,9 @@ PROCESSOR: dict[str, Rule] = {
     "image_mean": ("three numbers", _are_three),
     "image_std": ("three numbers", _are_three),
 }
-"""Of an image processor."""
+"""Fields of an image processor."""
 OPTIONAL = ("crop_size", "do_center_crop", "do_pad")
-"""What not every processor has."""
+"""Fields that not every image processor has."""
 
 
 def _are_sides(value: Any, *names: str) -> bool:
@@ -111,6 +111,6 @@ def _check(path: Path, record: Any, rules: Mapping[str, Rule], needed: Collectio
     for name, (description, fits) in rules.items():
         value = getattr(record, name, None)
         if (value is not None or name in needed) and not fits(value):
-            given = ascii(value)
-            shown = given if len(given) <= SHOWN else f"{given[: SHOWN - 3]}..."
+            text = ascii(value)
+            shown = text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
             raise OnnxplainError(f"{path}: {name} must be {description}, got {shown}")

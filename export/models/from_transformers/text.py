@@ -12,31 +12,46 @@ from torch import Tensor
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.errors import one_line
 
-from .checkpoints import TOKENIZERS
-from .sources import TextEncoder
-from .weights import check_model
+from ..checkpoints import TOKENIZERS
+from ..records import TextEncoder
+from ..weights import check_model
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """Both towers' class; how its texts are padded in training, if that matters; embed(model, tokens)."""
+class EncoderRow:
+    """How a kind of model encodes texts.
 
-    model: str
+    Attributes:
+        model_class: The class of both towers.
+        padding: How texts are padded, as in training.
+        embed: (model, tokens) to embeddings.
+    """
+
+    model_class: str
     padding: str
     embed: Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 
 ENCODERS = {
-    "clip": Encoder(
+    "clip": EncoderRow(
         "CLIPModel", "longest", lambda model, tokens: model.text_projection(model.text_model(**tokens).pooler_output)
     ),
-    "siglip": Encoder("SiglipModel", "max_length", lambda model, tokens: model.text_model(**tokens).pooler_output),
+    "siglip": EncoderRow("SiglipModel", "max_length", lambda model, tokens: model.text_model(**tokens).pooler_output),
 }
-"""By model type."""
+"""By model type, those that have a text encoder."""
 
 
 def text_encoder(library: Any, folder: Path, model: Any) -> TextEncoder:
-    """The text half of ``model``, of a class in ENCODERS. Raises OnnxplainError if the folder has no tokenizer."""
+    """The text half of a model.
+
+    Args:
+        library: transformers.
+        folder: Where the tokenizer is.
+        model: Both towers, of a class in ENCODERS.
+
+    Raises:
+        OnnxplainError: If the folder has no tokenizer that can be read.
+    """
     check_model(str(folder), model)
     tokenizer = _tokenizer(library, folder)
     encoder = ENCODERS[model.config.model_type]
@@ -49,7 +64,7 @@ def text_encoder(library: Any, folder: Path, model: Any) -> TextEncoder:
     bias = getattr(model, "logit_bias", None)
     return TextEncoder(
         encode=encode,
-        tokens=lambda text: len(tokenizer(text).input_ids),
+        count_tokens=lambda text: len(tokenizer(text).input_ids),
         limit=limit,
         scale=model.logit_scale.exp().item(),
         bias=None if bias is None else bias.item(),
