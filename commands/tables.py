@@ -22,7 +22,7 @@ MEASURED = "by how much rounding changed the worst map when the file was exporte
 
 
 def models_table(rows: Iterable["Row"], libraries: Mapping[str, "Library"]) -> Table:
-    """The models with a name, and under what each is, its weights; and the libraries whose models have two names."""
+    """The models with a name and their weights, and the libraries whose models are named as <library>/<name>."""
     result = table("model", "what it is, and its weights", whole=("model",))
     for row in rows:
         needs = "--head or --prompts" if row.open_clip else "--head"
