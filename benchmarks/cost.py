@@ -85,6 +85,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.communicate()
 
@@ -98,8 +99,11 @@ def _device_bytes(device: str) -> int:
 
 
 def foreseen(results: Results, case: Case, way: str, what: str, limit: float) -> Record:
-    """What cases with fewer pictures or classes tell without a run: why to skip it, or how long a reference would take
-    if that is longer than ``limit``. {} if it is to be run.
+    """What cases with fewer images or classes tell without a run.
+
+    Returns:
+        Why to skip the run, or how long a reference would take if that is longer than ``limit`` seconds; {} if it is to
+        be run.
     """
     times = results.times()
     fewer = [(case.targets, case.like(targets=1)), (case.batch, case.like(batch=1))]
@@ -197,8 +201,8 @@ def profiled(folder: Path, case: Case) -> Record:
 
 def main(
     model: Annotated[list[str] | None, typer.Option(help="models of timm")] = None,
-    size: Annotated[int, typer.Option(help="side of the pictures for these models")] = 224,
-    batch: Annotated[list[int] | None, typer.Option(help="pictures in one run")] = None,
+    size: Annotated[int, typer.Option(help="side of the images for these models")] = 224,
+    batch: Annotated[list[int] | None, typer.Option(help="images in one run")] = None,
     targets: Annotated[list[int] | None, typer.Option(help="classes in one run")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="threads for each way")] = None,
     device: Annotated[list[str] | None, typer.Option(help="cpu or cuda")] = None,

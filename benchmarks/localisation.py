@@ -6,7 +6,7 @@ A scene shows two or three digits and the box of each is known. For every digit 
 maximum lie in the digit's box (pointing game), and what share of the map's positive mass lies there? A map that finds
 some digit, but not the one asked for, is right about as often as there are digits: see the last line.
 
-Cost: one explanation of one class, from the picture to the heatmap, in runs of the same artifact that give logits only.
+Cost: one explanation of one class, from the image to the heatmap, in runs of the same artifact that give logits only.
 One thread, both in turn, medians.
 """
 
@@ -59,12 +59,12 @@ def measure(explainer: Explainer, method: str, scenes: int) -> tuple[float, floa
 
 def cost(explainer: Explainer, method: str) -> float:
     """How many runs for the logits only one explanation takes."""
-    picture = scene(FIRST_SEED, "test").image
+    image = scene(FIRST_SEED, "test").image
     explained, plain = [], []
     for _ in range(REPEATS):
         for durations, run in (
-            (explained, lambda: explainer.explain(picture, target=-1, method=method).heatmap),
-            (plain, lambda: explainer.tensors(picture, passes=())),
+            (explained, lambda: explainer.explain(image, target=-1, method=method).heatmap),
+            (plain, lambda: explainer.tensors(image, passes=())),
         ):
             started = time.perf_counter()
             run()

@@ -136,7 +136,7 @@ def measure(artifact: Path, output: str, batch: int, targets: int, runs: int) ->
 def main(
     artifact: Annotated[Path, typer.Argument(help="an ONNX artifact")],
     output: Annotated[str, typer.Option(help="the output to compute")] = "gradient_relevance_positive",
-    batch: Annotated[int, typer.Option(help="pictures in one run")] = 1,
+    batch: Annotated[int, typer.Option(help="images in one run")] = 1,
     targets: Annotated[int, typer.Option(help="classes in one run")] = 1,
     runs: Annotated[int, typer.Option(help="runs that count")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,

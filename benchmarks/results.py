@@ -44,10 +44,12 @@ class Case:
     targets: int
 
     def like(self, **changes: int) -> Case:
+        """The same case but for these changes."""
         return Case(**(asdict(self) | changes))
 
 
 def case_of(record: Record) -> Case:
+    """The case that a line is of."""
     return Case(**{name: record[name] for name in Case.__dataclass_fields__})
 
 
@@ -61,6 +63,7 @@ class Results:
             self.records = [json.loads(line) for line in path.read_text().splitlines()]
 
     def add(self, records: Iterable[Record]) -> None:
+        """Add lines to those of the file."""
         new = list(records)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
@@ -73,6 +76,7 @@ class Results:
         return {(case_of(record), record["way"], record["what"]): record for record in found}
 
     def profiles(self) -> list[Record]:
+        """The lines that benchmarks/profile.py wrote."""
         return [record for record in self.records if "way" not in record]
 
 
@@ -85,10 +89,12 @@ class Section:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
+        """The table in Markdown, under its title."""
         lines = [self.heads, ["---"] * len(self.heads), *self.rows]
         return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
     def show(self, console: Console) -> None:
+        """Print the table."""
         table = Table(*self.heads, title=self.title)
         for row in self.rows:
             table.add_row(*row)
@@ -103,6 +109,7 @@ def number(value: float | None) -> str:
 
 
 def ratio(above: float | None, below: float | None) -> float | None:
+    """None unless both are there and neither is 0."""
     return above / below if above and below else None
 
 
@@ -134,7 +141,7 @@ def sections(results: Results) -> list[Section]:
 
 
 def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Section:
-    """Of the ONNX artifact alone: one picture and class on one thread (CUDA: all), and what more of each does to it."""
+    """Of the ONNX artifact alone: one image and class on one thread (CUDA: all), and what more of each does to it."""
     heads = (
         "model", "device", "computes", "F", "published / this", "lean / this", "10 classes: F", "published / this",
         "8 single runs / batch of 8", "1 thread / all threads", "peak MB", "opens in s",
@@ -160,7 +167,7 @@ def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Se
             record["opened"],
         ]
         rows.append([f"{case.model} at {case.size}", case.device, what, *map(number, numbers)])
-    return Section("The ONNX artifact, one picture, one class, one thread", heads, rows)
+    return Section("The ONNX artifact, one image, one class, one thread", heads, rows)
 
 
 def _published(what: str) -> str:

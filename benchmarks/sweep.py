@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from onnxplain.export.formats.onnx_file import onnx_model
 from onnxplain.export.verify.autograd_reference import eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse
-from onnxplain.lrp_graph.outputs.layers import stream_before
+from onnxplain.lrp_graph.outputs.streams import stream_before
 from onnxplain.lrp_graph.reverse import Propagator, reverse
 from onnxplain.lrp_graph.rules.chefer import chefer
 
@@ -52,7 +52,7 @@ KV_HEADS: dict[str, Any] = {"num_kv_heads": (4, 2)}
 
 
 def build(name: str) -> tuple[nn.Module, tuple[int, int]]:
-    """Two blocks, a few patches, narrow, as far as the name allows; and the height and width of pictures."""
+    """Two blocks, a few patches, narrow, as far as the name allows; and the height and width of images."""
     patch = re.search(r"patch(\d+)|_p(\d+)_", name)
     side = 4 * int(patch[1] or patch[2]) if patch else 64
     sizes = {"img_size": side} | (KV_HEADS if name.endswith("_sapiens2") else {})
@@ -76,10 +76,12 @@ def randomise(model: nn.Module) -> None:
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
+    """The greatest error, relative to the greatest value."""
     return float((found - expected).abs().max() / expected.abs().max())
 
 
 def check_outputs(model: nn.Module, graph: FusedGraph, pixels: Tensor, limit: float) -> None:
+    """Raise AssertionError unless all outputs are finite and those that autograd gives are right within the limit."""
     if graph.left_out:
         raise AssertionError(f"impossible passes: {graph.left_out}")
     found = graph(pixels, TARGET)
@@ -94,19 +96,21 @@ def check_outputs(model: nn.Module, graph: FusedGraph, pixels: Tensor, limit: fl
 
 
 def check_conservation(graph: FusedGraph, pixels: Tensor) -> None:
+    """Raise AssertionError unless relevance before the first block adds up to that of the logits."""
     trace = graph._trace
     values = graph._interpret(pixels)
     seed = nn.functional.one_hot(TARGET.T, 5).to(pixels)
-    stream = stream_before(trace, trace.sites[0])
+    stream = stream_before(trace, trace.layer_attention[0])
     if stream is None:
         raise AssertionError("no one token stream enters the first block")
-    (share,) = reverse(trace, values, trace.logits, seed, Propagator(chefer()), [stream])
-    lost = float((share.flatten(2).sum(2) - 1).abs().max())
+    (relevance,) = reverse(trace, values, trace.logits, seed, Propagator(chefer()), [stream])
+    lost = float((relevance.flatten(2).sum(2) - 1).abs().max())
     if not lost <= CONSERVED:
         raise AssertionError(f"relevance before the first block adds up to 1 but for {lost:.1g}")
 
 
 def check_file(model: nn.Module, pixels: Tensor) -> None:
+    """Raise AssertionError unless the exported file gives the gradients that autograd gives."""
     graph = fuse(model, pixels[:1], ["gradient"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -6,7 +6,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -228,19 +227,15 @@ def check_new_file(path: Path, force: bool) -> None:
 
 def check_writable(folder: Path, option: str = "--output") -> None:
     """Raise OnnxplainError unless files can be written into the folder, which is tried, and need not exist."""
-    made = []
+    from onnxplain.runtime.files import existing_folder
+
     try:
-        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with existing_folder(folder, only_tried=True):
+            tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         clash = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "it is not a folder" if clash else error.strerror
         raise OnnxplainError(f"cannot write into {folder}: {reason}; give another {option}") from None
-    finally:
-        for parent in made:
-            with suppress(OSError):
-                parent.rmdir()
 
 
 def read_stdin(max_pixels: int) -> bytes:

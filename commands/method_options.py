@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from onnxplain.runtime.methods.parameters import Parameter
 
 PANEL = "Parameters of methods (the command methods lists which has which)"
-TYPES: dict[type, tuple[type, str]] = {
+TYPES: dict[Any, tuple[type, str]] = {
     str: (str, "NAME"),
     Integral: (int, "N"),
     Real: (float, "R"),

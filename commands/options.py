@@ -17,6 +17,8 @@ Quiet = Annotated[bool, Option("--quiet", help="Print errors and warnings only."
 
 OTHER_NAMES = {"C": "--C", "name": "--model", "providers": "--provider", "templates": "--template"}
 """The arguments of Python whose options are named otherwise than they are."""
+PYTHON_ONLY = {"activation", "batch_size", "methods", "preprocessing", "threads"}
+"""The arguments that have no option; messages keep their names."""
 ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 """How errors of the library write arguments: `head` or `head_pooling='own'`."""
 QUOTES = "'\""
@@ -34,4 +36,6 @@ def option_of(argument: str) -> str:
 
 def _option(found: re.Match[str]) -> str:
     name, value = found.groups()
+    if name in PYTHON_ONLY:
+        return found[0]
     return option_of(name) if value in (None, "True") else f"{option_of(name)} {value.strip(QUOTES)}"

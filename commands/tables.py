@@ -1,4 +1,4 @@
-"""The tables of the command line: models, methods, and what an artifact says about itself."""
+"""The tables of the command line: models, methods, and an artifact's metadata."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ MEASURED = "by how much rounding changed the worst map when the file was exporte
 
 
 def models_table(rows: Iterable["Row"], libraries: Mapping[str, "Library"]) -> Table:
-    """The models with a name, and under what each is, its weights; and the libraries whose models have two names."""
+    """The models with a name and their weights, and the libraries whose models are named as <library>/<name>."""
     result = table("model", "what it is, and its weights", whole=("model",))
     for row in rows:
         needs = "--head or --prompts" if row.open_clip else "--head"
@@ -36,9 +36,11 @@ def models_table(rows: Iterable["Row"], libraries: Mapping[str, "Library"]) -> T
 
 
 def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] | None = None) -> Table:
-    """The methods with what they need, and under each summary its parameters and where the method comes from.
+    """The methods with the passes they need, their summaries, parameters and references.
 
-    `resolution`: of an artifact, shown as a column.
+    Args:
+        methods: One row for each.
+        resolution: An artifact's, by method; shown as a column.
     """
     shares = () if resolution is None else ("error",)
     result = table("method", *shares, "passes", "what the map shows", right=shares, whole=("method", *shares, "passes"))
@@ -65,9 +67,9 @@ def _resolution(shares: Mapping[str, float]) -> str:
 
 
 def show_parity(console: Console, report: Mapping[str, Any], verbose: bool) -> None:
-    """What came of the comparison with PyTorch: in one line, and the rows that come near their limits, or all."""
+    """Print the result of the comparison with PyTorch in one line, and the rows near their limits, or all."""
     checks = report.get("checks", ())
-    near = [row for row in checks if not row["passed"] or row["value"] * NEAR >= row["limit"]]
+    near = [row for row in checks if not row["passed"] or row["value"] * NEAR > row["limit"]]
     passed = sum(row["passed"] for row in checks)
     verdict = "computes" if passed == len(checks) else "does not compute"
     rest = "" if near or verbose else f", none within a factor of {NEAR} of it"
@@ -96,7 +98,7 @@ def parity_table(report: Mapping[str, Any]) -> Table:
 
 
 def metadata_table(metadata: "Metadata") -> Table:
-    """An artifact's description, one line for each thing it says; without labels in full and parity."""
+    """An artifact's metadata, one line for each; of the labels only the first, and without parity."""
     layout, preprocessing, labels = metadata.layout, metadata.preprocessing, metadata.labels
     checksum = metadata.checkpoint["sha256"]
     reads = f"token {layout.readout[0]}" if len(layout.readout) == 1 else f"the mean of {len(layout.readout)} tokens"

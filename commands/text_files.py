@@ -12,11 +12,11 @@ LABELS = 'one per line, or as JSON a list, {"0": "cat", …} or {"cat": 0, …}'
 
 
 class Pairs(list[tuple[Any, Any]]):
-    """A JSON object, with keys that occur twice."""
+    """A JSON object as its pairs, since keys may occur twice."""
 
 
 def read_values(what: str, given: list[str]) -> list[str]:
-    """The values of an option, or what is in the file that is its only value."""
+    """The values of an option; if its only value is a file, the texts in that."""
     is_there = os.path.exists(given[0]) and not os.path.isdir(given[0])  # noqa: PTH110, PTH112
     if len(given) > 1 or not (is_there or given[0].endswith((".txt", ".json"))):
         return given
@@ -24,7 +24,7 @@ def read_values(what: str, given: list[str]) -> list[str]:
 
 
 def read_texts(what: str, path: Path) -> list[str]:
-    """The lines of a file, or the strings of its JSON list."""
+    """The lines of a file, or the strings of its JSON list; raises OnnxplainError if there are none."""
     found = _read(what, path, "[", "one per line, or a JSON list")
     if not _are_texts(found):
         raise OnnxplainError(
@@ -34,7 +34,7 @@ def read_texts(what: str, path: Path) -> list[str]:
 
 
 def read_labels(path: Path) -> list[str]:
-    """The lines of a file, the strings of its JSON list, or those of a JSON object by the class index of each."""
+    """Labels from a file: its lines, or the strings of its JSON list, or of a JSON object by their class index."""
     found = _read("labels", path, "[{", LABELS)
     if isinstance(found, Pairs):
         found = _by_index(path, found)

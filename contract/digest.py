@@ -20,7 +20,15 @@ T = TypeVar("T")
 
 
 def file_digest(path: Path, left_out: int = 0) -> str:
-    """SHA-256, in hexadecimal, of the file's bytes without so many at its end."""
+    """The SHA-256 of a file.
+
+    Args:
+        path: Of the file.
+        left_out: How many bytes at its end do not count.
+
+    Returns:
+        64 hexadecimal characters.
+    """
     size = path.stat().st_size - left_out
     if size <= 0:  # what cannot be mapped
         return hashlib.sha256().hexdigest()
@@ -37,9 +45,19 @@ def stored_digest(path: Path) -> str | None:
 
 
 def open_intact(path: Path, start: Callable[[Path], T]) -> T:
-    """`start(path)`, of a file that is what export wrote; else raises ArtifactError, before what `start` raises.
+    """Open a file with `start`, while its digest is compared.
 
     A file without a digest is given to `start` first, which knows better what is wrong with one of another kind.
+
+    Args:
+        path: Of the file.
+        start: What opens it.
+
+    Returns:
+        What `start` returns.
+
+    Raises:
+        ArtifactError: The file is not what export wrote; raised before what `start` raises.
     """
     stored = stored_digest(path)
     if stored is None:
@@ -49,9 +67,10 @@ def open_intact(path: Path, start: Callable[[Path], T]) -> T:
 
 
 def open_beside(check: Callable[[], None], start: Callable[[], T]) -> T:
-    """`start()`, while `check()` runs in a thread of its own: a digest takes a seventh of the time of opening.
+    """Run `check` in a thread of its own beside `start`: a digest takes a seventh of the time of opening.
 
-    Raises what `check` raises, before what `start` does.
+    Returns:
+        What `start` returns. What `check` raises is raised, before what `start` does.
     """
     with ThreadPoolExecutor(1) as pool:
         checking = pool.submit(check)

@@ -6,7 +6,7 @@ line shows its users the options that stand for them (commands/options.py).
 
 from pathlib import Path
 
-LENGTH = 300  # characters of a foreign exception's message: some libraries write pages
+LENGTH = 300  # characters of a library's message: some are pages long
 
 
 class OnnxplainError(ValueError):
@@ -38,7 +38,7 @@ class RunError(OnnxplainError):
 
 
 def one_line(error: object) -> str:
-    """A foreign exception's message or a value on a single line, shortened if it is long; its type if it has none."""
+    """A library's exception or a value as text on one line, cut to `LENGTH`; the type's name if it has no text."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, BaseException):  # what it has in backticks are no arguments of ours
         text = text.replace("`", "'")
@@ -46,7 +46,7 @@ def one_line(error: object) -> str:
 
 
 def naming(path: Path, error: object) -> str:
-    """The message of an error about a file, which names it."""
+    """The error's message, which begins with the file's path unless it has it already."""
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import OnnxplainError, one_line
 from .layout import Layout
@@ -17,8 +17,6 @@ METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_
 
 ACTIVATIONS = ("softmax", "sigmoid")
 WIDTH = 1_000_000  # numbers of a token, far beyond any model's
-
-Length = TypeVar("Length", int, str)
 
 LATER = ("crop_rounding",)  # fields that a schema got later; older artifacts mean the default, as they were checked so
 
@@ -194,7 +192,7 @@ class Metadata:
             axes = ("layers", *OF_POOL[axes])
         return tuple(lengths[axis] for axis in axes)
 
-    def full_shape(self, name: str, batch: Length, targets: Length) -> tuple[Length | int, ...]:
+    def full_shape(self, name: str, batch: int | str, targets: int | str) -> tuple[int | str, ...]:
         """The whole shape of any output of the graph.
 
         Args:
@@ -203,7 +201,7 @@ class Metadata:
             targets: The number of targets, or a name for it.
         """
         if name in ALWAYS:
-            lengths = {"batch": batch, "targets": targets, "classes": len(self.labels)}
+            lengths: dict[str, int | str] = {"batch": batch, "targets": targets, "classes": len(self.labels)}
             return tuple(lengths[axis] for axis in ALWAYS[name])
         item = OUTPUTS[name]
         return (batch, *((targets,) if item.per_target else ()), *self.shape(item))

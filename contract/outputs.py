@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 # What every graph gives and no flag switches, with its axes: logits, and the class that each target stands for, int64
 ALWAYS: dict[str, tuple[str, ...]] = {"logits": ("batch", "classes"), "class_index": ("batch", "targets")}
 
-# The axes that follow batch and targets; `Metadata.shape` knows how long each is.
+# The axes that follow batch and targets
 MATRICES = ("layers", "heads", "tokens", "tokens")
 FUSED = ("layers", "tokens", "tokens")
 OF_POOL = {MATRICES: ("pool_heads", "queries", "tokens"), FUSED: ("tokens",)}
@@ -26,7 +26,7 @@ class Output:
         flag: The optional bool input that switches it, true by default.
         passes: Which passes it needs.
         per_target: Whether an axis of targets follows that of the batch.
-        axes: The axes that follow.
+        axes: Those that follow; ``Metadata.shape`` gives their lengths.
         pool: Whether only models with an attention pool have it.
     """
 
@@ -46,7 +46,6 @@ def _reduction(name: str, passes: tuple[str, ...], axes: tuple[str, ...] = FUSED
     return Output(name, f"with_{name}", passes, per_target, axes)
 
 
-# By the name of the pass
 PASSES: dict[str, Output] = {
     "attention": _raw("attention", "attention", MATRICES, per_target=False),
     "gradient": _raw("gradient", "attention_gradient", MATRICES),
@@ -58,10 +57,10 @@ PASSES: dict[str, Output] = {
     "pixel_cp_lrp": _raw("pixel_cp_lrp", "pixel_cp_lrp", PIXELS),
     "reciprocam": _raw("reciprocam", "reciprocam", ("rows", "columns")),
 }
+"""By the name of the pass, its raw output. A = attention, G = attention_gradient, R = relevance, D = layer_gradient."""
 
 _ATTENTION, _GRADIENT = ("attention",), ("attention", "gradient")
 
-# By name. A, G, R, D are the raw outputs of attention, gradient, relevance and layer_gradient, E_h the mean over heads.
 REDUCTIONS: dict[str, Output] = {
     item.output: item
     for item in (
@@ -72,7 +71,7 @@ REDUCTIONS: dict[str, Output] = {
         _reduction("gradient_attention_max", _GRADIENT),
         _reduction("gradient_attention_min", _GRADIENT),
         _reduction("gradient_attention_positive", _GRADIENT),  # E_h[(G * A)+]
-        _reduction("attention_by_gradient_l1", _GRADIENT),  # sum_h w_h A, w_h the share of head h in the norms of G
+        _reduction("attention_by_gradient_l1", _GRADIENT),  # sum_h w_h A, w_h = |G_h| / sum_h |G_h|
         _reduction("attention_by_gradient_l2", _GRADIENT),
         _reduction("attention_gradcam", _GRADIENT, ("tokens",)),  # E_h[w_h e A_L], w_h the mean of e G_L over patches
         _reduction("relevance_positive", ("relevance",)),  # E_h[(R)+]
@@ -80,21 +79,22 @@ REDUCTIONS: dict[str, Output] = {
         _reduction("layer_gradient_positive", ("layer_gradient",), ("layers", "tokens")),  # mean over heads, rows: (D)+
     )
 }
+"""By name. In the formulas E_h is the mean over heads, and w_h the weight of head h."""
 
-# The same of the one row with which an attention pool, one more layer on top, reads the tokens: by the output's name
 POOLED: dict[str, Output] = {
     POOL + item.output: replace(
         item, output=POOL + item.output, flag=f"with_{POOL}{item.output}", axes=OF_POOL[item.axes], pool=True
     )
     for item in (*PASSES.values(), *REDUCTIONS.values())
-    if item.axes in OF_POOL and item.passes != ("layer_gradient",)  # that is of the pool's attention in itself
+    if item.axes in OF_POOL and item.passes != ("layer_gradient",)  # is of the pool's attention already
 }
+"""By name, the same outputs of an attention pool: one more layer on top, whose one row reads the tokens."""
 
-# All of them, by the output's name
 OUTPUTS: dict[str, Output] = {item.output: item for item in (*PASSES.values(), *REDUCTIONS.values(), *POOLED.values())}
+"""All of them, by name."""
 
-# The passes that users may mean by the name of an output, or by LRP
 OF_OUTPUTS: dict[str, tuple[str, ...]] = {
     "lrp": ("relevance", "pixel_relevance", "pixel_attnlrp"),
     **{name: item.passes[-1:] for name, item in OUTPUTS.items() if name not in PASSES},
 }
+"""The passes that users may mean by the name of an output, or by LRP."""

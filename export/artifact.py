@@ -15,7 +15,8 @@ from onnxplain.contract.formats import DEFAULT, check_format
 from onnxplain.contract.metadata import RULES
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
 
-from .formats.onnx_file import OPSET, written_whole
+from .atomic_files import atomic_file
+from .formats.onnx_file import OPSET
 from .formats.table import WRITERS
 from .models.backbones import Backbone
 from .plan import Plan, prepare
@@ -75,7 +76,7 @@ def export_model(
     """
     check_format(format, path)
     plan = prepare(model, format, passes, opset, alpha, beta, gamma, labels, preprocessing, activation)
-    with written_whole(Path(path)) as file:
+    with atomic_file(Path(path)) as file:
         progress("tracing the model")
         graph, notes = fuse_passes(plan)
         while True:

@@ -64,7 +64,7 @@ def prepare(
     wanted = _checked_passes(model, passes)
     rules = _checked_rules(alpha, alpha - 1 if beta is None else beta, gamma)
     if opset not in OPSETS:
-        raise OnnxplainError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+        raise OnnxplainError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
         raise OnnxplainError(no_such("activation", activation, ACTIVATIONS))
     if isinstance(model, Backbone):
@@ -81,7 +81,7 @@ def prepare(
 def _checked_passes(model: Backbone | nn.Module, passes: Sequence[str] | None) -> tuple[str, ...] | None:
     """The reverse passes asked for, in order; None if none is named and the model has classes."""
     if isinstance(passes, str):
-        raise OnnxplainError(f"passes must be a list of names, got the text {passes!r}; write [{passes!r}]")
+        raise OnnxplainError(f"`passes` must be a list of names, got the text {passes!r}; write [{passes!r}]")
     wanted = None if passes is None else [name for name in passes if name != "attention"]  # which is always there
     if isinstance(model, Backbone) and not model.has_classes:
         if wanted:
@@ -103,13 +103,13 @@ def _checked_rules(alpha: float, beta: float, gamma: float) -> dict[str, float]:
     given = {"alpha": alpha, "beta": beta, "gamma": gamma}
     for name, value in given.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise OnnxplainError(f"{name} must be a number, got {value!r}")
+            raise OnnxplainError(f"`{name}` must be a number, got {value!r}")
     if alpha < 1 or not math.isclose(alpha - beta, 1, abs_tol=1e-9):
         raise OnnxplainError(
-            f"alpha must be at least 1 and beta one less than alpha, got alpha {alpha:g} and beta {beta:g}"
+            f"`alpha` must be at least 1 and `beta` one less than `alpha`, got alpha {alpha:g} and beta {beta:g}"
         )
     if gamma < 0:
-        raise OnnxplainError(f"gamma must be at least 0, got {gamma:g}")
+        raise OnnxplainError(f"`gamma` must be at least 0, got {gamma:g}")
     return {name: float(value) for name, value in given.items()}
 
 
@@ -119,12 +119,14 @@ def _backbone_of(
 ) -> Backbone:  # fmt: skip
     """What load_backbone would have known of a model of the user's own."""
     if preprocessing is None:
-        raise OnnxplainError("a model of your own needs preprocessing=dict(size=(H, W), mean=[r, g, b], std=[r, g, b])")
+        raise OnnxplainError(
+            "a model of your own needs `preprocessing=dict(size=(H, W), mean=[r, g, b], std=[r, g, b])`"
+        )
     if not isinstance(preprocessing, Preprocessing):
         try:
             preprocessing = Preprocessing(**preprocessing)
         except TypeError as error:
-            raise OnnxplainError(f"preprocessing: {error}") from error
+            raise OnnxplainError(f"`preprocessing`: {error}") from error
     model = model.eval()
     shape = [1, 3, *preprocessing.size]
     try:
@@ -137,7 +139,7 @@ def _backbone_of(
         raise OnnxplainError(f"the model must return one tensor [batch, classes], it returns {given}; wrap it")
     classes = logits.shape[1]
     if classes == 1 and activation == "softmax":
-        raise OnnxplainError("the softmax of one class is always 1; give activation='sigmoid'")
+        raise OnnxplainError("the softmax of one class is always 1; give `activation='sigmoid'`")
     if labels is None:
         labels = [str(index) for index in range(classes)]
     names = checked_labels(labels, classes)

@@ -51,10 +51,10 @@ class FusedGraph(nn.Module):
         self._constants = [f"constant_{i}" for i in range(len(traced.constants))]
         for name, constant in zip(self._constants, traced.constants.values(), strict=True):
             self.register_buffer(name, constant.clone())
-        self.layers = len(traced.sites)
-        self.heads: int = shape_of(traced.sites[0])[1]
-        self.tokens: int = shape_of(traced.sites[0])[2]
-        self.pool_heads: int = shape_of(traced.pool)[1] if traced.pool is not None else 0
+        self.layers = len(traced.layer_attention)
+        self.heads: int = shape_of(traced.layer_attention[0])[1]
+        self.tokens: int = shape_of(traced.layer_attention[0])[2]
+        self.pool_heads: int = shape_of(traced.pool_attention)[1] if traced.pool_attention is not None else 0
         self.token_width, self.hidden_width = token_widths(traced)
         self._propagators = propagators(traced, alpha, beta, gamma)
         self._prepared: dict[str, Any] = {}
@@ -68,11 +68,14 @@ class FusedGraph(nn.Module):
                 self.left_out[name] = str(error)
         self.passes = tuple(name for name in self._prepared if name != "attention")
         require_rules(
-            traced, self._propagators["gradient"], traced.sites[-1:], "search for the tokens that the head reads"
+            traced,
+            self._propagators["gradient"],
+            traced.layer_attention[-1:],
+            "search for the tokens that the head reads",
         )
         needed = ancestors(traced.logits)
         if any(TABLE[name].full_logits for name in self._prepared):
-            needed |= ancestors(traced.whole)
+            needed |= ancestors(traced.full_logits)
         self._nodes = [node for node in traced.nodes if node in needed]
         derived = {**REDUCTIONS, **(POOLED if self.pool_heads else {})}
         self.names = (
@@ -108,11 +111,11 @@ class FusedGraph(nn.Module):
         Returns:
             By name, in the order of ``names``: ``logits`` [batch, classes], ``class_index`` int64 [batch, targets], the
             class that each target stands for, ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
-            ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens, tokens],
-            ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and ``pixel_cp_lrp``
-            [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that these allow. With an
-            attention pool those of POOLED as well, and ``layer_gradient`` is of the pool's attention, [batch, targets,
-            layers, pool_heads, 1, tokens]; there are zeros for tokens that the pool does not see.
+            ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens,
+            tokens], ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and
+            ``pixel_cp_lrp`` [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that
+            these allow. With an attention pool those of POOLED as well, and ``layer_gradient`` is of the pool's
+            attention, [batch, targets, layers, pool_heads, 1, tokens]; tokens that the pool does not see have zeros.
         """
         return self.compute(pixels, target, self.names)
 

@@ -1,4 +1,4 @@
-"""PyTorch's arithmetic in float64 for code and numbers that are float32's."""
+"""Run code that was written for float32 in float64, with the constants that float32 has."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch import fx
+
+from .torch_internals import TorchDispatchMode
 
 aten = torch.ops.aten
 
 DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
-"""What a norm adds that was told no epsilon, by its type."""
+"""The epsilon that a norm adds by default, in float64 and in float32."""
 
 
 def _widened(arg: Any) -> Any:
-    """An argument of an op: a number as float32 has it, and for the type float32 float64."""
+    """An argument of an op for float64: a number as float32 rounds it, and the dtype float64 in place of float32."""
     if isinstance(arg, float) and arg == DOUBLE_EPS:
         return SINGLE_EPS
     if isinstance(arg, float):
@@ -32,7 +33,7 @@ class _InDouble(TorchDispatchMode):
     """Has code that was written for float32 compute in float64, with float32's constants."""
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map(_widened, (tuple(args), kwargs or {}))
+        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened)
         result = op(*args, **kwargs)
         if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
             return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of
@@ -41,7 +42,7 @@ class _InDouble(TorchDispatchMode):
 
 @contextmanager
 def in_double() -> Iterator[None]:
-    """Compute in float64 what PyTorch is asked for here, by modules whose weights are in float64 already."""
+    """A context in which modules whose weights were cast to float64 compute in float64 throughout."""
     before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
     torch.set_default_dtype(torch.float64)
     try:

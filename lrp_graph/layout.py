@@ -17,12 +17,13 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows and columns of an attention matrix relate to the picture.
+    """How the rows and columns of an attention matrix relate to the image.
 
-    patch_grid: (h, w), patches in row-major order, the last h * w tokens.
-    prefix_tokens: class, distillation and register tokens before the patches.
-    readout: the token rows that the head reads; where it reads class tokens and patches both, the class tokens.
-    pool: whether it reads them through an attention pool, which weighs them itself.
+    Attributes:
+        patch_grid: (h, w), patches in row-major order, the last h * w tokens.
+        prefix_tokens: How many class, distillation and register tokens stand before the patches.
+        readout: The token rows that the head reads; where it reads class tokens and patches both, the class tokens.
+        pool: Whether it reads them through an attention pool, which weighs them itself.
     """
 
     patch_grid: tuple[int, int]
@@ -37,14 +38,19 @@ class Layout:
 
 
 def patch_grid(trace: Trace, tokens: int) -> tuple[int, int]:
-    """(h, w) of the patch embedding before the first attention: of its last convolution or, where there is none, of
-    pixels that were reshaped to [batch, 3, h, patch height, w, patch width]. Raises GraphError if there is none.
+    """(h, w) of the patch embedding before the first attention.
+
+    That is the output size of its last convolution or, where there is none, of pixels that were reshaped to [batch, 3,
+    h, patch height, w, patch width].
+
+    Raises:
+        GraphError: There is neither, or more patches than ``tokens``.
     """
-    before = trace.nodes[: trace.nodes.index(trace.sites[0])]
+    before = trace.nodes[: trace.nodes.index(trace.layer_attention[0])]
     convolved = [shape_of(node)[2:] for node in before if target_of(node) is aten.conv2d]
-    cut = [shape_of(node) for node in before if target_of(node) is aten.reshape and len(shape_of(node)) == 6]
+    split = [shape_of(node) for node in before if target_of(node) is aten.reshape and len(shape_of(node)) == 6]
     height, width = shape_of(trace.pixels)[2:]
-    reshaped = [(h, w) for _, _, h, p, w, q in cut if h * p == height and w * q == width]
+    reshaped = [(h, w) for _, _, h, p, w, q in split if h * p == height and w * q == width]
     grids = convolved or reshaped
     if not grids:
         raise GraphError("no patch embedding found: no convolution stands before the first attention")
@@ -55,8 +61,8 @@ def patch_grid(trace: Trace, tokens: int) -> tuple[int, int]:
 
 
 def _require_patches_last(trace: Trace, values: dict[fx.Node, Tensor], patches: int) -> None:
-    """Raise GraphError unless the last tokens are patches: what the first attention weighs depends on the picture."""
-    after = dependents(trace.nodes, trace.sites[:1]) - {trace.sites[0]}
+    """Raise GraphError unless the last tokens are patches: what the first attention weighs depends on the image."""
+    after = dependents(trace.nodes, trace.layer_attention[:1]) - {trace.layer_attention[0]}
     weighed = next(node for node in trace.nodes if node in after and target_of(node) in MATMUL).args[1]
     assert isinstance(weighed, fx.Node)
     before = ancestors(weighed)
@@ -65,31 +71,42 @@ def _require_patches_last(trace: Trace, values: dict[fx.Node, Tensor], patches: 
     if not changed.movedim(-2, 0).flatten(1).any(1)[-patches:].all():
         raise GraphError(
             f"the last {patches} tokens must be the patches, after class tokens and the like; here some of them do not "
-            "depend on the picture"
+            "depend on the image"
         )
 
 
 def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
-    """The layout of a model of which ``values`` are those of one forward pass over noise.
+    """Find out which token is what.
 
     After the last attention every op works on single tokens, so the rows that the head reads are just those in which
-    the gradient of the last attention matrix is not zero. An attention pool reads what it sees, all or the patches.
+    the gradient of the last attention matrix is not zero. An attention pool reads the tokens it attends to, all or the
+    patches.
+
+    Args:
+        trace: The model's graph.
+        values: The result of every node in a forward pass over one image of noise.
+
+    Returns:
+        The layout.
+
+    Raises:
+        GraphError: The model has none that is supported.
     """
-    last = trace.sites[-1]
+    last = trace.layer_attention[-1]
     tokens = shape_of(last)[-1]
     grid = patch_grid(trace, tokens)
     prefix = tokens - grid[0] * grid[1]
     _require_patches_last(trace, values, tokens - prefix)
     logits = values[trace.logits]
     if not logits.isfinite().all():
-        raise GraphError("its logits for a picture of noise are NaN or infinite; are its weights those of training?")
+        raise GraphError("its logits for an image of noise are NaN or infinite; are its weights those of training?")
     seed = torch.eye(min(4, logits.shape[1]), logits.shape[1]).to(logits).unsqueeze(1)
     (gradient,) = reverse(trace, values, trace.logits, seed, Propagator(GRADIENT), [last])
     rows = (gradient.abs().sum((0, 1, 2, 4)) > 0).nonzero().flatten().tolist()
     if not rows:
         raise GraphError("the logits do not depend on the last attention layer (is the head all zero?)")
-    if trace.pool is not None:
-        seen = shape_of(trace.pool)[-1]
+    if trace.pool_attention is not None:
+        seen = shape_of(trace.pool_attention)[-1]
         if seen not in (tokens, tokens - prefix):
             raise GraphError(
                 f"an attention pool must read all {tokens} tokens or the {tokens - prefix} patches, not {seen}"

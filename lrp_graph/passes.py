@@ -16,7 +16,9 @@ from torch import Tensor, fx
 from onnxplain.contract.outputs import PASSES
 
 from .layout import Layout
-from .outputs.layers import embedding, last_block, layer_gradients, reciprocam, residual_stream
+from .outputs.legrad import layer_gradients
+from .outputs.reciprocam import last_block, reciprocam
+from .outputs.streams import embedding, residual_stream
 from .reverse import Propagator, require_rules, reverse
 from .rules.attnlrp import attnlrp
 from .rules.chefer import chefer, stem
@@ -33,7 +35,7 @@ class Backward:
 
     def nodes(self, trace: Trace) -> tuple[fx.Node, ...]:
         """The nodes themselves."""
-        return trace.attention if self.to == "attention" else (trace.pixels,)
+        return trace.attention_nodes if self.to == "attention" else (trace.pixels,)
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Pass:
     """One pass; its name and its output stand in the contract's PASSES.
 
     Attributes:
-        compute: (run, prepared) -> the raw output: a tensor [batch, targets, …], or for outputs with an axis of layers a
-            list of one tensor for each layer, [targets, batch, …] where the contract says ``per_target``, else
+        compute: (run, prepared) -> the raw output: a tensor [batch, targets, …], or for outputs with an axis of layers
+            a list of one tensor for each layer, [targets, batch, …] where the contract says ``per_target``, else
             [batch, …].
         prepare: trace -> what ``compute`` has to know of the graph. Raises GraphError or MissingRuleError where the
             model's ops do not allow the pass.
@@ -109,12 +111,12 @@ def _times_pixels(cotangent: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _layer_streams(trace: Trace) -> tuple[fx.Node, ...]:
-    require_rules(trace, Propagator(GRADIENT), trace.attention, "layer_gradient pass")
+    require_rules(trace, Propagator(GRADIENT), trace.attention_nodes, "layer_gradient pass")
     return residual_stream(trace)
 
 
 TABLE: dict[str, Pass] = {
-    "attention": Pass(lambda run, _: [run.values[node] for node in run.trace.attention]),
+    "attention": Pass(lambda run, _: [run.values[node] for node in run.trace.attention_nodes]),
     "gradient": _at_attention("gradient"),
     "relevance": _at_attention("chefer"),
     "layer_gradient": Pass(
@@ -139,7 +141,7 @@ def propagators(trace: Trace, alpha: float, beta: float, gamma: float) -> dict[s
         "gradient": Propagator(GRADIENT),
         "chefer": Propagator(chefer(alpha, beta), stem(alpha, beta), embedding(trace)),
         "attnlrp": Propagator(attnlrp(gamma)),
-        "cp_lrp": Propagator(attnlrp(gamma), constant=frozenset(trace.attention)),
+        "cp_lrp": Propagator(attnlrp(gamma), constant=frozenset(trace.attention_nodes)),
     }
 
 

@@ -1,8 +1,8 @@
 """What explanation methods need of attention, gradient and relevance: the heads of a layer reduced to one matrix.
 
 The tensors of one layer are A [batch, heads, N, N], and with the target axis first G = d logit / d A, R = the
-relevance of A, D = the gradient of the layer's own score, [targets, batch, heads, N, N]. For 1370 tokens each of these
-takes 90 MB a layer and could hardly be carried out of the graph; reduced, they are a twelfth of that.
+relevance of A, D = the gradient of the layer's own score, [targets, batch, heads, N, N]. For 1370 tokens and twelve
+heads each of these takes 90 MB a layer, too much to return from the graph; reduced, a twelfth of that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from onnxplain.contract.outputs import PASSES, POOL, POOLED, REDUCTIONS, Output
 from .layout import Layout
 
 HEADS = -3
+"""The axis of heads in the tensors of a layer."""
 
 
 def _weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
@@ -37,12 +38,15 @@ def _positive_mean(*factors: Tensor) -> Tensor:
 
 
 def _weighted_by_gradient(attention: Tensor, gradient: Tensor, order: int) -> Tensor:
-    """sum_h w_h A[h], w_h = |G[h]| / sum_h |G[h]| (GMAR 2025); all heads weigh the same where there is no gradient."""
+    """sum_h w_h A[h], w_h = |G[h]| / sum_h |G[h]| (GMAR 2025), in the l1 or l2 norm, by ``order``.
+
+    All heads weigh the same where there is no gradient.
+    """
     powers = gradient.abs() if order == 1 else gradient * gradient
     total = powers.sum(-1).sum(-1)  # row by row: in one go, onnxruntime is off by 6e-5 for 1370 tokens
     norms = total if order == 1 else total.sqrt()
     total = norms.sum(-1, keepdim=True)
-    none = total == 0  # which NaN is not, so that it stays
+    none = total == 0  # false for NaN, which is kept
     weights = torch.where(none, 1 / norms.shape[-1], norms / torch.where(none, 1, total))
     return _weighted_sum(weights, attention)
 
@@ -70,8 +74,10 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "gradient_relevance_positive": lambda _, g, r: _positive_mean(g, r),
     "layer_gradient_positive": lambda _, d: _positive_mean(d).mean(-2),
 }
-"""What computes each of the contract's REDUCTIONS for a layer: ``function(layout, *raw)``, the raw tensors in the order
-of its passes."""
+"""By name, what computes each of the contract's REDUCTIONS for one layer.
+
+``function(layout, *raw)``, with the layer's raw tensors in the order of the reduction's passes.
+"""
 
 assert FUNCTIONS.keys() == REDUCTIONS.keys()
 
@@ -82,34 +88,41 @@ def raw_inputs(item: Output) -> tuple[str, ...]:
 
 
 def pool_outputs(names: Collection[str]) -> list[str]:
-    """Those of an attention pool, given the names of the outputs of layers: [batch, (targets,) heads, 1, N] of raw
-    tensors, [batch, (targets,) N] of reductions.
+    """The outputs of an attention pool that go with the outputs ``names`` of layers.
+
+    Raw ones are [batch, (targets,) heads, 1, N], reductions [batch, (targets,) N].
     """
     return [name for name in POOLED if name.removeprefix(POOL) in names]
 
 
 def _reduced(name: str, layout: Layout, layers: Mapping[str, Sequence[Tensor]], axis: int) -> Tensor:
-    """The output, given each layer's raw tensors by output name; ``axis`` is that of the layers in the result."""
+    """One reduction, given each layer's raw tensors by output name; ``axis`` is that of the layers in the result."""
     item, function = REDUCTIONS[name], FUNCTIONS[name]
-    rows = list(zip(*(layers[raw] for raw in raw_inputs(item)), strict=True))
-    if "layers" not in item.axes:  # of the last one alone; an attention pool is the last
-        return function(layout, *rows[-1])
-    return torch.stack([function(layout, *row) for row in rows], axis)
+    by_layer = list(zip(*(layers[raw] for raw in raw_inputs(item)), strict=True))
+    if "layers" not in item.axes:  # of the last layer alone; an attention pool is the last
+        return function(layout, *by_layer[-1])
+    return torch.stack([function(layout, *raw) for raw in by_layer], axis)
 
 
 def layer_outputs(
     layout: Layout, layers: Mapping[str, Sequence[Tensor]], names: Collection[str], axis: Callable[[str], int]
 ) -> dict[str, Tensor]:
-    """Those of the outputs ``names`` that ``layers`` allow.
+    """Stack and reduce the raw tensors of layers.
 
-    layers: by output name the raw tensors of each layer, and of the attention pool last, if there is one.
-    axis: that of the layers, given an output's name.
+    Args:
+        layout: Which token is what.
+        layers: By output name, the raw tensors of each layer, and of the attention pool last, if there is one.
+        names: The outputs wanted.
+        axis: An output's name -> which axis of the result is that of the layers.
+
+    Returns:
+        By name, those of the outputs ``names`` that ``layers`` are enough for.
     """
     pool: dict[str, Sequence[Tensor]] = {}
     if layout.pool:
-        full = {name: [_over_all_tokens(layout, tensor) for tensor in tensors] for name, tensors in layers.items()}
-        pool = {name: full[name][-1:] for name in full if POOL + name in POOLED}
-        layers = {name: tensors[:-1] if name in pool else tensors for name, tensors in full.items()}
+        padded = {name: [_over_all_tokens(layout, tensor) for tensor in tensors] for name, tensors in layers.items()}
+        pool = {name: padded[name][-1:] for name in padded if POOL + name in POOLED}
+        layers = {name: tensors[:-1] if name in pool else tensors for name, tensors in padded.items()}
     outputs = {name: torch.stack(list(tensors), axis(name)) for name, tensors in layers.items() if name in names}
     outputs |= {POOL + name: tensors[0] for name, tensors in pool.items() if POOL + name in names}
     for name, item in REDUCTIONS.items():
@@ -122,5 +135,5 @@ def layer_outputs(
 
 
 def _over_all_tokens(layout: Layout, tensor: Tensor) -> Tensor:
-    """With zeros for prefix tokens that a pool does not see."""
+    """``tensor`` [..., tokens seen] with zeros for prefix tokens that a pool does not see."""
     return torch.nn.functional.pad(tensor, [layout.tokens - tensor.shape[-1], 0])

@@ -1,9 +1,9 @@
-"""Step 3: one propagator over the traced graph, last node to first, driven by a table of rules.
+"""Step 3: a backward pass over the traced graph, last node to first, driven by a table of rules.
 
-With the vector-Jacobian products of ``rules/vjp.py`` the propagator yields gradients, with the rules of ``rules/chefer.py``
-relevance; the propagator itself knows no op. What it carries back for a value [batch, ...] is called its share and has
-one axis more, [targets, batch, ...]: values stay as the forward pass left them, and because every rule counts
-dimensions from the right, broadcasting serves any number of targets at once.
+With the vector-Jacobian products of ``rules/vjp.py`` it yields gradients, with the rules of ``rules/chefer.py`` and
+``rules/attnlrp.py`` relevance; the loop itself knows no op. What it carries back for a value [batch, …] is called the
+value's cotangent, whichever the rules are, and has one axis more: [targets, batch, …]. The values stay as the forward
+pass left them, and as every rule counts dimensions from the right, broadcasting covers any number of targets.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from typing import Any
 from torch import Tensor, fx
 
 from .trace.capture import Trace
-from .trace.rewrite import dependents, inputs, shape_of, target_of
+from .trace.rewrite import dependents, shape_of, target_of, value_inputs
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node, seen from its output: the values it took and gave, and which arguments vary with the image."""
+    """One call in the forward pass, as a rule sees it.
+
+    Attributes:
+        out: What it returned.
+        args: The values of its positional arguments.
+        kwargs: Those of the others.
+        varies: For each positional argument, whether it depends on the image.
+    """
 
     out: Any
     args: tuple[Any, ...]
@@ -30,34 +37,41 @@ class Call:
 
 
 Rule = Callable[[Any, Call], Sequence[Any]]
-"""(share of the output, call) -> shares of the positional arguments; None, or none at all, where there is none."""
+"""(cotangent of the output, call) -> cotangents of the positional arguments, in their order.
+
+None stands for an argument without one, and so does the end of a shorter sequence.
+"""
 
 Table = Mapping[Any, Rule]
+"""By ATen op, overloads not distinguished."""
 
 
 class MissingRuleError(NotImplementedError):
-    """Ops on the way back for which a table has no rule; lists them all, each with its first place."""
+    """Ops for which a backward pass has no rule; lists them all, each with the first node that calls it."""
 
 
 @dataclass(frozen=True)
-class _First:
+class _WrtFirst:
     rule: Callable[..., Any]
 
-    def __call__(self, share: Any, call: Call) -> Sequence[Any]:
-        return (self.rule(share, call.out, *call.args, **call.kwargs),)
+    def __call__(self, cotangent: Any, call: Call) -> Sequence[Any]:
+        return (self.rule(cotangent, call.out, *call.args, **call.kwargs),)
 
 
-def first(rule: Callable[..., Any]) -> Rule:
-    """A rule for the first argument only: ``rule(share, out, *args, **kwargs)``."""
-    return _First(rule)
+def wrt_first(rule: Callable[..., Any]) -> Rule:
+    """The rule of an op with respect to (wrt) its first argument only: ``rule(cotangent, out, *args, **kwargs)``."""
+    return _WrtFirst(rule)
 
 
 @dataclass(frozen=True)
 class Propagator:
-    """One way back through a trace.
+    """The rules of one kind of backward pass.
 
-    table: the rules. stem: those of the nodes in ``embedding``, if they are others.
-    constant: nodes whose values count as constants; no share passes through them.
+    Attributes:
+        table: The rules.
+        stem: The rules of the nodes in ``embedding``, if they are others.
+        embedding: The nodes before the first block.
+        constant: Nodes whose values count as constants; nothing is propagated through them.
     """
 
     table: Table
@@ -66,31 +80,43 @@ class Propagator:
     constant: frozenset[fx.Node] = frozenset()
 
     def rule(self, node: fx.Node) -> Rule | None:
+        """The rule of the op that ``node`` calls, None without one."""
         table = self.table if self.stem is None or node not in self.embedding else self.stem
         return table.get(target_of(node))
 
-    def serves(self, node: fx.Node, live: set[fx.Node]) -> bool:
-        """Whether there is a rule, and one that gives a share to every argument in ``live``."""
+    def covers(self, node: fx.Node, live: set[fx.Node]) -> bool:
+        """Whether there is a rule for ``node``, and one that gives a cotangent to every argument in ``live``."""
         rule = self.rule(node)
-        others = _nodes([node.args[1:] if isinstance(rule, _First) else (), node.kwargs])
-        read = live & set(others) & set(inputs(node))
-        return rule is not None and not any(other.meta["val"].is_floating_point() for other in read)
+        if rule is None:
+            return False
+        beyond = _nodes([node.args[1:] if isinstance(rule, _WrtFirst) else (), node.kwargs])
+        unreached = live & set(beyond) & set(value_inputs(node))
+        return not any(argument.meta["val"].is_floating_point() for argument in unreached)
 
-    def reachable(self, trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
+    def dependents(self, trace: Trace, roots: Iterable[fx.Node]) -> set[fx.Node]:
         """``roots`` and all that varies with them."""
         return dependents([node for node in trace.nodes if node not in self.constant], roots)
 
 
-def require_rules(trace: Trace, propagator: Propagator, wanted: Sequence[fx.Node], name: str) -> None:
-    """Raise MissingRuleError unless ``propagator``, called ``name``, has a rule for every node on the way to ``wanted``.
+def require_rules(trace: Trace, propagator: Propagator, ends: Sequence[fx.Node], name: str) -> None:
+    """Check that a backward pass from the logits to ``ends`` has all rules.
 
-    A rule for the first argument, say a layer's input, does not do where the others vary as well.
+    A rule with respect to the first argument, say a layer's input, is not enough where the others vary as well.
+
+    Args:
+        trace: The model's graph.
+        propagator: The rules.
+        ends: The nodes whose cotangents are wanted.
+        name: What the backward pass is called in the message.
+
+    Raises:
+        MissingRuleError: Some rules are missing.
     """
-    live = propagator.reachable(trace, wanted)
+    live = propagator.dependents(trace, ends)
     missing: dict[Any, fx.Node] = {}
     for node in trace.nodes:
-        passes = node in live and not live.isdisjoint(node.all_input_nodes) and node.target is not operator.getitem
-        if passes and not propagator.serves(node, live):
+        reached = node in live and not live.isdisjoint(node.all_input_nodes) and node.target is not operator.getitem
+        if reached and not propagator.covers(node, live):
             missing.setdefault(target_of(node), node)
     if missing:
         places = (f"{op} (node {node.name}, shape {shape_of(node)})" for op, node in missing.items())
@@ -98,69 +124,73 @@ def require_rules(trace: Trace, propagator: Propagator, wanted: Sequence[fx.Node
 
 
 def reverse(
-    trace: Trace,
-    values: Mapping[fx.Node, Any],
-    output: fx.Node,
-    seed: Tensor,
-    propagator: Propagator,
-    wanted: Sequence[fx.Node],
-) -> list[Tensor]:
-    """Carry ``seed`` from ``output`` back to ``wanted``.
+    trace: Trace, values: Mapping[fx.Node, Any], output: fx.Node, seed: Tensor, propagator: Propagator,
+    ends: Sequence[fx.Node],
+) -> list[Tensor]:  # fmt: skip
+    """Propagate ``seed`` from ``output`` back to ``ends``.
 
-    values: the result of every node in the forward pass.
-    seed: [targets, *output.shape], the share of the output.
-    Returns the share of every wanted node, [targets, *node.shape]; zeros where ``output`` does not depend on it.
+    Args:
+        trace: The model's graph.
+        values: The result of every node in the forward pass.
+        output: Where the backward pass starts.
+        seed: [targets, *output.shape], the cotangent of ``output``.
+        propagator: The rules, which must cover the way (see ``require_rules``).
+        ends: The nodes whose cotangents are wanted.
+
+    Returns:
+        The cotangent of each end, [targets, *node.shape]; zeros where ``output`` does not depend on it.
     """
-    live, varying = propagator.reachable(trace, wanted), propagator.reachable(trace, [trace.pixels])
-    shares: dict[fx.Node, Any] = {output: seed}
+    live, varying = propagator.dependents(trace, ends), propagator.dependents(trace, [trace.pixels])
+    cotangents: dict[fx.Node, Any] = {output: seed}
 
-    def nothing(like: Tensor) -> Tensor:
+    def zeros(like: Tensor) -> Tensor:
         return seed.new_zeros(seed.shape[0], *like.shape)
 
     def value(arg: Any) -> Any:
         return fx.node.map_arg(arg, values.__getitem__)
 
-    def give(arg: Any, share: Any) -> None:
+    def add(arg: Any, cotangent: Any) -> None:
+        """Add to what a node, or each of a list of nodes, has received from its other users."""
         if isinstance(arg, fx.Node):
-            if arg in live and share is not None:
-                shares[arg] = shares[arg] + share if arg in shares else share
+            if arg in live and cotangent is not None:
+                cotangents[arg] = cotangents[arg] + cotangent if arg in cotangents else cotangent
         else:
-            for inner, part in zip(arg, share, strict=True):
-                give(inner, part)
+            for inner, part in zip(arg, cotangent, strict=True):
+                add(inner, part)
 
     for node in reversed(trace.nodes):
-        if node not in shares or live.isdisjoint(node.all_input_nodes):
+        if node not in cotangents or live.isdisjoint(node.all_input_nodes):
             continue
-        share = shares[node] if node in wanted else shares.pop(node)
+        cotangent = cotangents[node] if node in ends else cotangents.pop(node)
         if node.target is operator.getitem:
             source, index = node.args
-            shares.setdefault(source, [None] * len(values[source]))[index] = share  # type: ignore[arg-type, index]
+            parts = cotangents.setdefault(source, [None] * len(values[source]))  # type: ignore[arg-type, index]
+            parts[index] = cotangent
             continue
         out = values[node]
-        if isinstance(share, list):
-            share = [
-                seed.new_zeros(seed.shape[0], *o.shape) if s is None else s for s, o in zip(share, out, strict=True)
-            ]
+        if isinstance(cotangent, list):  # of an op with several results, some of which may have had no use
+            cotangent = [zeros(o) if part is None else part for part, o in zip(cotangent, out, strict=True)]
         varies = tuple(not varying.isdisjoint(_nodes(arg)) for arg in node.args)
         rule = propagator.rule(node)
         assert rule is not None, node
-        parts = rule(share, Call(out, value(node.args), value(node.kwargs), varies))
-        for arg, part in zip(node.args, parts, strict=False):
+        results = rule(cotangent, Call(out, value(node.args), value(node.kwargs), varies))
+        for arg, result in zip(node.args, results, strict=False):
             if not live.isdisjoint(_nodes(arg)):
-                give(arg, part)
-    return [shares[node] if node in shares else nothing(values[node]) for node in wanted]
+                add(arg, result)
+    return [cotangents[node] if node in cotangents else zeros(values[node]) for node in ends]
 
 
 def _nodes(arg: Any) -> list[fx.Node]:
+    """The nodes in an argument, which may be a list of some."""
     found: list[fx.Node] = []
     fx.node.map_arg(arg, found.append)
     return found
 
 
-def unbroadcast(share: Tensor, x: Any) -> Tensor:
-    """Sum a share over the axes along which ``x`` was repeated to reach the share's shape."""
-    extra = share.dim() - 1 - x.dim()
-    repeated = [axis for axis in range(-x.dim(), 0) if x.shape[axis] == 1 and share.shape[axis] != 1]
+def unbroadcast(cotangent: Tensor, x: Any) -> Tensor:
+    """Sum a cotangent over the axes along which ``x`` was repeated to reach the cotangent's shape."""
+    extra = cotangent.dim() - 1 - x.dim()
+    repeated = [axis for axis in range(-x.dim(), 0) if x.shape[axis] == 1 and cotangent.shape[axis] != 1]
     if repeated:
-        share = share.sum(repeated, keepdim=True)
-    return share.sum(list(range(1, 1 + extra))) if extra else share
+        cotangent = cotangent.sum(repeated, keepdim=True)
+    return cotangent.sum(list(range(1, 1 + extra))) if extra else cotangent

@@ -81,7 +81,7 @@ _MODULES = {
     "OnnxplainWarning": "..contract.errors",
     "Outcome": ".outcome",
     "Placement": ".images.geometry",
-    "Preprocessing": "..contract.metadata",
+    "Preprocessing": "..contract.preprocessing",
     "RunError": "..contract.errors",
     "TargetError": "..contract.errors",
     "available_methods": ".methods.choice",

@@ -374,7 +374,7 @@ class Explainer:
 
     def tensors(
         self, image: ImageSource, target: Target | Targets = -1, passes: Sequence[str] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """The graph's outputs for one image, as they are.
 
         Args:
@@ -384,10 +384,11 @@ class Explainer:
                 for all passes.
 
         Returns:
-            `logits` and these outputs, by name, each with a batch axis of length 1: logits [1, classes], attention
-            [1, L, heads, N, N]; attention_gradient, relevance and layer_gradient [1, targets, L, heads, N, N];
-            pixel_gradient [1, targets, 3, H, W]; pixel_relevance, pixel_attnlrp and pixel_cp_lrp [1, targets, H, W];
-            reciprocam [1, targets, h, w].
+            `logits`, `class_index` and these outputs, by name, each with a batch axis of length 1: logits [1, classes];
+            class_index [1, targets], int64, the class that each target stands for; attention [1, L, heads, N, N];
+            attention_gradient, relevance and layer_gradient [1, targets, L, heads, N, N]; pixel_gradient
+            [1, targets, 3, H, W]; pixel_relevance, pixel_attnlrp and pixel_cp_lrp [1, targets, H, W]; reciprocam
+            [1, targets, h, w].
 
         Raises:
             OnnxplainError: If the artifact has no such pass or output.

@@ -1,4 +1,4 @@
-"""Files that are read, regular ones only, as the others may have no end; and where files are written until finished."""
+"""Checks of files before they are read, and folders for files that are being written."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ LONGEST = 86400  # seconds after which nobody is writing any more, where files c
 
 
 def check_file(path: Path, what: str, missing: str, kind: type[OnnxplainError] = OnnxplainError) -> None:
-    """Check that there is a regular file.
+    """Check that there is a regular file; others, such as pipes, may have no end.
 
     Args:
         path: Where it is to be.
@@ -50,15 +50,21 @@ def check_file(path: Path, what: str, missing: str, kind: type[OnnxplainError] =
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[Path]:
-    """A new folder in `folder` for what is being written, removed at the end: rename what is finished out of it.
+    """A temporary folder to write in; rename what is finished out of it. It is removed at the end of the block.
 
-    `folder` is made, and those above it; what was made is removed again if the block does not end well. What killed
-    processes have left of such folders is removed as well. Raises OSError if one cannot be made, also when another
-    process removes `folder` meanwhile because its own block failed.
+    Temporary folders that killed processes have left are removed as well.
+
+    Args:
+        folder: Where the temporary folder is made. It is made itself, with those above it, and removed again if the
+            block raises.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        OSError: If it cannot be made, also when another process removes `folder` because its own block has failed.
     """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with existing_folder(folder):
         _remove_left_behind(folder.resolve())
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as scratch,
@@ -66,11 +72,24 @@ def unfinished(folder: Path) -> Iterator[Path]:
         ):
             _hold(lock)
             yield Path(scratch)
-    except BaseException:
-        for each in made:
+
+
+@contextmanager
+def existing_folder(folder: Path, only_tried: bool = False) -> Iterator[None]:
+    """Make `folder` and those above it; what was made is removed again if the block fails, or if it is only tried.
+
+    Raises OSError if it cannot be made.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    keep = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        keep = not only_tried
+    finally:
+        for each in () if keep else made:
             with suppress(OSError):  # by now there may be something else in it
                 each.rmdir()
-        raise
 
 
 @cache  # once in a process: there may be many files in the folder
@@ -82,7 +101,7 @@ def _remove_left_behind(folder: Path) -> None:
 
 
 def _is_left_behind(item: Path) -> bool:
-    """Whether nobody holds the lock, or where there are no locks, whether it is old."""
+    """Whether no process holds the folder's lock; where there are no locks, whether the folder is old."""
     if fcntl is None:
         return time.time() - item.stat().st_mtime > LONGEST
     with (item / LOCK).open("rb+") as lock:
@@ -90,7 +109,7 @@ def _is_left_behind(item: Path) -> bool:
 
 
 def _hold(lock: IO[bytes]) -> bool:
-    """Whether the file could be locked, until it is closed or the process ends."""
+    """Lock the file until it is closed or the process ends; whether that was possible."""
     try:
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

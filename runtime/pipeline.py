@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxplain.contract.errors import RunError
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.outputs import OUTPUTS
 
@@ -106,7 +107,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
     """The explanations by all methods, from the outputs of the shared run and the runs that methods need beyond."""
     metadata, logits = artifact.metadata, outputs["logits"]
     check_finite("the logits", logits)
-    classes = [int(index) for index in outputs["class_index"]]
+    classes = _classes(outputs, metadata)
     predictions = top_predictions(logits, metadata, request.top_k)
     evaluator = GraphEvaluator(artifact, classes, request.extra_runs, request.progress)
     result: ByMethod = {}
@@ -138,6 +139,14 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
             for index, (heatmap, tokens) in zip(classes, maps, strict=True)
         ]
     return result
+
+
+def _classes(outputs: Outputs, metadata: Metadata) -> list[int]:
+    """The class that each target stands for; the graph has resolved the ranks by its logits."""
+    classes: list[int] = outputs["class_index"].tolist()
+    if not all(0 <= index < len(metadata.labels) for index in classes):
+        raise RunError(f"the artifact gave the classes {classes}, and has 0 to {len(metadata.labels) - 1}")
+    return classes
 
 
 def _maps(

@@ -27,8 +27,8 @@ def comparison_sheet(explanations: Mapping[str, Sequence[Explanation]]) -> Image
     """Draw several methods' heatmaps of one image side by side.
 
     Args:
-        explanations: By the method's name those of the same targets, in the same order, as `Explainer.explain_all` gives
-            them for a list of targets.
+        explanations: By the method's name those of the same targets, in the same order, as `Explainer.explain_all`
+            gives them for a list of targets.
 
     Returns:
         RGB: for each target a block with the image and each method's heatmap, under their names.

@@ -1,4 +1,4 @@
-"""Which class to explain: an index, a rank or a label."""
+"""Targets, which say what class to explain: by an index, a rank or a label."""
 
 import unicodedata
 from collections.abc import Sequence

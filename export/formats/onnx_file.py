@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,11 @@ import onnx_ir.passes.common as tidy
 import torch
 from onnxscript import opset18 as op
 from onnxscript import optimizer
-from safetensors import SafetensorError
 from torch.export import ExportedProgram
 
-from onnxplain.contract import METADATA_KEY, OnnxplainError
+from onnxplain.contract import METADATA_KEY
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
-from onnxplain.runtime.files import unfinished
 
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
@@ -37,7 +33,16 @@ SHAPE_ARITHMETIC = 16
 
 
 def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> ir.Model:
-    """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open."""
+    """Translate the fused graph.
+
+    Args:
+        graph: The fused graph.
+        size: (height, width) of the images; their number, and that of the targets, stay open.
+        opset: One of OPSETS.
+
+    Returns:
+        The model, each output behind its flag, weights by their paths in the PyTorch model.
+    """
     with silent(), torch.inference_mode():
         program = torch.onnx.export(
             _decomposed_if_need_be(flat_program(graph, size)),
@@ -105,39 +110,14 @@ def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
 
 
 def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
-    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
+    """Write an ONNX model as an artifact.
+
+    Args:
+        model: Gets the metadata.
+        metadata: The JSON document that the runtime reads.
+        path: Of the file; at its end is the digest that the runtime checks.
+    """
     model.metadata_props[METADATA_KEY] = metadata
     model.metadata_props.pop(KEY, None)  # of a model that was read from an artifact
     ir.save(model, path)
     seal_onnx(path)
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What the system says of a file that can be written no further."""
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A path in another folder that becomes ``path`` if the block ends well, and vanishes if it does not.
-
-    Folders on the way are made, and removed again if the block does not end well. Raises OnnxplainError if the folder
-    or the file cannot be written.
-    """
-    if path.is_dir():
-        raise OnnxplainError(f"cannot write {path}: it is a folder; give the name of a file")
-    with ExitStack() as stack:
-        try:
-            temporary = stack.enter_context(unfinished(path.parent)) / path.name
-            temporary.touch()
-            mode = temporary.stat().st_mode  # what is usual here; safetensors gives files to their owner alone
-        except OSError as error:
-            raise OnnxplainError(f"cannot write {path}: {error.filename}: {error.strerror}") from error
-        try:
-            yield temporary
-            temporary.chmod(mode)
-            temporary.replace(path)
-        except (OSError, SafetensorError) as error:
-            of_writing = isinstance(error, SafetensorError) or error.errno in FULL
-            if not of_writing:
-                raise
-            raise OnnxplainError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from onnxplain.lrp_graph import FusedGraph
 
-UNLUCKY = 1024
-"""The distance, in float32 numbers."""
-MORE = 16
+CACHE_STRIDE = 1024
+"""That distance, in float32 numbers."""
+ADDED = 16
 """The columns added: as many as a register holds."""
 
 
 def padded_parameters(graph: FusedGraph) -> dict[str, Tensor]:
-    """Those around such hidden layers of the model, by their paths in it, with the columns added."""
+    """The parameters around such hidden layers, by their paths in the model, with the columns added."""
     padded: dict[str, Tensor] = {}
     for layer in graph.hidden_layers:
-        if layer.width % UNLUCKY == 0:
-            sides = {layer.into: [0, 0, 0, MORE], layer.bias: [0, MORE], layer.out: [0, MORE]}
+        if layer.width % CACHE_STRIDE == 0:
+            sides = {layer.in_weight: [0, 0, 0, ADDED], layer.in_bias: [0, ADDED], layer.out_weight: [0, ADDED]}
             for path, columns in sides.items():
                 if path is not None:
                     padded[path] = nn.functional.pad(graph.model.get_parameter(path).detach(), columns)

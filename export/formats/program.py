@@ -14,12 +14,16 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, fx, nn
-from torch._dispatch.python import enable_python_dispatcher
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.torch_internals import (
+    TorchDispatchMode,
+    enable_python_dispatcher,
+    fake_mode_of,
+    is_mutable,
+)
 
 from .padding import padded_parameters
 
@@ -31,14 +35,14 @@ MODEL = "model."
 NO_OPS = {aten.detach.default, aten.alias.default, aten.lift_fresh.default}
 """What changes nothing where there is no autograd and no value is written to."""
 
-WHOLE = {
+COMPOSITE = {
     *(aten.linear, aten.matmul, aten.einsum, aten.conv2d, aten.max_pool2d, aten.softmax, aten.layer_norm),
     *(aten.group_norm, aten.reshape, aten.flatten, aten.expand_as, aten.pad, aten.where, aten.sym_size),
 }
-"""Composite ops that are left in one piece, as ONNX has them; others are written as what they are made of."""
+"""Composite ops that are recorded as one call, as ONNX has them; others are recorded as what they are made of."""
 
-SPELLED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
-"""Ops written as others, which ONNX has."""
+REPLACED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
+"""Ops that are recorded as others, which ONNX has."""
 
 SIZES = {sympy.Add: operator.add, sympy.Mul: operator.mul}
 """Arithmetic of sizes."""
@@ -63,7 +67,15 @@ class _CannotRecordError(Exception):
 
 
 def flat_program(graph: FusedGraph, size: tuple[int, int]) -> ExportedProgram:
-    """``graph`` for images of ``size`` (height, width); its outputs in the order of ``graph.names``."""
+    """Record the fused graph as one program.
+
+    Args:
+        graph: The fused graph.
+        size: (height, width) of the images; their number, and that of the targets, stay open.
+
+    Returns:
+        The program, its outputs in the order of ``graph.names``.
+    """
     # Sizes of 1 would be taken for constants, and equal ones for the same.
     example = torch.zeros(2, 3, *size), torch.zeros(2, 3, dtype=torch.int64)
     shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
@@ -82,12 +94,12 @@ def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
     nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
     for path, tensor in padded.items():
         node = nodes[names[MODEL + path]]
-        node.meta["val"] = node.meta["val"].fake_mode.from_tensor(tensor, static_shapes=True)
+        node.meta["val"] = fake_mode_of(node.meta["val"]).from_tensor(tensor, static_shapes=True)
         program.state_dict[MODEL + path] = nn.Parameter(tensor, requires_grad=False)
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes the calls made under it into the graph of ``program``, before its outputs."""
+    """Records the calls made under it in the graph of ``program``, before its outputs."""
 
     def __init__(self, program: ExportedProgram) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -98,7 +110,7 @@ class _Recorder(TorchDispatchMode):
         self.pixels, self.target = (
             node for node in self.graph.find_nodes(op="placeholder") if node.name in self.signature.user_inputs
         )
-        self.fake_mode = self.pixels.meta["val"].fake_mode
+        self.fake_mode = fake_mode_of(self.pixels.meta["val"])
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
         self.known: dict[str, Any] = {}
@@ -133,19 +145,19 @@ class _Recorder(TorchDispatchMode):
             return op(*args, **kwargs)
         if op in NO_OPS:
             return args[0]
-        if op.overloadpacket not in WHOLE:
+        if op.overloadpacket not in COMPOSITE:
             with self:
-                result = SPELLED.get(op, op.decompose)(*args, **kwargs)
+                result = REPLACED.get(op, op.decompose)(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        if op._schema.is_mutable:
+        if is_mutable(op):
             raise _CannotRecordError
         with self.graph.inserting_before(self.output):
-            words = fx.node.map_aggregate((tuple(args), kwargs), self._word)
-            call = f"{op} {words}"
+            recorded = fx.node.map_aggregate((tuple(args), kwargs), self._recorded)
+            call = f"{op} {recorded}"
             if call not in self.known:
                 self.known[call] = op(*args, **kwargs)
-                self._hold(self.known[call], self._call(op, words[0], self.known[call], words[1]))
+                self._hold(self.known[call], self._call(op, recorded[0], self.known[call], recorded[1]))
         return self.known[call]
 
     def _open(self, node: fx.Node, axis: int) -> torch.SymInt:
@@ -181,7 +193,7 @@ class _Recorder(TorchDispatchMode):
             for place, item in enumerate(value):
                 self._hold(item, self._call(operator.getitem, (node, place), item))
 
-    def _word(self, arg: Any) -> Any:
+    def _recorded(self, arg: Any) -> Any:
         """An argument as it stands in the graph."""
         if isinstance(arg, Tensor):
             return self.nodes[id(arg)] if id(arg) in self.nodes else self._constant(arg)

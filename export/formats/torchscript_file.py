@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.torch_internals import OpOverload, is_mutable, schema_of
 
 from .program import flat_program
 from .sealing import seal_torchscript
@@ -44,10 +44,15 @@ ALL = Outputs(ALWAYS)
 
 
 def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.ScriptModule:
-    """Translate ``graph`` for images of ``size`` (height, width), batch and number of targets left open.
+    """Translate the fused graph.
 
-    The result's ``forward(pixels, target, with_…=True, …)`` gives the logits and the outputs whose flags are true, by
-    name; for each of these outputs there also is a method of its name, which gives it alone.
+    Args:
+        graph: The fused graph.
+        size: (height, width) of the images; their number, and that of the targets, stay open.
+
+    Returns:
+        The program. Its ``forward(pixels, target, with_…=True, …)`` gives those in ALWAYS and the outputs whose flags
+        are true, by name; for each of these outputs there also is a method of its name, which gives it alone.
     """
     program = flat_program(graph, size)
     module = type("Explained", (nn.Module,), {})()  # PyTorch would give two modules of one class the same methods
@@ -65,7 +70,13 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
 
 
 def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -> None:
-    """Write the file, with the JSON document that the runtime reads and the digest that it checks."""
+    """Write a TorchScript program as an artifact.
+
+    Args:
+        model: The program.
+        metadata: The JSON document that the runtime reads.
+        path: Of the file; at its end is the digest that the runtime checks.
+    """
     with silent(), path.open("wb") as stream:  # given a path, PyTorch would write its name into the file
         torch.jit.save(model, stream, _extra_files={METADATA_KEY: metadata})
     seal_torchscript(path)
@@ -94,8 +105,13 @@ def _weights(program: ExportedProgram, module: nn.Module) -> dict[fx.Node, str]:
 
 @dataclass(frozen=True)
 class _Line:
-    """``name = expression``. uses: names that the expression takes. nothing: what stands for the value where the line
-    is not run; None where no word can, for a list.
+    """``name = expression``.
+
+    Attributes:
+        name: Of the value.
+        expression: What gives it.
+        uses: The names that the expression takes.
+        nothing: What stands for the value where the line is not run; None where nothing can, for a list.
     """
 
     name: str
@@ -132,12 +148,13 @@ def _expression(node: fx.Node, words: Mapping[fx.Node, str]) -> str:
     if node.target is aten.sym_size.int:
         return "{}.size({})".format(*(_word(arg, words) for arg in node.args))
     op = node.target
-    if not isinstance(op, OpOverload) or op._schema.is_mutable:
+    if not isinstance(op, OpOverload) or is_mutable(op):
         raise OnnxplainError(f"TorchScript cannot be written for {op} ({node.name}); write ONNX")
-    types = {argument.name: argument.type for argument in op._schema.arguments}
+    types = {argument.name: argument.type for argument in schema_of(op).arguments}
     given = [_word(arg, words, kind) for arg, kind in zip(node.args, types.values(), strict=False)]
     given += [f"{name}={_word(arg, words, types[name])}" for name, arg in node.kwargs.items()]
-    return f"torch.ops.{op.namespace}.{op._opname}({', '.join(given)})"
+    name, _, _overload = op.__name__.partition(".")
+    return f"torch.ops.{op.namespace}.{name}({', '.join(given)})"
 
 
 def _word(arg: Any, words: Mapping[fx.Node, str], kind: Any = None) -> str:

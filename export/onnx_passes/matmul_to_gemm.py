@@ -66,8 +66,8 @@ def _write_as_gemm(graph: ir.Graph, product: ir.Node, x: ir.Value, weight: ir.Va
     attributes = {"transB": 1, "beta": factor}
     y = new.op("Gemm", factors, attributes, name=f"{old[-1].name}/gemm", output=_of(result.dtype, [None, columns[-1]]))
     shape = new.op("Constant", [], {"value_ints": [-1, *columns]}, output=_of(ir.DataType.INT64, [1 + len(columns)]))
-    whole = new.op("Reshape", [y, shape])
-    convenience.replace_nodes_and_values(graph, old[-1], old[::-1], new.nodes, old[-1].outputs, [whole])
+    reshaped = new.op("Reshape", [y, shape])
+    convenience.replace_nodes_and_values(graph, old[-1], old[::-1], new.nodes, old[-1].outputs, [reshaped])
 
 
 def _remove_unused(graph: ir.Graph, value: ir.Value) -> None:

@@ -28,7 +28,7 @@ from onnxplain.contract.errors import naming
 from onnxplain.runtime import load_image, preprocess
 from onnxplain.runtime.files import check_file
 
-from ..formats.onnx_file import written_whole
+from ..atomic_files import atomic_file
 from ..models.backbones import Backbone
 from ..models.seeding import SEED
 
@@ -173,7 +173,7 @@ class FeatureStore:
             "sha256": _digest(features, images),
         }
         tensors = {"features": features, "sample": self._sample}
-        with written_whole(self._path) as temporary:
+        with atomic_file(self._path) as temporary:
             save_file(tensors, temporary, metadata)
 
 

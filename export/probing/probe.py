@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxplain.contract import OnnxplainError
 
-from ..formats.onnx_file import written_whole
+from ..atomic_files import atomic_file
 from ..models.backbones import Backbone
 from ..models.heads import Head, read_head, write_head
 from .feature_cache import FeatureStore, Progress
@@ -127,7 +127,7 @@ def probe(
     progress(f"fitting with C = {C:g}", 0, 1)
     fitted = regression(C).fit(standardised, classes)
     head = _head(fitted, mean, std, backbone.pooling, split.labels)
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         write_head(temporary, head)
         with torch.inference_mode():
             predictions = read_head(temporary).linear()(torch.from_numpy(held_out)).argmax(1).numpy()

@@ -20,7 +20,7 @@ SOFTMAX = (torch.softmax, Tensor.softmax)
 
 RAW = {"attention", "attention_gradient"}
 _LAYERED = {*RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(raw_inputs(item)))}
-TOLD = {"logits", "pixel_gradient", *_LAYERED, *pool_outputs(_LAYERED)}
+BY_AUTOGRAD = {"logits", "pixel_gradient", *_LAYERED, *pool_outputs(_LAYERED)}
 """The outputs that autograd on the model can tell."""
 
 
@@ -75,11 +75,19 @@ def _recording(batch: int) -> Iterator[list[Tensor]]:
 def eager_outputs(
     model: nn.Module, pixels: Tensor, target: Tensor, layout: Layout, names: Collection[str]
 ) -> dict[str, Tensor]:
-    """Those of ``names`` that autograd on the model itself can tell, as an artifact should give them, shapes as there.
+    """What autograd on the model itself can tell of an artifact's outputs.
 
-    pixels: [batch, 3, H, W]; target: int64 [batch, targets], class indices only. layout: for the reductions.
+    Args:
+        model: The unmodified model.
+        pixels: [batch, 3, H, W].
+        target: int64 [batch, targets], class indices only.
+        layout: For the reductions.
+        names: Of outputs.
+
+    Returns:
+        Those in BY_AUTOGRAD among them, by name, in the shapes of the artifact.
     """
-    if not set(names) & TOLD:
+    if not set(names) & BY_AUTOGRAD:
         return {}
     pixels = pixels.detach().requires_grad_()
     with _recording(len(pixels)) as attention:
@@ -88,7 +96,7 @@ def eager_outputs(
     for column in target.unbind(1):
         score = logits.gather(1, column[:, None]).sum()
         *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True, allow_unused=True)
-        used = [place for place, share in enumerate(gradient) if share is not None]  # a pool may be there for nothing
+        used = [place for place, one in enumerate(gradient) if one is not None]  # a pool may be there for nothing
         given = [attention[place].detach() for place in used]
         raw = {"attention": given, "attention_gradient": [gradient[place] for place in used]}
         columns.append(layer_outputs(layout, raw, names, lambda name: 1))

@@ -1,7 +1,7 @@
 """Models and files computed in float64: what float32 rounds away would hide whether a file is the model it came from.
 
-The numbers stay those of float32, weights and constants alike: only the arithmetic is exact. So two programs that are
-the same but for their spelling agree to float64's own rounding.
+The numbers stay those of float32, weights and constants alike: only the arithmetic is exact. So two programs of
+the same function agree to float64's own rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from .onnx_ops import OPS
 class OnnxInDouble:
     """The ONNX file at ``path`` as it was written, run in float64.
 
-    Raises OnnxplainError, naming it, if the file has an op that ONNX does not have.
+    Raises:
+        OnnxplainError: The file has an op that ONNX does not have; the message names it.
     """
 
     def __init__(self, path: Path) -> None:

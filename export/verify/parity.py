@@ -1,7 +1,7 @@
 """The export gate: is the file that was written the model that was given? And what can float32 resolve of it?
 
 The first question is judged in float64. The file is read back and run op by op in float64, and each output compared
-with PyTorch's in float64: two programs that are the same but for their spelling agree to many digits there, and what is
+with PyTorch's in float64: two programs of the same function agree to many digits there, and what is
 wrong shows. float32 could not tell: relevance divides by sums that can be near zero, so that a pixel changed by its
 last bit can change a map beyond recognition, in a right file as in eager PyTorch.
 
@@ -20,7 +20,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +31,24 @@ from torch import Tensor, nn
 
 from onnxplain.contract import Metadata, OnnxplainError
 from onnxplain.contract.errors import one_line
-from onnxplain.contract.outputs import MATRICES, OUTPUTS, Output
+from onnxplain.contract.outputs import ALWAYS, MATRICES, OUTPUTS, Output
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime.backends.base import Artifact
 from onnxplain.runtime.backends.formats import open_artifact
 
 from ..formats.table import open_in_double
-from .autograd_reference import TOLD, eager_outputs
+from .autograd_reference import eager_outputs
+from .limits import FLOAT32, IN_BOTH, SOUND, Errors, check_of_ranks, checks, limit_in_double, relative_error
 from .report import Check, Report
 from .resolution import Resolution
 
-SHARP = 1e-7
-"""Relative error in float64 that is always allowed. Right files are off by 6e-8 and less, unless a denominator is all
-but zero: numbers that export has computed from others are rounded to float32."""
-TOLD_SHARP = 1e-5
-"""The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""
-LAST_BIT, NOISE = 1000.0, 1e-3
-"""How many times what PyTorch's float64 is off, pixels changed by their last bit, the file may be off, and how much at
-most. It is looked at where the file is off by more than the above."""
-FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
-"""Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
-times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
-
 IMAGES = 2
 TARGETS = 2
-LARGE = 2**28
+MAX_RAW = 2**28
 """Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
-COPIES = 2**22
+MAX_COPIES = 2**22
 """Bytes of an image's copies, in float32, above which reciprocam is compared for one image only."""
-
-IN_BOTH = {"logits", "attention"}
-"""What is compared in float32 as well."""
-
-EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
-SOUND = "finite and of the right shape"
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -79,30 +62,29 @@ class _Portion:
     names: Sequence[str]
 
 
-@dataclass
-class _Errors:
-    """Of one output, sample by sample: of the file in float64 and in float32, and of eager PyTorch in float32.
-
-    noise: what float64 itself is off, for samples in which that had to be known.
-    """
-
-    double: list[float] = field(default_factory=list)
-    noise: list[float] = field(default_factory=list)
-    single: list[float] = field(default_factory=list)
-    eager: list[float] = field(default_factory=list)
-
-
 def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> Report:
-    """Run the artifact at ``path``, which ``metadata`` describe, on random images and classes and compare all it gives.
+    """Run the artifact on random images and classes, and compare all it gives with PyTorch.
 
-    What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``. Raises OnnxplainError if
-    the file, the model or the graph cannot be run.
+    What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
+
+    Args:
+        path: Of the file.
+        metadata: What the file says about itself.
+        model: Of which the fused graph is.
+        graph: Of which the file is.
+
+    Returns:
+        The report, a line for each output and kind of comparison.
+
+    Raises:
+        OnnxplainError: The file, the model or the graph cannot be run.
     """
     gate = _Gate(path, metadata, model, graph)
-    large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > LARGE]
+    gate.compare_ranks()
+    large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > MAX_RAW]
     for portions in gate.portions([item for item in metadata.outputs if item not in large], bool(large)):
         gate.take(portions)
-    return Report(tuple(gate.rows()), _notes(metadata, large), gate.resolution.shares())
+    return Report(tuple(gate.rows()), _notes(metadata, large), gate.resolution.worst())
 
 
 class _Gate:
@@ -120,8 +102,9 @@ class _Gate:
         with _one_line("the model cannot be copied to compare with"):
             self.model_in_double = copy.deepcopy(model).double()
             self.graph_in_double = _over(graph, self.model_in_double)
-        self.errors: dict[str, _Errors] = defaultdict(_Errors)
+        self.errors: dict[str, Errors] = defaultdict(Errors)
         self.broken: dict[str, None] = {}
+        self.wrong_ranks = 0
         self.resolution = Resolution(metadata)
 
     def portions(self, outputs: Sequence[Output], large: bool) -> list[list[_Portion]]:
@@ -131,7 +114,7 @@ class _Gate:
         """
         if not large:
             names = ["logits", *(item.output for item in outputs)]
-            alone = ["reciprocam"] if self.graph.masked_bytes > COPIES else []
+            alone = ["reciprocam"] if self.graph.masked_bytes > MAX_COPIES else []
             together = _Portion(range(IMAGES), self.targets, [name for name in names if name not in alone])
             return [[together, *(_Portion(range(1), self.targets, [name]) for name in alone)]]
         groups: dict[tuple[str, ...], list[str]] = {(): ["logits"]}
@@ -141,6 +124,17 @@ class _Gate:
             [_Portion(range(image, image + 1), torch.tensor([self.asked[image]]), names) for image in range(IMAGES)]
             for names in groups.values()
         ]
+
+    def compare_ranks(self) -> None:
+        """Compare ``class_index`` of every rank, and of a class, with the order of the file's own logits, exactly."""
+        classes = len(self.metadata.labels)
+        targets, image = [*range(-1, -classes - 1, -1), 0], self.pixels[:1]
+        single = open_artifact(self.path, "cpu", None, trust=True).run(image.numpy(), targets, ())
+        with _one_line("the file that was written cannot be computed in float64"):
+            double = self.file_in_double.run(image.double(), torch.tensor([targets]), list(ALWAYS))
+        for given in (single, {name: tensor.numpy() for name, tensor in double.items()}):
+            order = np.argsort(-given["logits"][0], kind="stable")  # of equal logits the lower index leads
+            self.wrong_ranks += int((given["class_index"][0] != [*order, 0]).sum())
 
     def take(self, portions: Sequence[_Portion]) -> None:
         """Compare this much; a function, so that nothing of it is held in the next."""
@@ -165,14 +159,11 @@ class _Gate:
 
     def rows(self) -> Iterator[Check]:
         """What came of it."""
+        yield check_of_ranks(self.wrong_ranks)
         for name in self.broken:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name, errors in self.errors.items():
-            limit = max(_limit(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
-            yield _check(name, EQUAL, errors.double, limit)
-            if name in IN_BOTH:
-                limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
-                yield _check(name, IN_FLOAT32, errors.single, limit)
+            yield from checks(name, errors)
 
     def _judge(self, portion: _Portion, row: int, column: int, single: Tensors, double: Tensors) -> None:
         """Compare the file's outputs for one image and class with those of PyTorch."""
@@ -180,19 +171,19 @@ class _Gate:
         target = portion.targets[column].reshape(1, 1)
         right = self._pytorch_in_double(image.double(), target, double)
         for name in double:
-            self.errors[name].double.append(_relative(double[name], right[name]))
+            self.errors[name].double.append(relative_error(double[name], right[name]))
         for name in IN_BOTH & double.keys():
-            self.errors[name].single.append(_relative(single[name], right[name]))
-        if any(self.errors[name].double[-1] > _limit(name) for name in double):
+            self.errors[name].single.append(relative_error(single[name], right[name]))
+        if any(self.errors[name].double[-1] > limit_in_double(name) for name in double):
             again = self._pytorch_in_double(_last_bit(image.double()), target, double)
             for name in double:
-                self.errors[name].noise.append(_relative(again[name], right[name]))
+                self.errors[name].noise.append(relative_error(again[name], right[name]))
         doubtful = {name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32}
         doubtful |= self.resolution.doubtful & double.keys()
         if doubtful:
             eager = self._pytorch_in_float32(_last_bit(image), target, doubtful)
             for name in IN_BOTH & eager.keys():
-                self.errors[name].eager.append(_relative(eager[name], right[name]))
+                self.errors[name].eager.append(relative_error(eager[name], right[name]))
             self.resolution.add(eager, double, image[0].numpy())
 
     def _run(self, artifact: Artifact, portion: _Portion) -> Tensors:
@@ -217,7 +208,7 @@ class _Gate:
     def _look_at(self, portion: _Portion, given: Tensors) -> None:
         """Note which outputs are not finite or not of the shape that their images and classes ask for."""
         for name in portion.names:
-            shape = _shape(self.metadata, name, len(portion.images), len(portion.targets))
+            shape = self.metadata.full_shape(name, len(portion.images), len(portion.targets))
             if given[name].shape != shape or not np.isfinite(given[name]).all():
                 self.broken[name] = None
 
@@ -259,12 +250,6 @@ def _notes(metadata: Metadata, large: Sequence[Output]) -> tuple[str, ...]:
     )
 
 
-def _shape(metadata: Metadata, name: str, images: int, targets: int) -> tuple[int, ...]:
-    if name == "logits":
-        return images, len(metadata.labels)
-    return (images, *((targets,) if _per_target(name) else ()), *metadata.shape(OUTPUTS[name]))
-
-
 def _sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> dict[str, NDArray[Any]]:
     """These outputs for one image and class, with an axis of classes where they have one."""
     return {
@@ -278,37 +263,13 @@ def _per_target(name: str) -> bool:
 
 def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:
     """The same graph in float64, over the weights of ``model``."""
-    twin = copy.copy(graph)
-    twin._modules = {"model": model}
-    twin._buffers = {name: buffer.clone() if buffer is not None else None for name, buffer in graph._buffers.items()}
-    return twin.double()
+    double = copy.copy(graph)
+    double._modules = {"model": model}
+    double._buffers = {name: buffer.clone() if buffer is not None else None for name, buffer in graph._buffers.items()}
+    return double.double()
 
 
 def _last_bit(pixels: Tensor) -> Tensor:
     """Every number changed to one beside it."""
     signs = torch.randint(2, pixels.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     return pixels.nextafter(signs * torch.full_like(pixels, torch.inf))
-
-
-def _relative(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """The greatest difference as a share of the greatest value of ``b``."""
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
-
-
-def _limit(name: str) -> float:
-    return TOLD_SHARP if name in TOLD else SHARP
-
-
-def _worst(errors: Sequence[float]) -> float:
-    """NaN if there is one."""
-    return float(np.max(errors)) if errors else 0.0
-
-
-def _finite(errors: Sequence[float]) -> float:
-    """The worst, and 0, which allows nothing, if it is not finite."""
-    worst = _worst(errors)
-    return worst if math.isfinite(worst) else 0.0
-
-
-def _check(name: str, check: str, errors: Sequence[float], limit: float) -> Check:
-    return Check(name, check, _worst(errors), limit, _worst(errors) <= limit)

@@ -12,7 +12,15 @@ from onnxplain.contract.outputs import OUTPUTS
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report: ``value`` was measured, ``limit`` is what was asked."""
+    """One line of the report.
+
+    Attributes:
+        output: What was compared.
+        check: How.
+        value: What was measured.
+        limit: What it may be at most.
+        passed: Whether it is.
+    """
 
     output: str
     check: str
@@ -23,9 +31,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """What the gate found. Errors are relative to the output's greatest absolute value; notes say what was left out.
+    """What the gate found.
 
-    resolution: by method, how far float32 is off in its maps; no reason to refuse a file.
+    Attributes:
+        rows: One for each thing compared; errors are relative to the output's greatest absolute value.
+        notes: What was left out, and why.
+        resolution: By method, how far float32 is off in its maps; no reason to refuse a file.
     """
 
     rows: tuple[Check, ...]
@@ -61,7 +72,11 @@ class Report:
 
 
 class GateError(OnnxplainError):
-    """The file written does not do what the model does; ``report`` says in what."""
+    """The file written does not do what the model does.
+
+    Attributes:
+        report: Says in what.
+    """
 
     def __init__(self, report: Report) -> None:
         super().__init__(f"the exported graph does not equal the model, nothing was written ({report.failures()})")

@@ -42,10 +42,10 @@ class Resolution:
                 single, double = (self._map(method, tensors, pixels) for tensors in (given, exact))
                 self._errors[method].append(_error(single, double, method.relative))
 
-    def shares(self) -> dict[str, float]:
+    def worst(self) -> dict[str, float]:
         """By method the greatest error of a map, |float32 - float64| / |float64|, at most 1: nothing is resolved."""
-        worst = {method.name: min(1.0, max(errors)) for method, errors in self._errors.items() if errors}
-        return {name: float(f"{share:.2g}") for name, share in worst.items()}
+        errors = {method.name: min(1.0, max(errors)) for method, errors in self._errors.items() if errors}
+        return {name: float(f"{error:.2g}") for name, error in errors.items()}
 
     def _arguments(self, method: Method) -> dict[str, Any]:
         return method.arguments({}, self._metadata.layers)

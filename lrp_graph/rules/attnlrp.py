@@ -1,8 +1,8 @@
 """The table of AttnLRP: the vector-Jacobian products with a few entries replaced.
 
-Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers", ICML 2024. The share
-``g`` of a value x is its relevance divided by x, so that relevance is input times share and the plain table of
-vector-Jacobian products would give input times gradient.
+Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers", ICML 2024. The cotangent
+``g`` of a value x is its relevance divided by x: relevance is input times cotangent. With the plain table of
+vector-Jacobian products that would be input times gradient.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from onnxplain.contract.metadata import RULES
 
-from ..reverse import Call, Rule, Table, first
-from .conv_and_pool import convolution_back, in_groups
+from ..reverse import Call, Rule, Table, wrt_first
+from .conv_and_pool import group_norm_rule, transposed_convolution
 from .vjp import DERIVATIVES, GRADIENT, bilinear
 
 aten = torch.ops.aten
@@ -30,15 +30,15 @@ def _secant(f: Callable[..., Tensor], derivative: Callable[..., Tensor]) -> Rule
         slope = y / torch.where(x == 0, 1, x)
         return g * torch.where(x == 0, derivative(f(zero, *args, **kwargs), zero, *args, **kwargs), slope)
 
-    return first(rule)
+    return wrt_first(rule)
 
 
 def _halved(rule: Rule) -> Rule:
     """A product of two values that both vary: half of the relevance to each (equation 13)."""
 
     def half(g: Tensor, call: Call) -> list[Tensor | None]:
-        shares = rule(g, call)
-        return [share / 2 for share in shares] if all(call.varies) else list(shares)
+        results = rule(g, call)
+        return [result / 2 for result in results] if all(call.varies) else list(results)
 
     return half
 
@@ -67,13 +67,21 @@ def _gamma_rule(
     gamma: float, g: Tensor, y: Tensor, plain: Tensor, x: Tensor, w: Tensor,
     forward: Callable[[Tensor, Tensor], Tensor], back: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:  # fmt: skip
-    """Layers y = sum_i f_i + b with f_i = x_i w_i (Montavon et al. 2019, for outputs of either sign).
+    """The gamma rule of layers y = sum_i f_i + b with f_i = x_i w_i (Montavon et al. 2019, for either sign of y).
 
     Input i gets (f_i + gamma f_i+) / (y + gamma sum f+) of the relevance where y > 0, and the same with f- where y < 0:
     contributions that agree with the output are favoured. With f+ = (f + |f|) / 2 and f- = (f - |f|) / 2 and one
     quotient s that is x_i s (1 + gamma / 2) w_i + |x_i| s sign(y) gamma / 2 |w_i|.
 
-    plain: y without b. forward(x, w), back(s, w): the layer without bias, and its transpose.
+    Args:
+        gamma: How much they are favoured.
+        g: The cotangent of y.
+        y: The output.
+        plain: y without b.
+        x: The input.
+        w: The weight.
+        forward: (x, w) -> y without b.
+        back: (s, w) -> the transpose of ``forward``.
     """
     sign = y.sign()
     total = y + gamma / 2 * (plain + sign * forward(x.abs(), w.abs()))
@@ -82,7 +90,7 @@ def _gamma_rule(
 
 
 def attnlrp(gamma: float = RULES["gamma"]) -> Table:
-    """The table; ``gamma`` is that of the rule for linear layers and convolutions, which are plain where it is 0."""
+    """The table, with the gamma rule for linear layers and convolutions; with ``gamma`` 0 they have the plain one."""
 
     def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         plain = y if b is None else y - b
@@ -93,16 +101,16 @@ def attnlrp(gamma: float = RULES["gamma"]) -> Table:
             return nn.functional.conv2d(x, w, None, *geometry)
 
         plain = y if b is None else y - b[:, None, None]
-        return _gamma_rule(gamma, g, y, plain, x, w, forward, lambda s, w: convolution_back(s, x, w, *geometry))
+        return _gamma_rule(gamma, g, y, plain, x, w, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
 
-    favouring: Table = {aten.linear: first(linear), aten.conv2d: first(convolution)} if gamma else {}
+    with_gamma: Table = {aten.linear: wrt_first(linear), aten.conv2d: wrt_first(convolution)} if gamma else {}
     return {
         **GRADIENT,
         **{op: _secant(op, derivative) for op, derivative in DERIVATIVES.items()},
         **{op: _halved(GRADIENT[op]) for op in (aten.matmul, aten.bmm, aten.mul)},
         aten.div: bilinear(lambda g, y, a, b: g / b, lambda g, y, a, b: torch.zeros_like(g)),
-        aten.layer_norm: first(_layer_norm),
-        aten.rms_norm: first(_rms_norm),
-        aten.group_norm: first(in_groups(_layer_norm)),
-        **favouring,
+        aten.layer_norm: wrt_first(_layer_norm),
+        aten.rms_norm: wrt_first(_rms_norm),
+        aten.group_norm: wrt_first(group_norm_rule(_layer_norm)),
+        **with_gamma,
     }

@@ -1,4 +1,4 @@
-"""The table of Chefer's relevance rules: the share of a value is its LRP relevance.
+"""The table of Chefer's relevance rules: the cotangent of a value is its LRP relevance.
 
 Chefer, Gur & Wolf, "Transformer Interpretability Beyond Attention Visualization", CVPR 2021.
 ``r`` is the relevance of the output ``y``, [targets, *y.shape]. Constants and biases get nothing: what is added to or
@@ -16,23 +16,23 @@ from torch import Tensor, nn
 
 from onnxplain.contract.metadata import RULES
 
-from ..reverse import Call, Rule, Table, first, unbroadcast
-from .conv_and_pool import avg_pool_back, convolution_back, max_pool_back
-from .shape_ops import MOVEMENT, spread
+from ..reverse import Call, Rule, Table, unbroadcast, wrt_first
+from .conv_and_pool import avg_pool_vjp, max_pool_vjp, transposed_convolution
+from .shape_ops import SHAPE_OPS, restore_axes
 from .vjp import DERIVATIVES
 
 aten = torch.ops.aten
 
 EPSILON = 1e-9
 
-LARGE = 1e12
-"""What is divided by so much is nothing beside what is not; by more, it could become denormal, which slows products."""
+NEGLIGIBLE = 1e12
+"""A divisor that makes a quotient negligible. A larger one could make it denormal, which slows down products."""
 
 Layer = Callable[[Tensor, Tensor], Tensor]
 """forward(x, w), a linear layer without bias; or back(s, w), its transpose."""
 
 COLOURS = 3
-"""A convolution of so many channels is of pixels."""
+"""A convolution whose input has so many channels reads the pixels."""
 
 
 def divide(r: Tensor, z: Tensor) -> Tensor:
@@ -40,9 +40,12 @@ def divide(r: Tensor, z: Tensor) -> Tensor:
     return r / torch.where(z == 0, torch.inf, z + EPSILON)
 
 
-def _huge_below_0(z: Tensor) -> Tensor:
-    """z, or a large number where z is negative; onnxruntime takes three times as long to select one by a condition."""
-    return nn.functional.leaky_relu(z, -LARGE)
+def _large_where_negative(z: Tensor) -> Tensor:
+    """Where z is negative a large positive number, -NEGLIGIBLE z, else z itself: what leaky_relu does.
+
+    onnxruntime takes three times as long for torch.where.
+    """
+    return nn.functional.leaky_relu(z, -NEGLIGIBLE)
 
 
 def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
@@ -63,17 +66,17 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
         larger = (1 + 32 * torch.finfo(r.dtype).eps) * plain
         magnitude = forward(x.abs(), w.abs())
-        s = alpha * r / (_huge_below_0(magnitude + larger) + 2 * EPSILON)
+        s = alpha * r / (_large_where_negative(magnitude + larger) + 2 * EPSILON)
         if not beta:
             return x * back(s, w) + x.abs() * back(s, w.abs())
-        t = beta * r / (_huge_below_0(magnitude - larger) - 2 * EPSILON)
+        t = beta * r / (_large_where_negative(magnitude - larger) - 2 * EPSILON)
         return x * back(s + t, w) + x.abs() * back(s - t, w.abs())
 
     return rule
 
 
 def _linear(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``rule(r, y without bias, x, w, forward, back)`` for linear layers."""
+    """A rule for linear layers, given ``rule(r, y without bias, x, w, forward, back)``."""
 
     def linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         plain = y if b is None else y - b
@@ -83,14 +86,14 @@ def _linear(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _convolution(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``rule(r, y without bias, x, w, forward, back)`` for convolutions."""
+    """A rule for convolutions, given ``rule(r, y without bias, x, w, forward, back)``."""
 
     def convolution(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
         def forward(x: Tensor, w: Tensor) -> Tensor:
             return nn.functional.conv2d(x, w, None, *geometry)
 
         plain = y if b is None else y - b[:, None, None]
-        return rule(r, plain, x, w, forward, lambda s, w: convolution_back(s, x, w, *geometry))
+        return rule(r, plain, x, w, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
 
     return convolution
 
@@ -110,6 +113,7 @@ def _of_pixels(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, b
 
 
 def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    """All relevance, unchanged."""
     return unbroadcast(r, x).to(x.dtype)
 
 
@@ -123,8 +127,8 @@ def _two_sided(
     def rule(r: Tensor, call: Call) -> list[Tensor | None]:
         a, b = call.args
         if all(call.varies):
-            shares = both(r, call.out, a, b, **call.kwargs)
-            return [unbroadcast(share, x) for share, x in zip(shares, (a, b), strict=True)]
+            ra, rb = both(r, call.out, a, b, **call.kwargs)
+            return [unbroadcast(ra, a), unbroadcast(rb, b)]
         if call.varies[0]:
             return [unbroadcast(left(r, call.out, a, b), a), None]
         return [None, unbroadcast(right(r, call.out, b, a), b)]
@@ -154,18 +158,18 @@ def _residual(r: Tensor, y: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> t
 
 def _sum(r: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:
     """x R / sum(x)."""
-    return x * divide(spread(r, x, dims, keepdim), x.sum(dims, keepdim=True))
+    return x * divide(restore_axes(r, x, dims, keepdim), x.sum(dims, keepdim=True))
 
 
 def _mean(r: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:
     """x R / (n mean(x)), with the small constant of the division added to the mean."""
-    s = divide(spread(r, x, dims, keepdim), x.mean(dims, keepdim=True))
+    s = divide(restore_axes(r, x, dims, keepdim), x.mean(dims, keepdim=True))
     return x * (s / math.prod(x.shape[dim] for dim in dims))
 
 
 def _avg_pool(r: Tensor, y: Tensor, x: Tensor, *window: Any) -> Tensor:
     """x_i R / (n mean(x)) from each window of n that x_i is in."""
-    return x * avg_pool_back(divide(r, y), x, *window)
+    return x * avg_pool_vjp(divide(r, y), x, *window)
 
 
 PASS_ON = (
@@ -175,14 +179,14 @@ PASS_ON = (
 
 
 def chefer(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
-    """The table for these constants of the rule of linear layers."""
+    """The table, with these constants of the rule for linear layers and convolutions, see ``alpha_beta``."""
     rule = alpha_beta(alpha, beta)
     linear = _linear(rule)
     return {
-        **MOVEMENT,
-        **dict.fromkeys(PASS_ON, first(_pass_on)),
-        aten.linear: first(linear),
-        aten.conv2d: first(_convolution(rule)),
+        **SHAPE_OPS,
+        **dict.fromkeys(PASS_ON, wrt_first(_pass_on)),
+        aten.linear: wrt_first(linear),
+        aten.conv2d: wrt_first(_convolution(rule)),
         **dict.fromkeys(
             (aten.matmul, aten.bmm),
             _two_sided(
@@ -195,23 +199,23 @@ def chefer(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
         aten.sub: _two_sided(lambda r, y, a, b, alpha=1: _residual(r, y, a, b, -alpha)),
         aten.mul: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
         aten.div: _two_sided(lambda r, y, a, b: (r / 2, r / 2)),
-        aten.mean: first(_mean),
-        aten.sum: first(_sum),
-        aten.avg_pool2d: first(_avg_pool),
-        aten.max_pool2d: first(max_pool_back),
+        aten.mean: wrt_first(_mean),
+        aten.sum: wrt_first(_sum),
+        aten.avg_pool2d: wrt_first(_avg_pool),
+        aten.max_pool2d: wrt_first(max_pool_vjp),
     }
 
 
 def stem(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
-    """The table before the first block: a position embedding takes its share, and pixels get theirs by z-B.
+    """The table before the first block: position embeddings take part of the relevance, and pixels get theirs by z-B.
 
-    Where patches are embedded by a linear layer, that is the only one.
+    A linear layer there is taken for the patch embedding.
     """
 
     def add(r: Tensor, call: Call) -> list[Tensor | None]:
-        shares = _residual(r, call.out, *call.args, **call.kwargs)
-        sides = zip(shares, call.args, call.varies, strict=True)
-        return [unbroadcast(share, x) if varies else None for share, x, varies in sides]
+        relevance = _residual(r, call.out, *call.args, **call.kwargs)
+        sides = zip(relevance, call.args, call.varies, strict=True)
+        return [unbroadcast(part, x) if varies else None for part, x, varies in sides]
 
     deeper = _convolution(alpha_beta(alpha, beta))
 
@@ -221,6 +225,6 @@ def stem(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
     return {
         **chefer(alpha, beta),
         aten.add: add,
-        aten.conv2d: first(convolution),
-        aten.linear: first(_linear(_of_pixels)),
+        aten.conv2d: wrt_first(convolution),
+        aten.linear: wrt_first(_linear(_of_pixels)),
     }

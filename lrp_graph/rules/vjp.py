@@ -1,6 +1,6 @@
-"""The table of vector-Jacobian products: the share of a value is the gradient of the target logits by it.
+"""The table of vector-Jacobian products: the cotangent of a value is the gradient of the target logits by it.
 
-``g`` is the share of the output ``y``, [targets, *y.shape].
+``g`` is the cotangent of the output ``y``, [targets, *y.shape]. In formulas x' is a transpose.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reverse import Call, Rule, Table, first, unbroadcast
-from .conv_and_pool import avg_pool_back, batch_norm_back, convolution_back, in_groups, max_pool_back
-from .shape_ops import MOVEMENT, from_right, spread
+from ..reverse import Call, Rule, Table, unbroadcast, wrt_first
+from .conv_and_pool import avg_pool_vjp, batch_norm_vjp, group_norm_rule, max_pool_vjp, transposed_convolution
+from .shape_ops import SHAPE_OPS, from_right, restore_axes
 
 aten = torch.ops.aten
 
 
 def elementwise(derivative: Callable[..., Tensor]) -> Rule:
     """y = f(x) entry by entry: g f'(x), with ``derivative(y, x, *args)``."""
-    return first(lambda g, y, *args, **kwargs: g * derivative(y, *args, **kwargs))
+    return wrt_first(lambda g, y, *args, **kwargs: g * derivative(y, *args, **kwargs))
 
 
 def bilinear(left: Callable[..., Tensor], right: Callable[..., Tensor]) -> Rule:
-    """Ops of two arguments: one product for each that varies, with ``left(g, y, a, b)``."""
+    """Ops y = f(a, b): ``left(g, y, a, b)`` where a varies, and ``right(g, y, a, b)`` where b does."""
 
     def rule(g: Tensor, call: Call) -> list[Tensor | None]:
         sides = zip((left, right), call.args, call.varies, strict=True)
@@ -38,13 +38,13 @@ def bilinear(left: Callable[..., Tensor], right: Callable[..., Tensor]) -> Rule:
 
 
 TINY = 1e-20
-"""Nothing beside any value but 0."""
+"""Added to a number, it changes 0 only."""
 
 
 def _gelu(y: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
     """Hendrycks & Gimpel 2016: the exact form y = x Phi(x), or its tanh approximation y = x (1 + tanh(u)) / 2.
 
-    Phi(x) is y / x, and half where x is 0; its slope is exp(-x^2 / 2) / sqrt(2 pi).
+    Phi(x) is computed as y / x, which TINY makes a half where x is 0; its slope is exp(-x^2 / 2) / sqrt(2 pi).
     """
     if approximate == "none":
         cumulative = (y + TINY) / (x + 2 * TINY)
@@ -97,7 +97,7 @@ def _rms_norm(
 
 
 def _sum(g: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:
-    return spread(g, x, dims, keepdim).expand(g.shape[0], *x.shape)
+    return restore_axes(g, x, dims, keepdim).expand(g.shape[0], *x.shape)
 
 
 def _mean(g: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:
@@ -105,7 +105,7 @@ def _mean(g: Tensor, y: Tensor, x: Tensor, dims: list[int], keepdim: bool = Fals
 
 
 def _convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
-    return convolution_back(g, x, w, *geometry)
+    return transposed_convolution(g, x, w, *geometry)
 
 
 def _linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -125,28 +125,28 @@ DERIVATIVES: dict[Any, Callable[..., Tensor]] = {
     aten.hardswish: _hardswish,
     aten.softplus: _softplus,
 }
-"""Of the elementwise functions y = f(x): f'(x) from y and x."""
+"""By elementwise op y = f(x, *args): its derivative f'(x), as ``function(y, x, *args)``."""
 
 GRADIENT: Table = {
-    **MOVEMENT,
+    **SHAPE_OPS,
     **{op: elementwise(derivative) for op, derivative in DERIVATIVES.items()},
-    aten.linear: first(_linear),
-    aten.conv2d: first(_convolution),
+    aten.linear: wrt_first(_linear),
+    aten.conv2d: wrt_first(_convolution),
     **dict.fromkeys((aten.matmul, aten.bmm), bilinear(lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)),
     aten.add: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: g * alpha),
     aten.sub: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: -alpha * g),
     aten.mul: bilinear(lambda g, y, a, b: g * b, lambda g, y, a, b: g * a),
     aten.div: bilinear(lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b),
-    aten.mean: first(_mean),
-    aten.sum: first(_sum),
-    aten.softmax: first(_softmax),
-    aten._softmax: first(_softmax),
-    aten.layer_norm: first(_layer_norm),
-    aten.rms_norm: first(_rms_norm),
-    aten.neg: first(lambda g, y, x: -g),
-    aten.group_norm: first(in_groups(_layer_norm)),
-    aten.batch_norm: first(batch_norm_back),
-    aten.max_pool2d: first(max_pool_back),
-    aten.avg_pool2d: first(lambda g, y, x, *window: avg_pool_back(g, x, *window)),
+    aten.mean: wrt_first(_mean),
+    aten.sum: wrt_first(_sum),
+    aten.softmax: wrt_first(_softmax),
+    aten._softmax: wrt_first(_softmax),
+    aten.layer_norm: wrt_first(_layer_norm),
+    aten.rms_norm: wrt_first(_rms_norm),
+    aten.neg: wrt_first(lambda g, y, x: -g),
+    aten.group_norm: wrt_first(group_norm_rule(_layer_norm)),
+    aten.batch_norm: wrt_first(batch_norm_vjp),
+    aten.max_pool2d: wrt_first(max_pool_vjp),
+    aten.avg_pool2d: wrt_first(lambda g, y, x, *window: avg_pool_vjp(g, x, *window)),
 }
-"""One entry an op. Ops with a constant argument only need the share of the other one."""
+"""One entry for each op."""

@@ -2,66 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from .canonicalize import one_spelling
+from ..torch_internals import traced_length
+from .canonicalize import canonicalize
 from .constants import fold_weights
-from .hoist_selection import move_selection_up
-from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, length, shape_of, target_of
+from .hoist_selection import hoist_selection
+from .rewrite import GraphError, ancestors, call, copy_nodes, dependents, shape_of, target_of
 
 aten = torch.ops.aten
 
 SOFTMAX = (aten.softmax, aten._softmax)
 MATMUL = (aten.matmul, aten.bmm)
-UNCHANGED = (aten.to, aten._to_copy, aten.type_as, aten.clone, aten.expand, aten.reshape, aten._unsafe_view)
-"""What may stand between the softmax and the product: the matrix in another type or shape."""
+SAME_MATRIX = (aten.to, aten._to_copy, aten.type_as, aten.clone, aten.expand, aten.reshape, aten._unsafe_view)
+"""What may stand between the softmax and the product with the values: the same matrix in another dtype or shape."""
 
 
 @dataclass(frozen=True)
 class Trace:
     """The ATen graph of one forward pass.
 
-    nodes: the calls that the logits and the whole logits depend on, in execution order, attention written out as
-        ``softmax(q k' * scale + mask) v``.
-    pixels, logits: the graph's input node and its output node.
-    whole: the same logits out of a last block that computes every token, where ``logits`` need the rows read only.
-    sites: the attention matrices [batch, heads, tokens, tokens], softmax nodes whose result weights values: one per
-        attention layer, first to last, all of one shape.
-    pool: that of an attention pool, in which one query of the head's attends to the tokens of the last layer, if any.
-    weights: placeholder node to the path of the parameter or buffer in the model that it stands for.
-    constants: placeholder node to a tensor that the model keeps in neither, or that is computed from weights alone.
+    Attributes:
+        nodes: The calls that ``logits`` and ``full_logits`` depend on, in execution order, attention written out as
+            ``softmax(q k' * scale + mask) v``.
+        pixels: The graph's input.
+        logits: The graph's output, out of a last block that computes only the token rows that the head reads.
+        full_logits: The same logits out of a last block that computes every token.
+        layer_attention: The attention matrices [batch, heads, tokens, tokens], softmax nodes whose results weight
+            values: one for each attention layer, first to last, all of one shape.
+        weights: For the placeholder of each parameter and buffer, its path in the model.
+        constants: For each other placeholder, its tensor: one that the model keeps as neither, or that is computed from
+            weights alone.
+        pool_attention: The matrix [batch, heads, 1, tokens] of an attention pool, in which one query of the head's
+            attends to the tokens of the last layer, if there is one.
     """
 
     nodes: tuple[fx.Node, ...]
     pixels: fx.Node
     logits: fx.Node
-    whole: fx.Node
-    sites: tuple[fx.Node, ...]
+    full_logits: fx.Node
+    layer_attention: tuple[fx.Node, ...]
     weights: dict[fx.Node, str]
     constants: dict[fx.Node, Tensor]
-    pool: fx.Node | None = None
+    pool_attention: fx.Node | None = None
 
     @property
-    def attention(self) -> tuple[fx.Node, ...]:
+    def attention_nodes(self) -> tuple[fx.Node, ...]:
         """All attention matrices, the pool's last."""
-        return self.sites if self.pool is None else (*self.sites, self.pool)
+        return self.layer_attention if self.pool_attention is None else (*self.layer_attention, self.pool_attention)
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
-    """Trace ``model`` in evaluation mode with a dynamic batch.
+    """Trace ``model`` in evaluation mode with a dynamic batch; its own modes are restored.
 
-    example: [1, 3, H, W]; its height and width become fixed.
-    Raises GraphError if the model cannot be traced, does not return one [batch, classes] tensor, or has no attention,
-    or another than over all tokens.
+    Args:
+        model: An image classifier, [batch, 3, H, W] -> logits [batch, classes].
+        example: [1, 3, H, W]; its height and width become fixed.
+
+    Returns:
+        The graph, in canonical form.
+
+    Raises:
+        GraphError: The model cannot be traced, does not return one [batch, classes] tensor, draws random numbers, or
+            has no attention, or another than over all tokens.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        pair = torch.cat([example, example])  # a batch of 1 would be baked in as the constant 1
+        pair = torch.cat([example, example])  # a batch of 1 would become a constant
         program = torch.export.export(model, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     except Exception as error:  # whatever the model raises when it is run on the example
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -79,46 +93,50 @@ def _read(program: ExportedProgram) -> Trace:
     lifted = signature.inputs_to_lifted_tensor_constants
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     pixels = placeholders[signature.user_inputs[0]]
-    one_spelling(graph)
+    canonicalize(graph)
     weights = {placeholders[name]: path for name, path in paths.items()}
     constants = {placeholders[name]: program.constants[path] for name, path in lifted.items()}
-    kept = {**program.constants, **program.state_dict}
-    constants |= fold_weights(graph, {**{node: kept[path] for node, path in weights.items()}, **constants})
-    (output,) = (node for node in graph.nodes if node.op == "output")
+    tensors = {**program.constants, **program.state_dict}
+    constants |= fold_weights(graph, {**{node: tensors[path] for node, path in weights.items()}, **constants})
+    (output,) = graph.find_nodes(op="output")
+    full_logits = _logits_of(output)
+    attention_nodes = _attention_nodes(graph, pixels, full_logits)
+    pool = attention_nodes[-1] if _is_pool(attention_nodes) else None
+    layers = attention_nodes if pool is None else attention_nodes[:-1]
+    _require_all_tokens(layers, shape_of(pixels)[0])
+    tail = _duplicate_tail(graph, attention_nodes, full_logits, output)
+    hoist_selection(graph, tail)
+    logits = output.args[0][0]
+    needed = ancestors(logits) | ancestors(full_logits)
+    return Trace(
+        nodes=tuple(node for node in graph.nodes if node in needed and node.op == "call_function"),
+        pixels=pixels,
+        logits=logits,
+        full_logits=full_logits,
+        layer_attention=tuple(layers),
+        weights=weights,
+        constants=constants,
+        pool_attention=pool,
+    )
+
+
+def _logits_of(output: Any) -> fx.Node:
+    """The one tensor [batch, classes] that the graph returns. Raises GraphError if it returns another, or chance."""
     results = output.args[0]
     if len(results) != 1 or len(shape_of(results[0])) != 2:
         shapes = [shape_of(node) for node in results if isinstance(node, fx.Node)]
         raise GraphError(f"the model must return one tensor [batch, classes]; it returns {shapes}")
-    whole = results[0]
-    chance = [
-        node for node in ancestors(whole) if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    ]
-    if chance:
-        raise GraphError(f"the model draws random numbers, so there is no one answer to explain: {chance[0].name}")
-    sites = _attention_sites(graph, pixels, whole)
-    pool = sites[-1] if _is_pool(sites) else None
-    layers = sites if pool is None else sites[:-1]
-    _require_all_tokens(layers, shape_of(pixels)[0])
-    twins = _twins(graph, sites, whole, output)
-    move_selection_up(graph, set(twins.values()))
-    logits = output.args[0][0]
-    needed = ancestors(logits) | ancestors(whole)
-    calls = tuple(node for node in graph.nodes if node in needed and node.op == "call_function")
-    return Trace(
-        nodes=calls,
-        pixels=pixels,
-        logits=logits,
-        whole=whole,
-        sites=tuple(layers),
-        weights=weights,
-        constants=constants,
-        pool=pool,
-    )
+    logits: fx.Node = results[0]
+    for node in ancestors(logits):
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise GraphError(f"the model draws random numbers, so there is no one answer to explain: {node.name}")
+    return logits
 
 
-def _is_pool(sites: list[fx.Node]) -> bool:
+def _is_pool(attention_nodes: list[fx.Node]) -> bool:
     """Whether the last attention is that of one query of the head's own."""
-    return len(sites) > 1 and len(shape_of(sites[-1])) == 4 and shape_of(sites[-1])[-2] == 1 != shape_of(sites[0])[-2]
+    first, last = shape_of(attention_nodes[0]), shape_of(attention_nodes[-1])
+    return len(attention_nodes) > 1 and len(last) == 4 and last[-2] == 1 and first[-2] != 1
 
 
 def _require_all_tokens(layers: list[fx.Node], batch: torch.SymInt) -> None:
@@ -137,61 +155,70 @@ def _require_all_tokens(layers: list[fx.Node], batch: torch.SymInt) -> None:
         else:
             continue
         raise GraphError(
-            "only attention over all tokens of the picture can be explained, in every layer with the same tokens and "
+            "only attention over all tokens of the image can be explained, in every layer with the same tokens and "
             f"heads, and a pool of one query on top; attention layer {number} of {len(layers)} {reason}"
         )
 
 
-def _twins(graph: fx.Graph, sites: list[fx.Node], logits: fx.Node, output: fx.Node) -> dict[fx.Node, fx.Node]:
-    """Copy what follows the last block's attention; the copies' logits become the graph's."""
-    after = {site: dependents(graph.nodes, [site]) - {site} for site in sites}
-    last = [site for site in sites if after[site].isdisjoint(sites)]
-    tail = set().union(*(after[site] for site in last)) & ancestors(logits)
+def _duplicate_tail(
+    graph: fx.Graph, attention_nodes: list[fx.Node], logits: fx.Node, output: fx.Node
+) -> Collection[fx.Node]:
+    """Copy what follows the last block's attention, and have the graph return the copy's logits; the copied nodes."""
+    after = {node: dependents(graph.nodes, [node]) - {node} for node in attention_nodes}
+    last = [node for node in attention_nodes if after[node].isdisjoint(attention_nodes)]  # several in parallel blocks
+    tail = set().union(*(after[node] for node in last)) & ancestors(logits)
     copies = copy_nodes(graph, [node for node in graph.nodes if node in tail], output)
     output.replace_input_with(logits, copies[logits])
-    return copies
+    return set(copies.values())
 
 
-def _attention_sites(graph: fx.Graph, pixels: fx.Node, logits: fx.Node) -> list[fx.Node]:
+def _attention_nodes(graph: fx.Graph, pixels: fx.Node, logits: fx.Node) -> list[fx.Node]:
     """The softmax results that stand on the left of a matrix product, in the shape [batch, heads, queries, keys].
 
     Only those on the way to ``logits``. Raises GraphError if there are none, or others that look like attention.
     """
     before, varying = ancestors(logits), dependents(graph.nodes, [pixels])
     needed = [node for node in graph.nodes if node in before and node in varying]
-    found: dict[fx.Node, fx.Node] = {}
+    by_softmax: dict[fx.Node, fx.Node] = {}
     for node in needed:
         if target_of(node) in MATMUL:
-            way = [node.args[0]]
-            while target_of(way[-1]) in UNCHANGED:
-                way.append(way[-1].args[0])
-            if target_of(way[-1]) in SOFTMAX:
-                site = next((value for value in way if len(shape_of(value)) == 4), way[-1])
-                with_heads = site if len(shape_of(site)) == 4 else _with_heads(graph, site, shape_of(pixels)[0])
-                found.setdefault(way[-1], with_heads)
+            chain = _same_matrices(node.args[0])  # from the product back to the softmax
+            softmax = chain[-1]
+            if target_of(softmax) in SOFTMAX:
+                with_heads = [matrix for matrix in chain if len(shape_of(matrix)) == 4]
+                matrix = with_heads[0] if with_heads else _with_heads(graph, softmax, shape_of(pixels)[0])
+                by_softmax.setdefault(softmax, matrix)
     for node in needed:
         shape = shape_of(node)
-        if target_of(node) in SOFTMAX and node not in found and len(shape) > 2 and shape[-2] == shape[-1]:
+        if target_of(node) in SOFTMAX and node not in by_softmax and len(shape) > 2 and shape[-2] == shape[-1]:
             raise GraphError(
                 f"the attention matrix {node.name} {list(shape)} is changed before it weighs the values (by gates, "
                 "talking heads, differences), which is not supported"
             )
-    if not found:
+    if not by_softmax:
         raise GraphError("no attention found in the model: no softmax whose result multiplies values")
-    return list(found.values())
+    return list(by_softmax.values())
+
+
+def _same_matrices(matrix: Any) -> list[fx.Node]:
+    """``matrix`` and, one after the other, the nodes that it is the same as but for dtype and shape."""
+    chain = [matrix]
+    while target_of(chain[-1]) in SAME_MATRIX:
+        chain.append(chain[-1].args[0])
+    return chain
 
 
 def _with_heads(graph: fx.Graph, softmax: fx.Node, batch: torch.SymInt) -> fx.Node:
-    """The same matrix with an axis of heads, which [batch * heads, queries, keys] has not, put in its place."""
+    """Put a matrix with an axis of heads in the place of one [batch * heads, queries, keys]; others stay."""
     size, *matrix = shape_of(softmax)
-    heads = length(size) // length(batch)
+    heads = traced_length(size) // traced_length(batch)
     if len(matrix) != 2 or size != batch * heads:
         return softmax
     users = list(softmax.users)
     with graph.inserting_after(softmax):
-        site = call(graph, aten.reshape.default, softmax, [-1, heads, *matrix])
-    with graph.inserting_after(site):
-        flat = call(graph, aten.reshape.default, site, [-1, *matrix])
+        with_heads = call(graph, aten.reshape.default, softmax, [-1, heads, *matrix])
+    with graph.inserting_after(with_heads):
+        flat = call(graph, aten.reshape.default, with_heads, [-1, *matrix])
     for user in users:
         user.replace_input_with(softmax, flat)
-    return site
+    return with_heads

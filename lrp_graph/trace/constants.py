@@ -1,7 +1,7 @@
-"""What a model computes from its weights alone, such as interpolated positions: computed once, and rounded once.
+"""Constant folding: what a model computes from its weights alone, such as interpolated position embeddings.
 
-Left in the graph, each program that runs it would compute it in its own way and type: an exporter rounds to float32
-what a comparison in float64 does not, which relevance can make a thousand times larger.
+Left in the graph, each program that runs it would compute it in its own way and dtype: an exporter rounds to float32
+what a comparison in float64 does not, and relevance can make that difference a thousand times larger.
 """
 
 from __future__ import annotations
@@ -15,54 +15,59 @@ from ..in_double import in_double
 from .canonicalize import is_view
 from .rewrite import ancestors, interpret
 
-NARROW = {torch.float32, torch.int64, torch.int32, torch.bool}
-"""The types of what is computed again in float64."""
+FOLDED_IN_DOUBLE = {torch.float32, torch.int64, torch.int32, torch.bool}
+"""The dtypes of what is computed again in float64."""
 ROUNDING = 64 * torch.finfo(torch.float32).eps
-"""As a share of the greatest value, the most that float32's arithmetic is taken to be off for its rounding."""
+"""The most that float32's arithmetic is taken to be off by rounding, relative to the greatest value."""
 
 
 def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.Node, Tensor]:
-    """Put placeholders in place of what is computed from ``known`` alone; what they stand for.
+    """Put placeholders in place of what is computed from ``known`` alone. Views stay, as they compute nothing.
 
-    known: the weights and constants. Views of them stay, as they compute nothing.
+    Args:
+        graph: The graph, which is changed.
+        known: By placeholder, the weights and constants.
+
+    Returns:
+        By new placeholder, the tensor it stands for.
     """
-    fixed: list[fx.Node] = []
-    worked: set[fx.Node] = set()
-    given = set(known)
+    constant: list[fx.Node] = []  # depend on weights alone
+    computed: set[fx.Node] = set()  # those of them that are more than views of weights
+    known_nodes = set(known)
     for node in graph.nodes:
-        if node.op == "call_function" and given.issuperset(node.all_input_nodes):
-            given.add(node)
-            fixed.append(node)
+        if node.op == "call_function" and known_nodes.issuperset(node.all_input_nodes):
+            known_nodes.add(node)
+            constant.append(node)
             made = bool(node.all_input_nodes) and not is_view(node)
-            if made or not worked.isdisjoint(node.all_input_nodes):
-                worked.add(node)
+            if made or not computed.isdisjoint(node.all_input_nodes):
+                computed.add(node)
     with torch.no_grad():
-        values = interpret(fixed, dict(known))
-    found = {}
-    for node in fixed:
-        if node in worked and isinstance(values[node], Tensor) and not given.issuperset(node.users):
+        values = interpret(constant, dict(known))
+    folded = {}
+    for node in constant:
+        if node in computed and isinstance(values[node], Tensor) and not known_nodes.issuperset(node.users):
             with graph.inserting_before(next(iter(graph.nodes))):
-                stand_in = graph.placeholder(f"{node.name}_of_weights")
-            stand_in.meta.update(node.meta)
-            node.replace_all_uses_with(stand_in, lambda user: user not in given)
-            found[stand_in] = _rounded_once(node, fixed, known, values[node]).detach().clone()
-    return found
+                placeholder = graph.placeholder(f"{node.name}_of_weights")
+            placeholder.meta.update(node.meta)
+            node.replace_all_uses_with(placeholder, lambda user: user not in known_nodes)
+            folded[placeholder] = _rounded_once(node, constant, known, values[node]).detach().clone()
+    return folded
 
 
-def _rounded_once(node: fx.Node, fixed: list[fx.Node], known: Mapping[fx.Node, Tensor], value: Tensor) -> Tensor:
-    """``value``, which float32's arithmetic gave for ``node``, from float64's where that differs by rounding only.
+def _rounded_once(node: fx.Node, constant: list[fx.Node], known: Mapping[fx.Node, Tensor], value: Tensor) -> Tensor:
+    """The value of ``node`` computed in float64 and rounded once, where float32's ``value`` differs by rounding only.
 
-    What rounds on purpose, as floor does, or has numbers of other types, stays as the model computes it.
+    What rounds on purpose, as floor does, or has other dtypes, stays as the model computes it.
     """
     chain = ancestors(node)
-    kinds = {each.meta["val"].dtype for each in chain if isinstance(each.meta.get("val"), Tensor)}
-    if value.dtype != torch.float32 or not value.numel() or not kinds <= NARROW:
+    dtypes = {each.meta["val"].dtype for each in chain if isinstance(each.meta.get("val"), Tensor)}
+    if value.dtype != torch.float32 or not value.numel() or not dtypes <= FOLDED_IN_DOUBLE:
         return value
     weights = {each: known[each] for each in chain & known.keys()}
     wide = {each: tensor.double() if tensor.is_floating_point() else tensor for each, tensor in weights.items()}
     try:
         with torch.no_grad(), in_double():
-            exact = interpret([each for each in fixed if each in chain], wide)[node]
+            exact = interpret([each for each in constant if each in chain], wide)[node]
     except Exception:  # an op that asks for float32
         return value
     exact = exact.to(value.dtype)  # out here, as in_double() would take it for float64

@@ -1,8 +1,8 @@
-"""Move the head's token selection up, so that the last block computes only the rows that are read.
+"""Hoist the head's token selection, so that the last block computes only the rows that are read.
 
-A classifier that reads the class token needs one row of everything after the last attention. Exchanging ``select`` with
-the ops before it, as long as these treat tokens alike, spares the projection and the MLP of the last block forward and
-backward; no value that is used changes.
+A classifier that reads the class token needs one row of everything after the last attention. ``select`` is exchanged
+with the ops before it, as long as these treat tokens alike. That spares most of the projection and the MLP of the last
+block, forward and backward; no value that is used changes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Node = Any
 """An fx.Node; fx types the arguments of a node so widely that none could be used without a cast."""
 
 Exchange = Callable[[fx.Graph, Node, int, int], fx.Node | None]
-"""(graph, node, axis, index) -> a node equal to ``select(node, axis, index)`` that selects earlier, if there is one."""
+"""(graph, node, axis, index) -> a node equal to ``select(node, axis, index)`` that selects earlier, or None."""
 
 
-def move_selection_up(graph: fx.Graph, nodes: Collection[fx.Node]) -> None:
-    """Exchange a selection with the op before it, one of ``nodes``, wherever nothing else of its result is used.
+def hoist_selection(graph: fx.Graph, nodes: Collection[fx.Node]) -> None:
+    """Exchange selections with the ops before them, those in ``nodes``, wherever nothing else of a result is used.
 
-    A result of which two rows are read (distilled models) stays whole: split in two, it would get another relevance, as
-    Chefer's rule for additions is not additive over the consumers of a value.
+    A result of which two rows are read (distilled models) stays in one piece: split in two, it would get another
+    relevance, as Chefer's rule for additions is not additive over the consumers of a value.
     """
     for node in [node for node in reversed(graph.nodes) if node in nodes]:
         exchange = EXCHANGES.get(target_of(node))

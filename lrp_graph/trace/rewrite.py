@@ -1,4 +1,4 @@
-"""Small tools for reading and writing traced graphs."""
+"""Small tools for reading, writing and running traced graphs."""
 
 from __future__ import annotations
 
@@ -26,77 +26,74 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
-def length(size: torch.SymInt | int) -> int:
-    """The length of an axis when the model was traced."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else size  # type: ignore[arg-type]
-
-
 def call(graph: fx.Graph, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
     """Insert a call together with its traced value, as torch.export would have."""
     node = graph.call_function(op, args, kwargs)
     values = fx.node.map_arg(args, lambda arg: arg.meta["val"])
-    tensors = (arg.meta["val"] for arg in node.all_input_nodes if isinstance(arg.meta["val"], Tensor))
-    with next(tensors).fake_mode:  # type: ignore[attr-defined]
-        node.meta["val"] = op(*values, **kwargs)
+    node.meta["val"] = op(*values, **kwargs)
     return node
 
 
-def copy_nodes(graph: fx.Graph, nodes: Iterable[fx.Node], place: fx.Node) -> dict[fx.Node, fx.Node]:
-    """Copy ``nodes``, given in execution order, to before ``place``; copies refer to copies where there are some."""
+def copy_nodes(graph: fx.Graph, nodes: Iterable[fx.Node], before: fx.Node) -> dict[fx.Node, fx.Node]:
+    """Copy ``nodes``, in execution order, to just before another; copies take copies as arguments where there are."""
     copies: dict[fx.Node, fx.Node] = {}
     for node in nodes:
-        with graph.inserting_before(place):
+        with graph.inserting_before(before):
             copies[node] = graph.node_copy(node, lambda arg: copies.get(arg, arg))
     return copies
 
 
-def ancestors(node: fx.Node, given: Collection[fx.Node] = ()) -> set[fx.Node]:
-    """``node`` and all it is computed from, where the values of ``given`` are not computed."""
-    found, open_nodes = {node}, [node]
-    while open_nodes:
-        new = set(open_nodes.pop().all_input_nodes) - found
+def ancestors(node: fx.Node, known: Collection[fx.Node] = ()) -> set[fx.Node]:
+    """``node`` and all it is computed from; what nodes in ``known`` are computed from is left out."""
+    found, pending = {node}, [node]
+    while pending:
+        new = set(pending.pop().all_input_nodes) - found
         found |= new
-        open_nodes.extend(new.difference(given))
+        pending.extend(new.difference(known))
     return found
 
 
-READ = {
+VALUE_ARGUMENTS = {
     **dict.fromkeys((aten.sym_size, aten.zeros_like, aten.ones_like, aten.full_like), 0),
     **dict.fromkeys((aten.new_zeros, aten.new_ones, aten.new_full), 0),
     **dict.fromkeys((aten.to, aten.type_as, aten.expand_as, aten.view_as, aten.reshape_as), 1),
 }
-"""How many of its arguments an op reads the entries of, where it takes the shape or type of the others only."""
+"""How many leading arguments an op takes the values of, where it takes only the shape or dtype of the others."""
 
 
-def inputs(node: fx.Node) -> list[fx.Node]:
-    """The nodes whose entries it reads, in the order of its arguments."""
-    return node.all_input_nodes[: READ.get(target_of(node))]
+def value_inputs(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose values it takes, not just their shape or dtype, in the order of its arguments."""
+    return node.all_input_nodes[: VALUE_ARGUMENTS.get(target_of(node))]
 
 
 def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Node]:
     """``roots`` and those of ``nodes``, given in execution order, whose values depend on theirs."""
     found = set(roots)
     for node in nodes:
-        if not found.isdisjoint(inputs(node)):
+        if not found.isdisjoint(value_inputs(node)):
             found.add(node)
     return found
 
 
-def computed(nodes: Sequence[fx.Node], values: Mapping[fx.Node, Any], wanted: fx.Node) -> Any:
-    """What running ``nodes``, in order, gives for one of them; the others' values are not kept beyond their use."""
-    last = {needed: node for node in nodes for needed in node.all_input_nodes}
-    known = dict(values)
-    for node in nodes:
-        interpret([node], known)
-        for needed in node.all_input_nodes:
-            if last[needed] is node and needed is not wanted:
-                del known[needed]
-    return known[wanted]
-
-
 def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """Run ``nodes``, in order, given the values of what they need; returns ``values``, to which theirs are added."""
+    """Run ``nodes``, in order, and add their values to ``values``, which has those of all that they need.
+
+    Returns:
+        ``values``.
+    """
     for node in nodes:
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
         values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
     return values
+
+
+def interpret_for(output: fx.Node, nodes: Sequence[fx.Node], values: Mapping[fx.Node, Any]) -> Any:
+    """Run ``nodes``, in order, for the value of ``output``, one of them; the others are freed after their last use."""
+    last_use = {needed: node for node in nodes for needed in node.all_input_nodes}
+    known = dict(values)
+    for node in nodes:
+        interpret([node], known)
+        for needed in node.all_input_nodes:
+            if last_use[needed] is node and needed is not output:
+                del known[needed]
+    return known[output]

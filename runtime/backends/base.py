@@ -1,4 +1,4 @@
-"""What an opened artifact can do, whatever its format, and what the formats have in common when they are opened."""
+"""The interface of open artifacts, and what opening them has in common in all formats."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..files import check_file
 
 
 class Artifact(Protocol):
-    """One file, open. Safe to use from several threads."""
+    """An open artifact. Safe to use from several threads."""
 
     @property
     def metadata(self) -> Metadata:
@@ -32,10 +32,10 @@ class Artifact(Protocol):
         Args:
             pixels: float32 [batch, 3, H, W].
             targets: Class indices or ranks, the same for each image.
-            outputs: Names of outputs beside those in `ALWAYS`.
+            outputs: Names in `OUTPUTS`.
 
         Returns:
-            Those in `ALWAYS` and these outputs, by name.
+            `logits`, `class_index` and these outputs, by name; all float32, but class_index int64.
 
         Raises:
             RunError: If the run fails, as it does when memory runs out.
@@ -51,7 +51,7 @@ def check_arguments(path: Path, threads: int | None) -> None:
 
 
 def read_metadata(text: str | None, path: Path, kind: str) -> Metadata:
-    """The metadata that the file holds as text, None where it holds none; `kind` is what it is a file of."""
+    """Read metadata from their text, None if the file has none; `kind` is the kind of file, for the error."""
     if not text:
         raise ArtifactError(
             f"{path}: not an onnxplain artifact: {kind} file without {METADATA_KEY!r} metadata; "

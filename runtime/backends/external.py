@@ -1,4 +1,4 @@
-"""Refuses ONNX files that have tensors in other files, from the file's bytes, before onnxruntime reads them.
+"""Refuses ONNX files with tensors in other files, which it finds in the file's bytes before onnxruntime reads them.
 
 An artifact is one file. A tensor whose data are external names a file to read, and onnxruntime before 1.24.1 reads any.
 """
@@ -24,7 +24,7 @@ FIELDS: dict[str, dict[int, str]] = {
 }  # fmt: skip
 EXTERNAL = "StringStringEntryProto"  # of TensorProto.external_data
 WORD = b"location"  # the key under which an external tensor names its file
-SHORT = 2**16  # bytes of a message that are searched for the word sooner than they are taken apart
+SHORT = 2**16  # bytes: it is faster to search shorter messages for WORD than to parse them
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
 

@@ -1,4 +1,4 @@
-"""An artifact opened with onnxruntime: checked against its contract, and run for chosen outputs."""
+"""Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
 import ctypes
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initi
 
 
 class OnnxArtifact:
-    """One ONNX file, open: an `Artifact`."""
+    """An open ONNX file: an `Artifact`."""
 
     def __init__(
         self,
@@ -118,13 +118,13 @@ def _open(
 
 
 def _give_memory_back() -> None:
-    """What opening took and freed goes back to the system: the C library of Linux would keep it, 1.1 GB for a ViT-B."""
+    """Return freed memory to the system, which the C library of Linux would keep: 1.1 GB after opening a ViT-B."""
     with suppress(OSError, TypeError, AttributeError):  # other systems have no such function, and no such habit
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
-    """The file's metadata, checked against the graph it comes with."""
+    """The file's metadata, checked against its graph."""
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
     shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
     expected: dict[str, list[int | str]] = {

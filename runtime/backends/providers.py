@@ -43,7 +43,7 @@ def providers_of_device(device: str) -> list[Provider]:
         OnnxplainError: If there is no such device, or onnxruntime does not offer its provider.
     """
     if device not in ("auto", *DEVICES):
-        raise OnnxplainError(no_such("device", device, ("auto", *DEVICES), {"gpu": ("cuda",)}))
+        raise OnnxplainError(no_such("device", device, ("auto", *sorted(DEVICES)), {"gpu": ("cuda",)}))
     offered = onnxruntime.get_available_providers()
     if device == "auto":
         device = next((name for name, row in DEVICES.items() if row.provider in offered), "cpu")

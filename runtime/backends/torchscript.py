@@ -26,7 +26,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 class TorchScriptArtifact:
-    """One TorchScript file, open: an `Artifact`. `threads` are set, in PyTorch, for the time of each run.
+    """An open TorchScript file: an `Artifact`. `threads` are set in PyTorch for the time of each run.
 
     Raises OnnxplainError unless it is trusted: TorchScript calls what PyTorch has, also what reads and writes files.
     """
@@ -77,7 +77,7 @@ class TorchScriptArtifact:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """No TF32, as in onnx.py; no time spent on optimising the code for the first image; the threads asked."""
+        """Run PyTorch without TF32, as in providers.py, without its slow first optimisation, and with `threads`."""
         torch, before = self._torch, self._torch.get_num_threads()
         with torch.jit.optimized_execution(False), torch.backends.cudnn.flags(allow_tf32=False):
             if self._threads is None:
@@ -90,7 +90,7 @@ class TorchScriptArtifact:
                 torch.set_num_threads(before)
 
     def _check_shapes(self, results: dict[str, NDArray[Any]], images: int, targets: int) -> None:
-        """The file's code does not say what shapes it gives, so they are compared with the metadata here."""
+        """Compare the shapes with the metadata; the file's code does not declare them."""
         for name, tensor in results.items():
             shape = self.metadata.full_shape(name, images, targets)
             if tensor.shape != shape:
@@ -117,7 +117,7 @@ def _device(torch: Any, device: str) -> str:
 
 
 def _open(torch: Any, device: str, path: Path) -> tuple[Any, Metadata]:
-    """The module and what the file says about it, which is checked against the module's arguments."""
+    """The module, and its metadata, which are checked against the module's arguments."""
     held = {METADATA_KEY: ""}
     try:
         with warnings.catch_warnings():

@@ -63,7 +63,11 @@ class Placement:
         return placed
 
     def place_seen(self, heatmap: Map) -> Iterator[tuple[Window, Map]]:
-        """As `place`, only for what the model saw, in bands of whole rows: each band's window in the original, its map."""
+        """As `place`, only for what the model saw, in bands of whole rows.
+
+        Yields:
+            Each band's window in the original, and its map.
+        """
         seen = self.seen
         rows, columns = (
             _samples(positions[part], crop)

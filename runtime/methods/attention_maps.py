@@ -46,7 +46,7 @@ def grad_rollout(fused: Array, layout: Layout, *, discard_ratio: float, start_la
 def gmar(weighted: Array, layout: Layout, *, start_layer: int) -> TokenMap:
     """M_l = rownorm(W_l + I), map = e M_L ... M_s (GMAR 2025).
 
-    `weighted`: W = sum_h w_h A[h], w_h the share of head h in the norms of G, which the graph works out.
+    `weighted`: W = sum_h w_h A[h], w_h the share of head h in the norms of G, which the graph computes.
     """
     return rollout(weighted, layout, discard_ratio=0.0, start_layer=start_layer)
 
@@ -90,16 +90,16 @@ def legrad(columns: Array, layout: Layout, *, layers: int) -> TokenMap:
     return layout.patches(columns[-layers:].sum(axis=0, dtype=np.float64))
 
 
-def tokens_as_they_are(values: Array, layout: Layout) -> TokenMap:
-    """A token map that the graph itself worked out, [h, w].
+def token_output(values: Array, layout: Layout) -> TokenMap:
+    """A token map that the graph itself computes, [h, w].
 
     For vit_reciprocam: the target's logit where the last block sees only what is around that patch.
     """
     return values.astype(np.float64)
 
 
-def pixels_as_they_are(values: Array, pixels: Array) -> PixelMap:
-    """A pixel map that the graph itself worked out, [H, W]: relevance summed over the channels."""
+def pixel_output(values: Array, pixels: Array) -> PixelMap:
+    """A pixel map that the graph itself computes, [H, W]: relevance summed over the channels."""
     return values.astype(np.float64)
 
 

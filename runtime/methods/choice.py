@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from onnxplain.contract.errors import MethodError, OnnxplainError
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.names import no_such, or_rather
-from onnxplain.contract.outputs import PASSES
+from onnxplain.contract.outputs import ALWAYS, PASSES
 
 from .method import Method
 from .table import METHODS
@@ -184,7 +184,7 @@ def find_outputs(names: Iterable[str] | None, metadata: Metadata) -> tuple[str, 
         raise OnnxplainError(f"`passes` must be a list of names, got the text {names!r}; write [{names!r}]")
     known = {item.output: item.output for item in metadata.outputs}
     known |= {name: PASSES[name].output for name in metadata.passes}
-    wanted = [name for name in (metadata.passes if names is None else names) if name != "logits"]
+    wanted = [name for name in (metadata.passes if names is None else names) if name not in ALWAYS]
     for name in wanted:
         if name not in known:
             raise OnnxplainError(

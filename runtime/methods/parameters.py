@@ -56,86 +56,71 @@ def _count(name: str, default: int, summary: str, least: int = 1, most: int | No
     )
 
 
-HEAD_FUSION = _choice("head_fusion", HEAD_FUSIONS, "how the heads of a layer become one matrix")
-DISCARD_RATIO = Parameter(
-    "discard_ratio",
-    Real,
-    0.0,
-    "a number of at least 0 and below 1",
-    lambda value, layers: 0 <= value < 1,
-    "share of each fused matrix, lowest entries first, that is set to zero",
-)
-START_LAYER = Parameter(
-    "start_layer",
-    Integral,
-    0,
-    "a layer number counted from 0 (this model has layers 0 to {last})",
-    lambda value, layers: 0 <= value < layers,
-    "the first layer that counts, from 0",
-)
-LAYER = Parameter(
-    "layer",
-    Integral,
-    -1,
-    "a layer number counted from 0, or from the end as -1, -2, … (this model has layers 0 to {last})",
-    lambda value, layers: -layers <= value < layers,
-    "the layer that counts, from 0, or from the end as -1, -2, …",
-)
-LAST_LAYERS = Parameter(
-    "layers",
-    Integral,
-    0,
-    "how many of the last layers count, 0 for all (this model has {layers})",
-    lambda value, layers: 0 <= value <= layers,
-    "how many of the last layers count, 0 for all",
-)
-NORM = _choice(
-    "norm",
-    NORMS,
-    "how large a head's gradient is: the sum of absolute values (l1) or the root of the sum of squares (l2)",
-)
-STEPS = _count("steps", 32, "points on the way from the baseline to the image")
-BASELINE = _choice(
-    "baseline", BASELINES, "where the way begins: a black image, or one of the preprocessing's mean colour"
-)
-SAMPLES = _count("samples", 25, "how many noisy copies of the image")
-NOISE = Parameter(
-    "noise",
-    Real,
-    0.15,
-    "a finite number of at least 0",
-    lambda value, layers: 0 <= value < math.inf,
-    "standard deviation of the noise, as a share of the range of the image's values",
-)
-MASKS = _count("masks", 1000, "how many random masks")
-CELLS = _count("cells", 7, "rows and columns of the grid that a mask is made from", most=256)
-PROBABILITY = Parameter(
-    "probability",
-    Real,
-    0.5,
-    "a number above 0 and at most 1",
-    lambda value, layers: 0 < value <= 1,
-    "how likely a cell of a mask shows the image",
-)
-SEED = _count("seed", 0, "seed of the random numbers", least=0)
-
-# By name, in the order in which options are listed; methods that have a parameter of the same name share it.
+# By name, in the order in which options are listed. Methods that have a parameter of the same name share it.
 PARAMETERS: dict[str, Parameter] = {
     each.name: each
     for each in (
-        HEAD_FUSION,
-        DISCARD_RATIO,
-        START_LAYER,
-        LAYER,
-        LAST_LAYERS,
-        NORM,
-        STEPS,
-        BASELINE,
-        SAMPLES,
-        NOISE,
-        MASKS,
-        CELLS,
-        PROBABILITY,
-        SEED,
+        _choice("head_fusion", HEAD_FUSIONS, "how the heads of a layer become one matrix"),
+        Parameter(
+            "discard_ratio",
+            Real,
+            0.0,
+            "a number of at least 0 and below 1",
+            lambda value, layers: 0 <= value < 1,
+            "share of each fused matrix, lowest entries first, that is set to zero",
+        ),
+        Parameter(
+            "start_layer",
+            Integral,
+            0,
+            "a layer number counted from 0 (this model has layers 0 to {last})",
+            lambda value, layers: 0 <= value < layers,
+            "the first layer that counts, from 0",
+        ),
+        Parameter(
+            "layer",
+            Integral,
+            -1,
+            "a layer number counted from 0, or from the end as -1, -2, … (this model has layers 0 to {last})",
+            lambda value, layers: -layers <= value < layers,
+            "the layer that counts, from 0, or from the end as -1, -2, …",
+        ),
+        Parameter(
+            "layers",
+            Integral,
+            0,
+            "how many of the last layers count, 0 for all (this model has {layers})",
+            lambda value, layers: 0 <= value <= layers,
+            "how many of the last layers count, 0 for all",
+        ),
+        _choice(
+            "norm",
+            NORMS,
+            "how large a head's gradient is: the sum of absolute values (l1) or the root of the sum of squares (l2)",
+        ),
+        _count("steps", 32, "points on the way from the baseline to the image"),
+        _choice(
+            "baseline", BASELINES, "where the way begins: a black image, or one of the preprocessing's mean colour"
+        ),
+        _count("samples", 25, "how many noisy copies of the image"),
+        Parameter(
+            "noise",
+            Real,
+            0.15,
+            "a finite number of at least 0",
+            lambda value, layers: 0 <= value < math.inf,
+            "standard deviation of the noise, as a share of the range of the image's values",
+        ),
+        _count("masks", 1000, "how many random masks"),
+        _count("cells", 7, "rows and columns of the grid that a mask is made from", most=256),
+        Parameter(
+            "probability",
+            Real,
+            0.5,
+            "a number above 0 and at most 1",
+            lambda value, layers: 0 < value <= 1,
+            "how likely a cell of a mask shows the image",
+        ),
+        _count("seed", 0, "seed of the random numbers", least=0),
     )
 }

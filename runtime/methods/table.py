@@ -2,33 +2,23 @@
 
 from . import attention_flow, attention_maps, sampling
 from .method import Method
-from .parameters import (
-    BASELINE,
-    CELLS,
-    DISCARD_RATIO,
-    HEAD_FUSION,
-    LAST_LAYERS,
-    LAYER,
-    MASKS,
-    NOISE,
-    NORM,
-    PROBABILITY,
-    SAMPLES,
-    SEED,
-    START_LAYER,
-    STEPS,
-)
+from .parameters import PARAMETERS, Parameter
 
 _CVPR = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
 _ACL = "Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020"
 _ICML = "Achtibat et al.: AttnLRP, Attention-Aware Layer-Wise Relevance Propagation for Transformers, ICML 2024"
+
+
+def _parameters(*names: str) -> tuple[Parameter, ...]:
+    return tuple(PARAMETERS[name] for name in names)
+
 
 _ROWS = (
     Method(
         "transformer_attribution",
         attention_maps.accumulated,
         ("gradient_relevance_positive",),
-        (START_LAYER,),
+        _parameters("start_layer"),
         "gradient times LRP relevance of every attention entry, accumulated over the layers; class-specific",
         _CVPR,
     ),
@@ -36,7 +26,7 @@ _ROWS = (
         "legrad",
         attention_maps.legrad,
         ("layer_gradient_positive",),
-        (LAST_LAYERS,),
+        _parameters("layers"),
         "gradient of the score that each layer alone would give, in its attention; class-specific",
         "Bousselham et al.: LeGrad, An Explainability Method for Vision Transformers via Feature Formation, 2024",
     ),
@@ -44,7 +34,7 @@ _ROWS = (
         "grad_rollout",
         attention_maps.grad_rollout,
         ("gradient_attention_{head_fusion}",),
-        (HEAD_FUSION, DISCARD_RATIO, START_LAYER),
+        _parameters("head_fusion", "discard_ratio", "start_layer"),
         "attention rollout with each attention weighted by its gradient; class-specific",
         "Gildenblat: vit-explain, 2020, after Abnar and Zuidema",
     ),
@@ -52,13 +42,13 @@ _ROWS = (
         "generic_attention",
         attention_maps.accumulated,
         ("gradient_attention_positive",),
-        (START_LAYER,),
+        _parameters("start_layer"),
         "gradient times attention, accumulated over the layers; class-specific",
         "Chefer, Gur, Wolf: Generic Attention-model Explainability, ICCV 2021",
     ),
     Method(
         "attnlrp",
-        attention_maps.pixels_as_they_are,
+        attention_maps.pixel_output,
         ("pixel_attnlrp",),
         (),
         "LRP relevance of the pixels, through attention as well as values; class-specific",
@@ -67,7 +57,7 @@ _ROWS = (
     ),
     Method(
         "cp_lrp",
-        attention_maps.pixels_as_they_are,
+        attention_maps.pixel_output,
         ("pixel_cp_lrp",),
         (),
         "LRP relevance of the pixels with attention held constant; class-specific",
@@ -76,7 +66,7 @@ _ROWS = (
     ),
     Method(
         "full",
-        attention_maps.pixels_as_they_are,
+        attention_maps.pixel_output,
         ("pixel_relevance",),
         (),
         "LRP relevance carried on to the pixels by the rules of transformer_attribution; class-specific",
@@ -85,7 +75,7 @@ _ROWS = (
     ),
     Method(
         "vit_reciprocam",
-        attention_maps.tokens_as_they_are,
+        attention_maps.token_output,
         ("reciprocam",),
         (),
         "the class's score when the last block sees only what is around a patch; class-specific",
@@ -97,7 +87,7 @@ _ROWS = (
         "gmar",
         attention_maps.gmar,
         ("attention_by_gradient_{norm}",),
-        (NORM, START_LAYER),
+        _parameters("norm", "start_layer"),
         "attention rollout with each head weighted by how large its gradient is; class-specific",
         "GMAR: Gradient-Driven Multi-Head Attention Rollout for Vision Transformer Interpretability, 2025",
     ),
@@ -113,7 +103,7 @@ _ROWS = (
         "rollout",
         attention_maps.rollout,
         ("attention_{head_fusion}",),
-        (HEAD_FUSION, DISCARD_RATIO, START_LAYER),
+        _parameters("head_fusion", "discard_ratio", "start_layer"),
         "attention multiplied through the layers, with residuals; the same for every class",
         _ACL,
     ),
@@ -131,7 +121,7 @@ _ROWS = (
         "raw_attention",
         attention_maps.single_layer,
         ("attention_mean",),
-        (LAYER,),
+        _parameters("layer"),
         "one layer's attention, the last unless another is named; the same for every class",
         f"baseline of {_CVPR}",
     ),
@@ -139,7 +129,7 @@ _ROWS = (
         "relevance_rollout",
         attention_maps.accumulated,
         ("relevance_positive",),
-        (START_LAYER,),
+        _parameters("start_layer"),
         "LRP relevance of attention accumulated over the layers, without gradient; class-specific",
         f"ablation in {_CVPR}",
     ),
@@ -147,7 +137,7 @@ _ROWS = (
         "last_layer",
         attention_maps.single_layer,
         ("relevance_positive",),
-        (LAYER,),
+        _parameters("layer"),
         "LRP relevance of one layer's attention, the last unless another is named; class-specific",
         f"baseline (partial LRP) of {_CVPR}",
     ),
@@ -155,7 +145,7 @@ _ROWS = (
         "last_layer_gradient",
         attention_maps.single_layer,
         ("gradient_relevance_positive",),
-        (LAYER,),
+        _parameters("layer"),
         "gradient times LRP relevance of one layer's attention, the last unless another is named; class-specific",
         f"ablation in {_CVPR}",
     ),
@@ -163,7 +153,7 @@ _ROWS = (
         "integrated_gradients",
         sampling.integrated_gradients,
         ("pixel_gradient",),
-        (STEPS, BASELINE),
+        _parameters("steps", "baseline"),
         "gradient of the pixels, averaged on the way from a baseline, times the way; class-specific",
         "Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017",
         pixel_level=True,
@@ -173,7 +163,7 @@ _ROWS = (
         "smoothgrad",
         sampling.smoothgrad,
         ("pixel_gradient",),
-        (SAMPLES, NOISE, SEED),
+        _parameters("samples", "noise", "seed"),
         "gradient of the pixels, averaged over noisy copies of the image; class-specific",
         "Smilkov et al.: SmoothGrad, Removing Noise by Adding Noise, 2017",
         pixel_level=True,
@@ -201,7 +191,7 @@ _ROWS = (
         "rise",
         sampling.rise,
         (),
-        (MASKS, CELLS, PROBABILITY, SEED),
+        _parameters("masks", "cells", "probability", "seed"),
         "how probable the class is where random masks show the pixel; class-specific",
         "Petsiuk, Das, Saenko: RISE, Randomized Input Sampling for Explanation of Black-box Models, BMVC 2018",
         pixel_level=True,

@@ -10,14 +10,13 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.commands import reporting
-from onnxplain.commands.options import ARGUMENT, as_options, option_of
+from onnxplain.commands.options import ARGUMENT, PYTHON_ONLY, as_options, option_of
 from onnxplain.contract.errors import one_line
 from onnxplain.export import HOW_TO_GET_CLASSES, load_backbone
 from onnxplain.runtime import METHODS, OnnxplainError
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ("contract", "catalog.py", "demo", "export", "lrp_graph", "runtime")
-PYTHON_ONLY = {"batch_size", "methods", "threads"}  # arguments that the command line cannot give wrongly
 
 
 def _texts(source):
@@ -51,6 +50,7 @@ def test_every_argument_that_errors_name_has_its_option():
         option for command in commands for each in command.get_params(typer.Context(command)) for option in each.opts
     }
     assert {option_of(name) for name in named - PYTHON_ONLY} <= options
+    assert PYTHON_ONLY <= named and not {option_of(name) for name in PYTHON_ONLY} & options
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_every_argument_that_errors_name_has_its_option():
         ("give `head_pooling='own'`", "give --head-pooling own"),
         ("give `name='hf/a b'`, or `random_init=True` to go without", "give --model hf/a b, or --random-init to go …"),
         ("a head, `head.weight`", "a head, `head.weight`"),
+        ("give `batch_size=1`", "give `batch_size=1`"),
     ],
 )
 def test_as_options(message, shown):

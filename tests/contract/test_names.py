@@ -5,6 +5,7 @@ import pytest
 from onnxplain.catalog import DEMO, LIBRARIES, MODELS, find_row
 from onnxplain.catalog import OTHER_NAMES as OTHER_MODELS
 from onnxplain.contract.names import nearest, no_such
+from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import METHODS, PASSES, REDUCTIONS, Explainer, OnnxplainError
 from onnxplain.runtime.methods.choice import OTHER_NAMES, canonical, find_method
 from tests.helpers.command_line import assert_mistake
@@ -131,11 +132,11 @@ def test_tensors_by_the_names_of_passes_and_of_outputs(artifact):
     every = explainer.tensors("cat.png", [0, 1])
     for names in (["gradient"], ["attention_gradient"], ["logits", "attention_gradient"]):
         given = explainer.tensors("cat.png", [0, 1], names)
-        assert list(given) == ["logits", "attention_gradient"]
+        assert list(given) == [*ALWAYS, "attention_gradient"]
         assert (given["attention_gradient"] == every["attention_gradient"]).all()
     mean = explainer.tensors("cat.png", 0, ["attention_mean"])["attention_mean"]
     assert mean == pytest.approx(every["attention"].mean(2), abs=1e-6)
-    assert set(explainer.tensors("cat.png", 0, REDUCTIONS)) == {"logits", *REDUCTIONS}
+    assert set(explainer.tensors("cat.png", 0, REDUCTIONS)) == {*ALWAYS, *REDUCTIONS}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_tensors_equal_eager(name, exported):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_token_maps_equalreference(name, exported):
+def test_token_maps_equal_those_of_the_reference(name, exported):
     case = exported(name)
     place = {
         "readout": chefer.readout(case.model).detach().numpy(),
@@ -215,10 +215,13 @@ def test_metadata(name, exported):
     assert (given.patch_grid, given.prefix_tokens) == (model.patch_embed.grid_size, model.num_prefix_tokens)
     assert given.readout == tuple(chefer.readout(model).nonzero().flatten().tolist())
     assert (given.layers, given.heads) == (len(model.blocks), model.blocks[0].attn.num_heads)
+    block = model.blocks[0]
+    widest = max(block.attn.qkv.out_features, block.mlp.fc1.out_features)
+    assert (given.token_width, given.hidden_width) == (model.embed_dim, widest)
     assert given.passes == tuple(PASSES)
     assert given.rules == {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}
     assert given.parity == case.report.to_dict() and given.parity["passed"]
-    assert {row.output for row in case.report.rows} == {*case.exact}
+    assert {row.output for row in case.report.rows} == {"class_index", *case.exact}
     assert len(case.stages) == len(set(case.stages)) == 4
 
 

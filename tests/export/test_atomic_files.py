@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from onnxplain.commands import display
-from onnxplain.export.formats.onnx_file import save_onnx, written_whole
+from onnxplain.export.atomic_files import atomic_file
+from onnxplain.export.formats.onnx_file import save_onnx
 from onnxplain.export.formats.torchscript_file import save_torchscript
 from onnxplain.export.models.heads import Head, write_head
 from onnxplain.runtime import Explainer, OnnxplainError, files
@@ -44,7 +45,7 @@ def _save(folder):
 
 
 def _export(folder):
-    with written_whole(folder / "x.onnx") as path:
+    with atomic_file(folder / "x.onnx") as path:
         path.write_text("whole")
 
 
@@ -164,11 +165,11 @@ WRITERS = {
 def test_a_disk_that_is_full_before_all_is_written(name, size, tmp_path):
     path = tmp_path / "new" / name
     refused = pytest.raises(OnnxplainError, match=rf"^cannot write {path}: .*File too large")
-    with refused, _files_up_to(size), written_whole(path) as temporary:
+    with refused, _files_up_to(size), atomic_file(path) as temporary:
         WRITERS[name](temporary)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_error_about_another_file_is_not_taken_for_one_of_writing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="other"), written_whole(tmp_path / "x.onnx"):
+    with pytest.raises(FileNotFoundError, match="other"), atomic_file(tmp_path / "x.onnx"):
         (tmp_path / "other").read_bytes()

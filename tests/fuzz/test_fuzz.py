@@ -162,7 +162,7 @@ def test_a_model_of_transformers_without_finite_logits_is_told_from_a_wrong_one(
     infinite = load_backbone(f"hf/{tmp_path}")
     assert folders_of_transformers.inspect(infinite, tmp_path) == exports.NOT_FINITE
     assert "transformers gives" in folders_of_transformers.inspect(right, tmp_path)
-    with pytest.raises(OnnxplainError, match="logits for a picture of noise are NaN or infinite"):
+    with pytest.raises(OnnxplainError, match="logits for an image of noise are NaN or infinite"):
         export_model(infinite, tmp_path / "out.onnx")
 
 

@@ -16,7 +16,7 @@ import typer
 from onnxplain.export import Backbone, GateError, export_model
 from onnxplain.export.artifact import fuse_passes, translate, write
 from onnxplain.export.plan import prepare
-from onnxplain.export.verify import parity
+from onnxplain.export.verify import limits, parity
 from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.runtime import OnnxplainError, Preprocessing
 
@@ -73,9 +73,9 @@ def judge_right(architecture: str, weights: str, seed: int) -> tuple[str, Any]:
 def figures(report: Any) -> list[str]:
     if report is None:
         return []
-    sharp = [row for row in report.rows if row.check == parity.EQUAL]
+    sharp = [row for row in report.rows if row.check == limits.EQUAL]
     worst = max(sharp, key=lambda row: row.value / row.limit)
-    single = max((row.value / row.limit for row in report.rows if row.check == parity.IN_FLOAT32), default=0)
+    single = max((row.value / row.limit for row in report.rows if row.check == limits.IN_FLOAT32), default=0)
     shares = max(report.resolution.items(), key=lambda item: item[1], default=("", 0))
     return [
         f"| {worst.output} {worst.value:.1e} <= {worst.limit:.0e}; float32 {single:.0e}; {shares[0]} {shares[1]:.1e}"

@@ -188,7 +188,7 @@ FILE: tuple[Mutate, ...] = (constant, operand, axis, other_op, dropped, baked_in
 
 
 def rule(graph: FusedGraph, rng: Generator) -> str | None:
-    """Spoil one rule of one propagator: its result is scaled, or it is another op's rule, or it passes on what comes."""
+    """Spoil one rule of one propagator: scale its result, or take another op's rule, or pass on what comes."""
     name = list(graph._propagators)[int(rng.integers(len(graph._propagators)))]
     right = graph._propagators[name]
     used = {target_of(node) for node in graph._nodes if node.op == "call_function"}

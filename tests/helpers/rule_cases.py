@@ -1,7 +1,7 @@
 """One op at a time: a case is a function of a few tensors, traced by torch.export and reversed by the engine itself.
 
 So a rule is tested with the arguments that torch.export really gives it. The batch is dynamic: traced with 2, run
-with 3 samples. `MOVEMENT_CASES` serve every table.
+with 3 samples. `SHAPE_OP_CASES` serve every table.
 """
 
 import operator
@@ -63,7 +63,10 @@ class _Module(nn.Module):
 
 @cache
 def traced(case: Case) -> tuple[Trace, list[fx.Node]]:
-    """The case as a trace whose "pixels" are the list of varying tensors, its sites one each; the constants' nodes."""
+    """The case as a trace, and the constants' nodes.
+
+    Its "pixels" are the list of varying tensors, its "attention nodes" one each.
+    """
     varying = [random(2, *shape) for shape in case.varying]
     constants = [random(*shape) for shape in case.constants]
     sizes = ({0: Dim.DYNAMIC},) * len(varying) + (None,) * len(constants)
@@ -72,17 +75,17 @@ def traced(case: Case) -> tuple[Trace, list[fx.Node]]:
     placeholders = list(graph.find_nodes(op="placeholder"))
     with graph.inserting_before(placeholders[0]):
         pixels = graph.placeholder("pixels")
-    sites = []
+    attention_nodes = []
     with graph.inserting_after(placeholders[-1]):
         for index, placeholder in enumerate(placeholders[: len(varying)]):
-            sites.append(graph.call_function(operator.getitem, (pixels, index)))
-            placeholder.replace_all_uses_with(sites[-1])
+            attention_nodes.append(graph.call_function(operator.getitem, (pixels, index)))
+            placeholder.replace_all_uses_with(attention_nodes[-1])
     (output,) = graph.find_nodes(op="output")
     (result,) = output.args[0]
     calls = [node for node in graph.nodes if node.op == "call_function" and (node.users or node is result)]
     assert case.op in map(target_of, calls), f"this case never calls {case.op}"
-    nodes = sites + [node for node in calls if node not in sites]
-    return Trace(tuple(nodes), pixels, result, result, tuple(sites), {}, {}), placeholders[len(varying) :]
+    nodes = attention_nodes + [node for node in calls if node not in attention_nodes]
+    return Trace(tuple(nodes), pixels, result, result, tuple(attention_nodes), {}, {}), placeholders[len(varying) :]
 
 
 def shares(case: Case, table: Table, varying: list[Tensor], constants: list[Tensor], seed: Tensor) -> list[Tensor]:
@@ -93,7 +96,7 @@ def shares(case: Case, table: Table, varying: list[Tensor], constants: list[Tens
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
         values[node] = node.target(*args, **kwargs)
     torch.testing.assert_close(values[trace.logits], case.run(*varying, *constants), rtol=0, atol=0, equal_nan=True)
-    return reverse(trace, values, trace.logits, seed, Propagator(table), trace.sites)
+    return reverse(trace, values, trace.logits, seed, Propagator(table), trace.layer_attention)
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
@@ -144,7 +147,7 @@ def _padded(share: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(share[:, :1]), share], 1)
 
 
-MOVEMENT_CASES = (
+SHAPE_OP_CASES = (
     Case(aten.reshape, lambda x: x.reshape(x.shape[0], 4, 2, 3)),
     Case(aten.reshape, lambda x: x.reshape(-1, 6)),
     Case(aten._unsafe_view, lambda x: aten._unsafe_view(x, [-1, 3, 8])),

@@ -51,7 +51,9 @@ def test_float32(name: str) -> None:
     model, graph = fused(name, torch.float32)
     pixels = variants.pixels(model, BATCH)
     check_gradient(model, graph, pixels, 1e-5)
-    assert all(found.dtype == torch.float32 for found in graph(pixels, TARGET).values())
+    found = graph(pixels, TARGET)
+    assert found.pop("class_index").dtype == torch.int64
+    assert all(value.dtype == torch.float32 for value in found.values())
 
 
 # The constants of rules.
@@ -199,7 +201,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "a head that overflows": (
         lambda: Wrapped(lambda y: y * 1e38 * 1e38),
         (1, 3, 32, 32),
-        "logits for a picture of noise are NaN or infinite",
+        "logits for an image of noise are NaN or infinite",
     ),
     "chance": (lambda: Wrapped(lambda y: y * torch.rand_like(y)), (1, 3, 32, 32), "draws random numbers"),
     "causal": (

@@ -109,10 +109,10 @@ def test_passes_are_chosen(passes: Sequence[str]) -> None:
 def test_only_layer_gradients_need_the_whole_last_block() -> None:
     model, complete = fused("plain")
     graph = fuse(model, variants.pixels(model, 1), passes=[name for name in ALL if name != "layer_gradient"])
-    assert graph._trace.whole not in graph._nodes and set(graph._nodes) <= ancestors(graph._trace.logits)
-    assert complete._trace.whole in complete._nodes
+    assert graph._trace.full_logits not in graph._nodes and set(graph._nodes) <= ancestors(graph._trace.logits)
+    assert complete._trace.full_logits in complete._nodes
     values = complete._interpret(variants.pixels(model, BATCH))
-    torch.testing.assert_close(values[complete._trace.whole], values[complete._trace.logits])
+    torch.testing.assert_close(values[complete._trace.full_logits], values[complete._trace.logits])
 
 
 PROPAGATIONS: dict[tuple[str, ...], int] = {

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 from torch import nn
 
-from onnxplain.export.verify.autograd_reference import TOLD, eager_outputs
+from onnxplain.export.verify.autograd_reference import BY_AUTOGRAD, eager_outputs
 from onnxplain.lrp_graph import fuse
 from tests.helpers.graph_checks import images, worst
 from tests.helpers.libraries import OTHERS, SMALL, TRANSFORMERS, Wrapped
@@ -42,7 +42,7 @@ def test_library(build: Callable[..., nn.Module], options: dict[str, Any], singl
     found = graph(pixels, target)
     assert all(value.isfinite().all() for value in found.values())
     names = ("logits", "attention", "attention_gradient", "pixel_gradient", "pool_attention_gradient")
-    expected = eager_outputs(model, pixels, target, graph.layout, TOLD.intersection(graph.names, names))
+    expected = eager_outputs(model, pixels, target, graph.layout, BY_AUTOGRAD.intersection(graph.names, names))
     for name, value in expected.items():
         assert worst(found[name], value, 0) <= (1e-4 if single else 1e-9), name
 

@@ -13,7 +13,7 @@ from onnxplain.contract.outputs import ALWAYS, POOLED
 from onnxplain.export import Backbone
 from onnxplain.export.artifact import describe
 from onnxplain.export.plan import Plan
-from onnxplain.export.verify.autograd_reference import TOLD, eager_outputs
+from onnxplain.export.verify.autograd_reference import BY_AUTOGRAD, eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse, pool_outputs
 from onnxplain.runtime import METHODS, Metadata, Preprocessing
 from onnxplain.runtime.pipeline import token_map
@@ -45,8 +45,8 @@ def test_against_autograd(case: tuple[nn.Module, FusedGraph]) -> None:
     model, graph = case
     found = graph(images(), TARGET)
     assert tuple(found) == graph.names and graph.left_out == {} and graph.layout.pool and graph.pool_heads == 2
-    expected = eager_outputs(model, images(), TARGET, graph.layout, TOLD.intersection(graph.names))
-    assert set(pool_outputs(found)) & TOLD <= expected.keys()
+    expected = eager_outputs(model, images(), TARGET, graph.layout, BY_AUTOGRAD.intersection(graph.names))
+    assert set(pool_outputs(found)) & BY_AUTOGRAD <= expected.keys()
     for name, value in expected.items():
         assert worst(found[name], value, 0) <= 1e-9, name
     assert all(value.isfinite().all() for value in found.values())

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.runtime import Explainer, OnnxplainError, load_image
 from onnxplain.runtime.images.preprocessing import normalize
 from tests.helpers.command_line import random_image
@@ -132,7 +132,7 @@ def test_only_what_is_needed_runs(spied, method, parameters, fetched):
     explainer, runs = spied
     explainer.explain(random_image(0), target=[0, 1, 2], method=method, **parameters)
     [(outputs, feeds, _)] = runs
-    assert outputs == ["logits", *fetched]
+    assert outputs == [*ALWAYS, *fetched]
     assert {name for name in feeds if feeds[name].ndim == 0 and feeds[name]} == {OUTPUTS[fetched[0]].flag}
     assert len(feeds) == 2 + sum(not item.pool for item in OUTPUTS.values())
     assert feeds["target"].dtype == np.int64 and feeds["target"].tolist() == [[0, 1, 2]]
@@ -236,6 +236,7 @@ def test_tensors(explainer):
     six = (1, 2, LAYERS, HEADS, TOKENS, TOKENS)
     assert {name: value.shape for name, value in tensors.items()} == {
         "logits": (1, 6),
+        "class_index": (1, 2),
         "attention": (1, *six[2:]),
         "attention_gradient": six,
         "relevance": six,
@@ -246,7 +247,7 @@ def test_tensors(explainer):
         "pixel_cp_lrp": (1, 2, *SIZE),
         "reciprocam": (1, 2, *GRID),
     }
-    assert set(explainer.tensors(random_image(0), passes=["gradient"])) == {"logits", "attention_gradient"}
+    assert set(explainer.tensors(random_image(0), passes=["gradient"])) == {*ALWAYS, "attention_gradient"}
     with pytest.raises(OnnxplainError, match="has no pass pixels; it has: attention, gradient, relevance"):
         explainer.tensors(random_image(0), passes=["pixels"])
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from onnxplain.export import export_model
 from onnxplain.export.formats.onnx_file import onnx_model
-from onnxplain.export.formats.padding import MORE
+from onnxplain.export.formats.padding import ADDED
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import Explainer
 
@@ -47,7 +47,7 @@ def _layers(model):
 @pytest.mark.parametrize("activation", [nn.GELU, nn.ReLU, nn.SiLU, _Quick], ids=lambda kind: kind.__name__)
 def test_hidden_layers_are_found(activation):
     layers = _layers(_model(act_layer=activation))
-    assert [(layer.width, layer.into, layer.bias, layer.out) for layer in layers] == [
+    assert [(layer.width, layer.in_weight, layer.in_bias, layer.out_weight) for layer in layers] == [
         (1024, f"blocks.{i}.mlp.fc1.weight", f"blocks.{i}.mlp.fc1.bias", f"blocks.{i}.mlp.fc2.weight") for i in (0, 1)
     ]
 
@@ -62,7 +62,7 @@ def test_layers_with_other_uses_are_not():
     assert _layers(normed) == []
     gated = _model()
     gated.blocks[0].mlp = _Gated(32, 1024)
-    assert [layer.into for layer in _layers(gated)] == ["blocks.1.mlp.fc1.weight"]
+    assert [layer.in_weight for layer in _layers(gated)] == ["blocks.1.mlp.fc1.weight"]
 
 
 def _stored(file):
@@ -79,7 +79,7 @@ def test_file(tmp_path):
         model, path, labels=["a", "b", "c"], preprocessing={"size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3}
     )
     assert report.passed
-    width = 1024 + MORE
+    width = 1024 + ADDED
     assert {(width, 32), (32, width), (width,)} <= _stored(ir.load(path))
     assert {name: value.shape for name, value in model.state_dict().items()} == {
         name: value.shape for name, value in before.items()

@@ -18,7 +18,7 @@ from tests.reference import variants
 def _backbone(has_classes: bool = True) -> Backbone:
     model, preprocessing = variants.build("plain", torch.float32), Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3)
     names = tuple(map(str, range(variants.CLASSES)))
-    return Backbone("plain", model, preprocessing, names, "softmax", "random", None, has_classes)
+    return Backbone("plain", model, preprocessing, names, "softmax", "random", None, None if has_classes else "own")
 
 
 def test_every_format_is_in_every_table() -> None:

@@ -72,7 +72,8 @@ def test_outputs_equal_those_of_onnx(name, exported):
     case = exported(name)
     assert case.report.passed
     given, expected = (file.run(case.pixels, TARGETS, OUTPUTS) for file in (case.file, case.onnx))
-    assert list(given) == ["logits", *OUTPUTS]
+    assert list(given) == [*ALWAYS, *OUTPUTS]
+    assert given["class_index"].dtype == np.int64 and (given["class_index"] == expected.pop("class_index")).all()
     for output, tensor in expected.items():
         assert given[output].shape == tensor.shape and given[output].dtype == np.float32, output
         errors = error(samples(output, given[output]), samples(output, tensor))
@@ -205,7 +206,7 @@ def test_some_passes_only(tmp_path):
     explainer = Explainer(tmp_path / "x.PT", "cpu", trust=True)
     assert explainer.metadata.passes == ("attention", "gradient")
     pixels = variants.pixels(model, 1)[0].permute(1, 2, 0).mul(50).add(128).clamp(0, 255).byte().numpy()
-    assert set(explainer.tensors(pixels)) == {"logits", "attention", "attention_gradient"}
+    assert set(explainer.tensors(pixels)) == {*ALWAYS, "attention", "attention_gradient"}
     with pytest.raises(OnnxplainError, match="relevance"):
         explainer.explain(pixels, method="relevance_rollout")
     with pytest.raises(OnnxplainError, match="PyTorch failed on 1 images with 1 targets"):
@@ -226,7 +227,7 @@ def test_threads_and_devices(exported, monkeypatch):
         Explainer(case.path, "cuda", trust=True)
     with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cpu, cuda"):
         Explainer(case.path, "tpu")
-    with pytest.raises(OnnxplainError, match="threads must be at least 1"):
+    with pytest.raises(OnnxplainError, match="`threads` must be at least 1"):
         Explainer(case.path, threads=0)
 
 

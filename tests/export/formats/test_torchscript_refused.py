@@ -91,7 +91,7 @@ def test_without_torch_the_error_says_what_to_install(case):
         f"Explainer({path!r}, trust=True)"
     )
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and "OnnxplainError" in last and "needs PyTorch: pip install torch" in last
+    assert done.returncode == 1 and "ArtifactError" in last and "needs PyTorch: pip install torch" in last
 
 
 def test_opening_is_silent(case):

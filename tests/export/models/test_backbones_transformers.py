@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from onnxplain.export import Head, export_model, load_backbone
-from onnxplain.export.verify.parity import EQUAL
+from onnxplain.export.verify.limits import EQUAL
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import OnnxplainError
 from onnxplain.runtime.images.preprocessing import preprocess

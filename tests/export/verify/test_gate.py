@@ -10,9 +10,10 @@ import timm
 import torch
 from torch import nn
 
+from onnxplain.contract.outputs import ALWAYS
 from onnxplain.export import GateError, artifact, export_model
 from onnxplain.export.formats.table import WRITERS
-from onnxplain.export.verify import parity
+from onnxplain.export.verify import limits, parity
 from onnxplain.export.verify.report import Report
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, OnnxplainError
@@ -71,6 +72,12 @@ def _weight(name, factor):
     return damage
 
 
+def _ranks_reversed(file, path):
+    """-1 stands for the class with the least logit."""
+    (node,) = (node for node in file.graph if node.op_type == "TopK")
+    node.attributes["largest"] = ir.AttrInt64("largest", 0)
+
+
 def _baked_in(output, bound=False):
     """An output as a constant, right for one image and class; bound: of the sizes that are compared."""
 
@@ -93,7 +100,7 @@ def _baked_in(output, bound=False):
     return damage
 
 
-EQUAL, FINITE = parity.EQUAL, parity.SOUND
+EQUAL, FINITE = limits.EQUAL, limits.SOUND
 RAW = [item.output for item in PASSES.values()]
 DAMAGES = {
     "logits": (_weight("head.bias", 1.0001), {("logits", EQUAL)}),
@@ -101,6 +108,7 @@ DAMAGES = {
     "weight": (_weight("pos_embed", 1.0001), {("attention", EQUAL), ("pixel_gradient", EQUAL)}),
     **{f"scaled {output}": (scaled(output, 1.0001), {(output, EQUAL)}) for output in OUTPUTS},
     **{f"constant {output}": (_baked_in(output), {(output, EQUAL)}) for output in RAW},
+    "ranks": (_ranks_reversed, {("class_index", limits.RANKS)}),
     "bound to a batch": (_baked_in("relevance", bound=True), {("relevance", FINITE)}),
 }
 
@@ -129,7 +137,7 @@ def test_wrong_rule_is_refused(model, kept, monkeypatch):
 
 def test_wrong_rule_is_refused_where_only_reductions_are_compared(model, kept, monkeypatch):
     monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
-    monkeypatch.setattr(parity, "LARGE", 1)
+    monkeypatch.setattr(parity, "MAX_RAW", 1)
     with pytest.raises(GateError) as caught:
         export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
     assert ("gradient_attention_mean", EQUAL) in _failures(caught.value)
@@ -147,7 +155,7 @@ def test_wrong_rule_is_refused_where_only_reductions_are_compared(model, kept, m
 )
 def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monkeypatch):
     """Where raw tensors are too large to take out, their reductions are compared, and the report says so."""
-    monkeypatch.setattr(parity, "LARGE", 4 * 2 * 4 * 17 * 17 - 1)
+    monkeypatch.setattr(parity, "MAX_RAW", 4 * 2 * 4 * 17 * 17 - 1)
     large = {"attention", "attention_gradient", "relevance", "layer_gradient"}
     runs, run = [], OnnxArtifact.run
     monkeypatch.setattr(OnnxArtifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
@@ -159,7 +167,7 @@ def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monke
     options = {"labels": LABELS, "preprocessing": PREPROCESSING, "passes": passes}
     if name == "good":
         report = export_model(model, path, **options)
-        assert {row.output for row in report.rows} == {"logits", *OUTPUTS} - large
+        assert {row.output for row in report.rows} == {*ALWAYS, *OUTPUTS} - large
         assert len(report.notes) == 1 and all(output in report.notes[0] for output in large)
         assert Metadata.from_json(ir.load(path).metadata_props[METADATA_KEY]).parity["notes"] == list(report.notes)
     else:
@@ -221,13 +229,13 @@ class _Pair(nn.Module):
 ARGUMENTS = {
     "format": ({"format": "tf"}, "there is no format 'tf'; there are: onnx, torchscript"),
     "pass": ({"passes": ["gradient", "magic"]}, "there is no pass 'magic'; there are: gradient, relevance,"),
-    "passes as text": ({"passes": "gradient"}, "passes must be a list of names, got the text 'gradient'"),
-    "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "alpha must be at least 1 and beta one less"),
+    "passes as text": ({"passes": "gradient"}, "`passes` must be a list of names, got the text 'gradient'"),
+    "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "`alpha` must be at least 1 and `beta` one less"),
     "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),
-    "gamma": ({"gamma": -0.25}, "gamma must be at least 0, got -0.25"),
-    "no number": ({"gamma": "1"}, "gamma must be a number, got '1'"),
-    "infinite": ({"alpha": float("inf")}, "alpha must be a number, got inf"),
-    "old opset": ({"opset": 17}, "opset must be from 18 to"),
+    "gamma": ({"gamma": -0.25}, "`gamma` must be at least 0, got -0.25"),
+    "no number": ({"gamma": "1"}, "`gamma` must be a number, got '1'"),
+    "infinite": ({"alpha": float("inf")}, "`alpha` must be a number, got inf"),
+    "old opset": ({"opset": 17}, "`opset` must be from 18 to"),
     "new opset": ({"opset": 99}, "got 99"),
     "activation": ({"activation": "relu"}, "there is no activation 'relu'; there are: softmax, sigmoid"),
     "no preprocessing": ({"preprocessing": None}, "preprocessing=dict(size=(H, W)"),
@@ -246,7 +254,7 @@ ARGUMENTS = {
     "two outputs": ({"model": _Pair}, "must return one tensor [batch, classes], it returns tuple"),
     "one class": (
         {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 1))},
-        "the softmax of one class is always 1; give activation='sigmoid'",
+        "the softmax of one class is always 1; give `activation='sigmoid'`",
     ),
     "map as output": ({"model": lambda: nn.Conv2d(3, 5, 1)}, "it returns [1, 5, 32, 32]"),
     "convolutions": (

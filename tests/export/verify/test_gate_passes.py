@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from onnxplain.export import GateError, export_model
 from onnxplain.export.formats import torchscript_file
 from onnxplain.export.formats.table import WRITERS
-from onnxplain.export.verify import parity
+from onnxplain.export.verify import limits, parity
 from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.export.verify.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
@@ -59,7 +59,7 @@ def test_wrong_pass_costs_itself_alone(outputs, lost, plain, tmp_path, translate
     metadata = Explainer(tmp_path / "x.onnx", "cpu").metadata
     assert metadata.passes == ("attention", *(name for name in PASSES if name != lost))
     (note,) = report.notes
-    assert note.startswith(f"{lost}: left out, ") and f"{outputs[0]} {parity.EQUAL}: 0.02 against 1e-0" in note
+    assert note.startswith(f"{lost}: left out, ") and f"{outputs[0]} {limits.EQUAL}: 0.02 against 1e-0" in note
     assert report.passed and metadata.parity["notes"] == [note]
 
 
@@ -94,7 +94,7 @@ def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("factor", [1.0, 1.0001])
 def test_reciprocam_of_many_patches_is_compared_for_one_image(factor, plain, tmp_path, translated_wrongly, monkeypatch):
     """Its copies of an image would not fit in memory twice."""
-    monkeypatch.setattr(parity, "COPIES", 0)
+    monkeypatch.setattr(parity, "MAX_COPIES", 0)
     batches, run = [], OnnxInDouble.run
     monkeypatch.setattr(OnnxInDouble, "run", lambda *given: batches.append((len(given[1]), *given[3])) or run(*given))
     path = tmp_path / "x.onnx"
@@ -109,13 +109,10 @@ def test_reciprocam_of_many_patches_is_compared_for_one_image(factor, plain, tmp
 
 def test_what_float64_cannot_resolve_is_not_asked_for():
     """The limit is a multiple of what a pixel changed by its last bit does in PyTorch, but not any multiple."""
-    gate = object.__new__(parity._Gate)
-    gate.broken = {}
     for error, noise, limit in (
         (1e-5, [], 1e-7), (1e-5, [1e-12, 1e-11], 1e-7), (1e-5, [1e-7, 1e-12], 1e-4), (2e-3, [0.1], 1e-3)
     ):  # fmt: skip
-        gate.errors = {"relevance": parity._Errors([error, 1e-9], noise)}
-        (row,) = gate.rows()
+        (row,) = limits.checks("relevance", limits.Errors([error, 1e-9], noise))
         assert row.limit == pytest.approx(limit) and row.passed == (error <= limit)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionTransformer
 
 from onnxplain.lrp_graph import ALL, FusedGraph, GraphError, fuse
-from onnxplain.lrp_graph.outputs.layers import embedding
+from onnxplain.lrp_graph.outputs.streams import embedding
 from onnxplain.lrp_graph.trace.capture import trace
 from onnxplain.lrp_graph.trace.rewrite import ancestors
 from tests.helpers.graph_checks import BATCH, TARGET, Hand, check_gradient, fused, images, sdpa
@@ -103,4 +103,4 @@ def test_the_stem_ends_where_the_first_block_begins() -> None:
     before = {path for node, path in traced.weights.items() if node in embedding(traced)}
     assert before == {"cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
     traced = trace(WithoutStream(), images()[:1])
-    assert embedding(traced) == ancestors(traced.sites[0])
+    assert embedding(traced) == ancestors(traced.layer_attention[0])

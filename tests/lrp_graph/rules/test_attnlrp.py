@@ -14,7 +14,7 @@ from onnxplain.lrp_graph.reverse import Table
 from onnxplain.lrp_graph.rules.attnlrp import attnlrp
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from tests.helpers.rule_cases import (
-    MOVEMENT_CASES,
+    SHAPE_OP_CASES,
     TARGETS,
     Case,
     convolutions,
@@ -167,8 +167,8 @@ def test_a_denominator_gets_nothing() -> None:
 
 
 CONSERVING = (
-    *(case for case in MOVEMENT_CASES if case.op is not aten.cat and case.op is not aten.stack),
-    *(case for case in MOVEMENT_CASES if case.op in (aten.cat, aten.stack) and not case.constants),
+    *(case for case in SHAPE_OP_CASES if case.op is not aten.cat and case.op is not aten.stack),
+    *(case for case in SHAPE_OP_CASES if case.op in (aten.cat, aten.stack) and not case.constants),
     *(case for case in (*RULES, *GAMMA_RULES) if len(case.constants) < 2),  # the second one is a bias
     Case(aten.add, lambda a, b: torch.add(a, b, alpha=2.5), [(4, 6), (1, 6)]),
     Case(aten.add, lambda x: x + x),

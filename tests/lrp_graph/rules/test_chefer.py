@@ -11,7 +11,7 @@ from torch import Tensor
 
 from onnxplain.lrp_graph.reverse import Call
 from onnxplain.lrp_graph.rules.chefer import chefer, divide, stem
-from tests.helpers.rule_cases import MOVEMENT_CASES, TARGETS, Case, assert_close, convolutions, missing, random
+from tests.helpers.rule_cases import SHAPE_OP_CASES, TARGETS, Case, assert_close, convolutions, missing, random
 from tests.helpers.textbook import Textbook, all_of_it, both_get, check, check_twice, each_matrix
 from tests.reference import rules
 
@@ -179,7 +179,7 @@ RULES = (
     Case(aten.sigmoid, lambda x: x * torch.sigmoid(1.702 * x), ONE, textbook=all_of_it),
 )
 
-CASES = (*MOVEMENT_CASES, *RULES)
+CASES = (*SHAPE_OP_CASES, *RULES)
 
 
 def embedded(r: Tensor, x: Tensor, c: Tensor) -> Sequence[Tensor]:

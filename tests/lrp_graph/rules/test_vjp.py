@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from onnxplain.lrp_graph.reverse import Table
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from tests.helpers.rule_cases import (
-    MOVEMENT_CASES,
+    SHAPE_OP_CASES,
     TARGETS,
     Case,
     assert_close,
@@ -32,7 +32,7 @@ POOLS: tuple[dict[str, Any], ...] = (
 )
 
 CASES = (
-    *MOVEMENT_CASES,
+    *SHAPE_OP_CASES,
     Case(aten.linear, F.linear, constants=[(5, 6)]),
     Case(aten.linear, F.linear, [(6,)], [(5, 6), (5,)]),
     Case(aten.linear, F.linear, [(2, 4, 6)], [(5, 6), (5,)]),

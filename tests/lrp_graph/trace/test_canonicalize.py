@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onnxplain.lrp_graph import GraphError, MissingRuleError, fuse
-from onnxplain.lrp_graph.trace.canonicalize import SPELLINGS
+from onnxplain.lrp_graph.trace.canonicalize import REWRITES
 from onnxplain.lrp_graph.trace.rewrite import target_of
 from tests.helpers.graph_checks import TARGET, Hand, assert_same, check_gradient, images, sdpa
 
@@ -85,7 +85,7 @@ def test_pool(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Hand(sdpa, run)
     assert op in {target_of(node) for node in torch.export.export(model, (images(),), strict=False).graph.nodes}
     graph = fuse(model, images()[:1])
-    assert {target_of(node) for node in graph._trace.nodes}.isdisjoint({op, *SPELLINGS})
+    assert {target_of(node) for node in graph._trace.nodes}.isdisjoint({op, *REWRITES})
     check_gradient(model, graph, images())
     assert_same(graph(images(), TARGET), fuse(Hand(sdpa, plain), images()[:1])(images(), TARGET), 1e-8)
 
@@ -103,7 +103,7 @@ def test_fewer_heads_of_keys_than_of_queries() -> None:
 
 
 def test_every_spelling_has_a_case() -> None:
-    assert SPELLINGS.keys() - {op for op, *_ in POOLS.values()} == {aten.scaled_dot_product_attention}
+    assert REWRITES.keys() - {op for op, *_ in POOLS.values()} == {aten.scaled_dot_product_attention}
 
 
 def test_windows_of_several_sizes_have_no_rule() -> None:

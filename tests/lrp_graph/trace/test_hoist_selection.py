@@ -22,8 +22,8 @@ def without_moving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FusedGraph]
 
     def plain(*args: Any) -> FusedGraph:
         with monkeypatch.context() as patch:
-            for module in ("trace.capture", "outputs.layers"):
-                patch.setattr(f"onnxplain.lrp_graph.{module}.move_selection_up", lambda graph, nodes: None)
+            for module in ("trace.capture", "outputs.reciprocam"):
+                patch.setattr(f"onnxplain.lrp_graph.{module}.hoist_selection", lambda graph, nodes: None)
             return fuse(*args)
 
     return plain
@@ -32,7 +32,7 @@ def without_moving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FusedGraph]
 def ranks_after_attention(graph: FusedGraph) -> set[int]:
     """How many axes the results of the linear layers between the last attention and the logits have."""
     nodes = graph._trace.nodes
-    tail = ancestors(graph._trace.logits).intersection(nodes[nodes.index(graph._trace.sites[-1]) :])
+    tail = ancestors(graph._trace.logits).intersection(nodes[nodes.index(graph._trace.layer_attention[-1]) :])
     return {len(shape_of(node)) for node in tail if target_of(node) is aten.linear}
 
 

@@ -112,7 +112,7 @@ def test_devices(artifact, monkeypatch):
     assert Explainer(artifact).device == "cpu"
     with pytest.raises(OnnxplainError, match=r"`device` cuda needs .*onnxplain\[gpu\]"):
         Explainer(artifact, device="cuda")
-    with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cuda, cpu"):
+    with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cpu, cuda"):
         Explainer(artifact, device="tpu")
     with pytest.raises(OnnxplainError, match="`threads` must be at least 1"):
         Explainer(artifact, threads=0)

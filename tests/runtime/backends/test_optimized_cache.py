@@ -203,7 +203,7 @@ def test_an_artifact_that_cannot_be_opened_is_named_and_leaves_nothing(artifact,
             warnings.simplefilter("error")
             Explainer(path, "cpu", cache=True)
     assert [item.name for item in tmp_path.iterdir()] == ["tiny.onnx"]
-    with pytest.raises(OnnxplainError, match="a cache is for ONNX files"):
+    with pytest.raises(OnnxplainError, match="`cache` is for ONNX files"):
         Explainer(tmp_path / "x.pt", cache=True)
 
 

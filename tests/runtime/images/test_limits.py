@@ -86,7 +86,7 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(format, 
     monkeypatch.setattr(loading, "decode", lambda *arguments: pytest.fail("decoded"))
     (tmp_path / "picture").write_bytes(data)
     for source in (*sources, tmp_path / "picture"):
-        with pytest.raises(OnnxplainError, match=r"30 x 20 pixels, more than the limit of 599; .*--max-pixels 600"):
+        with pytest.raises(OnnxplainError, match=r"30 x 20 pixels, more than the limit of 599; .*`max_pixels=600`"):
             load_image(source, max_pixels=599)
 
 

@@ -172,7 +172,7 @@ def test_passes_follow_from_outputs():
         ({"start_layer": -1}, "start_layer"),
         ({"start_layer": 1.5}, "start_layer"),
         ({"start_layer": True}, "`start_layer` must be .* got True"),
-        ({"colour": 1}, "no parameter colour; it has: head_fusion, discard_ratio, start_layer"),
+        ({"colour": 1}, "no parameter `colour`; it has: `head_fusion`, `discard_ratio`, `start_layer`"),
     ],
 )
 def test_bad_parameters(parameters, message):
@@ -197,6 +197,6 @@ def test_method_for_passes():
     with pytest.raises(
         OnnxplainError,
         match=r"needs the pass gradient and relevance, this artifact has: attention; .*"
-        "--passes attention,gradient,relevance, or use one of: rollout",
+        "`passes` attention,gradient,relevance, or use one of: rollout",
     ):
         find_method("transformer_attribution", ("attention",))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError, batch_size
 from onnxplain.runtime.batch_size import images_per_run
 from onnxplain.runtime.images.geometry import resize
@@ -192,8 +193,8 @@ def test_runs_go_in_batches_and_share_targets(name, explainer, monkeypatch):
     total = METHODS[name].arguments({}, LAYERS)[METHODS[name].runs]
     sizes = [len(feeds["pixels"]) for _, feeds, _ in spy.runs]
     assert sizes[0] == 1 and sum(sizes[1:]) == total and set(sizes[1:-1]) == {batch_size.MAX_BATCH}
-    assert spy.runs[0][0] == ["logits"]
-    assert {tuple(outputs) for outputs, _, _ in spy.runs[1:]} == {("logits", *METHODS[name].outputs)}
+    assert spy.runs[0][0] == [*ALWAYS]
+    assert {tuple(outputs) for outputs, _, _ in spy.runs[1:]} == {(*ALWAYS, *METHODS[name].outputs)}
     assert all(feeds["target"].tolist()[0] == [0, given[1].target] for _, feeds, _ in spy.runs[1:])
     assert told == [(min(done, total), total) for done in range(8, total + 8, 8)]
 

@@ -9,7 +9,7 @@ import pytest
 from onnxplain.catalog import DEMO, LIBRARIES, MODELS, find_row
 from onnxplain.export import POOLINGS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""How far the file's outputs may be off PyTorch's, and the lines of the report that say how far they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .autograd_reference import BY_AUTOGRAD
+from .report import Check
+
+LIMIT = 1e-7
+"""Relative error in float64 that is always allowed. Right files are off by 6e-8 and less, unless a denominator is all
+but zero: numbers that export has computed from others are rounded to float32."""
+LIMIT_BY_AUTOGRAD = 1e-5
+"""The same where autograd is what the file is compared with: it has its own constants, not rounded to float32."""
+LAST_BIT, NOISE = 1000.0, 1e-3
+"""How many times what PyTorch's float64 is off, pixels changed by their last bit, the file may be off, and how much at
+most. It is looked at where the file is off by more than the above."""
+FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
+"""Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
+times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
+
+IN_BOTH = {"logits", "attention"}
+"""What is compared in float32 as well."""
+
+EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
+SOUND = "finite and of the right shape"
+RANKS = "ranks that stand for another class than they should"
+
+
+@dataclass
+class Errors:
+    """The relative errors of one output, one for each sample that was compared.
+
+    Attributes:
+        double: Of the file in float64.
+        noise: Of PyTorch in float64 where the pixels change by their last bit, for samples in which it had to be known.
+        single: Of the file in float32.
+        eager: Of PyTorch in float32 where the pixels change by their last bit, likewise.
+    """
+
+    double: list[float] = field(default_factory=list)
+    noise: list[float] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
+    eager: list[float] = field(default_factory=list)
+
+
+def limit_in_double(name: str) -> float:
+    """The relative error in float64 that is always allowed for an output."""
+    return LIMIT_BY_AUTOGRAD if name in BY_AUTOGRAD else LIMIT
+
+
+def checks(name: str, errors: Errors) -> Iterator[Check]:
+    """The lines of the report for one output."""
+    limit = max(limit_in_double(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
+    yield _check(name, EQUAL, errors.double, limit)
+    if name in IN_BOTH:
+        limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
+        yield _check(name, IN_FLOAT32, errors.single, limit)
+
+
+def check_of_ranks(wrong: int) -> Check:
+    """The line of the report for ``class_index``, of which so many entries are wrong."""
+    return Check("class_index", RANKS, float(wrong), 0.0, wrong == 0)
+
+
+def relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The greatest difference relative to the greatest value of ``b``."""
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
+
+
+def _worst(errors: Sequence[float]) -> float:
+    """NaN if there is one."""
+    return float(np.max(errors)) if errors else 0.0
+
+
+def _finite(errors: Sequence[float]) -> float:
+    """The worst, and 0, which allows nothing, if it is not finite."""
+    worst = _worst(errors)
+    return worst if math.isfinite(worst) else 0.0
+
+
+def _check(name: str, check: str, errors: Sequence[float], limit: float) -> Check:
+    return Check(name, check, _worst(errors), limit, _worst(errors) <= limit)
