@@ -17,7 +17,7 @@ FIELDS = ("mean", "std", "crop_pct", "crop_mode", "interpolation", "crop_roundin
 """The fields of Preprocessing that can be given in place of a model's own. Its size is the argument image_size."""
 
 
-def check_weights(
+def check_loading(
     row: Row,
     checkpoint: str | Path | None,
     random_init: bool,

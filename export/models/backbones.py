@@ -12,7 +12,7 @@ from torch import nn
 from onnxplain.catalog import find_row
 from onnxplain.contract import Preprocessing
 
-from .arguments import check_head, check_pooling, check_prompts, check_weights
+from .arguments import check_head, check_loading, check_pooling, check_prompts
 from .heads import Head, random_head, read_head, with_head
 from .labels import labels_of
 from .loading import load_model
@@ -99,7 +99,7 @@ def load_backbone(
     row, size = find_row(name), None if image_size is None else pair(image_size)
     check_head(head, head_pooling, num_classes)
     check_prompts(row, prompts, templates, head, num_classes)
-    check_weights(row, checkpoint, random_init, num_classes, size, preprocessing or {})
+    check_loading(row, checkpoint, random_init, num_classes, size, preprocessing or {})
     if isinstance(head, str | Path):
         head = read_head(head)
     head_is_published_apart = row.pooling != "own"
@@ -163,7 +163,7 @@ def load_features(
     """
     row, size = find_row(name), None if image_size is None else pair(image_size)
     check_pooling(head_pooling)
-    check_weights(row, checkpoint, random_init, None, size, preprocessing or {})
+    check_loading(row, checkpoint, random_init, None, size, preprocessing or {})
     request = Request(
         row=row,
         random_init=random_init,

@@ -298,8 +298,8 @@ def test_disk_that_is_full(hub, monkeypatch):
 
 def test_what_is_no_hub(hub, monkeypatch):
     """It answers, but not as a hub does."""
-    monkeypatch.setattr("hub_server.Answer.commit", None)
-    monkeypatch.setattr("hub_server.Answer.head", partialmethod(without_commit, Answer.head))
+    monkeypatch.setattr("tests.helpers.hub_server.Answer.commit", None)
+    monkeypatch.setattr("tests.helpers.hub_server.Answer.head", partialmethod(without_commit, Answer.head))
     text = message(TINY)
     assert "model.safetensors of timm/test_vit.r160_in1k: FileMetadataError: Response from http" in text
 

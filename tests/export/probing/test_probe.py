@@ -318,7 +318,7 @@ def test_a_test_folder(own):
             path.rename(Path("test", name, path.name))
     done = run("probe", "--model", "demo", "--data", own, "--test", "test", "--output", "h.safetensors", "--C", 0.1)
     assert done.exit_code == 0, done.output
-    assert "60 pictures of 4 classes: 40 to fit on, 20 held out; features of 60 computed" in done.stdout
+    assert "60 images of 4 classes: 40 to fit on, 20 held out; features of 60 computed" in done.stdout
     assert re.search(r"held-out accuracy with C = 0.1: \S+%, \d+ of 20;", done.stdout)
     assert "also among" not in done.stdout
 
@@ -327,7 +327,7 @@ def test_the_model_is_repeated_in_what_to_try(own):
     options = ["--model", f"timm/{TIMM}", "--random-init", "--image-size", 32]
     done = run("probe", *options, "--data", own, "--head-pooling", "mean", "--output", "h.safetensors", "--C", 1)
     assert done.exit_code == 0, done.output
-    expected = f"try: onnxplain export --model timm/{TIMM} --image-size 32 --head h.safetensors --random-init"
+    expected = f"try: onnxplain export --model timm/{TIMM} --image-size 32 --random-init --head h.safetensors"
     assert expected in done.stdout and read_head("h.safetensors").pooling == "mean"
 
 

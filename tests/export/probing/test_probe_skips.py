@@ -73,14 +73,14 @@ def test_the_command_line_names_them_at_the_end(data):
     assert done.exit_code == 2 and len(lines) == 3 and Path("head.safetensors").exists()
     for line, name in zip(lines, ("bright/5.png", "dark/1.png", "dark/2.png"), strict=True):
         assert line.startswith((f"error: data/{name} ", f"error: data/{name}: "))
-    assert "11 pictures of 2 classes" in done.stdout
+    assert "11 images of 2 classes" in done.stdout
 
 
 def test_overlays_are_no_pictures_to_learn_from(data):
     for name in ("data/dark/explanations/0.png", "data/bright/0.png.demo.one.png", "data/explanations/0.png"):
         save(Image.new("RGB", (24, 24)), {}, Path(name).parent, Path(name).stem)
     done = _run("--data", data, "--output", "head.safetensors")
-    assert done.exit_code == 0 and "14 pictures of 2 classes" in done.stdout
+    assert done.exit_code == 0 and "14 images of 2 classes" in done.stdout
     assert "3 pictures that onnxplain made were skipped" in done.stdout
 
 
