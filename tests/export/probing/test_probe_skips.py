@@ -81,7 +81,7 @@ def test_overlays_are_no_pictures_to_learn_from(data):
         save(Image.new("RGB", (24, 24)), {}, Path(name).parent, Path(name).stem)
     done = _run("--data", data, "--output", "head.safetensors")
     assert done.exit_code == 0 and "14 images of 2 classes" in done.stdout
-    assert "3 pictures that onnxplain made were skipped" in done.stdout
+    assert "3 images that onnxplain made were skipped" in done.stdout
 
 
 def test_a_folder_of_overlays_alone_holds_no_pictures(tmp_path):
