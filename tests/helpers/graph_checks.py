@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from onnxplain.contract.outputs import PASSES, REDUCTIONS
 from onnxplain.lrp_graph import FusedGraph, fuse
 from tests.reference import eager, variants
 
@@ -22,7 +23,7 @@ def fused(name: str, dtype: torch.dtype = torch.float64) -> tuple[VisionTransfor
     return model, fuse(model, variants.pixels(model, 1, seed=9))
 
 
-PER_IMAGE = ("logits", "attention", "attention_mean", "attention_max", "attention_min")
+PER_IMAGE = ("logits", *(item.output for item in (*PASSES.values(), *REDUCTIONS.values()) if not item.per_target))
 """The outputs without an axis of targets."""
 
 

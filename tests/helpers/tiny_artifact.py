@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxplain.contract.outputs import MATRICES, PIXELS
 from onnxplain.export.formats.sealing import KEY, seal_onnx
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, Preprocessing
 
@@ -76,14 +77,21 @@ def _by_gradient(norm):
     ]
 
 
+# What the raw outputs that no test reads the numbers of are, by their axes.
+BY_AXES = {
+    MATRICES: [*SCALED, ("Identity", ["angle"], "result", {})],
+    ("channels", *PIXELS): [("Sin", ["pixels_class"], "result", {})],
+    PIXELS: [*SIN, _reduced("ReduceMean", "sin", 2)],
+    ("rows", "columns"): [("Mul", ["patches_t", "class4"], "result", {})],
+}
 FUSIONS = {"mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin"}
 GA = [*G, ("Mul", ["G", "A_t"], "GA", {})]
 BRANCHES = {
+    **{item.output: BY_AXES[item.axes] for item in PASSES.values()},
     "attention": [("Identity", ["A"], "result", {})],
     "attention_gradient": [*G, ("Identity", ["G"], "result", {})],
     "relevance": [*R, ("Identity", ["R"], "result", {})],
     "layer_gradient": [*D, ("Identity", ["D"], "result", {})],
-    "pixel_gradient": [("Sin", ["pixels_class"], "result", {})],
     "pixel_relevance": [("Cos", ["pixels_class"], "cos", {}), _reduced("ReduceMean", "cos", 2)],
     "pixel_attnlrp": [*SIN, ("Mul", ["pixels_t", "sin"], "product", {}), _reduced("ReduceSum", "product", 2)],
     "pixel_cp_lrp": [*SIN, _reduced("ReduceMax", "sin", 2)],

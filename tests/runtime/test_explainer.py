@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from onnxplain.contract.outputs import ALWAYS, OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS, PASSES
 from onnxplain.runtime import Explainer, OnnxplainError, load_image
 from onnxplain.runtime.images.preprocessing import normalize
 from tests.helpers.command_line import random_image
 from tests.helpers.spy import Spy, assert_same
-from tests.helpers.tiny_artifact import GRID, HEADS, LABELS, LAYERS, SIZE, TOKENS, build
+from tests.helpers.tiny_artifact import GRID, LABELS, LAYERS, SIZE, TOKENS, build
 
 
 @pytest.fixture(scope="module")
@@ -233,19 +233,9 @@ def test_bad_pixels(explainer, pixels, message):
 
 def test_tensors(explainer):
     tensors = explainer.tensors(random_image(0), target=[4, -1])
-    six = (1, 2, LAYERS, HEADS, TOKENS, TOKENS)
+    names = [*ALWAYS, *(item.output for item in PASSES.values())]
     assert {name: value.shape for name, value in tensors.items()} == {
-        "logits": (1, 6),
-        "class_index": (1, 2),
-        "attention": (1, *six[2:]),
-        "attention_gradient": six,
-        "relevance": six,
-        "layer_gradient": six,
-        "pixel_gradient": (1, 2, 3, *SIZE),
-        "pixel_relevance": (1, 2, *SIZE),
-        "pixel_attnlrp": (1, 2, *SIZE),
-        "pixel_cp_lrp": (1, 2, *SIZE),
-        "reciprocam": (1, 2, *GRID),
+        name: explainer.metadata.full_shape(name, 1, 2) for name in names
     }
     assert set(explainer.tensors(random_image(0), passes=["gradient"])) == {*ALWAYS, "attention_gradient"}
     with pytest.raises(OnnxplainError, match="has no pass pixels; it has: attention, gradient, relevance"):
