@@ -14,7 +14,12 @@ from onnxplain.commands.model_options import ModelOptions, with_model_options
 from onnxplain.commands.options import Force, Model, Quiet, as_options
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.text_files import read_labels, read_values
-from onnxplain.contract.formats import FORMATS
+from onnxplain.contract.formats import DEFAULT, FORMATS
+
+
+def kinds_of_files() -> str:
+    """The file formats, in a few words each."""
+    return "; or ".join(", ".join(filter(None, (name, item.about))) for name, item in FORMATS.items())
 
 
 @with_model_options
@@ -43,11 +48,14 @@ def export(
         Option(metavar="FILE", help="Names of the classes: lines, or JSON: a list, id2label or label2id."),
     ] = None,
     output: Annotated[
-        str | None, Option(metavar="FILE", help="The file to write.", show_default="artifacts/<name>.onnx, or .pt")
+        str | None,
+        Option(
+            metavar="FILE",
+            help="The file to write.",
+            show_default="artifacts/<name>" + ", or ".join(item.suffix for item in FORMATS.values()),
+        ),
     ] = None,
-    format: Annotated[
-        str, Option(metavar="NAME", help="onnx; or torchscript, which PyTorch calls deprecated, in files named .pt.")
-    ] = "onnx",
+    format: Annotated[str, Option(metavar="NAME", help=f"{kinds_of_files()}.")] = DEFAULT,
     passes: Annotated[
         list[str] | None,
         Option(

@@ -13,11 +13,13 @@ class Format:
 
     Attributes:
         suffix: How the names of its files end.
+        about: What to know of it, which stands behind its name in the help of the command export.
         is_program: Whether a file can do anything that its user can, so that it is opened only if it is trusted.
         has_cache: Whether the runtime can keep a simplified copy of a file that opens sooner.
     """
 
     suffix: str
+    about: str = ""
     is_program: bool = False
     has_cache: bool = False
 
@@ -25,7 +27,7 @@ class Format:
 # By name
 FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", has_cache=True),
-    "torchscript": Format(".pt", is_program=True),
+    "torchscript": Format(".pt", "which PyTorch calls deprecated, in files named .pt", is_program=True),
 }
 DEFAULT = "onnx"  # also of files with any other suffix
 

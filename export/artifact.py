@@ -49,7 +49,8 @@ def export_model(
         model: From load_backbone, or any image classifier [batch, 3, H, W] -> [batch, classes]; then `preprocessing`
             is needed.
         path: Replaced only if the artifact passes; its folder is made.
-        format: "onnx", or "torchscript", which PyTorch calls deprecated, for a path that ends with .pt.
+        format: "onnx", or another row of contract.formats.FORMATS for a path with its suffix, such as "torchscript",
+            which PyTorch calls deprecated, and .pt.
         passes: What the artifact can compute beside logits and attention, names in PASSES. By default all, but
             reciprocam only where the image has so few patches that the copies it makes of them fit in memory; the
             report tells. None where the model's outputs are features and not classes.

@@ -139,7 +139,8 @@ def test_explain_all_equals_explain_from_one_run(artifact):
 
 def test_explain_all_runs_only_the_passes_there_are(tmp_path):
     explainer = Explainer(build(tmp_path / "x.onnx", passes=("attention",)), device="cpu")
-    assert list(explainer.explain_all("cat.png")) == ["rollout", "attention_flow", "raw_attention", "rise"]
+    enough = [name for name, method in METHODS.items() if set(method.passes) <= {"attention"}]
+    assert list(explainer.explain_all("cat.png")) == enough and "rollout" in enough
 
 
 @pytest.mark.parametrize("size", [(60, 40), (40, 90), (300, 300), (1200, 20)])

@@ -11,10 +11,13 @@ import typer
 from onnxplain import cli
 from onnxplain.commands import model_options
 from onnxplain.commands.arguments import parse_providers
+from onnxplain.commands.export import kinds_of_files
 from onnxplain.commands.model_options import ModelOptions
 from onnxplain.commands.options import option_of
 from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.formats import FORMATS, Format
 from onnxplain.runtime import METHODS, Explainer
+from onnxplain.runtime.backends.providers import DEVICES
 from onnxplain.runtime.methods import parameters
 from tests.helpers.command_line import artifact, assert_mistake, folder, run  # noqa: F401
 
@@ -45,6 +48,20 @@ def test_a_new_parameter_is_one_row(artifact, monkeypatch):  # noqa: F811
     assert "--hue" in shown and "A colour." in shown
     assert_mistake("has no parameter --hue; it has: --head-fusion", "explain", artifact, "cat.png", "--hue", "red",
                    "--method", "rollout")  # fmt: skip
+
+
+def test_help_names_every_format_and_device(monkeypatch):
+    options = _options("export")
+    assert options["--format"].help.startswith(
+        "onnx; or torchscript, which PyTorch calls deprecated, in files named .pt"
+    )
+    assert options["--output"].show_default.startswith("artifacts/<name>.onnx, or .pt")
+    assert all(
+        name in options["--format"].help and row.about in options["--format"].help for name, row in FORMATS.items()
+    )
+    assert _options("explain")["--device"].metavar == "|".join(("auto", *sorted(DEVICES)))
+    monkeypatch.setitem(FORMATS, "zip", Format(".zip", "compressed"))
+    assert kinds_of_files().endswith("; or zip, compressed")
 
 
 def test_the_model_s_options_are_those_of_export_and_probe():

@@ -4,9 +4,11 @@ import pytest
 
 from onnxplain.catalog import DEMO, LIBRARIES, MODELS, find_row
 from onnxplain.catalog import OTHER_NAMES as OTHER_MODELS
+from onnxplain.contract.formats import FORMATS
 from onnxplain.contract.names import nearest, no_such
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import METHODS, PASSES, REDUCTIONS, Explainer, OnnxplainError
+from onnxplain.runtime.backends.providers import DEVICES
 from onnxplain.runtime.methods.choice import OTHER_NAMES, canonical, find_method
 from tests.helpers.command_line import assert_mistake
 from tests.helpers.tiny_artifact import build
@@ -14,6 +16,7 @@ from tests.helpers.tiny_artifact import build
 pytestmark = pytest.mark.usefixtures("folder")
 
 ALL = tuple(PASSES)
+ON = ", ".join(("auto", *sorted(DEVICES)))
 
 
 @pytest.mark.parametrize("given", ["Grad-Rollout", "GRAD_ROLLOUT", "grad rollout", "grad_rollout "])
@@ -89,15 +92,15 @@ def test_models_that_there_are():
         ("no pass 'lrp'; did you mean 'relevance' or", ["export", "--model", "vit", "--passes", "lrp"]),
         ("did you mean 'gradient'?", ["export", "--model", "vit", "--passes", "attention_gradient"]),
         (
-            "no format 'ONNX'; there are: onnx, torchscript; did you mean 'onnx'?",
+            f"no format 'ONNX'; there are: {', '.join(FORMATS)}; did you mean 'onnx'?",
             ["export", "--model", "vit", "--format", "ONNX"],
         ),
         (
-            "no device 'gpu'; there are: auto, cpu, cuda; did you mean 'cuda'?",
+            f"no device 'gpu'; there are: {ON}; did you mean 'cuda'?",
             ["explain", "ARTIFACT", "cat.png", "--device", "gpu"],
         ),
         (
-            "no device 'CPU'; there are: auto, cpu, cuda; did you mean 'cpu'?",
+            f"no device 'CPU'; there are: {ON}; did you mean 'cpu'?",
             ["explain", "ARTIFACT", "cat.png", "--device", "CPU"],
         ),
         (
