@@ -92,7 +92,7 @@ def test_models_that_there_are():
         ("no pass 'lrp'; did you mean 'relevance' or", ["export", "--model", "vit", "--passes", "lrp"]),
         ("did you mean 'gradient'?", ["export", "--model", "vit", "--passes", "attention_gradient"]),
         (
-            f"no format 'ONNX'; there are: {', '.join(FORMATS)}; did you mean 'onnx'?",
+            f"no format 'ONNX'; there are: {', '.join(FORMATS)}; did you mean 'onnx'",
             ["export", "--model", "vit", "--format", "ONNX"],
         ),
         (
