@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.contract.digest import file_digest, open_beside, stored_digest
+from onnxplain.contract.metadata import SCHEMA
 from onnxplain.export.formats.onnx_file import save_onnx
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
 from tests.helpers import tiny_artifact
@@ -101,7 +102,8 @@ def test_artifacts_without_a_digest(tmp_path):
     path = tiny_artifact.build(tmp_path / "x.onnx", passes=("attention",))
     model = ir.load(path)
     del model.metadata_props["onnxplain_sha256"]
-    for schema, message in ((4, DAMAGED), (3, "schema is 3, this runtime reads 4; export it again with this version")):
+    old = f"schema is 3, this runtime reads {SCHEMA}; export it again with this version"
+    for schema, message in ((SCHEMA, DAMAGED), (3, old)):
         model.metadata_props[METADATA_KEY] = json.dumps(
             json.loads(model.metadata_props[METADATA_KEY]) | {"schema": schema}
         )

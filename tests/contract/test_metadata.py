@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from onnxplain.contract.metadata import SCHEMA
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.runtime import PASSES, REDUCTIONS, Metadata, OnnxplainError, Preprocessing
 
@@ -32,7 +33,7 @@ def _metadata(**changes):
 def test_round_trip():
     metadata = _metadata()
     document = json.loads(metadata.to_json())
-    assert document["schema"] == 4 and document["patch_grid"] == [2, 3]
+    assert document["schema"] == SCHEMA and document["patch_grid"] == [2, 3]
     assert document["preprocessing"]["size"] == [32, 48]
     read = Metadata.from_json(metadata.to_json())
     assert read == metadata
@@ -130,7 +131,7 @@ def test_missing_field_is_named(name):
         ("[" * 100_000, "not JSON"),
         (f'{{"schema": {"9" * 5000}}}', "not JSON"),
         ("[]", "must be a JSON object, got list"),
-        ('{"schema": 3}', "schema is 3, this runtime reads 4; export it again with this version"),
+        ('{"schema": 3}', f"schema is 3, this runtime reads {SCHEMA}; export it again with this version"),
         ("{}", "schema is None"),
     ],
 )
