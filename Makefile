@@ -4,7 +4,7 @@ PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all check fuzz benchmark benchmark-cost
 
-demo: .venv/installed  ## export the embedded demo model, explain a picture with it
+demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
 	$(BIN)/python cli.py explain artifacts/demo.onnx demo/scenes/scene-0.png
 

@@ -110,7 +110,7 @@ def parse_providers(given: list[str] | None) -> list[str | tuple[str, dict[str, 
         name, has_options, document = text.partition("=")
         try:
             options = json.loads(document) if has_options else {}
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter of brackets in brackets without end
             options = None
         if not isinstance(options, dict):
             raise OnnxplainError(

@@ -75,12 +75,15 @@ def _report(error: Exception) -> int:
             error.__cause__, "errors", list
         )()  # pydantic's; typer's own message does not repeat them
         given = "".join(f", got {value['input']!r}" for value in values)
-        print_error(error.format_message().rstrip(".") + given + hint)
+        _print("error", error.format_message().rstrip(".") + given + hint)
         return 2
     if DEBUG in os.environ:
         raise error
-    if isinstance(error, OnnxplainError | ImportError | OSError):
+    if isinstance(error, OnnxplainError):
         print_error(str(error))
+        return 2
+    if isinstance(error, ImportError | OSError):  # what these have in backticks are no arguments of ours
+        _print("error", str(error))
         return 2
     _print("error", f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
     return 1

@@ -62,7 +62,7 @@ def prepare(
     """
     find_format(format)
     wanted = _checked_passes(model, passes)
-    rules = _checked_rules(alpha, alpha - 1 if beta is None else beta, gamma)
+    rules = _checked_rules(alpha, beta, gamma)
     if opset not in OPSETS:
         raise OnnxplainError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
@@ -98,19 +98,22 @@ def _checked_passes(model: Backbone | nn.Module, passes: Sequence[str] | None) -
     return tuple(name for name in ALL if name in wanted)
 
 
-def _checked_rules(alpha: float, beta: float, gamma: float) -> dict[str, float]:
-    """The parameters of LRP, as numbers; raises OnnxplainError unless the rules keep the sum of relevance with them."""
-    given = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    for name, value in given.items():
+def _checked_rules(alpha: float, beta: float | None, gamma: float) -> dict[str, float]:
+    """The parameters of LRP, as numbers, beta alpha - 1 if it is None.
+
+    Raises OnnxplainError unless the rules keep the sum of relevance with them.
+    """
+    for name, value in {"alpha": alpha, "beta": 0 if beta is None else beta, "gamma": gamma}.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise OnnxplainError(f"`{name}` must be a number, got {value!r}")
+    beta = alpha - 1 if beta is None else beta
     if alpha < 1 or not math.isclose(alpha - beta, 1, abs_tol=1e-9):
         raise OnnxplainError(
             f"`alpha` must be at least 1 and `beta` one less than `alpha`, got alpha {alpha:g} and beta {beta:g}"
         )
     if gamma < 0:
         raise OnnxplainError(f"`gamma` must be at least 0, got {gamma:g}")
-    return {name: float(value) for name, value in given.items()}
+    return {"alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
 
 
 def _backbone_of(

@@ -89,3 +89,11 @@ def test_warnings_and_hints_name_options_too(capsys):
 def test_messages_of_our_own_mistakes_are_left_as_they_are(capsys):
     assert reporting._report(TypeError("`head` is None")) == 1
     assert "unexpected TypeError: `head` is None" in capsys.readouterr().err
+
+
+def test_messages_of_libraries_and_of_the_system_are_left_as_they_are(capsys):
+    assert reporting._report(ImportError("this needs `torchvision`")) == 2
+    assert reporting._report(FileNotFoundError(2, "No such file", "`a`.png")) == 2
+    assert capsys.readouterr().err == ("error: this needs `torchvision`\nerror: [Errno 2] No such file: '`a`.png'\n")
+    result = CliRunner().invoke(cli.app, ["export", "--model", "vit", "--opset", "`head`"])
+    assert "'`head`'" in result.stderr and result.exit_code == 2

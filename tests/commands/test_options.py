@@ -89,7 +89,7 @@ def test_providers(artifact):  # noqa: F811
     assert parse_providers(None) is None
     given = [CPU, f'{CPU}={{"a": "b=c"}}']
     assert parse_providers(given) == [CPU, (CPU, {"a": "b=c"})]
-    for wrong in (f"{CPU}=1", f"{CPU}=", f"{CPU}={{"):
+    for wrong in (f"{CPU}=1", f"{CPU}=", f"{CPU}={{", f"{CPU}={'[' * 100_000}"):
         with pytest.raises(OnnxplainError, match=r"--provider must be a name, or NAME=OPTIONS with a JSON object such"):
             parse_providers([wrong])
     assert run("explain", artifact, "cat.png", "--provider", CPU).exit_code == 0

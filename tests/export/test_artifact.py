@@ -1,4 +1,4 @@
-"""Artifacts against the eager reference, and what the file holds; test_export_gate.py has what is refused."""
+"""Artifacts against the eager reference, and what the file holds; verify/test_gate.py has what is refused."""
 
 import copy
 import functools

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import timm
-from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from .convenience import convenience
@@ -47,6 +46,8 @@ WITHOUT_LABELS = "classes have numbers in place of ImageNet's labels"
 def imagenet_1k_labels() -> tuple[str, ...] | None:
     """A description of each class of ImageNet-1k, None where timm does not give them."""
     with convenience(WITHOUT_LABELS):
+        from timm.data import ImageNetInfo
+
         return tuple(ImageNetInfo().label_descriptions())
     return None
 
@@ -54,6 +55,8 @@ def imagenet_1k_labels() -> tuple[str, ...] | None:
 def imagenet_labels(model: Any) -> tuple[str, ...] | None:
     """A description of each class, where the head is that of published weights for ImageNet or a part of it."""
     with convenience(WITHOUT_LABELS):
+        from timm.data import ImageNetInfo, infer_imagenet_subset
+
         is_published = model.pretrained_cfg.get("num_classes") == model.num_classes
         subset = infer_imagenet_subset(model) if is_published else None
         return None if subset is None else tuple(ImageNetInfo(subset).label_descriptions())

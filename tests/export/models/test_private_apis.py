@@ -94,10 +94,10 @@ def test_patches_that_would_be_hidden_in_an_unknown_way():
 
 def test_imagenet_labels_that_timm_does_not_give(monkeypatch):
     assert load_backbone(TINY, random_init=True).labels[0] == "tench, Tinca tinca"
-    monkeypatch.setattr(of_timm, "infer_imagenet_subset", None)
+    monkeypatch.delattr("timm.data.infer_imagenet_subset")
     with pytest.warns(LibraryWarning, match="classes have numbers in place of ImageNet's labels"):
         assert load_backbone(TINY, random_init=True).labels == tuple(map(str, range(1000)))
-    monkeypatch.setattr(of_timm, "ImageNetInfo", None)
+    monkeypatch.delattr("timm.data.ImageNetInfo")
     with pytest.warns(LibraryWarning, match="classes have numbers in place of ImageNet's labels"):
         assert of_timm.imagenet_1k_labels() is None
 

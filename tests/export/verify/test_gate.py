@@ -234,6 +234,8 @@ ARGUMENTS = {
     "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),
     "gamma": ({"gamma": -0.25}, "`gamma` must be at least 0, got -0.25"),
     "no number": ({"gamma": "1"}, "`gamma` must be a number, got '1'"),
+    "alpha of text": ({"alpha": "2"}, "`alpha` must be a number, got '2'"),
+    "beta of text": ({"beta": "1"}, "`beta` must be a number, got '1'"),
     "infinite": ({"alpha": float("inf")}, "`alpha` must be a number, got inf"),
     "old opset": ({"opset": 17}, "`opset` must be from 18 to"),
     "new opset": ({"opset": 99}, "got 99"),
