@@ -65,9 +65,7 @@ def exported(tmp_path_factory):
     return export
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("mean_pool", "swiglu_packed"))) for name in NAMES]
-)
+@pytest.mark.parametrize("name", ["registers", *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_outputs_equal_those_of_onnx(name, exported):
     case = exported(name)
     assert case.report.passed
@@ -83,7 +81,7 @@ def test_outputs_equal_those_of_onnx(name, exported):
             assert errors.max() <= 1e-5, output
 
 
-@pytest.mark.parametrize("name", ("registers", "demo"))
+@pytest.mark.parametrize("name", ["registers", pytest.param("demo", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_equal_those_of_onnx(method, name, exported):
     case = exported(name)
@@ -100,7 +98,7 @@ def test_maps_equal_those_of_onnx(method, name, exported):
     assert np.median(errors) <= 0.05 if dividing else max(errors) <= 1e-4
 
 
-@pytest.mark.parametrize("name", ("registers", "demo"))
+@pytest.mark.parametrize("name", ["registers", pytest.param("demo", marks=pytest.mark.slow)])
 def test_images_and_targets_do_not_feel_each_other(name, exported):
     case = exported(name)
     together = case.file.run(case.pixels, TARGETS, OUTPUTS)
@@ -181,6 +179,7 @@ def test_flags_are_true_by_default_and_what_is_not_wanted_is_left_out(exported):
     assert {buffer.requires_grad for buffer in module.buffers()} == {False}
 
 
+@pytest.mark.slow
 def test_metadata_and_weights_are_stored_once(exported):
     case = exported("demo")
     held = {METADATA_KEY: ""}

@@ -195,10 +195,10 @@ def test_resolution_is_the_worst_error_of_a_map(tmp_path):
     given = explainer._artifact.run(pixels[None], [1], names)
     exact = {name: tensor[0].astype(np.float64) for name, tensor in given.items()}
     resolution.add(exact, exact, pixels)
-    assert set(resolution.shares().values()) == {0.0} and not resolution.doubtful
+    assert set(resolution.worst().values()) == {0.0} and not resolution.doubtful
     resolution.add(exact | {"pixel_gradient": exact["pixel_gradient"] * 1.25}, exact, pixels)
     resolution.add(exact | {"attention_mean": exact["attention_mean"] * np.nan}, exact, pixels)
-    shares = resolution.shares()
+    shares = resolution.worst()
     assert shares["gradient"] == shares["input_x_gradient"] == 0.25
     assert shares["raw_attention"] == shares["rollout"] == 1 and shares["last_layer"] == 0
     assert resolution.doubtful == {"pixel_gradient", "attention_mean"}
