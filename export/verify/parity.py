@@ -126,15 +126,16 @@ class _Gate:
         ]
 
     def compare_ranks(self) -> None:
-        """Compare ``class_index`` of every rank, and of a class, with the order of the file's own logits, exactly."""
+        """Compare ``class_index`` of every rank and of a class, for all images, with the order of the file's logits."""
         classes = len(self.metadata.labels)
-        targets, image = [*range(-1, -classes - 1, -1), 0], self.pixels[:1]
-        single = open_artifact(self.path, "cpu", None, trust=True).run(image.numpy(), targets, ())
+        targets = [*range(-1, -classes - 1, -1), 0]
+        single = open_artifact(self.path, "cpu", None, trust=True).run(self.pixels.numpy(), targets, ())
         with _one_line("the file that was written cannot be computed in float64"):
-            double = self.file_in_double.run(image.double(), torch.tensor([targets]), list(ALWAYS))
+            rows = torch.tensor([targets]).expand(IMAGES, -1)
+            double = self.file_in_double.run(self.pixels.double(), rows, list(ALWAYS))
         for given in (single, {name: tensor.numpy() for name, tensor in double.items()}):
-            order = np.argsort(-given["logits"][0], kind="stable")  # of equal logits the lower index leads
-            self.wrong_ranks += int((given["class_index"][0] != [*order, 0]).sum())
+            order = np.argsort(-given["logits"], axis=1, kind="stable")  # of equal logits the lower index leads
+            self.wrong_ranks += int((given["class_index"] != np.pad(order, [(0, 0), (0, 1)])).sum())
 
     def take(self, portions: Sequence[_Portion]) -> None:
         """Compare this much; a function, so that nothing of it is held in the next."""

@@ -78,6 +78,23 @@ def _ranks_reversed(file, path):
     node.attributes["largest"] = ir.AttrInt64("largest", 0)
 
 
+def _ranks_of_the_first_image(file, path):
+    """-1 stands for the first image's class with the greatest logit, in all images."""
+    (node,) = (node for node in file.graph if node.op_type == "TopK")
+    ranking = node.outputs[1]
+    zero = ir.node("Constant", [], {"value": ir.tensor(np.array([0]), name="zero")})
+    first = ir.node("Gather", [ranking, zero.outputs[0]], {"axis": 0})
+    shape = ir.node("Shape", [ranking])
+    for_all = ir.node("Expand", [first.outputs[0], shape.outputs[0]])
+    nodes = {"zero": zero, "first": first, "shape_of_ranks": shape, "for_all": for_all}
+    for name, new in nodes.items():
+        new.outputs[0].name, new.outputs[0].type = name, ir.TensorType(ir.DataType.INT64)
+    for user, place in list(ranking.uses()):
+        if user not in nodes.values():
+            user.replace_input_with(place, for_all.outputs[0])
+    file.graph.insert_after(node, list(nodes.values()))
+
+
 def _baked_in(output, bound=False):
     """An output as a constant, right for one image and class; bound: of the sizes that are compared."""
 
@@ -109,6 +126,7 @@ DAMAGES = {
     **{f"scaled {output}": (scaled(output, 1.0001), {(output, EQUAL)}) for output in OUTPUTS},
     **{f"constant {output}": (_baked_in(output), {(output, EQUAL)}) for output in RAW},
     "ranks": (_ranks_reversed, {("class_index", limits.RANKS)}),
+    "ranks of the first image": (_ranks_of_the_first_image, {("class_index", limits.RANKS)}),
     "bound to a batch": (_baked_in("relevance", bound=True), {("relevance", FINITE)}),
 }
 
