@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 from .errors import OnnxplainError
@@ -17,6 +18,11 @@ Rule = tuple[str, Callable[[Any], bool]]
 def is_int(value: Any, least: int, most: float = COUNT) -> bool:
     """Whether it is an integer within these bounds; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is an integer of at least 1, of Python or of NumPy; true is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def is_number(value: Any, least: float = -sys.float_info.max, most: float = sys.float_info.max) -> bool:

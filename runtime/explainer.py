@@ -1,6 +1,5 @@
 """The class that users begin with: an artifact and images in, explanations out."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from onnxplain.contract.errors import ImageError, OnnxplainError, TargetError
 from onnxplain.contract.metadata import Metadata
-from onnxplain.contract.validation import is_int
+from onnxplain.contract.validation import is_count
 
 from .backends.formats import open_artifact
 from .backends.providers import Provider
@@ -83,7 +82,7 @@ class Explainer:
         if not isinstance(path, str | Path):
             raise OnnxplainError(f"an artifact is given by its path, got {type(path).__name__}")
         for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
-            if not is_int(value, 1, math.inf):
+            if not is_count(value):
                 raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")
         self._artifact = open_artifact(path, device, threads, cache, trust, providers)
         self._max_pixels, self._top_k = max_pixels, top_k
@@ -430,8 +429,8 @@ class Explainer:
         return prepare(image, self.metadata.preprocessing, self._max_pixels)
 
     def _batch_size(self, request: Request, given: int | None) -> int:
-        if given is not None and given < 1:
-            raise OnnxplainError(f"`batch_size` must be at least 1, got {given}")
+        if given is not None and not is_count(given):
+            raise OnnxplainError(f"`batch_size` must be at least 1, or None to choose it, got {given!r}")
         return given or request.images_per_run(self._artifact)
 
     def _check_pixels(self, pixels: NDArray[np.float32]) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onnxplain.contract.errors import ArtifactError, OnnxplainError
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
+from onnxplain.contract.validation import is_count
 
 from ..files import check_file
 
@@ -44,8 +45,8 @@ class Artifact(Protocol):
 
 def check_arguments(path: Path, threads: int | None) -> None:
     """Raise OnnxplainError unless there is such a file, and the number of threads is valid."""
-    if threads is not None and threads < 1:
-        raise OnnxplainError(f"`threads` must be at least 1, or None for all cores, got {threads}")
+    if threads is not None and not is_count(threads):
+        raise OnnxplainError(f"`threads` must be at least 1, or None for all cores, got {threads!r}")
     missing = f"there is no artifact {path}; the command export writes one, or export_model in Python"
     check_file(path, "an artifact", missing, ArtifactError)
 

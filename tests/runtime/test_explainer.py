@@ -189,7 +189,8 @@ def test_bad_questions_are_refused_before_any_image_is_taken(explainer):
         ({"method": "magic"}, "there is no method 'magic'"),
         ({"start_layer": 9}, "`start_layer` must be"),
         ({"colour": 1}, "has no parameter `colour`"),
-        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, or None to choose it, got 0"),
+        ({"batch_size": "2"}, "`batch_size` must be at least 1, or None to choose it, got '2'"),
     ):
         with pytest.raises(OnnxplainError, match=message):
             explainer.explain_many(images(), **arguments)

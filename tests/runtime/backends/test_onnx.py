@@ -117,8 +117,11 @@ def test_devices(artifact, monkeypatch):
         OnnxplainError, match=f"there is no device 'tpu'; there are: auto, {', '.join(sorted(DEVICES))}"
     ):
         Explainer(artifact, device="tpu")
-    with pytest.raises(OnnxplainError, match="`threads` must be at least 1"):
-        Explainer(artifact, threads=0)
+    for threads in (0, 1.5, "2", True):
+        with pytest.raises(
+            OnnxplainError, match=f"`threads` must be at least 1, or None for all cores, got {threads!r}"
+        ):
+            Explainer(artifact, threads=threads)
 
 
 def test_import_needs_no_torch_timm_or_onnx():
