@@ -169,6 +169,11 @@ def find_row(name: str) -> Row:
     Raises:
         OnnxplainError: If it is none of these; says what may have been meant.
     """
+    from onnxplain.contract import OnnxplainError
+    from onnxplain.contract.names import nearest, no_such
+
+    if not isinstance(name, str):
+        raise OnnxplainError(f"a model must be a name, got {type(name).__name__}; see MODELS and LIBRARIES")
     library, slash, rest = name.partition("/")
     if name in MODELS:
         return MODELS[name]
@@ -176,9 +181,6 @@ def find_row(name: str) -> Row:
         return Row(name, DEMO, classes=0, library=DEMO)
     if slash and library in LIBRARIES:
         return Row(name, rest, classes=0, library=library)
-    from onnxplain.contract import OnnxplainError
-    from onnxplain.contract.names import nearest, no_such
-
     names = [*MODELS, DEMO, *(f"{known}/<name>" for known in LIBRARIES)]
     meant: Sequence[str] = OTHER_NAMES.get(name.casefold(), ())
     if not meant and slash:

@@ -2,12 +2,15 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,6 +23,7 @@ from onnxplain.contract.errors import OnnxplainError, OnnxplainWarning
 PROGRAM = "onnxplain"
 LONGEST = 1000  # characters of a message
 STANDARD_ERROR = 2  # the number that all programs know it by
+TYPED: ContextVar[Sequence[str]] = ContextVar("TYPED", default=())  # the words of the command line
 DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
 
 
@@ -33,6 +37,7 @@ class OneLineErrors(TyperGroup):
             with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        TYPED.set(args)
         try:
             with _exit_on_sigterm(), _silence_libraries(), _ignore_warnings_of_libraries():
                 status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
@@ -89,17 +94,26 @@ def _report(error: Exception) -> int:
     return 1
 
 
+def _with_options(message: str) -> str:
+    """A message of the library with options in place of arguments; what the user typed stays as it is."""
+    words = {form for word in TYPED.get() for form in (word, word.partition("=")[2], str(Path(word))) if "`" in form}
+    if not words:
+        return as_options(message)
+    parts = re.split(f"({'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})", message)
+    return "".join(part if part in words else as_options(part) for part in parts)
+
+
 def print_error(message: str) -> None:
     """A message on standard error, on one line; of a long one the middle is left out, which is what was given.
 
     Arguments that it names are shown as options.
     """
-    _print("error", as_options(message))
+    _print("error", _with_options(message))
 
 
 def print_warning(message: str) -> None:
     """A warning on standard error, likewise."""
-    _print("warning", as_options(message))
+    _print("warning", _with_options(message))
 
 
 def _print(kind: str, message: str) -> None:

@@ -220,11 +220,11 @@ class Metadata:
         """
         try:
             document = _object(json.loads(text), "metadata")
-            if document.get("schema") != SCHEMA:
-                raise OnnxplainError(
-                    f"metadata schema is {document.get('schema')!r}, this runtime reads {SCHEMA}; "
-                    "export it again with this version"
-                )
+            schema = document.get("schema")
+            if schema != SCHEMA:
+                newer = is_int(schema, SCHEMA + 1, math.inf)
+                advice = "open it with the version that wrote it" if newer else "export it again with this version"
+                raise OnnxplainError(f"metadata schema is {schema!r}, this version reads {SCHEMA}; {advice}")
             values = _select(cls, document)
             preprocessing = _object(values["preprocessing"], "preprocessing")
             unknown = preprocessing.keys() - {item.name for item in fields(Preprocessing)}

@@ -67,6 +67,8 @@ def prepare(
         raise OnnxplainError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
         raise OnnxplainError(no_such("activation", activation, ACTIVATIONS))
+    if not isinstance(model, Backbone | nn.Module):
+        raise OnnxplainError(f"a model must be an nn.Module or what load_backbone gives, got {type(model).__name__}")
     if isinstance(model, Backbone):
         if labels is not None or preprocessing is not None:
             raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")

@@ -7,7 +7,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import ImageError, OnnxplainError, TargetError
+from onnxplain.contract.errors import ArtifactError, ImageError, OnnxplainError, TargetError
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.validation import is_count
 
@@ -80,7 +80,10 @@ class Explainer:
             CacheWarning: If the cache cannot be written; all else works.
         """
         if not isinstance(path, str | Path):
-            raise OnnxplainError(f"an artifact is given by its path, got {type(path).__name__}")
+            raise ArtifactError(f"an artifact is given by its path, got {type(path).__name__}")
+        for name, value in (("cache", cache), ("trust", trust)):
+            if not isinstance(value, bool):
+                raise OnnxplainError(f"`{name}` must be True or False, got {value!r}")
         for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
             if not is_count(value):
                 raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")

@@ -9,7 +9,7 @@ from typing import Any
 from onnxplain.catalog import DEMO, LIBRARIES, MODELS, Row
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.names import no_such, or_rather
-from onnxplain.contract.validation import SIDE
+from onnxplain.contract.validation import SIDE, is_pair
 
 from .pooling import POOLINGS
 
@@ -38,8 +38,8 @@ def check_loading(
         )
     if num_classes is not None and num_classes < 1:
         raise OnnxplainError(f"`num_classes` must be at least 1, got {num_classes}")
-    if image_size is not None and not all(1 <= side <= SIDE for side in image_size):
-        raise OnnxplainError(f"`image_size` must be from 1 to {SIDE} pixels, got {image_size[0]} x {image_size[1]}")
+    if image_size is not None and not is_pair(image_size):
+        raise OnnxplainError(f"`image_size` must be from 1 to {SIDE} pixels, got {' x '.join(map(str, image_size))}")
 
 
 def check_head(head: object, head_pooling: str | None, num_classes: int | None) -> None:

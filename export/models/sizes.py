@@ -41,4 +41,4 @@ def check_patches(name: str, size: tuple[int, int], patch: tuple[int, int]) -> N
 
 def pair(length: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     """(height, width) of what may be one number for both."""
-    return (length, length) if isinstance(length, int) else (length[0], length[1])
+    return (length[0], length[1]) if isinstance(length, tuple | list) else (length, length)

@@ -86,6 +86,22 @@ def test_warnings_and_hints_name_options_too(capsys):
     assert as_options(HOW_TO_GET_CLASSES).startswith("--head, a file such as probe writes, or --prompts if")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explain", "`top_k`.onnx", "cat.png"],
+        ["explain", "./`x`.onnx", "cat.png"],
+        ["methods", "`foo=1`.onnx"],
+        ["export", "--model=`head`/x"],
+    ],
+)
+def test_backticks_that_the_user_typed_stay(words):
+    """They are part of a name, and not an argument of ours."""
+    typed = next(word for word in words if "`" in word).partition("=`")[2] or words[1].removeprefix("./")
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 2 and typed in result.stderr and "--" not in result.stderr
+
+
 def test_messages_of_our_own_mistakes_are_left_as_they_are(capsys):
     assert reporting._report(TypeError("`head` is None")) == 1
     assert "unexpected TypeError: `head` is None" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_artifacts_without_a_digest(tmp_path):
     path = tiny_artifact.build(tmp_path / "x.onnx", passes=("attention",))
     model = ir.load(path)
     del model.metadata_props["onnxplain_sha256"]
-    old = f"schema is 3, this runtime reads {SCHEMA}; export it again with this version"
+    old = f"schema is 3, this version reads {SCHEMA}; export it again with this version"
     for schema, message in ((SCHEMA, DAMAGED), (3, old)):
         model.metadata_props[METADATA_KEY] = json.dumps(
             json.loads(model.metadata_props[METADATA_KEY]) | {"schema": schema}

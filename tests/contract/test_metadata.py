@@ -131,7 +131,8 @@ def test_missing_field_is_named(name):
         ("[" * 100_000, "not JSON"),
         (f'{{"schema": {"9" * 5000}}}', "not JSON"),
         ("[]", "must be a JSON object, got list"),
-        ('{"schema": 3}', f"schema is 3, this runtime reads {SCHEMA}; export it again with this version"),
+        ('{"schema": 99}', f"schema is 99, this version reads {SCHEMA}; open it with the version that wrote it"),
+        ('{"schema": 3}', f"schema is 3, this version reads {SCHEMA}; export it again with this version"),
         ("{}", "schema is None"),
     ],
 )

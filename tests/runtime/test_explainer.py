@@ -270,3 +270,11 @@ def test_image_kinds_agree(explainer, tmp_path):
     expected = explainer.explain(random_image(0))
     for image in (file, str(file), file.read_bytes(), np.asarray(random_image(0)), load_image(file)):
         assert_same(explainer.explain(image), expected)
+
+
+@pytest.mark.parametrize("arguments", [{"trust": "no"}, {"trust": 1}, {"cache": "folder"}])
+def test_switches_are_true_or_false(arguments, artifact):
+    """Any text is true to Python, "no" as well."""
+    (name,) = arguments
+    with pytest.raises(OnnxplainError, match=f"`{name}` must be True or False, got"):
+        Explainer(artifact, **arguments)

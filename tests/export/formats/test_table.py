@@ -53,6 +53,11 @@ def test_the_steps_of_export_write_a_file_without_a_comparison(name: str, tmp_pa
     assert explainer.explain_pixels(torch.zeros(1, 3, 32, 32).numpy(), target=0)[0].tokens.shape == (4, 4)
 
 
+def test_what_is_no_model() -> None:
+    with pytest.raises(OnnxplainError, match=r"a model must be an nn\.Module or what load_backbone gives, got int"):
+        prepare(3)  # type: ignore[arg-type]
+
+
 def test_errors_name_python_arguments() -> None:
     with pytest.raises(
         OnnxplainError, match="its file can show attention only: leave out `passes`, or give it classes"

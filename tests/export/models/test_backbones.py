@@ -53,6 +53,8 @@ OPTIONS = {
     "negative classes": (f"timm/{TINY}", {"random_init": True, "num_classes": -1}, "at least 1, got -1"),
     "labels": (f"timm/{TINY}", {"random_init": True, "labels": ["a"]}, "1 labels given for a model of 1000 classes"),
     "image of no size": (f"timm/{TINY}", {"random_init": True, "image_size": 0}, "from 1 to 8192 pixels, got 0 x 0"),
+    "image size as text": (f"timm/{TINY}", {"random_init": True, "image_size": "64"}, "8192 pixels, got 64 x 64"),
+    "no name": (3, {}, "a model must be a name, got int"),
     "huge image": (f"timm/{TINY}", {"random_init": True, "image_size": (99_999, 64)}, "8192 pixels, got 99999 x 64"),
     "part of a patch": (
         f"timm/{TINY}",
