@@ -81,9 +81,9 @@ class Explainer:
         """
         if not isinstance(path, str | Path):
             raise ArtifactError(f"an artifact is given by its path, got {type(path).__name__}")
-        for name, value in (("cache", cache), ("trust", trust)):
-            if not isinstance(value, bool):
-                raise OnnxplainError(f"`{name}` must be True or False, got {value!r}")
+        for name, switch in (("cache", cache), ("trust", trust)):
+            if not isinstance(switch, bool):
+                raise OnnxplainError(f"`{name}` must be True or False, got {switch!r}")
         for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
             if not is_count(value):
                 raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")
