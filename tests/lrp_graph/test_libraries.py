@@ -18,11 +18,15 @@ from tests.helpers.libraries import OTHERS, SMALL, TRANSFORMERS, Wrapped
 from tests.reference import variants
 
 
+OTHER_HEADS = ("DeiT, two heads", "CLIP, classifier", "SigLIP, classifier")
+
+
 def _cases() -> Iterator[Any]:
     for implementation in ("sdpa", "eager"):
         for name, build in TRANSFORMERS.items():
             single = implementation == "eager"
-            slow = single and name != "ViT"  # the same models, with their attention in another form
+            # The same models with their attention in another form, or with another head
+            slow = name not in ("ViT", "Dinov2") if single else name in OTHER_HEADS
             options, marks = {"attn_implementation": implementation}, [pytest.mark.slow] * slow
             yield pytest.param(build, options, single, id=f"{name}, {implementation}", marks=marks)
     for name, plain in OTHERS.items():

@@ -1,5 +1,8 @@
 """One of timm's names for each thing its isotropic Vision Transformers do; `benchmarks/sweep.py` goes through all."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,7 +19,14 @@ def small(name: str) -> tuple[nn.Module, Tensor]:
     return model.double(), torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in FAMILIES.items() for name in names])
+def _cases() -> Iterator[Any]:
+    """The first name of each kind of model, and the others among what is slow."""
+    for kind, names in FAMILIES.items():
+        for place, name in enumerate(names):
+            yield pytest.param(kind, name, marks=[pytest.mark.slow] * (place > 0))
+
+
+@pytest.mark.parametrize(("kind", "name"), _cases())
 def test_name(kind: str, name: str) -> None:
     model, pixels = small(name)
     assert type(model).__name__ == kind

@@ -69,6 +69,7 @@ def _stored(file):
     return {tuple(value.shape) for value in file.graph.initializers.values()}
 
 
+@pytest.mark.slow
 def test_file(tmp_path):
     """All passes hold against eager PyTorch, which export checks, with a bias and without."""
     model = _model()
@@ -89,5 +90,5 @@ def test_file(tmp_path):
 
 
 def test_other_widths_stay():
-    graph = fuse(_model(31.0), torch.zeros(1, 3, *SIZE), ["gradient", "relevance"])
+    graph = fuse(_model(31.0), torch.zeros(1, 3, *SIZE), ["gradient"])
     assert {(992, 32), (32, 992), (992,)} <= _stored(onnx_model(graph, SIZE))

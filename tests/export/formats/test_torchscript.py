@@ -197,6 +197,7 @@ def test_metadata_and_weights_are_stored_once(exported):
     assert case.path.stat().st_size <= 1.1 * weights
 
 
+@pytest.mark.slow
 def test_some_passes_only(tmp_path):
     model = build("plain")
     given = {"labels": LABELS, "preprocessing": preprocessing(model), "passes": ["gradient"]}

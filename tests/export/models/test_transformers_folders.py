@@ -103,7 +103,13 @@ def test_sizes_that_do_not_go_together_are_one_line_without_weights_too(saved, t
 
 
 @pytest.mark.parametrize(
-    "settings", [{"problem_type": "multi_label_classification"}, {"id2label": {"0": "cat"}}, {}], ids=str
+    "settings",
+    [
+        {"problem_type": "multi_label_classification"},
+        pytest.param({"id2label": {"0": "cat"}}, marks=pytest.mark.slow),
+        pytest.param({}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_probabilities_are_those_of_the_library(settings, tmp_path):
     folder = tmp_path / "model"

@@ -74,7 +74,7 @@ def test_pass_that_was_named_and_what_is_always_there_are_not_left_out(plain, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["head_bias", "patch_embed_proj_weight"])
+@pytest.mark.parametrize("name", ["head_bias", pytest.param("patch_embed_proj_weight", marks=pytest.mark.slow)])
 def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
     def translated(graph, size, opset):
         held = BytesIO()  # what is not saved shares its weights with the model

@@ -52,7 +52,7 @@ def check_streams(graph: FusedGraph, streams: list[Tensor], pixels: Tensor) -> N
 Build = Callable[[str], tuple[VisionTransformer, FusedGraph]]
 
 
-@pytest.mark.parametrize("build", [fused, single_block])
+@pytest.mark.parametrize("build", [fused, pytest.param(single_block, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", variants.VARIANTS)
 def test_streams_are_the_outputs_of_blocks(name: str, build: Build) -> None:
     model, graph = build(name)
