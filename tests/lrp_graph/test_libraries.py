@@ -17,7 +17,6 @@ from tests.helpers.graph_checks import images, worst
 from tests.helpers.libraries import OTHERS, SMALL, TRANSFORMERS, Wrapped
 from tests.reference import variants
 
-
 OTHER_HEADS = ("DeiT, two heads", "CLIP, classifier", "SigLIP, classifier")
 
 

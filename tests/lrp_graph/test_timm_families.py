@@ -26,7 +26,7 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(kind, name, marks=[pytest.mark.slow] * (place > 0))
 
 
-@pytest.mark.parametrize(("kind", "name"), _cases())
+@pytest.mark.parametrize(("kind", "name"), list(_cases()))
 def test_name(kind: str, name: str) -> None:
     model, pixels = small(name)
     assert type(model).__name__ == kind
