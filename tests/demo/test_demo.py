@@ -112,6 +112,7 @@ def test_every_method_explains_each_picture_and_class_by_itself(artifact: Path) 
         assert np.array_equal(pair[0][0].heatmap, pair[0][1].heatmap) != method.per_target, name
 
 
+@pytest.mark.slow
 def test_integrated_gradients_add_up_to_the_difference_of_the_scores(artifact: Path) -> None:
     explainer = Explainer(artifact)
     picture = scene(10_000).image
@@ -129,6 +130,7 @@ def test_smoothgrad_without_noise_is_the_gradient(artifact: Path) -> None:
     np.testing.assert_allclose(smooth.heatmap, plain.heatmap, rtol=0, atol=1e-4 * np.abs(plain.heatmap).max())
 
 
+@pytest.mark.slow
 def test_rise_finds_the_class_asked_for(artifact: Path) -> None:
     explainer, points = Explainer(artifact), []
     for seed in range(10_000, 10_004):

@@ -278,6 +278,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_export_and_explain(saved, tmp_path, monkeypatch):
     """The literal command line; the file's logits, probabilities and map."""
     monkeypatch.chdir(tmp_path)
