@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from onnxplain.export.models.checkpoints import config_of
 from onnxplain.export.models.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, load_image, resolve_target
 from tests.fuzz.artifacts import forged
+from tests.helpers.messages import message_of
 from tests.helpers.tiny_artifact import LABELS, build
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +33,7 @@ def artifact(tmp_path_factory):
     return build(tmp_path_factory.mktemp("artifact") / "tiny.onnx")
 
 
-def _message(call, *arguments):
-    with pytest.raises(OnnxplainError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 600
-    return message
+_message = partial(message_of, most=600)
 
 
 def test_brackets_without_end(tmp_path):

@@ -1,5 +1,7 @@
 """Models to export, what eager PyTorch says their artifacts should give, and how to run these."""
 
+import warnings
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -122,3 +124,10 @@ def scaled(output, factor):
         branch.outputs[0] = product.outputs[0]
 
     return damage
+
+
+def load_script(path):
+    """A TorchScript file, as PyTorch opens it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated
+        return torch.jit.load(path)

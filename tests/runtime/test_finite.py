@@ -9,8 +9,9 @@ from onnx import numpy_helper
 from PIL import Image
 
 from onnxplain.contract.outputs import ALWAYS
-from onnxplain.runtime import METHODS, Explainer, Metadata, OnnxplainError, Preprocessing
+from onnxplain.runtime import METHODS, Explainer, Metadata, Preprocessing
 from onnxplain.runtime.explanation import probabilities
+from tests.helpers.messages import message_of
 from tests.helpers.tiny_artifact import LABELS, SIZE, build, save
 
 CAUSE = "; weights of the artifact may be damaged, or numbers arise on the way that are too large for float32"
@@ -42,36 +43,29 @@ def broken(tmp_path):
     return make
 
 
-def _message(call, *arguments, **options):
-    with pytest.raises(OnnxplainError) as caught:
-        call(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_logits(broken, value, activation):
     explainer = broken("weight", value, activation=activation)
     expected = "the logits are not finite: 6 of 6 are NaN or infinite" + CAUSE
-    assert _message(explainer.explain, WHITE) == expected
-    assert _message(explainer.explain_all, WHITE, [0, 1]) == expected
+    assert message_of(explainer.explain, WHITE) == expected
+    assert message_of(explainer.explain_all, WHITE, [0, 1]) == expected
     pixels = np.ones((1, 3, *SIZE), np.float32)
-    assert _message(explainer.explain_pixels, pixels) == expected
-    assert _message(explainer.tensors, WHITE).startswith("the values of logits are not finite: 6 of 6")
+    assert message_of(explainer.explain_pixels, pixels) == expected
+    assert message_of(explainer.tensors, WHITE).startswith("the values of logits are not finite: 6 of 6")
 
 
 def test_one_picture_of_a_batch(broken):
     """Grey is near 0 to the model, white overflows; an error costs that picture only, as those of files do."""
     results = broken("weight", 2e38).explain_many([GREY, WHITE, GREY], batch_size=3)
     assert np.isfinite(next(results).heatmap).all()
-    assert "the logits are not finite" in _message(next, results)
+    assert "the logits are not finite" in message_of(next, results)
     assert np.isfinite(next(results).heatmap).all()
 
 
 def test_pixels_beyond_what_the_model_can_take(broken):
     pixels = np.stack([np.full((3, *SIZE), value, np.float32) for value in (1, 1e38)])
-    assert "the logits are not finite" in _message(broken("weight", 10).explain_pixels, pixels)
+    assert "the logits are not finite" in message_of(broken("weight", 10).explain_pixels, pixels)
     assert len(broken("weight", 10).explain_pixels(pixels[:1])) == 1
 
 
@@ -88,18 +82,18 @@ def test_map(broken, constant, method):
     explainer = broken(constant, np.nan)
     whose = f"class 2 ({LABELS[2]})" if METHODS[method].per_target else "all classes"
     expected = f"the values of method {method}'s map for {whose} are not finite: 6 of 6 are NaN or infinite{CAUSE}"
-    assert _message(explainer.explain, WHITE, 2, method) == expected
+    assert message_of(explainer.explain, WHITE, 2, method) == expected
     assert np.isfinite(explainer.explain(WHITE, 2, "gradient").heatmap).all()
 
 
 def test_all_methods_name_the_one(broken):
-    message = _message(broken("nine", np.inf).explain_all, WHITE, [2, 3])
+    message = message_of(broken("nine", np.inf).explain_all, WHITE, [2, 3])
     assert message.startswith("the values of method transformer_attribution's map for class 2 (crane) are not finite")
 
 
 def test_raw_tensors(broken):
     explainer = broken("small", np.inf)
-    assert "the values of attention_gradient are not finite" in _message(explainer.tensors, WHITE)
+    assert "the values of attention_gradient are not finite" in message_of(explainer.tensors, WHITE)
     assert np.isfinite(explainer.tensors(WHITE, passes=["attention"])["attention"]).all()
 
 
@@ -108,7 +102,7 @@ def test_runs_of_methods_that_take_many(broken):
     for activation in ("softmax", "sigmoid"):
         explainer = broken("weight", -2e38, activation=activation)
         assert np.isfinite(explainer.explain(GREY, 0, "raw_attention").heatmap).all()
-        message = _message(explainer.explain, GREY, 0, "rise", masks=10)
+        message = message_of(explainer.explain, GREY, 0, "rise", masks=10)
         assert message.startswith("logits among the 10 runs of the image are not finite")
 
 
@@ -123,7 +117,7 @@ def test_gradients(broken, monkeypatch, method):
         return {name: values[name] if name in ALWAYS else np.full_like(values[name], 3e38) for name in values}
 
     monkeypatch.setattr(explainer._artifact, "run", huge)
-    assert _message(explainer.explain, WHITE, 1, method).startswith(
+    assert message_of(explainer.explain, WHITE, 1, method).startswith(
         f"the values of method {method}'s map for class 1 ({LABELS[1]}) are not finite: "
     )
 
@@ -136,7 +130,7 @@ def test_heatmap_between_pixels(broken, monkeypatch):
     monkeypatch.setattr(
         explainer._artifact, "run", lambda *given: {**run(*given), "pixel_relevance": np.tile(stripes, (1, 1, 1, 1))}
     )
-    assert "the values of method full's map for class 1" in _message(explainer.explain, WHITE, 1, "full")
+    assert "the values of method full's map for class 1" in message_of(explainer.explain, WHITE, 1, "full")
 
 
 @pytest.mark.parametrize("logits", [[3e38, -3e38, 0], [-3e38, -3e38, -3e38], [1e4, 1e4, -1e4], [1e-45, 0, -1e-45]])

@@ -19,18 +19,21 @@ from onnxplain.export.formats.onnx_file import onnx_model, save_onnx
 from onnxplain.lrp_graph import fuse
 from onnxplain.runtime import METADATA_KEY, METHODS, Explainer, Metadata, OnnxplainError
 from onnxplain.runtime.backends.formats import open_artifact
-from tests.helpers.export_cases import ILL_CONDITIONED, LABELS, OUTPUTS, build, error, preprocessing, samples
+from tests.helpers.export_cases import (
+    ILL_CONDITIONED,
+    LABELS,
+    OUTPUTS,
+    build,
+    error,
+    load_script,
+    preprocessing,
+    samples,
+)
 from tests.reference import variants
 
 NAMES = ("registers", "mean_pool", "swiglu_packed", "demo")
 TARGETS = [3, 0, 4, 1]
 SMALL = {"rise": {"masks": 20}, "smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 4}}
-
-
-def _load(path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # deprecated
-        return torch.jit.load(path)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +164,7 @@ def test_only_what_is_asked_for_runs(exported):
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_every_output_is_an_entry_point(output, exported):
-    case, module = exported("registers"), _load(exported("registers").path)
+    case, module = exported("registers"), load_script(exported("registers").path)
     given = torch.from_numpy(case.pixels), torch.tensor([TARGETS] * 3)
     with torch.inference_mode():
         alone = getattr(module, output)(*given)
@@ -172,7 +175,7 @@ def test_every_output_is_an_entry_point(output, exported):
 
 
 def test_flags_are_true_by_default_and_what_is_not_wanted_is_left_out(exported):
-    case, module = exported("registers"), _load(exported("registers").path)
+    case, module = exported("registers"), load_script(exported("registers").path)
     given = torch.from_numpy(case.pixels), torch.tensor([TARGETS] * 3)
     assert list(module(*given)) == [*ALWAYS, *OUTPUTS]
     assert "relevance" not in module(*given, with_relevance=False)

@@ -18,14 +18,8 @@ from onnxplain.export.formats import torchscript_file
 from onnxplain.export.formats.table import WRITERS
 from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError
 from onnxplain.runtime.backends.formats import open_artifact
-from tests.helpers.export_cases import LABELS, build, preprocessing
+from tests.helpers.export_cases import LABELS, build, load_script, preprocessing
 from tests.reference import variants
-
-
-def _load(path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # deprecated
-        return torch.jit.load(path)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +68,7 @@ def test_files_that_are_no_artifact(make, message, tmp_path, case):
 def test_metadata_that_does_not_fit(case, tmp_path):
     path = tmp_path / "x.pt"
     text = json.loads(case.file.metadata.to_json()) | {"labels": ["only one"]}
-    torchscript_file.save_torchscript(_load(case.path), json.dumps(text), path)
+    torchscript_file.save_torchscript(load_script(case.path), json.dumps(text), path)
     with pytest.raises(OnnxplainError, match=r"logits is \[3, 5\], its metadata says \[3, 1\]"):
         open_artifact(path, "cpu", None, trust=True).run(case.pixels, [0], [])
 
@@ -102,7 +96,7 @@ def test_opening_is_silent(case):
 @pytest.mark.parametrize(("weight", "factor"), [("head_bias", 1.001), ("pos_embed", torch.nan)])
 def test_a_damaged_file_is_refused(weight, factor, case, tmp_path, monkeypatch):
     path = tmp_path / "new" / "x.pt"
-    module = _load(case.path)
+    module = load_script(case.path)
     next(buffer for name, buffer in module.named_buffers() if name.endswith(weight)).mul_(factor)
     row = replace(WRITERS["torchscript"], translate=lambda *_: module)
     monkeypatch.setitem(WRITERS, "torchscript", row)

@@ -1,7 +1,6 @@
 """Models by name: what the table leads to, what a wrong option is answered with, labels."""
 
 import socket
-from functools import partial
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -16,20 +15,11 @@ from onnxplain.export import MODELS, Backbone, export_model, load_backbone
 from onnxplain.export.models.from_demo import DEMO_LABELS
 from onnxplain.runtime import Explainer, OnnxplainError, Preprocessing, available_methods
 from tests.helpers.messages import message_of
+from tests.helpers.real_image import outputs
+from tests.helpers.tiny_timm import TINY, load_tiny, random_pixels
 from tests.reference import variants
 
-TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
 HEADLESS = "vit_small_patch14_dinov2"
-load_tiny = partial(load_backbone, f"timm/{TINY}")
-
-
-def _pixels(size=(160, 160)):
-    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-
-
-def _logits(model, pixels):
-    with torch.no_grad():
-        return model(pixels)
 
 
 OPTIONS = {
@@ -123,7 +113,7 @@ def test_rows_name_what_timm_publishes(name):
 def test_own_classes_labels_and_size():
     backbone = load_tiny(random_init=True, num_classes=2, image_size=64, labels=["cat", "dog"])
     assert backbone.name == TINY and backbone.labels == ("cat", "dog") and backbone.preprocessing.size == (64, 64)
-    assert _logits(backbone.model, _pixels((64, 64))).shape == (2, 2)
+    assert outputs(backbone.model, random_pixels((64, 64))).shape == (2, 2)
 
 
 def test_features_are_no_classes(tmp_path):
@@ -159,6 +149,6 @@ def test_demo(monkeypatch, tmp_path):
     safetensors.torch.save_file(trained.state_dict(), path)
     monkeypatch.setattr(demo, "WEIGHTS", path)
     backbone = load_backbone("demo")
-    pixels = _pixels(backbone.preprocessing.size)
-    assert torch.equal(_logits(backbone.model, pixels), _logits(trained, pixels))
+    pixels = random_pixels(backbone.preprocessing.size)
+    assert torch.equal(outputs(backbone.model, pixels), outputs(trained, pixels))
     assert backbone.labels == DEMO_LABELS and backbone.activation == "sigmoid" and backbone.source == path.name

@@ -18,7 +18,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from onnxplain.export import Head, load_backbone
 from onnxplain.export.models import from_torchvision
 from onnxplain.lrp_graph import fuse
-from onnxplain.runtime import OnnxplainError
+from tests.helpers.messages import message_of
 from tests.helpers.real_image import assert_agree, astronaut, ours, outputs, randomise
 
 VIT = {"patch_size": 16, "num_layers": 2, "num_heads": 3, "hidden_dim": 48, "mlp_dim": 96}
@@ -29,11 +29,7 @@ CLIP = {
 }
 
 
-def _message(*args, **options):
-    with pytest.raises(OnnxplainError) as caught:
-        load_backbone(*args, **options)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
-    return str(caught.value)
+_message = partial(message_of, load_backbone, most=500)
 
 
 # --- torchvision

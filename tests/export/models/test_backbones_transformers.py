@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from torch import nn
 from onnxplain.export import Head, export_model, load_backbone
 from onnxplain.export.verify.limits import EQUAL
 from onnxplain.lrp_graph import fuse
-from onnxplain.runtime import OnnxplainError
 from onnxplain.runtime.images.preprocessing import preprocess
+from tests.helpers.messages import message_of
 from tests.helpers.real_image import assert_agree, astronaut, ours, outputs
 from tests.helpers.transformers_models import CLASSIFIERS, SIZE, SQUASHED, TOWERS, save
 
@@ -165,12 +166,7 @@ def test_random_weights_and_other_classes(tmp_path):
     assert torch.equal(ours(first), ours(second)) and first.labels == ("0", "1", "2", "3") and first.source == "random"
 
 
-def _message(*args, **options):
-    with pytest.raises(OnnxplainError) as caught:
-        load_backbone(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 500
-    return message
+_message = partial(message_of, load_backbone, most=500)
 
 
 def test_malicious_weights_are_refused_unexecuted(tmp_path):

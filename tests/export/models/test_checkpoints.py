@@ -5,7 +5,6 @@ import os
 import pickle
 import warnings
 from contextlib import suppress
-from functools import partial
 
 import pytest
 import safetensors.torch
@@ -15,24 +14,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.export import CheckpointWarning, load_backbone
+from onnxplain.export import CheckpointWarning
 from onnxplain.export.models.checkpoints import WEIGHTS, load_weights, read_state
 from tests.helpers.hub_server import Hub, as_the_hub
 from tests.helpers.messages import message_of
+from tests.helpers.real_image import outputs
+from tests.helpers.tiny_timm import TINY, load_tiny, random_pixels
 from tests.reference import variants
 
-TINY = "test_vit"  # 0.4 million parameters, 160 pixels in patches of 16, 1000 classes
 UNREADABLE = "is not a checkpoint that can be read safely"
-load_tiny = partial(load_backbone, f"timm/{TINY}")
-
-
-def _pixels(size=(160, 160)):
-    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-
-
-def _logits(model, pixels):
-    with torch.no_grad():
-        return model(pixels)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +87,10 @@ SEVERAL = {
 
 @pytest.mark.filterwarnings("ignore::onnxplain.export.CheckpointWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_wrapped_checkpoint_gives_the_models_logits(wrapper, trained, state, saved):
+def test_wrapped_checkpoint_gives_the_modelsoutputs(wrapper, trained, state, saved):
     backbone = load_tiny(checkpoint=saved(WRAPPERS[wrapper](state)))
     assert not backbone.model.training
-    assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
+    assert torch.equal(outputs(backbone.model, random_pixels()), outputs(trained, random_pixels()))
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
@@ -138,7 +128,7 @@ def test_file_of_either_kind(kind, trained, state, tmp_path):
     (safetensors.torch.save_file if kind == "safetensors" else torch.save)(state, path)
     for given in (path, str(path)):
         backbone = load_tiny(checkpoint=given)
-        assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
+        assert torch.equal(outputs(backbone.model, random_pixels()), outputs(trained, random_pixels()))
         assert backbone.source == path.name
         assert backbone.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -150,7 +140,7 @@ def test_position_embedding_is_resized(given, size, trained, state, saved):
     expected = timm.create_model(TINY).eval()
     expected.load_state_dict(state)
     expected.set_input_size(size)
-    torch.testing.assert_close(_logits(backbone.model, _pixels(size)), _logits(expected, _pixels(size)))
+    torch.testing.assert_close(outputs(backbone.model, random_pixels(size)), outputs(expected, random_pixels(size)))
 
 
 def test_whole_model_is_refused(saved):
@@ -255,7 +245,7 @@ def test_folder(name, trained, state, tmp_path):
     path = tmp_path / name
     (safetensors.torch.save_file if path.suffix == ".safetensors" else torch.save)(state, path)
     backbone = load_tiny(checkpoint=tmp_path)
-    assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
+    assert torch.equal(outputs(backbone.model, random_pixels()), outputs(trained, random_pixels()))
     assert backbone.source == name and backbone.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -270,7 +260,7 @@ def test_repository(trained, state, tmp_path, monkeypatch):
         assert message_of(load_tiny, checkpoint="someone/model.v1") == expected
         (folder / "config.json").write_text('{"architecture": "test_vit"}')
         backbone = load_tiny(checkpoint="someone/model.v1")
-        assert torch.equal(_logits(backbone.model, _pixels()), _logits(trained, _pixels()))
+        assert torch.equal(outputs(backbone.model, random_pixels()), outputs(trained, random_pixels()))
         (folder / "pytorch_model.bin").unlink()
         assert "someone/model.v1 holds no weights" in message_of(load_tiny, checkpoint="someone/model.v1")
         message = message_of(load_tiny, checkpoint="nobody/model")

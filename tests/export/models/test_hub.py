@@ -3,7 +3,7 @@
 import json
 import re
 import socket
-from functools import partialmethod
+from functools import partial, partialmethod
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from onnxplain import cli
 from onnxplain.contract.digest import file_digest
 from onnxplain.export import MODELS, load_backbone, load_features
-from onnxplain.runtime import OnnxplainError
 from tests.helpers import transformers_models
 from tests.helpers.hub_server import Answer, Hub, as_the_hub
+from tests.helpers.messages import message_of
 from tests.helpers.real_image import assert_agree, astronaut, ours, outputs, randomise
 from tests.helpers.text_models import OPEN_CLIP, random_model, siglip_tokenizer
 
@@ -64,13 +64,7 @@ def hub(folder, tmp_path, monkeypatch):
         yield as_the_hub(hub, tmp_path / "cache", monkeypatch)
 
 
-def message(*args, **options):
-    """The error's text, which must be one line that a person can read."""
-    with pytest.raises(OnnxplainError) as caught:
-        load_backbone(*args, **options)
-    text = str(caught.value)
-    assert "\n" not in text and len(text) < 500
-    return text
+message = partial(message_of, load_backbone, most=500)
 
 
 def pixels():

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -18,6 +19,7 @@ from onnxplain import cli
 from onnxplain.commands import arguments
 from onnxplain.export import Head, load_backbone
 from onnxplain.runtime import OnnxplainError
+from tests.helpers.messages import message_of
 from tests.helpers.real_image import ours
 from tests.helpers.text_models import OPEN_CLIP, SMALL, save_clip, save_open_clip, save_siglip
 
@@ -114,11 +116,7 @@ def test_one_value_each_leaves_the_rest_alone():
 # --- mistakes
 
 
-def _message(*args, **options):
-    with pytest.raises(OnnxplainError) as caught:
-        load_backbone(*args, **options)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
-    return str(caught.value)
+_message = partial(message_of, load_backbone, most=500)
 
 
 MISTAKES = {
