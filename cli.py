@@ -71,7 +71,7 @@ def methods(
         shown = tables.methods_table(METHODS.values())
     else:
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
-        shown = tables.methods_table(available_methods(metadata.passes), metadata.resolution)
+        shown = tables.methods_table(available_methods(metadata), metadata.resolution)
     display.make_console().print(shown)
 
 
@@ -87,7 +87,7 @@ def info(
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
     console.print(f"{artifact}, {display.file_size(artifact)}", style="bold", soft_wrap=True)
     console.print(tables.metadata_table(metadata))
-    names = ", ".join(method.name for method in available_methods(metadata.passes))
+    names = ", ".join(method.name for method in available_methods(metadata))
     console.print(f"It can be explained with: {names}", end="\n\n")
     if metadata.parity:
         console.print(tables.parity_table(metadata.parity))

@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from typer.core import TyperCommand
 
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.names import no_such
+
+if TYPE_CHECKING:
+    from onnxplain.contract.metadata import Metadata
 
 STDIN = Path("-")
 """The name that stands for standard input."""
@@ -74,22 +77,23 @@ def check_not_a_method(artifact: Path) -> None:
 
 
 def parameters_by_method(
-    names: list[str] | None, parameters: Mapping[str, object], passes: tuple[str, ...]
+    names: list[str] | None, parameters: Mapping[str, object], metadata: "Metadata"
 ) -> dict[str, dict[str, object]]:
     """Give each method those of the parameters that it has.
 
     Args:
-        names: The methods; None for the best one for these passes.
+        names: The methods; None for the artifact's best one.
         parameters: By name. A single method is given them all, and refuses those that it does not have.
-        passes: The artifact's.
+        metadata: The artifact's.
 
     Raises:
         OnnxplainError: If there are several methods and none of them has one of the parameters.
     """
+    from onnxplain.runtime import METHODS
     from onnxplain.runtime.methods.choice import find_method
 
-    methods = [find_method(name, passes) for name in names] if names else [find_method(None, passes)]
-    known = {method.name: {parameter.name for parameter in method.parameters} for method in methods}
+    methods = [find_method(name, metadata) for name in names or (None,)]
+    known = {method.name: {parameter.name for parameter in METHODS[method.name].parameters} for method in methods}
     if len(methods) == 1:
         return {methods[0].name: dict(parameters)}
     for name in parameters:

@@ -97,7 +97,7 @@ def explain(
             artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers
         )
     metadata = explainer.metadata
-    methods = None if all_methods else arguments.parameters_by_method(method, parameters, metadata.passes)
+    methods = None if all_methods else arguments.parameters_by_method(method, parameters, metadata)
     destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     errors, warnings, written = [*found.errors], dict[str, str](), 0
