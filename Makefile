@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all check fuzz benchmark benchmark-cost
+.PHONY: demo test test-all test-web check fuzz benchmark benchmark-cost
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -19,6 +19,16 @@ test-all: test  ## that, and what is slow by nature: fuzzing, the gate's trial, 
 	$(PYTEST) -m slow
 	$(PYTEST) $(FULL_SIZE:%="tests/full_size/%")
 
+WEB := tests/web
+
+test-web: .venv/installed $(WEB)/node_modules  ## the JavaScript in Node, and the page in Chromium, against Python
+	folder=$$(mktemp -d) && trap "rm -r $$folder" EXIT && \
+	  $(BIN)/python -m tests.web.reference $$folder $(WEB)/node_modules && cd $(WEB) && REFERENCE=$$folder node --test
+
+$(WEB)/node_modules: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --ignore-scripts
+	touch $@
+
 check: .venv/installed  ## linter, formatter, the arrows between packages, and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,7 +36,7 @@ check: .venv/installed  ## linter, formatter, the arrows between packages, and t
 	# mypy names the package after its folder, so it gets one with the right name wherever the checkout stands
 	link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/onnxplain && cd $$link && \
 	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" \
-	  $(foreach name,contract runtime lrp_graph demo catalog export commands cli,-p onnxplain.$(name)); \
+	  $(foreach name,contract runtime lrp_graph demo catalog web export commands cli,-p onnxplain.$(name)); \
 	  status=$$?; rm -r $$link; exit $$status
 
 fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered rightly, or refused in one line?

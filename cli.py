@@ -14,6 +14,7 @@ from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
 from onnxplain.commands.method_options import MethodOptions
 from onnxplain.commands.options import Trust
+from onnxplain.commands.page import page
 from onnxplain.commands.probe import probe
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
@@ -44,6 +45,7 @@ def main(
 app.command(cls=arguments.SeveralValues)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
+app.command()(page)
 
 
 @app.command()

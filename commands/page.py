@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from onnxplain.commands import arguments, display
 from onnxplain.commands.options import Force, Quiet
-from onnxplain.contract import Metadata
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import format_of
+
+if TYPE_CHECKING:
+    from onnxplain.contract import Metadata
 
 STATIC = files("onnxplain.web")
 RUNTIME: dict[str, Any] = json.loads((STATIC / "onnxruntime-web.json").read_text())
@@ -78,7 +80,7 @@ def page(
     console.print(f"try: python -m http.server --directory {output}, and open http://localhost:8000", soft_wrap=True)
 
 
-def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], Metadata]:
+def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Metadata"]:
     """The entry of page.json for an artifact, which is checked, and its metadata."""
     from onnxplain.runtime import METHODS, Explainer
 
@@ -96,7 +98,7 @@ def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], Metad
     return entry, metadata
 
 
-def _samples(given: Sequence[Path] | None, models: Sequence[Metadata]) -> list[Path]:
+def _samples(given: Sequence[Path] | None, models: Sequence["Metadata"]) -> list[Path]:
     """The images to begin with: those given, else the demo's scenes if one of the models knows what is in them."""
     from onnxplain.demo.samples import samples
     from onnxplain.runtime import load_image

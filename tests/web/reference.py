@@ -1,7 +1,8 @@
-"""Writes what the Python runtime makes of images, for the tests of the JavaScript: ``python -m tests.web.reference FOLDER``.
+"""Writes what the tests of the JavaScript compare with: ``python -m tests.web.reference FOLDER NODE_MODULES``.
 
 FOLDER/preprocessing.json lists images with the model's input of each, FOLDER/explanations.json artifacts and images with
-heatmaps and overlays; arrays are files of raw numbers, images are PNG.
+what the Python runtime makes of them; arrays are files of raw numbers, images are PNG. FOLDER/own and FOLDER/cdn are
+pages, with onnxruntime-web in them and from elsewhere.
 """
 
 import json
@@ -15,13 +16,20 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
+from onnxplain.commands.page import page
 from onnxplain.contract.preprocessing import CROP_MODES, CROP_ROUNDINGS, INTERPOLATIONS
-from onnxplain.runtime import METHODS, Preprocessing, preprocess
+from onnxplain.demo.samples import samples
+from onnxplain.export import export_model, load_backbone
+from onnxplain.runtime import Explainer, Preprocessing, preprocess
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SIZES = (1, 1), (2, 3), (17, 150), (201, 19), (95, 97), (224, 224)  # of images of noise, (width, height)
 INPUTS = (32, 32), (37, 23)
 CROP_PCTS = 0.875, 1.0, 1.3
+
+# The artifacts, and the methods in each
+ARTIFACTS = {"several": ["transformer_attribution", "legrad", "rollout", "attnlrp", "vit_reciprocam"], "one": ["legrad"]}
+TARGETS = -1, "one", 3
 
 
 def write_preprocessing(folder: Path) -> None:
@@ -53,6 +61,46 @@ def _case(folder: Path, number: int, name: str, image: Image.Image, preprocessin
     }
 
 
+def write_explanations(folder: Path) -> None:
+    """Artifacts of the demo model, and every method of theirs for some classes of some images."""
+    images = {f"{name}.png": image for name, image in _images().items()}
+    for name, image in images.items():
+        image.save(folder / name)
+    cases = []
+    for artifact, methods in ARTIFACTS.items():
+        path = folder / f"{artifact}.onnx"
+        export_model(load_backbone("demo"), path, heatmaps=methods)
+        explainer = Explainer(path, "cpu")
+        for name, method, target in product(images, methods, TARGETS):
+            found = explainer.explain(folder / name, target=target, method=method)
+            overlay = f"{artifact}.{name}.{method}.{target}.overlay.png"
+            found.overlay().save(folder / overlay)
+            cases.append(
+                {
+                    "artifact": path.name,
+                    "image": name,
+                    "method": method,
+                    "target": target,
+                    "index": found.target,
+                    "score": found.score,
+                    "predictions": found.predictions,
+                    "heatmap": _save(folder / f"{overlay}.f32", found.heatmap),
+                    "overlay": overlay,
+                    "resolution": found.resolution,
+                    "seen": [[axis.start, axis.stop] for axis in found.placement.seen],
+                }
+            )
+    (folder / "explanations.json").write_text(json.dumps(cases))
+
+
+def _images() -> dict[str, Image.Image]:
+    """A scene as the model takes it, one that is resized, cropped and partly unseen, and one with transparency."""
+    square, wide, transparent = (Image.open(item.path) for item in samples()[:3])
+    mask = Image.linear_gradient("L").resize(transparent.size)
+    transparent.putalpha(mask.point(lambda value: min(255, 2 * value)))
+    return {"square": square, "wide": wide.resize((251, 140)), "transparent": transparent.resize((70, 133))}
+
+
 def _noise(width: int, height: int) -> Image.Image:
     values = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
@@ -64,6 +112,10 @@ def _save(path: Path, array: NDArray[np.float32]) -> str:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
+    target, node_modules = map(Path, sys.argv[1:])
     target.mkdir(parents=True, exist_ok=True)
     write_preprocessing(target)
+    write_explanations(target)
+    artifacts = [target / f"{name}.onnx" for name in ARTIFACTS]
+    page(artifacts, target / "own", onnxruntime_web=node_modules / "onnxruntime-web", force=True, quiet=True)
+    page(artifacts[1:], target / "cdn", force=True, quiet=True)

@@ -62,7 +62,7 @@ export class Classes {
 
 /** A share as people read it: 97.5 %. */
 export function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
+  return `${(100 * share).toFixed(1)}\u00a0%`;
 }
 
 function inSpan(text) {

@@ -45,7 +45,7 @@ function openModel(wanted) {
     const { size, classes: count } = await engine.call("open", { runtime, model });
     isReady = true;
     elements.facts.textContent =
-      `${model.name}: ${count} classes, input ${size[1]} × ${size[0]} pixels, ${megabytes(model.bytes)} MB`;
+      `${model.name}: ${count} classes, input ${size[1]} × ${size[0]} pixels, ${megabytes(model.bytes)}`;
     announce("The model is ready.");
     await explain();
   });
@@ -151,7 +151,7 @@ function isBeside() {
 
 function showOpacity() {
   elements.heat.style.opacity = elements.opacity.value / 100;
-  elements.percent.textContent = `${elements.opacity.value} %`;
+  elements.percent.textContent = `${elements.opacity.value}\u00a0%`;
 }
 
 let stage; // of the progress, told to screen readers when it changes
@@ -160,7 +160,7 @@ function showProgress({ stage: next, loaded, total }) {
   elements.progress.hidden = false;
   if (loaded && total) {
     elements.progress.value = loaded / total;
-    elements.status.dataset.detail = `${megabytes(loaded)} of ${megabytes(total)} MB`;
+    elements.status.dataset.detail = `${megabytes(loaded)} of ${megabytes(total)}`;
   } else {
     elements.progress.removeAttribute("value");
     delete elements.status.dataset.detail;
@@ -194,7 +194,7 @@ function words(name) {
 }
 
 function megabytes(bytes) {
-  return (bytes / 1e6).toFixed(1);
+  return `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 }
 
 // --- What the user does ---

@@ -1,0 +1,300 @@
+/** The page in Chromium, used as a person would, under its own content security policy. */
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { extname, join } from "node:path";
+import test, { after, before } from "node:test";
+import { chromium } from "playwright-core";
+
+import { readPng } from "./png.js";
+import { FOLDER, limit, readFloats, readJson, relativeError } from "./support.js";
+
+const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
+  ".json": "application/json", ".svg": "image/svg+xml", ".wasm": "application/wasm", ".png": "image/png" };
+const NAMED = new Set(["button", "checkbox", "combobox", "image", "link", "progressbar", "radio", "searchbox", "slider",
+  "table", "textbox", "group", "region", "list"]);
+
+const cases = readJson("explanations.json");
+const { address: CDN } = JSON.parse(await readFile("../../web/onnxruntime-web.json"));
+const servers = [];
+let origin;
+let browser;
+let profile;
+
+/** Serves what `read` gives for a path, until the tests end. */
+async function serve(read) {
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    try {
+      const { body, headers } = await read(pathname);
+      const type = TYPES[extname(pathname)] ?? "application/octet-stream";
+      response.writeHead(200, { "content-type": type, "content-length": body.length, ...headers }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  servers.push(server);
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** In place of the CDN: the files of the package, and under /changed/ others. */
+async function elsewhere(path) {
+  const file = await readFile(`node_modules/onnxruntime-web/dist/${path.split("/").at(-1)}`);
+  const body = path.startsWith("/changed/") ? Buffer.concat([file, Buffer.from("\n//")]) : file;
+  return { body, headers: { "access-control-allow-origin": "*" } };
+}
+
+/**
+ * A site: "own", or "cdn" or "changed" with onnxruntime-web from elsewhere. With the page's own policy as a header, it
+ * holds for the worker too, which a policy in the document does not.
+ */
+async function siteFile(path, other) {
+  const site = path.split("/")[1];
+  const [folder, address] = site === "own" ? ["own", CDN] : ["cdn", `${other}/${site}/`];
+  const read = async (name) => {
+    const body = await readFile(`${FOLDER}/${name}`);
+    return /\.(html|json)$/.test(name) ? Buffer.from(body.toString().replaceAll(CDN, address)) : body;
+  };
+  if (!["own", "cdn", "changed"].includes(site)) return { body: await read(path) };
+  const [, policy] = /Policy" content="([^"]*)"/.exec((await read(`${folder}/index.html`)).toString());
+  return { body: await read(path.replace(site, folder)), headers: { "content-security-policy": policy } };
+}
+
+before(async () => {
+  const other = await serve(elsewhere);
+  origin = await serve((path) => siteFile(path, other));
+  profile = mkdtempSync(join(tmpdir(), "chromium-"));
+  browser = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS, viewport: { width: 1280, height: 900 },
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  servers.forEach((server) => server.close());
+  rmSync(profile, { recursive: true, force: true });
+});
+
+/** Opens a page, and notes what the console says, what the policy forbids, and what is asked of any server. */
+async function open(site) {
+  const page = await browser.newPage();
+  const noted = { console: [], requests: [] };
+  page.on("console", (message) => noted.console.push(message.text()));
+  page.on("pageerror", (error) => noted.console.push(String(error)));
+  page.on("request", (request) => noted.requests.push([request.method(), request.url()]));
+  await page.addInitScript(() => {
+    addEventListener("securitypolicyviolation", ({ violatedDirective }) => console.error(violatedDirective));
+  });
+  await page.goto(`${origin}/${site}/index.html`);
+  return { page, noted };
+}
+
+/** Waits until the line of status says so. */
+async function says(page, text) {
+  await page.locator("#status", { hasText: text }).waitFor({ timeout: 30000 });
+}
+
+async function drop(page, bytes, name, type) {
+  await page.evaluate(([values, name, type]) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([Uint8Array.from(values)], name, { type }));
+    for (const kind of ["dragover", "drop"]) dispatchEvent(new DragEvent(kind, { dataTransfer, cancelable: true }));
+  }, [[...bytes], name, type]);
+}
+
+async function paste(page, bytes, name) {
+  await page.evaluate(([values, name]) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([Uint8Array.from(values)], name, { type: "image/png" }));
+    dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+  }, [[...bytes], name]);
+}
+
+async function savedImage(page) {
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save" }).click()]);
+  const path = join(profile, "saved.png");
+  await download.saveAs(path);
+  return { name: download.suggestedFilename(), image: readPng(path) };
+}
+
+function overlayOf(image, method, target) {
+  const found = cases.find((each) => each.image === image && each.method === method && each.target === target);
+  return readPng(`${FOLDER}/${found.overlay}`).data;
+}
+
+function bytesOff(found, expected) {
+  return found.length === expected.length ? expected.filter((value, at) => value !== found[at]).length : Infinity;
+}
+
+test("a person drops a file, clicks a class, changes the method, saves", async () => {
+  const { page, noted } = await open("own");
+  await says(page, "by transformer attribution"); // of the first sample
+  assert.equal(await page.getByRole("button", { name: "Sample scene-0" }).getAttribute("aria-pressed"), "true");
+
+  await drop(page, await readFile(`${FOLDER}/wide.png`), "wide.png", "image/png");
+  await page.getByLabel("The image wide.png with the heatmap").waitFor();
+  await page.getByRole("button", { name: "one", exact: true }).click();
+  await says(page, "one (");
+  await page.getByRole("radio", { name: "legrad" }).check({ force: true });
+  await says(page, "by legrad");
+  assert.equal(await page.getByRole("button", { name: "one", exact: true }).getAttribute("aria-pressed"), "true");
+  const shown = await page.locator("#base").getAttribute("aria-label");
+  assert.match(shown, /^The image wide.png with the heatmap of one \(\d+\.\d\s%\) by legrad$/);
+
+  const saved = await savedImage(page);
+  assert.equal(saved.name, "wide.png.several.legrad.one.png");
+  assert.ok(bytesOff(saved.image.data, overlayOf("wide.png", "legrad", "one")) < 20);
+
+  await page.getByText("Side by side").click();
+  assert.ok(await page.locator("#image").isVisible());
+  const beside = await savedImage(page);
+  assert.deepEqual([beside.image.width, beside.image.height], [502, 140]);
+
+  await page.getByLabel("Model", { exact: true }).selectOption("one");
+  await says(page, "by legrad");
+  await paste(page, await readFile(`${FOLDER}/square.png`), "square.png");
+  await page.getByLabel("The image square.png with the heatmap").waitFor();
+  await page.getByLabel("Choose an image").setInputFiles(`${FOLDER}/wide.png`);
+  await page.getByLabel("The image wide.png with the heatmap").waitFor();
+
+  assert.deepEqual(noted.console, []);
+  assert.ok(noted.requests.every(([method, url]) => method === "GET" && (url.startsWith(origin) || url.startsWith("blob:"))));
+  await page.close();
+});
+
+test("everything can be done with the keyboard", async () => {
+  const { page, noted } = await open("own");
+  await says(page, "by transformer attribution");
+  const press = async (key, times = 1) => {
+    for (let time = 0; time < times; time++) await page.keyboard.press(key);
+  };
+  const focused = () => page.evaluate(() => document.activeElement.labels?.[0]?.innerText ??
+    document.activeElement.getAttribute("aria-label") ?? document.activeElement.innerText ?? "");
+  const tabTo = async (wanted) => {
+    for (let time = 0; time < 40 && !wanted.test(await focused()); time++) await press("Tab");
+    assert.match(await focused(), wanted);
+  };
+  await tabTo(/^Overlay/);
+  await press("ArrowRight");
+  assert.ok(await page.locator("#image").isVisible());
+  await tabTo(/^Opacity/);
+  await press("Home");
+  assert.equal(await page.locator("#heat").evaluate((canvas) => getComputedStyle(canvas).opacity), "0");
+  await tabTo(/^Save/);
+  await tabTo(/^Choose an image/);
+  await tabTo(/^(seven|five)/);
+  const first = await focused();
+  await press("ArrowDown");
+  const second = await focused();
+  assert.notEqual(first, second);
+  await press("Enter");
+  await says(page, `${second} (`);
+  assert.equal(await focused(), second);
+  await tabTo(/^Model/);
+  await tabTo(/^transformer attribution/);
+  await press("ArrowDown");
+  await says(page, `${second} (`);
+  await says(page, "by legrad");
+  assert.deepEqual(noted.console, []);
+  await page.close();
+});
+
+test("every control has a name, and results are told", async () => {
+  const { page } = await open("own");
+  await says(page, "by transformer attribution");
+  await page.getByText("Side by side").click();
+  const session = await page.context().newCDPSession(page);
+  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  const controls = nodes.filter(({ ignored, role }) => !ignored && NAMED.has(role?.value));
+  assert.deepEqual(controls.filter(({ name }) => !name?.value).map(({ role }) => role.value), []);
+  const roles = new Set(controls.map(({ role }) => role.value));
+  for (const role of ["button", "radio", "slider", "combobox", "image", "table"]) assert.ok(roles.has(role), role);
+  assert.ok(nodes.some(({ role }) => role?.value === "status"));
+  const headings = nodes.filter(({ role }) => role?.value === "heading");
+  assert.equal(headings[0].name.value, "Where does the model look?");
+  await page.close();
+});
+
+test("what is no image is refused in one line, and the page goes on", async () => {
+  const { page, noted } = await open("own");
+  await says(page, "by transformer attribution");
+  await drop(page, Buffer.from("no image"), "notes.txt", "text/plain");
+  const alert = page.getByRole("alert");
+  await alert.waitFor();
+  assert.equal(await alert.textContent(), "notes.txt is not an image that this browser can read, or it is damaged");
+  await page.getByRole("button", { name: "Sample scene-2" }).click();
+  await page.getByLabel("The image scene-2 with the heatmap").waitFor();
+  assert.ok(await alert.isHidden());
+  assert.deepEqual(noted.console, []);
+  await page.close();
+});
+
+test("the module reads PNG files in Chromium as in Python", async () => {
+  const { page } = await open("own");
+  for (const expected of cases.filter(({ artifact, target }) => artifact === "several.onnx" && target === -1)) {
+    const found = await page.evaluate(async ({ image, method, artifact }) => {
+      const { Explainer, readImage } = await import("./onnxplain.js");
+      const ort = await import("./onnxruntime-web/ort.wasm.bundle.min.mjs");
+      ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime-web/ort-wasm-simd-threaded.wasm", location).href };
+      globalThis.explainer ??= await Explainer.open(`models/${artifact}`, { ort });
+      const file = await (await fetch(`../${image}`)).blob();
+      const { heatmap, target } = await globalThis.explainer.explain(await readImage(file), { method });
+      return { heatmap: [...heatmap], target };
+    }, expected);
+    assert.equal(found.target, expected.index);
+    // Chromium's compositing of half-transparent pixels is off by one level here and there
+    const allowed = expected.image === "transparent.png" ? Math.max(0.05, limit(expected)) : limit(expected);
+    const error = relativeError(found.heatmap, readFloats(expected.heatmap));
+    assert.ok(error <= allowed, `${expected.image} ${expected.method}: ${error}`);
+  }
+  await page.close();
+});
+
+test("onnxruntime-web from elsewhere is the file that was pinned, or is not run", async () => {
+  const good = await open("cdn");
+  await says(good.page, "by legrad");
+  assert.deepEqual(good.noted.console, []);
+  assert.equal(good.noted.requests.filter(([, url]) => /cdn\/ort[^/]*$/.test(url)).length, 2);
+  await good.page.close();
+
+  const changed = await open("changed");
+  const alert = changed.page.getByRole("alert");
+  await alert.waitFor();
+  assert.match(await alert.textContent(), /^cannot fetch http\S+\.mjs: /);
+  await changed.page.close();
+});
+
+test("the integrity is that of the pinned package", async () => {
+  const { version, script, wasm, integrity } = JSON.parse(await readFile("../../web/onnxruntime-web.json"));
+  const { devDependencies } = JSON.parse(await readFile("package.json"));
+  assert.equal(version, devDependencies["onnxruntime-web"]);
+  assert.ok(CDN.includes(`onnxruntime-web@${version}/`));
+  for (const [file, expected] of [[script, integrity.script], [wasm, integrity.wasm]]) {
+    const body = await readFile(`node_modules/onnxruntime-web/dist/${file}`);
+    assert.equal(`sha384-${createHash("sha384").update(body).digest("base64")}`, expected);
+  }
+});
+
+for (const scheme of ["light", "dark"]) {
+  test(`nothing is cut off in a narrow window (${scheme})`, async () => {
+    const { page } = await open("own");
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+    await page.setViewportSize({ width: 360, height: 740 });
+    await says(page, "by transformer attribution");
+    for (const view of ["Overlay", "Side by side"]) {
+      await page.getByText(view).click();
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+    }
+    const [red] = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number));
+    assert.equal(red > 128, scheme === "light");
+    await page.close();
+  });
+}
