@@ -34,7 +34,9 @@ def page(
     sample: Annotated[
         list[Path] | None,
         Option(
-            metavar="IMAGE", help="An image to begin with. Can be repeated.", show_default="the demo's, of the demo model"
+            metavar="IMAGE",
+            help="An image to begin with. Can be repeated.",
+            show_default="the demo's, of the demo model",
         ),
     ] = None,
     onnxruntime_web: Annotated[
@@ -91,7 +93,7 @@ def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Meta
     metadata = Explainer(path, "cpu").metadata
     if not metadata.heatmaps:
         raise OnnxplainError(
-            f"{path} has no heatmaps in its graph, as a page needs them; write it with: onnxplain export --heatmaps METHOD"
+            f"{path} has no heatmaps in its graph, which a page needs; write it with: onnxplain export --heatmaps METHOD"
         )
     methods = [{"name": name, "summary": METHODS[name].summary} for name in metadata.heatmaps]
     entry = {"name": path.stem, "file": f"models/{path.name}", "bytes": path.stat().st_size, "methods": methods}
@@ -128,7 +130,7 @@ def _find_runtime(folder: Path) -> list[Path]:
 
 
 def _runtime_addresses(copied: Sequence[Path] | None) -> dict[str, Any]:
-    """Where the page finds onnxruntime-web; files of its own need no integrity, which says what another server may give."""
+    """Where the page finds onnxruntime-web; the integrity says what another server may give."""
     if copied:
         return {name: f"onnxruntime-web/{RUNTIME[name]}" for name in ("script", "wasm")}
     addresses = {name: RUNTIME["address"] + RUNTIME[name] for name in ("script", "wasm")}

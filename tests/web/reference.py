@@ -1,8 +1,8 @@
 """Writes what the tests of the JavaScript compare with: ``python -m tests.web.reference FOLDER NODE_MODULES``.
 
-FOLDER/preprocessing.json lists images with the model's input of each, FOLDER/explanations.json artifacts and images with
-what the Python runtime makes of them; arrays are files of raw numbers, images are PNG. FOLDER/own and FOLDER/cdn are
-pages, with onnxruntime-web in them and from elsewhere.
+FOLDER/preprocessing.json lists images with the model's input of each, FOLDER/explanations.json artifacts and images
+with what the Python runtime makes of them; arrays are files of raw numbers, images are PNG. FOLDER/own and FOLDER/cdn
+are pages, with onnxruntime-web in them and from elsewhere.
 """
 
 import json
@@ -28,7 +28,10 @@ INPUTS = (32, 32), (37, 23)
 CROP_PCTS = 0.875, 1.0, 1.3
 
 # The artifacts, and the methods in each
-ARTIFACTS = {"several": ["transformer_attribution", "legrad", "rollout", "attnlrp", "vit_reciprocam"], "one": ["legrad"]}
+ARTIFACTS = {
+    "several": ["transformer_attribution", "legrad", "rollout", "attnlrp", "vit_reciprocam"],
+    "one": ["legrad"],
+}
 TARGETS = -1, "one", 3
 
 
