@@ -93,7 +93,7 @@ def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Meta
     metadata = Explainer(path, "cpu").metadata
     if not metadata.heatmaps:
         raise OnnxplainError(
-            f"{path} has no heatmaps in its graph, which a page needs; write it with: onnxplain export --heatmaps METHOD"
+            f"{path} has no heatmaps in its graph, as a page needs; write it with: onnxplain export --heatmaps METHOD"
         )
     methods = [{"name": name, "summary": METHODS[name].summary} for name in metadata.heatmaps]
     entry = {"name": path.stem, "file": f"models/{path.name}", "bytes": path.stat().st_size, "methods": methods}
