@@ -238,6 +238,7 @@ export class Explanation {
     const alphas = Uint8Array.from({ length: 256 }, (_, level) => Math.round(Math.sqrt(level * 255)));
     const levels = this.#placedLevels();
     for (let pixel = 0; pixel < levels.length; pixel++) {
+      if (levels[pixel] === 0) continue;
       for (let channel = 0; channel < 3; channel++) {
         data[4 * pixel + channel] = INFERNO[3 * levels[pixel] + channel];
       }
@@ -266,7 +267,7 @@ export class Explanation {
     const scaled = this.#isPlaced ? this.#scaledInImage() : this.#scaledInInput();
     this.#levels = new Uint8Array(scaled.length);
     for (let at = 0; at < scaled.length; at++) {
-      this.#levels[at] = roundEven(Math.fround(Math.min(Math.max(scaled[at], 0), 1) * 255));
+      if (scaled[at] > 0) this.#levels[at] = scaled[at] < 1 ? roundEven(Math.fround(scaled[at] * 255)) : 255;
     }
     return this.#levels;
   }
@@ -686,20 +687,26 @@ function fixedPoint(table) {
   return { ...table, weights, start: PRECISION / 2, unit: PRECISION };
 }
 
-/** Filters each line of `source` into `target`; a Uint8ClampedArray clips what it is given. */
-function convolve(source, target, { first, count, weights, most, start, unit },
-  { lines, fromLine, toLine, step, channels }) {
+/** Filters each line of `source`, of 1 or 3 channels, into `target`; a Uint8ClampedArray clips what it is given. */
+function convolve(source, target, { first, count, weights, most, start, unit }, sizes) {
+  const { lines, fromLine, toLine, step, channels } = sizes;
   for (let line = 0; line < lines; line++) {
     for (let index = 0; index < first.length; index++) {
-      const from = line * fromLine + first[index] * step;
+      let from = line * fromLine + first[index] * step;
       const to = line * toLine + index * step;
-      for (let channel = 0; channel < channels; channel++) {
-        let sum = start;
-        for (let tap = 0; tap < count[index]; tap++) {
-          sum += source[from + tap * step + channel] * weights[index * most + tap];
-        }
-        target[to + channel] = unit === 1 ? sum : Math.floor(sum / unit);
+      const end = index * most + count[index];
+      let [one, two, three] = [start, start, start];
+      for (let tap = index * most; tap < end; tap++, from += step) {
+        const weight = weights[tap];
+        one += source[from] * weight;
+        if (channels === 1) continue;
+        two += source[from + 1] * weight;
+        three += source[from + 2] * weight;
       }
+      target[to] = unit === 1 ? one : Math.floor(one / unit);
+      if (channels === 1) continue;
+      target[to + 1] = Math.floor(two / unit);
+      target[to + 2] = Math.floor(three / unit);
     }
   }
   return target;
@@ -818,7 +825,7 @@ function greyOutside(data, width, height, { top, bottom, left, right }) {
       if (isSeen && x >= left && x < right) continue;
       const at = 4 * (y * width + x);
       const grey = (data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 0x8000) >> 16;
-      data.fill(Math.trunc(grey + 0.5 * (128 - grey)), at, at + 3);
+      data[at] = data[at + 1] = data[at + 2] = Math.trunc(grey + 0.5 * (128 - grey));
     }
   }
 }

@@ -106,7 +106,7 @@ function showExplanation(answer) {
   elements.after.hidden = false;
   elements.save.disabled = false;
   classes.show(answer.predictions, answer.target);
-  announce(`${title}, in ${answer.seconds.toFixed(answer.seconds < 1 ? 2 : 1)} s`);
+  announce(`${title} in ${answer.seconds.toFixed(answer.seconds < 1 ? 2 : 1)} s`);
   arrange();
 }
 
