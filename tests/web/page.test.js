@@ -250,10 +250,8 @@ test("the module reads PNG files in Chromium as in Python", async () => {
       return { heatmap: [...heatmap], target };
     }, expected);
     assert.equal(found.target, expected.index);
-    // Chromium's compositing of half-transparent pixels is off by one level here and there
-    const allowed = expected.image === "transparent.png" ? Math.max(0.05, limit(expected)) : limit(expected);
     const error = relativeError(found.heatmap, readFloats(expected.heatmap));
-    assert.ok(error <= allowed, `${expected.image} ${expected.method}: ${error}`);
+    assert.ok(error <= limit(expected), `${expected.image} ${expected.method}: ${error}`);
   }
   await page.close();
 });

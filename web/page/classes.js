@@ -30,6 +30,13 @@ export class Classes {
     this.#draw();
   }
 
+  /** Empties the table, as for another model. */
+  clear() {
+    find.value = "";
+    this.show([], null);
+    more.hidden = true;
+  }
+
   #draw() {
     const wanted = find.value.trim().toLowerCase();
     const found = this.#predictions.filter(({ label }) => label.toLowerCase().includes(wanted));

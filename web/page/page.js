@@ -40,6 +40,8 @@ function openModel(wanted) {
   [isReady, isExplaining, target, explained] = [false, false, null, null];
   if (!model.methods.some(({ name }) => name === method)) method = model.methods[0].name;
   listMethods();
+  classes.clear();
+  elements.facts.textContent = "";
   if (chosen) readImage(chosen);
   return attempt(async () => {
     const { size, classes: count } = await engine.call("open", { runtime, model });
