@@ -16,6 +16,7 @@ from onnxplain.commands.export import export
 from onnxplain.commands.method_options import MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.probe import probe
+from onnxplain.commands.triton import triton
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
 
@@ -45,6 +46,7 @@ def main(
 app.command(cls=arguments.SeveralValues)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
+app.command()(triton)
 
 
 @app.command()
