@@ -92,7 +92,7 @@ def parameters_by_method(
     from onnxplain.runtime import METHODS
     from onnxplain.runtime.methods.choice import find_method
 
-    methods = [find_method(name, metadata) for name in names or [None]]
+    methods = [find_method(name, metadata) for name in names or (None,)]
     known = {method.name: {parameter.name for parameter in METHODS[method.name].parameters} for method in methods}
     if len(methods) == 1:
         return {methods[0].name: dict(parameters)}

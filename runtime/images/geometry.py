@@ -118,7 +118,7 @@ def resize(tokens: Map, size: tuple[int, int]) -> Map:
 
 def interpolation(count: int, length: int) -> NDArray[np.float64]:
     """The matrix [length, count] by which `resize` enlarges one axis of `count` values to `length`."""
-    samples = _samples((np.arange(length) + 0.5) * (count / length), count)
+    samples = _samples((np.arange(length, dtype=np.float64) + 0.5) * (count / length), count)
     matrix, rows = np.zeros((length, count)), np.arange(length)
     matrix[rows, samples.lower] += 1 - samples.weight
     matrix[rows, samples.upper] += samples.weight
