@@ -18,6 +18,7 @@ from onnxplain.contract.outputs import ALWAYS, output_of
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.gate_outputs import GateOutputsPass
+from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
 from .program import MODEL, flat_program
@@ -62,7 +63,11 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
     by_output = {name: output_of(name).flag for name in graph.names if name not in ALWAYS}
-    gates = [] if flags == "none" else [GateOutputsPass(by_output, required=flags == "required")]
+    gates: list[ir.passes.PassBase] = []
+    if flags != "none":
+        gates.append(GateOutputsPass(by_output, required=flags == "required"))
+    if flags == "required":  # for servers
+        gates.append(KeepBatchPass())
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),

@@ -71,6 +71,8 @@ def build_plain(path, heatmaps=("rollout",), flags="none", input="pixels", **cha
         "channels": np.array([1]),
         "to_pixels": np.array([2, 3]),
         "zero": np.array(0),
+        "nothing": np.array([0]),
+        "targets_axis": np.array([1]),
     }
     size = ["height", "width"] if input == "image" else [*SIZE]
     shape = ["batch", *size, 3] if input == "image" else ["batch", 3, *size]
@@ -111,11 +113,10 @@ def build_plain(path, heatmaps=("rollout",), flags="none", input="pixels", **cha
 
 
 def _gated(op, name, condition):
-    empty = numpy_helper.from_array(np.zeros((0,) * 4, np.float32))
     info = helper.make_tensor_value_info("result", FLOAT, [None] * 4)
     branches = {
         "then_branch": helper.make_node(op, ["scaled"], ["result"]),
-        "else_branch": helper.make_node("Constant", [], ["result"], value=empty),
+        "else_branch": helper.make_node("Slice", ["scaled", "nothing", "nothing", "targets_axis"], ["result"]),
     }
     return helper.make_node(
         "If",

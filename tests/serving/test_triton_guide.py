@@ -46,8 +46,9 @@ class Server(BaseHTTPRequestHandler):
             assert all(want in (-1, got) for want, got in zip(entry.dims, shape[1:], strict=True))
             if entry.HasField("reshape"):
                 feeds[entry.name] = feeds[entry.name].reshape(shape[0], *entry.reshape.shape)
-        names = [item["name"] for item in document["outputs"]]
+        names = [entry.name for entry in self.config.output]  # Triton computes all, and splits them among requests
         results = dict(zip(names, self.session.run(names, feeds), strict=True))
+        assert all(len(values) == len(feeds["target"]) for values in results.values())
         answer, tail = [], b""
         for item in document["outputs"]:
             values = results[item["name"]]
