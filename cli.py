@@ -13,7 +13,7 @@ from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, reporting, tables
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
-from onnxplain.commands.method_options import MethodOptions
+from onnxplain.commands.method_options import HeatmapOptions, MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.probe import probe
 from onnxplain.commands.triton import triton
@@ -43,7 +43,7 @@ def main(
     """Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch."""
 
 
-app.command(cls=arguments.SeveralValues)(export)
+app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
 app.command()(triton)
@@ -74,7 +74,8 @@ def methods(
         shown = tables.methods_table(METHODS.values())
     else:
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
-        shown = tables.methods_table(available_methods(metadata), metadata.resolution)
+        rows = [METHODS[method.name] for method in available_methods(metadata)]
+        shown = tables.methods_table(rows, metadata)
     display.make_console().print(shown)
 
 

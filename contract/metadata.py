@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import OnnxplainError, one_line
 from .layout import Layout
-from .outputs import ALWAYS, OF_POOL, OUTPUTS, PASSES, POOL, Output, heatmap_output, output_of
+from .outputs import ALWAYS, FLAGS, INPUTS, OF_POOL, OUTPUTS, PASSES, POOL, Output, heatmap_output, output_of
 from .preprocessing import Preprocessing
 from .validation import COUNT, SIDE, Rule, is_int, is_list, is_number, is_pair, is_tuple, validate
 
@@ -24,11 +24,6 @@ LATER = (
     "flags",
     "input",
 )  # fields that a schema got later; older artifacts mean the default, as they were checked so
-
-FLAGS = ("required", "optional", "none")
-"""Whether an artifact has a flag for each output: an input that has to be fed, one that is true by default, or none."""
-INPUTS = ("pixels", "image")
-"""What an artifact takes: the preprocessed `pixels`, or an `image` as it is."""
 
 RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass, replace
 # What every graph gives and no flag switches, with its axes: logits, and the class that each target stands for, int64
 ALWAYS: dict[str, tuple[str, ...]] = {"logits": ("batch", "classes"), "class_index": ("batch", "targets")}
 
+FLAGS = ("required", "optional", "none")
+"""Whether an artifact has a flag for each output: an input that has to be fed, one that is true by default, or none."""
+INPUTS = ("pixels", "image")
+"""What an artifact takes: the preprocessed `pixels`, or an `image` as it is."""
+
 # The axes that follow batch and targets
 MATRICES = ("layers", "heads", "tokens", "tokens")
 FUSED = ("layers", "tokens", "tokens")

@@ -13,9 +13,9 @@ from torch import nn
 from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.formats import DEFAULT, find_format
-from onnxplain.contract.metadata import ACTIVATIONS, FLAGS, RULES
+from onnxplain.contract.metadata import ACTIVATIONS, RULES
 from onnxplain.contract.names import no_such
-from onnxplain.contract.outputs import OF_OUTPUTS, PASSES
+from onnxplain.contract.outputs import FLAGS, OF_OUTPUTS, PASSES
 from onnxplain.lrp_graph import ALL
 from onnxplain.runtime.methods.choice import Methods, known_method
 from onnxplain.runtime.methods.table import METHODS
