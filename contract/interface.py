@@ -63,7 +63,7 @@ def _output_shape(metadata: Metadata, name: str) -> tuple[int | str, ...]:
 def preprocessing_steps(metadata: Metadata) -> list[str]:
     """How an image file becomes the graph's first input, one step after the other, in words and numbers."""
     if metadata.input == "image":
-        return [f"{READ_IMAGE}: that is `image`, the graph does the rest"]
+        return [f"{READ_IMAGE}: that is the input image, the graph does the rest"]
     preprocessing = metadata.preprocessing
     height, width = preprocessing.size
     mean, std = (list(values) for values in (preprocessing.mean, preprocessing.std))
@@ -74,7 +74,7 @@ def preprocessing_steps(metadata: Metadata) -> list[str]:
         f"where it is smaller, pad with {_padding(preprocessing)}",
         f"make it float32, each channel (value / 255 - mean) / std with the means {mean} and the standard deviations "
         f"{std}",
-        f"put the channels first: that is `pixels`, [batch, 3, {height}, {width}]",
+        f"put the channels first: that is the input pixels, [batch, 3, {height}, {width}]",
     ]
 
 

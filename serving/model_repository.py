@@ -18,13 +18,13 @@ MODEL = "1/model.onnx"  # version 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def model_folder(repository: Path, artifact: Path, name: str | None) -> Path:
+def model_folder(repository: Path, artifact: Path, model_name: str | None) -> Path:
     """The folder of a model in a repository, which has the model's name.
 
     Args:
         repository: The folder of all models.
         artifact: The file, whose name without suffix is the model's by default.
-        name: The model's, if it is another.
+        model_name: The model's, if it is another.
 
     Raises:
         ArtifactError: The artifact is of a format that Triton's onnxruntime backend cannot open.
@@ -32,11 +32,11 @@ def model_folder(repository: Path, artifact: Path, name: str | None) -> Path:
     """
     if format_of(artifact) != "onnx":
         raise ArtifactError(f"{artifact} is not an ONNX file by its name; Triton is given those alone")
-    name = artifact.stem if name is None else name
+    name = artifact.stem if model_name is None else model_name
     if not NAME.fullmatch(name):
         raise OnnxplainError(
             f"a model in Triton must have a name of up to 100 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and "
-            f"begin with a letter or digit, got {name!r}; give another --name"
+            f"begin with a letter or digit, got {name!r}; give another `model_name`"
         )
     return repository / name
 
