@@ -237,7 +237,7 @@ class _Gate:
     def _heatmap(self, call: MethodCall, outputs: Tensors, pixels: NDArray[Any]) -> NDArray[np.float64]:
         """The map as the runtime computes it of a full artifact's outputs, [H, W]."""
         found = map_of(call, replace(self.metadata, heatmaps={}), outputs, 0, pixels)
-        return found if call.method.pixel_level else resize(found, self.metadata.preprocessing.size)
+        return found if call.method.pixel_level else np.asarray(resize(found, self.metadata.preprocessing.size))
 
     @torch.no_grad()
     def _pytorch_in_float32(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
