@@ -62,8 +62,7 @@ def check_all_methods(methods: list[str] | None, parameters: Mapping[str, object
     """Raise OnnxplainError if methods or parameters are given beside --all-methods, which takes neither."""
     given = [*(["method"] if methods else []), *parameters]
     if given:
-        option = f"--{given[0].replace('_', '-')}"
-        raise OnnxplainError(f"--all-methods shows every method with its defaults; leave out {option}")
+        raise OnnxplainError(f"--all-methods shows every method with its defaults; leave out {option_of(given[0])}")
 
 
 def check_not_a_method(artifact: Path) -> None:
@@ -94,7 +93,8 @@ def parameters_by_method(
         return {name: dict(parameters) for name in methods}
     for name in parameters:
         if not any(name in each for each in known.values()):
-            raise OnnxplainError(f"none of the methods {', '.join(known)} has the parameter `{name}`; leave it out")
+            names = ", ".join(method.name for method in methods.values())
+            raise OnnxplainError(f"none of the methods {names} has the parameter `{name}`; leave it out")
     return {
         method: {name: value for name, value in parameters.items() if name in names} for method, names in known.items()
     }

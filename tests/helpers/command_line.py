@@ -90,9 +90,10 @@ def exporter(monkeypatch):
         fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
-    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress):
+    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, heatmaps, flags, progress):
         progress("tracing")
         fake.calls.append((backbone, path, format, passes, opset, alpha, beta, gamma))
+        fake.plain.append((heatmaps, flags))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ def exporter(monkeypatch):
 
     fake = SimpleNamespace(
         load_backbone=load_backbone, export_model=export_model, GateError=FakeGateError,
-        HOW_TO_GET_CLASSES="--head FILE", calls=[], parity=PARITY,
+        HOW_TO_GET_CLASSES="--head FILE", calls=[], plain=[], parity=PARITY,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "onnxplain.export", fake)
     monkeypatch.setattr(onnxplain, "export", fake, raising=False)
