@@ -142,10 +142,10 @@ def _policy(copied: Sequence[Path] | None) -> str:
 
     That script is fetched, compared with its integrity and run from memory, hence blob: in place of the other server.
     """
-    scripts, connections = ("", "") if copied else (" blob:", f" {RUNTIME['address']}")
+    memory, other = ("", "") if copied else (" blob:", f" {RUNTIME['address']}")
     return (
-        f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{scripts}; worker-src 'self'; style-src 'self'; "
-        f"img-src 'self'; connect-src 'self'{connections}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{memory}; worker-src 'self'{memory}; "
+        f"style-src 'self'; img-src 'self'; connect-src 'self'{other}; base-uri 'none'; form-action 'none'"
     )
 
 

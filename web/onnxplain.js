@@ -351,28 +351,22 @@ export async function readImage(file) {
  * @throws {OnnxplainError} It cannot be fetched, or is another file.
  */
 export async function download(address, { onProgress = () => {}, integrity = "" } = {}) {
-  const loaded = [];
-  let length = 0;
   try {
     const response = await fetch(address, { integrity });
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`.trim());
     const total = response.headers.has("content-encoding") ? 0 : Number(response.headers.get("content-length"));
-    const reader = response.body.getReader();
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      loaded.push(part.value);
-      length += part.value.length;
-      onProgress(length, total);
-    }
+    let loaded = 0;
+    const counting = new TransformStream({
+      transform(part, controller) {
+        loaded += part.length;
+        onProgress(loaded, total);
+        controller.enqueue(part);
+      },
+    });
+    return new Uint8Array(await new Response(response.body.pipeThrough(counting)).arrayBuffer());
   } catch (error) {
     throw new OnnxplainError(`cannot fetch ${address}: ${error.message}`);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const part of loaded) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
 
 // --- The artifact ---
