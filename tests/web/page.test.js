@@ -2,75 +2,29 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { extname, join } from "node:path";
+import { join } from "node:path";
 import test, { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
 import { readPng } from "./png.js";
+import { sendTheRest, serveSites, stopServing } from "./sites.js";
 import { FOLDER, limit, readFloats, readJson, relativeError } from "./support.js";
 
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
-  ".json": "application/json", ".svg": "image/svg+xml", ".wasm": "application/wasm", ".png": "image/png" };
 const NAMED = new Set(["button", "checkbox", "combobox", "image", "link", "progressbar", "radio", "searchbox", "slider",
   "table", "textbox", "group", "region", "list"]);
 
 const cases = readJson("explanations.json");
-const { address: CDN } = JSON.parse(await readFile("../../web/onnxruntime-web.json"));
-const servers = [];
 let origin;
 let browser;
 let profile;
 
-/** Serves what `read` gives for a path, until the tests end. */
-async function serve(read) {
-  const server = createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, "http://localhost");
-    try {
-      const { body, headers } = await read(pathname);
-      const type = TYPES[extname(pathname)] ?? "application/octet-stream";
-      response.writeHead(200, { "content-type": type, "content-length": body.length, ...headers }).end(body);
-    } catch {
-      response.writeHead(404).end();
-    }
-  });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  servers.push(server);
-  return `http://127.0.0.1:${server.address().port}`;
-}
-
-/** In place of the CDN: the files of the package, and under /changed/ others. */
-async function elsewhere(path) {
-  const file = await readFile(`node_modules/onnxruntime-web/dist/${path.split("/").at(-1)}`);
-  const body = path.startsWith("/changed/") ? Buffer.concat([file, Buffer.from("\n//")]) : file;
-  return { body, headers: { "access-control-allow-origin": "*" } };
-}
-
-/**
- * A site: "own", or "cdn" or "changed" with onnxruntime-web from elsewhere. With the page's own policy as a header, it
- * holds for the worker too, which a policy in the document does not.
- */
-async function siteFile(path, other) {
-  const site = path.split("/")[1];
-  const [folder, address] = site === "own" ? ["own", CDN] : ["cdn", `${other}/${site}/`];
-  const read = async (name) => {
-    const body = await readFile(`${FOLDER}/${name}`);
-    return /\.(html|json)$/.test(name) ? Buffer.from(body.toString().replaceAll(CDN, address)) : body;
-  };
-  if (!["own", "cdn", "changed"].includes(site)) return { body: await read(path) };
-  const [, policy] = /Policy" content="([^"]*)"/.exec((await read(`${folder}/index.html`)).toString());
-  return { body: await read(path.replace(site, folder)), headers: { "content-security-policy": policy } };
-}
-
 before(async () => {
-  const other = await serve(elsewhere);
-  origin = await serve((path) => siteFile(path, other));
+  origin = await serveSites();
   profile = mkdtempSync(join(tmpdir(), "chromium-"));
   browser = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS, viewport: { width: 1280, height: 900 },
@@ -79,7 +33,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  servers.forEach((server) => server.close());
+  stopServing();
   rmSync(profile, { recursive: true, force: true });
 });
 
@@ -119,7 +73,8 @@ async function paste(page, bytes, name) {
 }
 
 async function savedImage(page) {
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save" }).click()]);
+  const button = page.getByRole("button", { name: "Save" });
+  const [download] = await Promise.all([page.waitForEvent("download"), button.click()]);
   const path = join(profile, "saved.png");
   await download.saveAs(path);
   return { name: download.suggestedFilename(), image: readPng(path) };
@@ -166,7 +121,45 @@ test("a person drops a file, clicks a class, changes the method, saves", async (
   await page.getByLabel("The image wide.png with the heatmap").waitFor();
 
   assert.deepEqual(noted.console, []);
-  assert.ok(noted.requests.every(([method, url]) => method === "GET" && (url.startsWith(origin) || url.startsWith("blob:"))));
+  const isOwn = ([method, url]) => method === "GET" && (url.startsWith(origin) || url.startsWith("blob:"));
+  assert.ok(noted.requests.every(isOwn));
+  await page.close();
+});
+
+test("while the model loads the page says how far it is, and takes an image", async () => {
+  const { page, noted } = await open("slow");
+  const progress = page.getByRole("progressbar");
+  await says(page, "Loading the model …");
+  await page.waitForFunction(() => /^[\d.]+\sMB of [\d.]+\sMB$/.test(document.getElementById("status").dataset.detail));
+  assert.equal((await progress.evaluate(({ value }) => value)).toFixed(1), "0.5");
+  await page.getByLabel("Choose an image").setInputFiles(`${FOLDER}/wide.png`);
+  await page.getByLabel("The image wide.png").waitFor();
+  sendTheRest();
+  await says(page, "by transformer attribution");
+  await page.getByLabel("The image wide.png with the heatmap").waitFor();
+  assert.ok(await progress.isHidden());
+  assert.deepEqual(noted.console, []);
+  await page.close();
+});
+
+test("among many classes one is found by a part of its name", async () => {
+  const { page } = await open("own");
+  await says(page, "by transformer attribution");
+  await page.evaluate(async () => {
+    const { Classes } = await import("./classes.js");
+    const label = (index) => `class ${String(index).padStart(3, "0")}`;
+    const predictions = Array.from({ length: 1000 }, (_, index) => ({ index, label: label(index), probability: 0.001 }));
+    new Classes((index) => (document.title = label(index))).show(predictions, 700);
+  });
+  const rows = () => page.locator("#classes button").allInnerTexts();
+  assert.equal((await rows()).at(-1), "class 700"); // what is explained is always listed
+  await page.getByText("and 989 more").waitFor();
+  await page.getByLabel("Find a class").fill("S 99");
+  assert.deepEqual(await rows(), Array.from({ length: 10 }, (_, index) => `class 99${index}`));
+  await page.getByRole("button", { name: "class 995" }).click();
+  assert.equal(await page.title(), "class 995");
+  await page.getByLabel("Find a class").fill("eleven");
+  await page.getByText("no class has that in its name").waitFor();
   await page.close();
 });
 
@@ -271,10 +264,10 @@ test("onnxruntime-web from elsewhere is the file that was pinned, or is not run"
 });
 
 test("the integrity is that of the pinned package", async () => {
-  const { version, script, wasm, integrity } = JSON.parse(await readFile("../../web/onnxruntime-web.json"));
+  const { version, address, script, wasm, integrity } = JSON.parse(await readFile("../../web/onnxruntime-web.json"));
   const { devDependencies } = JSON.parse(await readFile("package.json"));
   assert.equal(version, devDependencies["onnxruntime-web"]);
-  assert.ok(CDN.includes(`onnxruntime-web@${version}/`));
+  assert.ok(address.includes(`onnxruntime-web@${version}/`));
   for (const [file, expected] of [[script, integrity.script], [wasm, integrity.wasm]]) {
     const body = await readFile(`node_modules/onnxruntime-web/dist/${file}`);
     assert.equal(`sha384-${createHash("sha384").update(body).digest("base64")}`, expected);

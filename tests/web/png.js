@@ -10,7 +10,8 @@ export function readPng(path) {
   const file = readFileSync(path);
   const parts = [];
   for (let at = 8; at < file.length; at += 12 + file.readUInt32BE(at)) {
-    if (file.toString("latin1", at + 4, at + 8) === "IDAT") parts.push(file.subarray(at + 8, at + 8 + file.readUInt32BE(at)));
+    const [kind, length] = [file.toString("latin1", at + 4, at + 8), file.readUInt32BE(at)];
+    if (kind === "IDAT") parts.push(file.subarray(at + 8, at + 8 + length));
   }
   const [width, height, depth, type] = [file.readUInt32BE(16), file.readUInt32BE(20), file[24], file[25]];
   const channels = CHANNELS[type];

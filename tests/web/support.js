@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 
 export const FOLDER = process.env.REFERENCE;
-if (!FOLDER) throw new Error("REFERENCE must name the folder that tests/web/reference.py has written; run: make test-web");
+if (!FOLDER) throw new Error("REFERENCE must name the folder that reference.py has written; run: make test-web");
 
 export function readBytes(name) {
   return readFileSync(`${FOLDER}/${name}`);
