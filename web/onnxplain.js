@@ -33,7 +33,7 @@
  */
 /**
  * A part of the image or of the input: from `top` and `left` to before `bottom` and `right`.
- * @typedef {{top: number, bottom: number, left: number, right: number}} Window
+ * @typedef {{top: number, bottom: number, left: number, right: number}} Part
  */
 
 const METADATA_KEY = "onnxplain";
@@ -104,7 +104,6 @@ export class Explainer {
       throw new OnnxplainError(`there is no heatmap ${method} in the artifact; it has: ${this.methods.join(", ")}`);
     }
     const targets = [target].flat().map((each) => resolveTarget(each, this.labels));
-    const { preprocessing, activation } = this.metadata;
     const output = `heatmap_${method}`;
     const { feeds, placement } = this.#feeds(opaque(image), targets, method);
     const results = await this.#session.run(feeds, ["logits", "class_index", output]);
@@ -112,7 +111,7 @@ export class Explainer {
     checkFinite("the logits", logits);
     checkFinite(`the values of ${output}`, results[output].data);
 
-    const predictions = topPredictions(logits, this.labels, activation, topK);
+    const predictions = topPredictions(logits, this.labels, this.metadata.activation, topK);
     const length = results[output].data.length / targets.length;
     const explanations = targets.map((_, at) => {
       const index = Number(results.class_index.data[at]);
@@ -213,7 +212,7 @@ export class Explanation {
    */
   overlay({ opacity = MAX_OPACITY } = {}) {
     const { width, height } = this.image;
-    const data = opaque(this.image).data.slice();
+    const data = new Uint8ClampedArray(opaque(this.image).data);
     greyOutside(data, width, height, this.seen);
     const alphas = Uint8Array.from({ length: 256 }, (_, level) => Math.round(opacity * Math.sqrt(level * 255)));
     const levels = this.#placedLevels();
@@ -249,11 +248,10 @@ export class Explanation {
 
   /**
    * The part of the image that the model saw: the pixels whose centres are in its input.
-   * @returns {Window}
+   * @returns {Part}
    */
   get seen() {
-    const { top, bottom, left, right } = span2d(positions(this.placement), this.placement.crop);
-    return { top, bottom, left, right };
+    return span2d(positions(this.placement), this.placement.crop);
   }
 
   #place() {
@@ -388,7 +386,12 @@ export function readMetadata(bytes) {
   if (text === undefined) {
     throw new OnnxplainError("not an onnxplain artifact: it has no metadata; write one with: onnxplain export");
   }
-  const metadata = JSON.parse(text);
+  let metadata;
+  try {
+    metadata = JSON.parse(text);
+  } catch (error) {
+    throw new OnnxplainError(`not an onnxplain artifact: metadata is not JSON (${error.message})`);
+  }
   if (metadata.schema !== SCHEMA) {
     throw new OnnxplainError(`metadata schema is ${metadata.schema}, this version reads ${SCHEMA}; export it again`);
   }
@@ -457,7 +460,7 @@ async function checkDigest(bytes) {
 
 /** A target as the graph takes it: a class's index, or a rank below 0. */
 function resolveTarget(target, labels) {
-  const found = typeof target === "string" ? findLabel(target, labels) : Number(target);
+  const found = typeof target === "string" ? findLabel(target, labels) : target;
   if (!Number.isInteger(found) || found < -labels.length || found >= labels.length) {
     throw new OnnxplainError(
       `target ${target} is no label of the artifact, nor one of the classes 0 to ${labels.length - 1} and the ranks ` +
@@ -648,7 +651,8 @@ function resample(values, [oldHeight, oldWidth], [height, width], filter, { step
   };
   // The order decides how values are rounded in between. Pillow began with the rows of every image until version 13
   const isTall = height < oldHeight && oldHeight - height > 2 * (oldWidth - width);
-  return isTall ? horizontally(vertically(values, oldWidth), height) : vertically(horizontally(values, oldHeight), width);
+  if (isTall) return horizontally(vertically(values, oldWidth), height);
+  return vertically(horizontally(values, oldHeight), width);
 }
 
 /** For each index of the result: the first index of the source that counts, how many do, and their weights. */
@@ -865,6 +869,5 @@ function divide255(value) {
 }
 
 function imageOf(data, width, height) {
-  const pixels = data instanceof Uint8ClampedArray ? data : Uint8ClampedArray.from(data);
-  return globalThis.ImageData ? new ImageData(pixels, width, height) : { data: pixels, width, height };
+  return globalThis.ImageData ? new ImageData(data, width, height) : { data, width, height };
 }

@@ -100,6 +100,7 @@ for (const [what, options, message] of [
   ["a method", { method: "grad_rollout" }, /no heatmap grad_rollout .* it has: transformer_attribution, /],
   ["a label", { target: "eleven" }, /target eleven is no label .* classes 0 to 9 and the ranks -1 to -10/],
   ["an index", { target: 10 }, /target 10 is no label/],
+  ["what is no target", { target: null }, /target null is no label/],
 ]) {
   test(`${what} that is not there is refused in one line`, async () => {
     const explainer = await open("several.onnx");
@@ -119,6 +120,9 @@ test("what is no plain artifact, or a damaged one, is refused", async () => {
   damaged[good.length >> 1] ^= 1;
   await assert.rejects(Explainer.open(damaged, { ort }), /damaged or changed since export/);
   await assert.rejects(Explainer.open(good.subarray(0, -70), { ort }), OnnxplainError);
+  const unreadable = Uint8Array.from(good);
+  unreadable[good.indexOf('{"schema"')] = 0;
+  await assert.rejects(Explainer.open(unreadable, { ort }), { name: "OnnxplainError", message: /metadata is not JSON/ });
   await assert.rejects(Explainer.open(readFileSync(`${FOLDER}/square.png`), { ort }), /not an ONNX file/);
   await assert.rejects(Explainer.open("http://127.0.0.1:9/a.onnx", { ort }), /cannot fetch http:\S+a.onnx: /);
 });

@@ -148,7 +148,8 @@ test("among many classes one is found by a part of its name", async () => {
   await page.evaluate(async () => {
     const { Classes } = await import("./classes.js");
     const label = (index) => `class ${String(index).padStart(3, "0")}`;
-    const predictions = Array.from({ length: 1000 }, (_, index) => ({ index, label: label(index), probability: 0.001 }));
+    const prediction = (_, index) => ({ index, label: label(index), probability: 0.001 });
+    const predictions = Array.from({ length: 1000 }, prediction);
     new Classes((index) => (document.title = label(index))).show(predictions, 700);
   });
   const rows = () => page.locator("#classes button").allInnerTexts();

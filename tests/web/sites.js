@@ -55,8 +55,9 @@ async function elsewhere(path) {
 }
 
 /**
- * A site: "own", "slow", where half of the model has to wait, or "cdn" or "changed" with onnxruntime-web from elsewhere.
- * With the page's own policy as a header, it holds for the worker too, which a policy in the document does not.
+ * A site: "own", "slow", where half of the model has to wait, or "cdn" or "changed" with onnxruntime-web from
+ * elsewhere. With the page's own policy as a header, it holds for the worker too, which a policy in the document does
+ * not.
  */
 async function siteFile(path, other) {
   const site = path.split("/")[1];

@@ -48,7 +48,8 @@ export class Classes {
     body.querySelector(`[data-index="${focused}"]`)?.focus();
     const rest = found.length - listed.length;
     more.hidden = rest === 0 && found.length > 0;
-    more.textContent = found.length ? `and ${rest} more${wanted ? "" : "; type a part of a name to find one"}` : "no class has that in its name";
+    const hint = wanted ? "" : "; type a part of a name to find one";
+    more.textContent = found.length ? `and ${rest} more${hint}` : "no class has that in its name";
   }
 
   #row({ index, label, probability }) {

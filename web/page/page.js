@@ -207,13 +207,14 @@ async function save() {
     const { file } = await engine.call("save", { opacity, isBeside: isBeside() });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(file);
-    link.download = `${[image.name, model.name, explained.method, explained.label].join(".").replace(/[^\w.-]+/g, "_")}.png`;
+    const name = [image.name, model.name, explained.method, explained.label].join(".");
+    link.download = `${name.replace(/[^\p{L}\p{N}_.-]+/gu, "_")}.png`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), LONG);
   });
 }
 
-/** Takes the first image among files that were dropped, pasted or chosen; anything else gets an error from the decoder. */
+/** Takes the first image among files that were dropped, pasted or chosen; of others the decoder says what is wrong. */
 function take(files) {
   const file = [...files].find(({ type }) => type.startsWith("image/")) ?? files[0];
   if (file) readImage({ name: file.name, file });

@@ -32,7 +32,8 @@ const calls = {
     explanation = await explainer.explain(image, { target, method, topK: Infinity });
     const seconds = (performance.now() - start) / 1000;
     const { predictions, label } = explanation;
-    const [base, colours] = await Promise.all([shown(explanation.overlay({ opacity: 0 })), shown(explanation.colours())]);
+    const layers = [explanation.overlay({ opacity: 0 }), explanation.colours()];
+    const [base, colours] = await Promise.all(layers.map(shown));
     return { base, colours, predictions, label, target: explanation.target, seconds };
   },
 
@@ -67,8 +68,9 @@ async function loadRuntime({ script, wasm, integrity }) {
 
 /** As much of an image as a screen shows. */
 function shown(whole) {
-  const scale = Math.min(1, LONGEST / Math.max(whole.width, whole.height));
-  const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((length) => Math.max(1, Math.round(length * scale)));
+  const lengths = [whole.width, whole.height];
+  const scale = Math.min(1, LONGEST / Math.max(...lengths));
+  const [resizeWidth, resizeHeight] = lengths.map((length) => Math.max(1, Math.round(length * scale)));
   return createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
 }
 
