@@ -124,7 +124,7 @@ def test_weights_that_the_heatmaps_do_not_need_are_not_in_the_file(cases):
 
 
 def test_required_flags(cases):
-    """Each has an entry for each image; a map that no image wants has no targets, one that any wants is there for all."""
+    """Each has an entry for each image: a map that no image wants has no targets, one that any wants is for all."""
     session = cases("registers").plain(*IN_GRAPH)._artifact._session
     flags = [f"with_{HEATMAP}{name}" for name in IN_GRAPH]
     inputs = {item.name: (item.type, item.shape) for item in session.get_inputs()}
