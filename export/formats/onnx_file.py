@@ -14,7 +14,7 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY
-from onnxplain.contract.outputs import ALWAYS, output_of
+from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.gate_outputs import GateOutputsPass
@@ -81,9 +81,9 @@ def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
     """By the name of each weight its path in the model.
 
     A weight that is read transposed alone is folded to its transpose, which is called as the node was: it has ``.T``
-    behind its path.
+    behind its path. The constants of heatmaps have their names.
     """
-    paths = {name: name.removeprefix(MODEL) for name in graph.initializers if name.startswith(MODEL)}
+    paths = {name: name.removeprefix(MODEL) for name in graph.initializers if name.startswith((MODEL, HEATMAP))}
     transposed = {
         node.outputs[0].name: f"{paths[value.name]}.T"
         for node in graph
