@@ -27,6 +27,9 @@ class ImageInputPass(ir.passes.InPlacePass):
 
     ensures: The input ``image`` in its place, these outputs as [batch, targets, height, width], and the others as they
     were.
+
+    Attributes:
+        prepared: The value in place of the input ``pixels``, after a call.
     """
 
     def __init__(self, preprocessing: Preprocessing, relative: Mapping[str, bool]) -> None:
@@ -38,6 +41,7 @@ class ImageInputPass(ir.passes.InPlacePass):
         """
         super().__init__()
         self.preprocessing, self.relative = preprocessing, relative
+        self.prepared: ir.Value | None = None
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Change the model."""
@@ -48,7 +52,7 @@ class ImageInputPass(ir.passes.InPlacePass):
         nodes = tape.Tape()
         source = Expression(nodes, image, BYTE)
         axes = axes_of(source.length(1).scalar(), source.length(2).scalar(), self.preprocessing)
-        prepared = preprocess(source, axes, self.preprocessing).value
+        self.prepared = prepared = preprocess(source, axes, self.preprocessing).value
         prepared.type, prepared.shape = pixels.type, pixels.shape
         graph.inputs[graph.inputs.index(pixels)] = image
         graph.insert_before(next(iter(graph)), nodes.nodes)
@@ -116,4 +120,6 @@ def _renamed(heatmap: ir.Value, placed: Expression) -> ir.Value:
     value = placed.value
     value.type, value.shape = heatmap.type, ir.Shape([*heatmap.shape[:2], "height", "width"])
     value.name, heatmap.name = heatmap.name, f"{heatmap.name}/input"
+    # Not with the lengths' names: where a flag left it empty, onnxruntime would put it into a buffer of that shape
+    heatmap.shape = ir.Shape([size if isinstance(size, int) else None for size in heatmap.shape])
     return value

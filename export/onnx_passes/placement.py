@@ -34,8 +34,9 @@ class Placement:
     def __init__(self, axes: tuple[Axis, Axis]) -> None:
         """Compute what is the same for all maps, from the rows and the columns."""
         self._seen_rows, self._seen_columns = seen = [_seen(axis) for axis in axes]
-        rows, columns = (_interpolation(axis, part) for axis, part in zip(axes, seen, strict=True))
-        self._rows, self._columns = rows, columns.transpose(1, 0)
+        self._rows, self._columns = (
+            _interpolation(axis, part).transpose(1, 0) for axis, part in zip(axes, seen, strict=True)
+        )
 
     def place(self, heatmap: Expression, relative: bool) -> Expression:
         """Place some maps.
@@ -47,11 +48,19 @@ class Placement:
         Returns:
             FLOAT [batch, targets, height, width].
         """
-        placed = self._rows @ heatmap @ self._columns
+        turned = _times(heatmap.transpose(0, 1, 3, 2), self._rows)  # [batch, targets, W, height]
+        placed = _times(turned.transpose(0, 1, 3, 2), self._columns)
         if not relative:
             return placed
         seen = self._seen_rows.unsqueeze(1) & self._seen_columns
         return seen.where(placed, heatmap.op("ReduceMin", [2, 3], keepdims=1))
+
+
+def _times(values: Expression, matrix: Expression) -> Expression:
+    """[a, b, c, n] times [n, m], as one product of matrices: a flag may have left no maps, which others do not take."""
+    first, second, rows, inner = (values.length(axis) for axis in range(4))
+    product = values.reshape(first * second * rows, inner) @ matrix
+    return product.reshape(first, second, rows, matrix.length(1))
 
 
 def _resized(lengths: tuple[Expression, Expression], preprocessing: Preprocessing) -> tuple[Expression, Expression]:
