@@ -17,6 +17,7 @@ from onnxplain.contract import METADATA_KEY, Preprocessing
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.lrp_graph import FusedGraph
 
+from ..onnx_passes.depth_first_order import DepthFirstOrderPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
@@ -63,14 +64,14 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
     by_output = {name: output_of(name).flag for name in graph.names if name not in ALWAYS}
-    gates = [] if flags == "none" else [GateOutputsPass(by_output, required=flags == "required")]
+    gated = GateOutputsPass(by_output, required=flags == "required")
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
-        *gates,
+        DepthFirstOrderPass() if flags == "none" else gated,
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
     ):
