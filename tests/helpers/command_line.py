@@ -90,8 +90,9 @@ def exporter(monkeypatch):
         fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
-    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress):
+    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress, **plain):
         progress("tracing")
+        fake.plain = plain
         fake.calls.append((backbone, path, format, passes, opset, alpha, beta, gamma))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
