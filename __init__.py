@@ -3,8 +3,9 @@
 The names below are imported when they are first used: importing onnxplain alone loads neither PyTorch nor onnxruntime.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .contract.lazy import importer
 
 if TYPE_CHECKING:
     from .contract.errors import ArtifactError, ImageError, MethodError, OnnxplainError, RunError, TargetError
@@ -26,18 +27,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ArtifactError": "contract.errors",
-    "Explainer": "runtime",
-    "Explanation": "runtime",
-    "Explanations": "runtime",
-    "ImageError": "contract.errors",
-    "MethodError": "contract.errors",
-    "OnnxplainError": "contract.errors",
-    "RunError": "contract.errors",
-    "TargetError": "contract.errors",
-    "export_model": "export",
-    "load_backbone": "export",
+    "ArtifactError": ".contract.errors",
+    "Explainer": ".runtime",
+    "Explanation": ".runtime",
+    "Explanations": ".runtime",
+    "ImageError": ".contract.errors",
+    "MethodError": ".contract.errors",
+    "OnnxplainError": ".contract.errors",
+    "RunError": ".contract.errors",
+    "TargetError": ".contract.errors",
+    "export_model": ".export",
+    "load_backbone": ".export",
 }
+
+_import = importer(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:
@@ -49,6 +52,4 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(__name__)
-    if name in _MODULES:
-        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _import(name)

@@ -1,5 +1,6 @@
 """The command line: typer commands over onnxplain.export and onnxplain.runtime, which are imported when needed."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from onnxplain.commands.export import export
 from onnxplain.commands.method_options import HeatmapOptions, MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.probe import probe
+from onnxplain.commands.triton import triton
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
 
@@ -44,6 +46,7 @@ def main(
 app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
+app.command()(triton)
 
 
 @app.command()
@@ -78,14 +81,25 @@ def methods(
 
 @app.command()
 def info(
-    artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")], trust: Trust = False
+    artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
+    as_json: Annotated[
+        bool,
+        Option(
+            "--json", help="As one JSON document, for other programs: all metadata, inputs, outputs, preprocessing."
+        ),
+    ] = False,
+    trust: Trust = False,
 ) -> None:
     """Show what an artifact says about itself: model, classes, preprocessing, passes, and how it was checked."""
+    from onnxplain.contract.interface import description
     from onnxplain.runtime import Explainer, available_methods
 
     console = display.make_console()
     with console.status(f"loading {artifact}"):
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
+    if as_json:
+        print(json.dumps(description(metadata), indent=2))  # in ASCII, whatever the terminal's encoding
+        return
     console.print(f"{artifact}, {display.file_size(artifact)}", style="bold", soft_wrap=True)
     console.print(tables.metadata_table(metadata))
     names = ", ".join(method.name for method in available_methods(metadata))

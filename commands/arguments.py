@@ -62,8 +62,7 @@ def check_all_methods(methods: list[str] | None, parameters: Mapping[str, object
     """Raise OnnxplainError if methods or parameters are given beside --all-methods, which takes neither."""
     given = [*(["method"] if methods else []), *parameters]
     if given:
-        option = f"--{given[0].replace('_', '-')}"
-        raise OnnxplainError(f"--all-methods shows every method with its defaults; leave out {option}")
+        raise OnnxplainError(f"--all-methods shows every method with its defaults; leave out {option_of(given[0])}")
 
 
 def check_not_a_method(artifact: Path) -> None:

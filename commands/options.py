@@ -15,7 +15,13 @@ Trust = Annotated[
 ]
 Quiet = Annotated[bool, Option("--quiet", help="Print errors and warnings only.")]
 
-OTHER_NAMES = {"C": "--C", "name": "--model", "providers": "--provider", "templates": "--template"}
+OTHER_NAMES = {
+    "C": "--C",
+    "model_name": "--name",
+    "name": "--model",
+    "providers": "--provider",
+    "templates": "--template",
+}
 """The arguments of Python whose options are named otherwise than they are."""
 PYTHON_ONLY = {"activation", "batch_size", "methods", "preprocessing", "threads"}
 """The arguments that have no option; messages keep their names."""

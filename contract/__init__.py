@@ -3,8 +3,9 @@
 The names below are imported when they are first used, since the metadata need NumPy and the rest does not.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import importer
 
 if TYPE_CHECKING:
     from .errors import CacheWarning, OnnxplainError, OnnxplainWarning
@@ -24,18 +25,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "METADATA_KEY": "metadata",
-    "PASSES": "outputs",
-    "REDUCTIONS": "outputs",
-    "CacheWarning": "errors",
-    "Metadata": "metadata",
-    "OnnxplainError": "errors",
-    "OnnxplainWarning": "errors",
-    "Preprocessing": "preprocessing",
+    "METADATA_KEY": ".metadata",
+    "PASSES": ".outputs",
+    "REDUCTIONS": ".outputs",
+    "CacheWarning": ".errors",
+    "Metadata": ".metadata",
+    "OnnxplainError": ".errors",
+    "OnnxplainWarning": ".errors",
+    "Preprocessing": ".preprocessing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = importer(__name__, _MODULES)

@@ -1,7 +1,8 @@
 """What this project takes from PyTorch beyond its documented interface: all of it, in one place.
 
 Tested with PyTorch 2.15; pyproject says which versions are accepted. There is no public way to ask an op what it does
-to its arguments, to see every ATen call, or to ask what an open size was when a model was traced.
+to its arguments, to see every ATen call, or to ask of an open size what it is computed from, and what it was when a
+model was traced.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "is_mutable",
     "returns_view",
     "schema_of",
+    "size_expression",
     "traced_length",
 ]
 
@@ -46,6 +48,11 @@ def returns_view(op: Any) -> bool:
 def traced_length(size: torch.SymInt | int) -> int:
     """The length that an axis had when the model was traced; int() of an open size would fix it."""
     return int(size.node.hint) if isinstance(size, torch.SymInt) else size  # type: ignore[arg-type]
+
+
+def size_expression(size: torch.SymInt) -> Any:
+    """An open size as sympy's expression of the sizes that it is computed from; a number where it is none any more."""
+    return size.node.expr
 
 
 def fake_mode_of(tensor: Tensor) -> Any:

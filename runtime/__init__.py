@@ -4,8 +4,9 @@ The names below are imported when they are first used: the command line shows it
 onnxruntime and NumPy.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from onnxplain.contract.lazy import importer
 
 if TYPE_CHECKING:
     from onnxplain.contract.errors import (
@@ -92,8 +93,4 @@ _MODULES = {
     "resolve_target": ".targets",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = importer(__name__, _MODULES)

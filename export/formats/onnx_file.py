@@ -20,6 +20,7 @@ from onnxplain.lrp_graph import FusedGraph
 from ..onnx_passes.depth_first_order import DepthFirstOrderPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.image_input import ImageInputPass
+from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
 from .program import MODEL, flat_program
@@ -64,14 +65,19 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
     by_output = {name: output_of(name).flag for name in graph.names if name not in ALWAYS}
-    gated = GateOutputsPass(by_output, required=flags == "required")
+    gate = GateOutputsPass(by_output, required=flags == "required")
+    by_flags: dict[str, list[ir.passes.PassBase]] = {
+        "none": [DepthFirstOrderPass()],
+        "optional": [gate],
+        "required": [gate, KeepBatchPass()],  # as servers need it
+    }
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
-        DepthFirstOrderPass() if flags == "none" else gated,
+        *by_flags[flags],
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
     ):

@@ -23,6 +23,7 @@ from onnxplain.lrp_graph.torch_internals import (
     enable_python_dispatcher,
     fake_mode_of,
     is_mutable,
+    size_expression,
 )
 
 from .padding import padded_parameters
@@ -135,7 +136,7 @@ class _Recorder(TorchDispatchMode):
             with self:
                 inputs = given[self.pixels], given[self.target]
                 outputs = torch.func.functional_call(graph, weights, inputs, tie_weights=False)  # all are given
-        if any(length.node.expr.is_number for length in lengths):
+        if any(size_expression(length).is_number for length in lengths):
             raise _CannotRecordError
         self._finish([outputs[name] for name in graph.names])
 
@@ -164,7 +165,7 @@ class _Recorder(TorchDispatchMode):
         """Note where an open size comes from."""
         length: torch.SymInt = node.meta["val"].shape[axis]
         with self.graph.inserting_before(self.output):
-            self.sizes[length.node.expr] = self._call(aten.sym_size.int, (node, axis), length)
+            self.sizes[size_expression(length)] = self._call(aten.sym_size.int, (node, axis), length)
         return length
 
     def _finish(self, outputs: list[Tensor]) -> None:
@@ -197,7 +198,7 @@ class _Recorder(TorchDispatchMode):
         """An argument as it stands in the graph."""
         if isinstance(arg, Tensor):
             return self.nodes[id(arg)] if id(arg) in self.nodes else self._constant(arg)
-        return self._length(arg.node.expr) if isinstance(arg, torch.SymInt) else arg
+        return self._length(size_expression(arg)) if isinstance(arg, torch.SymInt) else arg
 
     def _constant(self, tensor: Tensor) -> fx.Node:
         """A tensor that a rule has made of numbers."""

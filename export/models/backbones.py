@@ -14,7 +14,7 @@ from onnxplain.contract import Preprocessing
 
 from .arguments import check_head, check_loading, check_pooling, check_prompts
 from .heads import Head, random_head, read_head, with_head
-from .labels import labels_of
+from .labels import feature_names, labels_of
 from .loading import load_model
 from .pooling import features_width, pooled
 from .prompts import zero_shot
@@ -180,7 +180,7 @@ def load_features(
         name=_last_part(name),
         model=pooled(loaded, pooling).eval(),
         preprocessing=loaded.preprocessing,
-        labels=tuple(f"feature {index}" for index in range(width)),
+        labels=feature_names(width),
         activation=loaded.activation,
         source=loaded.source,
         sha256=loaded.sha256,

@@ -43,10 +43,15 @@ def labels_of(loaded: LoadedModel, row: Row, labels: Sequence[str] | None) -> tu
     if not loaded.classes:
         if labels is not None:
             raise OnnxplainError(f"labels given for a model without classes; it can get some with {HOW_TO_GET_CLASSES}")
-        return tuple(f"feature {index}" for index in range(features_width(loaded, "own")))
+        return feature_names(features_width(loaded, "own"))
     if labels is not None:
         return checked_labels(labels, loaded.classes)
     if loaded.labels is not None and len(loaded.labels) == loaded.classes:
         return loaded.labels
     known = imagenet_1k_labels() if row.name in MODELS and loaded.classes == IMAGENET else None
     return known or tuple(str(index) for index in range(loaded.classes))
+
+
+def feature_names(width: int) -> tuple[str, ...]:
+    """What outputs that are no classes are called, "feature 0", "feature 1" and so on."""
+    return tuple(f"feature {index}" for index in range(width))

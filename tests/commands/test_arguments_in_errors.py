@@ -9,14 +9,15 @@ import typer
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.commands import reporting
+from onnxplain.commands import arguments, reporting
 from onnxplain.commands.options import ARGUMENT, PYTHON_ONLY, as_options, option_of
 from onnxplain.contract.errors import one_line
 from onnxplain.export import HOW_TO_GET_CLASSES, load_backbone
 from onnxplain.runtime import METHODS, OnnxplainError
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = ("contract", "catalog.py", "demo", "export", "lrp_graph", "runtime")
+FILES_OF_SERVERS = ("serving/model_repository.py", "serving/triton_config.py")  # the guide is a document
+LIBRARY = ("contract", "catalog.py", "demo", "export", "lrp_graph", "runtime", *FILES_OF_SERVERS)
 
 
 def _texts(source):
@@ -113,3 +114,8 @@ def test_messages_of_libraries_and_of_the_system_are_left_as_they_are(capsys):
     assert capsys.readouterr().err == ("error: this needs `torchvision`\nerror: [Errno 2] No such file: '`a`.png'\n")
     result = CliRunner().invoke(cli.app, ["export", "--model", "vit", "--opset", "`head`"])
     assert "'`head`'" in result.stderr and result.exit_code == 2
+
+
+def test_options_beside_all_methods_are_named_as_everywhere():
+    with pytest.raises(OnnxplainError, match=r"leave out --provider$"):
+        arguments.check_all_methods(None, {"providers": ()})

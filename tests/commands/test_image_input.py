@@ -23,7 +23,7 @@ def test_passed_on(exporter):
 def test_from_export_to_heatmap():
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8)).save("photo.png")
     model = ["--model", f"timm/{TINY}", "--random-init"]
-    assert_mistake("export", *model, "--input", "image", contains=["--heatmaps"])
+    assert_mistake("--heatmaps", "export", *model, "--input", "image", "--output", "a.onnx")
     options = ["--heatmaps", "rollout,attention_gradcam", "--input", "image", "--output", "a.onnx"]
     result = run("export", *model, *options)
     assert result.exit_code == 0, result.stderr

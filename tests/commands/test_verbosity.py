@@ -18,7 +18,9 @@ def test_version():
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"onnxplain {version('onnxplain')}\n", "")
 
 
-@pytest.mark.parametrize("command", [[], ["export"], ["probe"], ["explain"], ["models"], ["methods"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["export"], ["probe"], ["explain"], ["models"], ["methods"], ["info"], ["triton"]]
+)
 def test_short_help(command):
     short, long = run(*command, "-h"), run(*command, "--help")
     assert short.exit_code == 0 and "Usage" in short.stdout and short.stdout == long.stdout

@@ -9,11 +9,20 @@ from torch import nn
 from torch.export import Dim
 
 import onnxplain
-from onnxplain.lrp_graph.torch_internals import fake_mode_of, is_mutable, returns_view, schema_of, traced_length
+from onnxplain.lrp_graph.torch_internals import (
+    fake_mode_of,
+    is_mutable,
+    returns_view,
+    schema_of,
+    size_expression,
+    traced_length,
+)
 
 aten = torch.ops.aten
 ROOT = Path(onnxplain.__file__).parent
-PRIVATE = re.compile(r"torch(\.\w+)*\.(_\w|fx\.experimental)|\._(schema|overloadname|opname)\b|\]\.fake_mode|\.hint\b")
+PRIVATE = re.compile(
+    r"torch(\.\w+)*\.(_\w|fx\.experimental)|\._(schema|overloadname|opname)\b|\]\.fake_mode|\.(expr|hint)\b"
+)
 
 
 @pytest.mark.parametrize("folder", ["lrp_graph", "export/formats"])
@@ -43,5 +52,7 @@ def test_traced_values() -> None:
     value = node.meta["val"]
     assert [traced_length(size) for size in value.shape] == [7, 3]
     assert isinstance(value.shape[0], torch.SymInt), "still open"
+    assert size_expression(2 * value.shape[0]) == 2 * size_expression(value.shape[0])
+    assert not size_expression(value.shape[0]).is_number
     made = fake_mode_of(value).from_tensor(torch.zeros(2, 5), static_shapes=True)
     assert made.shape == (2, 5) and type(made) is type(value)

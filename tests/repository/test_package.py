@@ -13,7 +13,7 @@ import onnxplain
 
 @pytest.mark.parametrize("name", onnxplain.__all__)
 def test_names_at_the_top(name):
-    assert getattr(onnxplain, name) is getattr(import_module(f"onnxplain.{onnxplain._MODULES[name]}"), name)
+    assert getattr(onnxplain, name) is getattr(import_module(onnxplain._MODULES[name], "onnxplain"), name)
 
 
 def test_version():
