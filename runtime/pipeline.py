@@ -176,8 +176,11 @@ def _maps(
     """One method's map for each class, or a single one if it is the same for all."""
     method = call.method
     if metadata.input == "image":
+        placed, place = outputs[call.outputs[0]], image.placement
+        if placed.shape[1:] != place.original:
+            raise RunError(f"the artifact gave a map {list(placed.shape[1:])} for an image {list(place.original)}")
         grid = metadata.preprocessing.size if method.pixel_level else metadata.patch_grid
-        return [image.placement.recover(placed, grid).astype(np.float64) for placed in outputs[call.outputs[0]]]
+        return [place.recover(one, grid).astype(np.float64) for one in placed]
     if method.runs:
         maps: NDArray[np.float64] = method.function(image.input, evaluator, **call.arguments)
         return maps
