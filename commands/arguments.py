@@ -93,7 +93,8 @@ def parameters_by_method(
         return {name: dict(parameters) for name in methods}
     for name in parameters:
         if not any(name in each for each in known.values()):
-            raise OnnxplainError(f"none of the methods {', '.join(known)} has the parameter `{name}`; leave it out")
+            names = ", ".join(method.name for method in methods.values())
+            raise OnnxplainError(f"none of the methods {names} has the parameter `{name}`; leave it out")
     return {
         method: {name: value for name, value in parameters.items() if name in names} for method, names in known.items()
     }

@@ -17,6 +17,22 @@ INT, DOUBLE, FLOAT, BYTE, BOOL = (
 )
 
 
+class Nodes(tape.Tape):
+    """The nodes that are made, in order; equal constants are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._constants: dict[tuple[ir.DataType, tuple[int, ...], bytes], ir.Value] = {}
+
+    def constant(self, values: Any, dtype: ir.DataType) -> ir.Value:
+        """A constant of this type."""
+        array = np.asarray(values, dtype.numpy())
+        key = dtype, array.shape, array.tobytes()
+        if key not in self._constants:
+            self._constants[key] = self.op("Constant", [], {"value": ir.tensor(array)})
+        return self._constants[key]
+
+
 class Expression:
     """A value of the graph; what is calculated with it becomes nodes.
 
@@ -28,7 +44,7 @@ class Expression:
         dtype: Its type.
     """
 
-    def __init__(self, nodes: tape.Tape, value: ir.Value, dtype: ir.DataType) -> None:
+    def __init__(self, nodes: Nodes, value: ir.Value, dtype: ir.DataType) -> None:
         """Wrap a value."""
         self.nodes, self.value, self.dtype = nodes, value, dtype
 
@@ -50,8 +66,7 @@ class Expression:
     def constant(self, values: Any, dtype: ir.DataType | None = None) -> Expression:
         """A constant of the given type, or of this value's."""
         dtype = dtype or self.dtype
-        tensor = ir.tensor(np.asarray(values, dtype.numpy()))
-        return Expression(self.nodes, self.nodes.op("Constant", [], {"value": tensor}), dtype)
+        return Expression(self.nodes, self.nodes.constant(values, dtype), dtype)
 
     def _operand(self, other: Operand | list[int]) -> Expression:
         if isinstance(other, Expression):

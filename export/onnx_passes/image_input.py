@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx_ir as ir
-from onnx_ir import convenience, tape
+from onnx_ir import convenience
 
 from onnxplain.contract.preprocessing import Preprocessing
 
-from .expressions import BYTE, FLOAT, Expression
+from .expressions import BYTE, FLOAT, Expression, Nodes
 from .placement import Placement, axes_of
 from .resampling import FILTERS, Axis, nearest, resize
 
@@ -49,7 +49,7 @@ class ImageInputPass(ir.passes.InPlacePass):
         pixels = next(value for value in graph.inputs if value.name == PIXELS)
         assert pixels.shape is not None
         image = ir.Value(name=IMAGE, type=ir.TensorType(BYTE), shape=ir.Shape([pixels.shape[0], "height", "width", 3]))
-        nodes = tape.Tape()
+        nodes = Nodes()
         source = Expression(nodes, image, BYTE)
         axes = axes_of(source.length(1).scalar(), source.length(2).scalar(), self.preprocessing)
         self.prepared = prepared = preprocess(source, axes, self.preprocessing).value

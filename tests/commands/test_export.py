@@ -27,6 +27,9 @@ def test_export_defaults(exporter):
     assert f" explain {path} IMAGE" in result.stdout
 
 
+HEATMAPS = ["--model", "vit", "--heatmaps", "rollout,gmar"]
+
+
 def test_export_options(exporter):
     Path("labels.txt").write_text("\ufeffzero\none \n\n", encoding="utf-8")
     Path("labels.json").write_text('["zero", "one"]')
@@ -44,6 +47,19 @@ def test_export_options(exporter):
             (BACKBONE, Path("x/y.onnx"), "onnx", expected, 20, 2.0, 1.0, 0.25),
         ]
         exporter.calls.clear()
+
+
+def test_heatmaps_and_their_parameters(exporter):
+    """Each method gets the parameters that it has."""
+    several = ["--heatmaps", "rollout,Raw-Attention", "--layer", 0, "--discard-ratio", 0.5, "--flags", "none"]
+    assert run("export", "--model", "vit", *several).exit_code == 0
+    assert run("export", "--model", "vit", "--heatmaps", "legrad", "--heatmaps", "rollout", "--force").exit_code == 0
+    assert run("export", "--model", "vit", "--force").exit_code == 0
+    assert exporter.plain == [
+        ({"rollout": {"discard_ratio": 0.5}, "Raw-Attention": {"layer": 0}}, "none", "pixels"),
+        ({"legrad": {}, "rollout": {}}, None, "pixels"),
+        (None, None, "pixels"),
+    ]
 
 
 def test_export_of_a_head(exporter):
@@ -76,6 +92,10 @@ def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):
         ("got '0x32'", ["--model", "vit", "--image-size", "0x32"]),
         ("got '-5'", ["--model", "vit", "--image-size", "-5"]),
         ("there is no pass 'foo'; there are: attention,", ["--model", "vit", "--passes", "gradient,foo"]),
+        ("there is no method 'magic'", ["--model", "vit", "--heatmaps", "rollout,magic"]),
+        ("none of the methods rollout, gmar has the parameter --layer", [*HEATMAPS, "--layer", "0"]),
+        ("--start-layer is for the methods of --heatmaps; name them", ["--model", "vit", "--start-layer", "1"]),
+        ("No such option: --steps", [*HEATMAPS, "--steps", "9"]),
         ("there is no file nope.txt with labels; give one per line", ["--model", "vit", "--labels", "nope.txt"]),
         ("empty is a folder, not a file with labels; give a file", ["--model", "vit", "--labels", "empty"]),
         ("cannot read labels from cat.png: 'utf-8'", ["--model", "vit", "--labels", "cat.png"]),

@@ -124,7 +124,7 @@ def test_weights_that_the_heatmaps_do_not_need_are_not_in_the_file(cases):
 
 
 def test_required_flags(cases):
-    """Each has an entry for each image; what no image wants is empty, and what one wants there is for all."""
+    """Each has an entry for each image: a map that no image wants has no targets, one that any wants is for all."""
     session = cases("registers").plain(*IN_GRAPH)._artifact._session
     flags = [f"with_{HEATMAP}{name}" for name in IN_GRAPH]
     inputs = {item.name: (item.type, item.shape) for item in session.get_inputs()}
@@ -137,7 +137,7 @@ def test_required_flags(cases):
     names = [item.name for item in session.get_outputs()]
     given = dict(zip(names, session.run(None, feeds), strict=True))
     for name in IN_GRAPH:
-        assert given[HEATMAP + name].shape == ((2, 3, 32, 32) if name in wanted else (0, 0, 32, 32)), name
+        assert given[HEATMAP + name].shape == ((2, 3, 32, 32) if name in wanted else (2, 0, 32, 32)), name
     with pytest.raises(Exception, match="with_heatmap_rollout"):
         session.run(None, {key: value for key, value in feeds.items() if key != f"with_{HEATMAP}rollout"})
 

@@ -90,10 +90,10 @@ def exporter(monkeypatch):
         fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
-    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, progress, **plain):
+    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, heatmaps, flags, input, progress):
         progress("tracing")
-        fake.plain = plain
         fake.calls.append((backbone, path, format, passes, opset, alpha, beta, gamma))
+        fake.plain.append((heatmaps, flags, input))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def exporter(monkeypatch):
 
     fake = SimpleNamespace(
         load_backbone=load_backbone, export_model=export_model, GateError=FakeGateError,
-        HOW_TO_GET_CLASSES="--head FILE", calls=[], parity=PARITY,
+        HOW_TO_GET_CLASSES="--head FILE", calls=[], plain=[], parity=PARITY,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "onnxplain.export", fake)
     monkeypatch.setattr(onnxplain, "export", fake, raising=False)
