@@ -26,8 +26,8 @@ from .methods.choice import MethodCall
 from .methods.method import Method
 from .outcome import Outcome
 
-WHOLE_IMAGE = 8
-"""How many times an image's own memory a graph that takes images as they are needs for it, for each map."""
+IN_GRAPH, IN_MAP = 8, 2
+"""How many times an image's own memory a graph that takes images as they are needs to prepare it, and for each map."""
 
 ByMethod = dict[str, list[Explanation]]
 """The explanations of one image: by the method's name one for each target, in the order of the targets."""
@@ -85,7 +85,7 @@ def explain_batches(
     that were in it. An artifact that takes images as they are takes those of one size, one after the other, in one run.
     """
     whole = artifact.metadata.input == "image"
-    factor = WHOLE_IMAGE * len(request.targets) * len(request.calls) if whole else 1
+    factor = IN_GRAPH + IN_MAP * len(request.targets) * len(request.calls) if whole else 1
     for batch in batches(images, size, lambda item: factor * memory(item), MEMORY_BUDGET):
         for alike in _of_one_size(batch):
             yield from _explain_batch(artifact, alike, request)
