@@ -81,6 +81,14 @@ def export(
             show_default="required where there are several",
         ),
     ] = None,
+    input: Annotated[
+        str,
+        Option(
+            metavar="KIND",
+            help="What a file with --heatmaps takes: pixels, preprocessed; or image, uint8 and of any size, which the "
+            "graph prepares, and the heatmaps come back in the size of the image.",
+        ),
+    ] = "pixels",
     alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
     beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
     gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
@@ -134,6 +142,7 @@ def export(
                 gamma=gamma,
                 heatmaps=maps,
                 flags=flags,
+                input=input,
                 progress=tell,
             )
         except package.GateError as error:

@@ -119,12 +119,13 @@ def metadata_table(metadata: "Metadata") -> Table:
     checksum = metadata.checkpoint["sha256"]
     reads = f"token {layout.readout[0]}" if len(layout.readout) == 1 else f"the mean of {len(layout.readout)} tokens"
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    taken = "images of any size, which the graph makes " if metadata.input == "image" else ""
     rows = {
         "model": metadata.model,
         "weights": f"{metadata.checkpoint['source']}{f', SHA-256 {checksum}' if checksum else ''}",
         "labels": f"{len(labels)}: {'; '.join(labels[:3])}{'; …' if len(labels) > 3 else ''}",
         "scores": f"{metadata.activation} of the logits",
-        "input": f"{dimensions(preprocessing.size)} pixels (height x width)",
+        "input": f"{taken}{dimensions(preprocessing.size)} pixels (height x width)",
         "resize": f"{preprocessing.interpolation}; {preprocessing.crop_mode} crop of {preprocessing.crop_pct:g}; "
         f"offset rounded {ROUNDED[preprocessing.crop_rounding]}",
         "normalize": f"mean {mean}; standard deviation {std}",

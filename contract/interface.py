@@ -34,10 +34,8 @@ class Tensor:
 
 def inputs(metadata: Metadata) -> tuple[Tensor, ...]:
     """The inputs of the graph, in its order: the image, the targets, and the flags."""
-    if metadata.input == "image":
-        image = Tensor("image", "uint8", ("batch", "height", "width", 3))
-    else:
-        image = Tensor("pixels", "float32", ("batch", 3, *metadata.preprocessing.size))
+    kind = "uint8" if metadata.input == "image" else "float32"
+    image = Tensor(metadata.input, kind, metadata.input_shape("batch"))
     target = Tensor("target", "int64", ("batch", "targets"))
     if metadata.flags == "none":
         return image, target
@@ -50,14 +48,9 @@ def outputs(metadata: Metadata) -> tuple[Tensor, ...]:
     """The outputs of the graph, in its order."""
     names = (*ALWAYS, *(item.output for item in metadata.outputs))
     return tuple(
-        Tensor(name, "int64" if name == "class_index" else "float32", _output_shape(metadata, name)) for name in names
+        Tensor(name, "int64" if name == "class_index" else "float32", metadata.full_shape(name, "batch", "targets"))
+        for name in names
     )
-
-
-def _output_shape(metadata: Metadata, name: str) -> tuple[int | str, ...]:
-    shape = metadata.full_shape(name, "batch", "targets")
-    on_image = metadata.input == "image" and name not in ALWAYS
-    return (*shape[:-2], "height", "width") if on_image else shape
 
 
 def preprocessing_steps(metadata: Metadata) -> list[str]:

@@ -25,6 +25,9 @@ LATER = (
     "input",
 )  # fields that a schema got later; older artifacts mean the default, as they were checked so
 
+IMAGE_SIZE = ("height", "width")
+"""Names for the lengths of images, which any size fits."""
+
 RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
 
@@ -170,6 +173,8 @@ class Metadata:
                 f"metadata field 'patch_grid' must be at most the size in pixels, {size[0]} x {size[1]}, "
                 f"got {self.patch_grid[0]} x {self.patch_grid[1]}"
             )
+        if self.input != "pixels" and not self.heatmaps:
+            raise OnnxplainError(f"metadata field 'input' must be pixels where there are no heatmaps, got {self.input}")
         if max(self.readout) >= self.layout.tokens:
             raise OnnxplainError(
                 f"metadata field 'readout' must hold token rows below {self.layout.tokens} "
@@ -218,8 +223,12 @@ class Metadata:
             axes = ("layers", *OF_POOL[axes])
         return tuple(lengths[axis] for axis in axes)
 
+    def input_shape(self, batch: int | str) -> tuple[int | str, ...]:
+        """The whole shape of the graph's `input`, with names for the lengths of an image of any size."""
+        return (batch, 3, *self.preprocessing.size) if self.input == "pixels" else (batch, *IMAGE_SIZE, 3)
+
     def full_shape(self, name: str, batch: int | str, targets: int | str) -> tuple[int | str, ...]:
-        """The whole shape of any output of the graph.
+        """The whole shape of any output of the graph, with names for the lengths of an image of any size.
 
         Args:
             name: Of the output, those in ALWAYS included.
@@ -230,6 +239,8 @@ class Metadata:
             lengths: dict[str, int | str] = {"batch": batch, "targets": targets, "classes": len(self.labels)}
             return tuple(lengths[axis] for axis in ALWAYS[name])
         item = output_of(name)
+        if self.input == "image":
+            return (batch, targets, *IMAGE_SIZE)
         return (batch, *((targets,) if item.per_target else ()), *self.shape(item))
 
     def to_json(self) -> str:

@@ -13,15 +13,18 @@ from torch import nn
 from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.formats import DEFAULT, check_format
 from onnxplain.contract.metadata import RULES
+from onnxplain.contract.outputs import HEATMAP
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
 from onnxplain.runtime.methods.choice import Methods, call_methods
+from onnxplain.runtime.methods.table import METHODS
 
 from .atomic_files import atomic_file
-from .formats.onnx_file import OPSET
+from .formats.onnx_file import OPSET, take_image_input
 from .formats.table import WRITERS
 from .heatmaps import with_heatmaps
 from .models.backbones import Backbone
 from .plan import Plan, prepare
+from .verify.image_samples import ImageSamples
 from .verify.parity import compare
 from .verify.report import GateError, Report
 
@@ -45,6 +48,7 @@ def export_model(
     activation: str = "softmax",
     heatmaps: Methods | None = None,
     flags: str | None = None,
+    input: str = "pixels",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Report:
     """Write a self-contained artifact, compared with the model.
@@ -72,6 +76,8 @@ def export_model(
             outputs beside the logits are the heatmaps of these methods, and which has nothing that these do not need.
         flags: Whether a plain artifact of several heatmaps has a flag for each, so that it computes only what is asked
             for: "required" inputs, which is the default, "optional" ones, which not every runtime can feed, or "none".
+        input: "pixels", or of a plain artifact "image": it takes images uint8 [batch, height, width, 3] of any size,
+            prepares them in the graph as Pillow does, and its heatmaps are [batch, targets, height, width].
         progress: Called with a description of each stage as it begins.
 
     Returns:
@@ -84,7 +90,9 @@ def export_model(
             argument is not valid, or the file cannot be written.
     """
     check_format(format, path)
-    plan = prepare(model, format, passes, opset, alpha, beta, gamma, labels, preprocessing, activation, heatmaps, flags)
+    plan = prepare(
+        model, format, passes, opset, alpha, beta, gamma, labels, preprocessing, activation, heatmaps, flags, input
+    )
     with atomic_file(Path(path)) as file:
         progress("tracing the model")
         graph, notes = fuse_passes(plan)
@@ -98,6 +106,9 @@ def export_model(
                 break
             graph, left_out = fuse_without_failed(plan, graph, report)
             notes += left_out
+        if plan.input == "image":
+            progress("comparing the file on images")
+            artifact, report = take_images(artifact, report, file)
         progress("writing the artifact")
         publish(artifact, report, file)
     return report
@@ -174,6 +185,27 @@ def fuse_without_failed(plan: Plan, graph: FusedGraph, report: Report) -> tuple[
         raise GateError(report)
     notes = tuple(f"{name}: left out, {report.failures(name)}" for name in graph.passes if name in wrong)
     return _fused(plan, [name for name in graph.passes if name not in wrong]), notes
+
+
+def take_images(artifact: Translated, report: Report, path: Path) -> tuple[Translated, Report]:
+    """Have a plain artifact, which is at `path`, take images as they are, and compare that with what it did.
+
+    Returns:
+        The artifact as it is now at `path`, and the report with the further comparison.
+
+    Raises:
+        GateError: They differ.
+    """
+    before = artifact.metadata
+    samples = ImageSamples(path, before)
+    relative = {HEATMAP + name: METHODS[name].relative for name in before.heatmaps}
+    prepared = take_image_input(artifact.model, before.preprocessing, relative)
+    changed = replace(artifact, metadata=replace(before, input="image"))
+    write(changed, path)
+    report = replace(report, rows=(*report.rows, *samples.compare(path, prepared)))
+    if not report.passed:
+        raise GateError(report)
+    return changed, report
 
 
 def publish(artifact: Translated, report: Report, path: Path) -> None:

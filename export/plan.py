@@ -15,7 +15,7 @@ from onnxplain.contract.errors import one_line
 from onnxplain.contract.formats import DEFAULT, find_format
 from onnxplain.contract.metadata import ACTIVATIONS, RULES
 from onnxplain.contract.names import no_such
-from onnxplain.contract.outputs import FLAGS, OF_OUTPUTS, PASSES
+from onnxplain.contract.outputs import FLAGS, INPUTS, OF_OUTPUTS, PASSES
 from onnxplain.lrp_graph import ALL
 from onnxplain.runtime.methods.choice import Methods, known_method
 from onnxplain.runtime.methods.table import METHODS
@@ -38,6 +38,7 @@ class Plan:
         rules: The parameters of LRP: alpha, beta and gamma.
         heatmaps: Of a plain artifact, by the methods whose maps are its outputs, the parameters given; else empty.
         flags: One of FLAGS.
+        input: One of INPUTS.
     """
 
     backbone: Backbone
@@ -47,6 +48,7 @@ class Plan:
     rules: Mapping[str, float]
     heatmaps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flags: str = "optional"
+    input: str = "pixels"
 
 
 def prepare(
@@ -62,6 +64,7 @@ def prepare(
     activation: str = "softmax",
     heatmaps: Methods | None = None,
     flags: str | None = None,
+    input: str = "pixels",
 ) -> Plan:
     """Check the arguments of export_model, which describes them.
 
@@ -71,6 +74,7 @@ def prepare(
     find_format(format)
     methods = {} if heatmaps is None else _checked_heatmaps(heatmaps, format, passes)
     flags = _checked_flags(flags, methods)
+    _check_input(input, methods)
     wanted = _checked_passes(model, _passes_of(methods) if methods else passes)
     rules = _checked_rules(alpha, beta, gamma)
     if opset not in OPSETS:
@@ -87,7 +91,7 @@ def prepare(
     else:
         check_model(type(model).__name__, model)
         backbone = _backbone_of(model, labels, preprocessing, activation)
-    return Plan(backbone, format, opset, wanted, rules, methods, flags)
+    return Plan(backbone, format, opset, wanted, rules, methods, flags, input)
 
 
 def _checked_heatmaps(heatmaps: Methods, format: str, passes: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
@@ -129,6 +133,13 @@ def _checked_flags(flags: str | None, methods: Mapping[str, Any]) -> str:
     if flags is not None and (flags != "none" or not methods):
         raise OnnxplainError("`flags` are for several `heatmaps`, of which each then has one; leave it out")
     return "none" if methods else "optional"
+
+
+def _check_input(input: str, methods: Mapping[str, Any]) -> None:
+    if input not in INPUTS:
+        raise OnnxplainError(no_such("input", input, INPUTS))
+    if input != "pixels" and not methods:
+        raise OnnxplainError(f"`input` {input} is for files whose outputs are `heatmaps`; name their methods as well")
 
 
 def _passes_of(methods: Iterable[str]) -> list[str]:

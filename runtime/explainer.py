@@ -365,6 +365,8 @@ class Explainer:
             ImageError: If the pixels have another shape or type, or are not finite.
             OnnxplainError: As `explain` does.
         """
+        if self.metadata.input != "pixels":
+            raise OnnxplainError(f"this artifact takes an {self.metadata.input} and no pixels; use explain")
         request = self._request([call_method(method, parameters, self.metadata)], target, progress)
         self._check_pixels(pixels)
         preprocessing = self.metadata.preprocessing
@@ -399,7 +401,7 @@ class Explainer:
             RunError: If the run fails, or an output holds NaN or infinity.
         """
         outputs, targets = find_outputs(passes, self.metadata), self._targets(target)
-        values = self._artifact.run(self._prepare(image).pixels[None], targets, outputs)
+        values = self._artifact.run(self._prepare(image).input[None], targets, outputs)
         for name, tensor in values.items():
             check_finite(f"the values of {name}", tensor)
         return values
@@ -415,7 +417,7 @@ class Explainer:
         pick: Callable[[ByMethod], Any],
     ) -> Explanations[Any]:
         size = self._batch_size(request, batch_size)
-        prepared = prepare_ahead(images, self.metadata.preprocessing, self._max_pixels, size)
+        prepared = prepare_ahead(images, self.metadata, self._max_pixels, size)
         outcomes = explain_batches(self._artifact, prepared, request, size)
         return Explanations(map(lambda outcome: outcome.then(pick), outcomes))  # a generator would hold the last one
 
@@ -429,7 +431,7 @@ class Explainer:
         return tuple(resolve_target(item, self.metadata.labels) for item in targets)
 
     def _prepare(self, image: ImageSource) -> PreparedImage:
-        return prepare(image, self.metadata.preprocessing, self._max_pixels)
+        return prepare(image, self.metadata, self._max_pixels)
 
     def _batch_size(self, request: Request, given: int | None) -> int:
         if given is not None and not is_count(given):

@@ -40,6 +40,9 @@ class Explanation:
             and what is below it is evidence against the class.
         resolution: How far float32 is off in maps of this method with its defaults, as a share of the map: the worst
             that export measured for this artifact on random images; None where it has measured nothing.
+        placed: The map over the whole image, float32 [height, width], where the artifact gave that; else None.
+            `input_heatmap` and `tokens` are then what this map shows of them, exact up to rounding as far as it does:
+            where the input is padded, or the image has fewer pixels than they have values, the rest is filled smoothly.
         heatmap: float32 [height, width], unscaled, over the whole image.
     """
 
@@ -55,6 +58,7 @@ class Explanation:
     pixel_level: bool = False
     relative: bool = False
     resolution: float | None = None
+    placed: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         """Class, method and sizes, in one line."""
@@ -66,10 +70,12 @@ class Explanation:
 
     @cached_property
     def heatmap(self) -> NDArray[np.float32]:
-        """The map over the whole image, float32 [height, width], unscaled; computed when it is first used.
+        """The map over the whole image, float32 [height, width], unscaled; `placed`, or computed when it is first used.
 
         Outside `placement.seen`, which the model did not see, it is 0, or if `relative` the map's minimum.
         """
+        if self.placed is not None:
+            return self.placed
         return self.placement.place(self.input_heatmap, float(self.input_heatmap.min()) if self.relative else 0.0)
 
     def overlay(self) -> Image.Image:

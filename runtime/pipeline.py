@@ -26,6 +26,9 @@ from .methods.choice import MethodCall
 from .methods.method import Method
 from .outcome import Outcome
 
+IN_GRAPH, IN_MAP = 8, 2
+"""How many times an image's own memory a graph that takes images as they are needs to prepare it, and for each map."""
+
 ByMethod = dict[str, list[Explanation]]
 """The explanations of one image: by the method's name one for each target, in the order of the targets."""
 Outputs = dict[str, NDArray[Any]]
@@ -79,10 +82,27 @@ def explain_batches(
     """Explain many images, up to `size` of them in one run, fewer where they fill `MEMORY_BUDGET`.
 
     An image is taken when it is needed. An error of an image concerns that image only, an error of a run all images
-    that were in it.
+    that were in it. An artifact that takes images as they are takes those of one size, one after the other, in one run.
     """
-    for batch in batches(images, size, memory, MEMORY_BUDGET):
-        yield from _explain_batch(artifact, batch, request)
+    whole = artifact.metadata.input == "image"
+    factor = IN_GRAPH + IN_MAP * len(request.targets) * len(request.calls) if whole else 1
+    for batch in batches(images, size, lambda item: factor * memory(item), MEMORY_BUDGET):
+        for alike in _of_one_size(batch):
+            yield from _explain_batch(artifact, alike, request)
+
+
+def _of_one_size(batch: list[Outcome[PreparedImage]]) -> Iterator[list[Outcome[PreparedImage]]]:
+    """The batch in parts, in each of which the graph takes images of one size."""
+    part: list[Outcome[PreparedImage]] = []
+    size = None
+    for item in batch:
+        if item.error is None:
+            if size not in (None, item.value.input.shape):
+                yield part
+                part = []
+            size = item.value.input.shape
+        part.append(item)
+    yield part
 
 
 def _explain_batch(
@@ -99,7 +119,7 @@ def _run(artifact: Artifact, images: list[PreparedImage], request: Request) -> l
     if not images:
         return []
     outputs = artifact.metadata.with_pool(request.outputs)
-    values = artifact.run(np.stack([image.pixels for image in images]), request.targets, outputs)
+    values = artifact.run(np.stack([image.input for image in images]), request.targets, outputs)
     return [{name: value[row] for name, value in values.items()} for row in range(len(images))]
 
 
@@ -115,10 +135,10 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
         method = call.method
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the maps are checked
             maps = [
-                _input_and_tokens(one, method, metadata)
-                for one in _maps(call, image.pixels, outputs, metadata, evaluator)
+                _input_and_tokens(one, method, metadata) for one in _maps(call, image, outputs, metadata, evaluator)
             ]
             _check_maps(maps, call.method, classes, metadata)
+        placed = outputs[call.outputs[0]] if metadata.input == "image" else [None] * len(classes)
         if not method.per_target:  # the same map for every class, in arrays of their own
             maps = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in maps * len(classes)]
         result[method.name] = [
@@ -135,8 +155,9 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
                 pixel_level=method.pixel_level,
                 relative=method.relative,
                 resolution=metadata.resolution.get(method.name),
+                placed=None if whole is None else whole.copy(),  # a view would keep what the whole run gave
             )
-            for index, (heatmap, tokens) in zip(classes, maps, strict=True)
+            for index, (heatmap, tokens), whole in zip(classes, maps, placed, strict=True)
         ]
     return result
 
@@ -150,15 +171,21 @@ def _classes(outputs: Outputs, metadata: Metadata) -> list[int]:
 
 
 def _maps(
-    call: MethodCall, pixels: NDArray[np.float32], outputs: Outputs, metadata: Metadata, evaluator: GraphEvaluator
+    call: MethodCall, image: PreparedImage, outputs: Outputs, metadata: Metadata, evaluator: GraphEvaluator
 ) -> Iterable[NDArray[np.float64]]:
     """One method's map for each class, or a single one if it is the same for all."""
     method = call.method
+    if metadata.input == "image":
+        placed, place = outputs[call.outputs[0]], image.placement
+        if placed.shape[1:] != place.original:
+            raise RunError(f"the artifact gave a map {list(placed.shape[1:])} for an image {list(place.original)}")
+        grid = metadata.preprocessing.size if method.pixel_level else metadata.patch_grid
+        return [place.recover(one, grid).astype(np.float64) for one in placed]
     if method.runs:
-        maps: NDArray[np.float64] = method.function(pixels, evaluator, **call.arguments)
+        maps: NDArray[np.float64] = method.function(image.input, evaluator, **call.arguments)
         return maps
     columns = range(len(evaluator.classes) if method.per_target else 1)
-    return [map_of(call, metadata, outputs, column, pixels) for column in columns]
+    return [map_of(call, metadata, outputs, column, image.input) for column in columns]
 
 
 def map_of(

@@ -13,12 +13,13 @@ from onnxscript import opset18 as op
 from onnxscript import optimizer
 from torch.export import ExportedProgram
 
-from onnxplain.contract import METADATA_KEY
+from onnxplain.contract import METADATA_KEY, Preprocessing
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.depth_first_order import DepthFirstOrderPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
+from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
@@ -82,6 +83,19 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
     ):
         step(model)
     return model
+
+
+def take_image_input(model: ir.Model, preprocessing: Preprocessing, relative: Mapping[str, bool]) -> str:
+    """Have a plain artifact take images as they are, see ImageInputPass; the weights keep their names.
+
+    Returns:
+        The name of the value that the model computes from, in place of the input `pixels`.
+    """
+    step = ImageInputPass(preprocessing, relative)
+    step(model)
+    NameValuesPass({name: name for name in model.graph.initializers})(model)
+    assert step.prepared is not None and step.prepared.name is not None
+    return step.prepared.name
 
 
 def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:

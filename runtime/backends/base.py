@@ -25,13 +25,11 @@ class Artifact(Protocol):
     def device(self) -> str:
         """Where it runs: "cpu", "cuda", or the name of another of onnxruntime's providers."""
 
-    def run(
-        self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, images: NDArray[Any], targets: Sequence[int], outputs: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Run the graph, and compute only what these outputs need.
 
         Args:
-            pixels: float32 [batch, 3, H, W].
+            images: `metadata.input`: pixels, float32 [batch, 3, H, W], or images, uint8 [batch, height, width, 3].
             targets: Class indices or ranks, the same for each image.
             outputs: Names of those in `metadata.outputs`.
 

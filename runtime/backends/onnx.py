@@ -57,22 +57,20 @@ class OnnxArtifact:
         """See `Artifact.device`."""
         return device_name(self._session.get_providers()[0])
 
-    def run(
-        self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, images: NDArray[Any], targets: Sequence[int], outputs: Iterable[str]) -> dict[str, NDArray[Any]]:
         """See `Artifact.run`."""
         wanted = list(dict.fromkeys(outputs))
         feeds = {
-            "pixels": pixels,
-            "target": rows_of(targets, len(pixels)),
-            **{item.flag: self._flag(item.output in wanted, len(pixels)) for item in self.metadata.outputs},
+            self.metadata.input: images,
+            "target": rows_of(targets, len(images)),
+            **{item.flag: self._flag(item.output in wanted, len(images)) for item in self.metadata.outputs},
         }
         names = [*ALWAYS, *wanted]
         try:
             values = self._session.run(names, {name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise RunError(
-                f"onnxruntime failed on {len(pixels)} images with {len(targets)} targets "
+                f"onnxruntime failed on {len(images)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(error)}"
             ) from None
         return dict(zip(names, values, strict=True))
@@ -134,7 +132,7 @@ def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
     metadata = read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path, "an ONNX")
     shapes = {argument.name: argument.shape for argument in [*session.get_inputs(), *session.get_outputs()]}
     expected: dict[str, list[int | str]] = {
-        "pixels": ["batch", 3, *metadata.preprocessing.size],
+        metadata.input: list(metadata.input_shape("batch")),
         **{
             name: list(metadata.full_shape(name, "batch", "targets"))
             for name in (*ALWAYS, *(item.output for item in metadata.outputs))

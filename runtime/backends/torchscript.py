@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.digest import open_intact
@@ -54,25 +53,23 @@ class TorchScriptArtifact:
         self.device = _device(self._torch, device)
         self._module, self.metadata = open_intact(path, partial(_open, self._torch, self.device))
 
-    def run(
-        self, pixels: NDArray[np.float32], targets: Sequence[int], outputs: Iterable[str]
-    ) -> dict[str, NDArray[Any]]:
+    def run(self, images: NDArray[Any], targets: Sequence[int], outputs: Iterable[str]) -> dict[str, NDArray[Any]]:
         """See `Artifact.run`."""
         names = [*ALWAYS, *dict.fromkeys(outputs)]
         flags = {item.flag: item.output in names for item in self.metadata.outputs}
         torch = self._torch
         try:
             with torch.inference_mode(), self._settings():
-                given = [torch.tensor(each, device=self.device) for each in (pixels, rows_of(targets, len(pixels)))]
+                given = [torch.tensor(each, device=self.device) for each in (images, rows_of(targets, len(images)))]
                 values = self._module(*given, **flags)
                 results = {name: values[name].cpu().contiguous().numpy() for name in names}
         except (RuntimeError, KeyError) as error:
             reason = RuntimeError(str(error).strip().rpartition("\n")[2])  # above it stand places in the file's code
             raise RunError(
-                f"PyTorch failed on {len(pixels)} images with {len(targets)} targets "
+                f"PyTorch failed on {len(images)} images with {len(targets)} targets "
                 f"(if memory ran out, use fewer at a time): {one_line(reason)}"
             ) from None
-        self._check_shapes(results, len(pixels), len(targets))
+        self._check_shapes(results, len(images), len(targets))
         return results
 
     @contextmanager

@@ -11,6 +11,7 @@ Map = NDArray[np.floating[Any]]
 Window = tuple[slice, slice]  # rows, columns
 
 BAND = 2**20  # pixels of an image that are worked on at once
+SMOOTH = 1e-4  # weight of the differences between neighbours where a map is recovered: only where nothing else tells
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,31 @@ class Placement:
             inside = slice(band.start - top, band.stop - top)
             yield (band, seen[1]), _bilinear(heatmap, rows.part(inside), columns)
 
+    def recover(self, placed: Map, grid: tuple[int, int]) -> Map:
+        """The map over `grid` which was resized to the input and then placed on the image; the inverse of `place`.
+
+        By least squares, which is exact up to rounding, as both steps are linear. Where the image does not tell, since
+        it has fewer pixels than the grid has rows or columns, or the input is padded, neighbours get values as alike as
+        possible.
+
+        Args:
+            placed: [height, width] = `original`, as of `place`; only what the model saw is read.
+            grid: [h, w], such as the patches; or `crop`, for a map over the input that has one value for each pixel.
+
+        Returns:
+            [h, w], of the same dtype.
+        """
+        seen = self.seen
+        rows, columns = (
+            _inverse(_matrix(_samples(positions[part], crop), crop) @ interpolation(count, crop))
+            for positions, part, crop, count in zip(self._positions, seen, self.crop, grid, strict=True)
+        )
+        top, width = seen[0].start, columns.shape[1]
+        lines = np.zeros((grid[0], width))
+        for band in bands(top, seen[0].stop, width):
+            lines += rows[:, band.start - top : band.stop - top] @ placed[band, seen[1]]
+        return np.asarray(lines @ columns.T, dtype=placed.dtype)
+
     def patch_of(self, pixel: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
         """The patch that holds the centre of a pixel of the original image.
 
@@ -118,11 +144,7 @@ def resize(tokens: Map, size: tuple[int, int]) -> Map:
 
 def interpolation(count: int, length: int) -> NDArray[np.float64]:
     """The matrix [length, count] by which `resize` enlarges one axis of `count` values to `length`."""
-    samples = _samples((np.arange(length, dtype=np.float64) + 0.5) * (count / length), count)
-    matrix, rows = np.zeros((length, count)), np.arange(length)
-    matrix[rows, samples.lower] += 1 - samples.weight
-    matrix[rows, samples.upper] += samples.weight
-    return matrix
+    return _matrix(_samples((np.arange(length, dtype=np.float64) + 0.5) * (count / length), count), count)
 
 
 def tokens_of(heatmap: Map, grid: tuple[int, int]) -> Map:
@@ -156,6 +178,20 @@ def _samples(positions: NDArray[np.float64], length: int) -> _Samples:
     centre = np.clip(positions - 0.5, 0, length - 1)  # half a pixel at the border repeats the border's value
     lower = centre.astype(np.intp)
     return _Samples(lower, np.minimum(lower + 1, length - 1), centre - lower)
+
+
+def _matrix(samples: _Samples, count: int) -> NDArray[np.float64]:
+    """The samples' interpolation of `count` values, [samples, count]."""
+    matrix, rows = np.zeros((len(samples.lower), count)), np.arange(len(samples.lower))
+    matrix[rows, samples.lower] += 1 - samples.weight
+    matrix[rows, samples.upper] += samples.weight
+    return matrix
+
+
+def _inverse(matrix: Map) -> Map:
+    """[count, n] for a matrix [n, count]: the least squares, and of several solutions the one that changes least."""
+    differences = SMOOTH * np.diff(np.eye(matrix.shape[1]), axis=0)
+    return np.linalg.solve(matrix.T @ matrix + differences.T @ differences, matrix.T)
 
 
 def _span(positions: NDArray[np.float64], length: int) -> slice:

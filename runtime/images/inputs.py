@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxplain.contract.preprocessing import Preprocessing
+from onnxplain.contract.metadata import Metadata
 
 from ..outcome import Outcome
 from .geometry import Placement
 from .loading import ImageSource, decode, load_image, memory_of, open_image
 from .prefetch import prefetch
-from .preprocessing import preprocess
+from .preprocessing import placement_of, preprocess
 
 DECODERS = 2  # threads; the caller then has more to do than they have
 MEMORY_BUDGET = 2**28  # bytes of images that are decoded ahead, and of those in one batch, unless a single one has more
@@ -27,32 +27,29 @@ class PreparedImage:
 
     Attributes:
         image: The image as RGB.
-        pixels: The model's input, float32 [3, H, W].
-        placement: Where that input lies in the image.
+        input: What the graph takes of it: the model's input, float32 [3, H, W], or the image, uint8 [height, width, 3].
+        placement: Where the model's input lies in the image.
     """
 
     image: Image.Image
-    pixels: NDArray[np.float32]
+    input: NDArray[Any]
     placement: Placement
 
 
-def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int) -> PreparedImage:
+def prepare(source: ImageSource, metadata: Metadata, max_pixels: int) -> PreparedImage:
     """Read and preprocess one image; raises ImageError as `load_image` and `preprocess` do."""
-    image = load_image(source, max_pixels)
-    return PreparedImage(image, *preprocess(image, preprocessing))
+    return _prepared(load_image(source, max_pixels), metadata)
 
 
 def prepare_ahead(
-    sources: Iterable[ImageSource], preprocessing: Preprocessing, max_pixels: int, count: int
+    sources: Iterable[ImageSource], metadata: Metadata, max_pixels: int, count: int
 ) -> Iterator[Outcome[PreparedImage]]:
     """Prepare many images, in order; one that cannot be read is an error in its place.
 
     Up to `count` are prepared ahead, in other threads, but no more than `MEMORY_BUDGET` holds, and one in any case.
     """
     opened = (Outcome.of(_open, source, max_pixels) for source in sources)
-    return prefetch(
-        partial(_prepare_opened, preprocessing=preprocessing), opened, count, DECODERS, memory, MEMORY_BUDGET
-    )
+    return prefetch(partial(_prepare_opened, metadata=metadata), opened, count, DECODERS, memory, MEMORY_BUDGET)
 
 
 def memory(item: "Outcome[_Opened] | Outcome[PreparedImage]") -> int:
@@ -75,9 +72,17 @@ def _open(source: ImageSource, max_pixels: int) -> _Opened:
     return _Opened(open_image(source, max_pixels), source)
 
 
-def _prepare_opened(item: Outcome[_Opened], preprocessing: Preprocessing) -> Outcome[PreparedImage]:
+def _prepare_opened(item: Outcome[_Opened], metadata: Metadata) -> Outcome[PreparedImage]:
     def prepared(opened: _Opened) -> PreparedImage:
         image = opened.image if opened.image is opened.source else decode(*opened)
-        return PreparedImage(image, *preprocess(image, preprocessing))
+        return _prepared(image, metadata)
 
     return item.then(prepared)
+
+
+def _prepared(image: Image.Image, metadata: Metadata) -> PreparedImage:
+    if metadata.input == "image":
+        return PreparedImage(
+            image, np.asarray(image), placement_of((image.height, image.width), metadata.preprocessing)
+        )
+    return PreparedImage(image, *preprocess(image, metadata.preprocessing))

@@ -30,27 +30,34 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
     Raises:
         ImageError: If the image is too elongated to be resized.
     """
-    height, width = _resized_size((image.height, image.width), preprocessing)
-    if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
-        raise ImageError(
-            f"an image of {image.width} x {image.height} pixels is too elongated: preprocessing would make it "
-            f"{width} x {height}; crop it first"
-        )
+    placement = placement_of((image.height, image.width), preprocessing)
+    (height, width), (top, left), crop = placement.resized, placement.offset, placement.crop
     resized = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
-
-    crop = preprocessing.size
-    top, left = (
-        _crop_offset(*lengths, preprocessing.crop_rounding) for lengths in zip((height, width), crop, strict=True)
-    )
     # Only border mode pads with the mean colour; center and squash pad black where the crop is larger than the image
     fill = tuple(round(255 * value) if preprocessing.crop_mode == "border" else 0 for value in preprocessing.mean)
     window = Image.new("RGB", (crop[1], crop[0]), fill)
     window.paste(resized, (-left, -top))
 
-    return (
-        normalize(np.asarray(window), preprocessing),
-        Placement((image.height, image.width), (height, width), (top, left), crop),
+    return normalize(np.asarray(window), preprocessing), placement
+
+
+def placement_of(size: tuple[int, int], preprocessing: Preprocessing) -> Placement:
+    """Where the model's input lies in an image of this size, (height, width).
+
+    Raises:
+        ImageError: If the image is too elongated to be resized.
+    """
+    height, width = _resized_size(size, preprocessing)
+    if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(
+            f"an image of {size[1]} x {size[0]} pixels is too elongated: preprocessing would make it "
+            f"{width} x {height}; crop it first"
+        )
+    crop = preprocessing.size
+    top, left = (
+        _crop_offset(*lengths, preprocessing.crop_rounding) for lengths in zip((height, width), crop, strict=True)
     )
+    return Placement(size, (height, width), (top, left), crop)
 
 
 def normalize(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -56,9 +56,9 @@ def test_heatmaps_and_their_parameters(exporter):
     assert run("export", "--model", "vit", "--heatmaps", "legrad", "--heatmaps", "rollout", "--force").exit_code == 0
     assert run("export", "--model", "vit", "--force").exit_code == 0
     assert exporter.plain == [
-        ({"rollout": {"discard_ratio": 0.5}, "Raw-Attention": {"layer": 0}}, "none"),
-        ({"legrad": {}, "rollout": {}}, None),
-        (None, None),
+        ({"rollout": {"discard_ratio": 0.5}, "Raw-Attention": {"layer": 0}}, "none", "pixels"),
+        ({"legrad": {}, "rollout": {}}, None, "pixels"),
+        (None, None, "pixels"),
     ]
 
 

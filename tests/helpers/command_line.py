@@ -90,10 +90,10 @@ def exporter(monkeypatch):
         fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
-    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, heatmaps, flags, progress):
+    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, heatmaps, flags, input, progress):
         progress("tracing")
         fake.calls.append((backbone, path, format, passes, opset, alpha, beta, gamma))
-        fake.plain.append((heatmaps, flags))
+        fake.plain.append((heatmaps, flags, input))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")
         path.parent.mkdir(parents=True, exist_ok=True)
