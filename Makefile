@@ -23,7 +23,7 @@ WEB := tests/web
 
 test-web: .venv/installed $(WEB)/node_modules  ## the JavaScript in Node, and the page in Chromium, against Python
 	folder=$$(mktemp -d) && trap "rm -r $$folder" EXIT && \
-	  $(BIN)/python -m tests.web.reference $$folder $(WEB)/node_modules && cd $(WEB) && REFERENCE=$$folder node --test
+	  OMP_NUM_THREADS=1 $(BIN)/python -m tests.web.reference $$folder $(WEB)/node_modules && cd $(WEB) && REFERENCE=$$folder node --test
 
 $(WEB)/node_modules: $(WEB)/package-lock.json
 	cd $(WEB) && npm ci --ignore-scripts
