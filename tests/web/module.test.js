@@ -47,7 +47,10 @@ test("heatmaps, classes and overlays equal Python's", async (context) => {
       });
       const error = relativeError(found.heatmap, readFloats(expected.heatmap));
       assert.ok(error <= limit(expected), `${error}`);
-      if (limit(expected) === 1e-4) assertSameColours(found.overlay(), readPng(`${FOLDER}/${expected.overlay}`));
+      const drawn = found.overlay();
+      const overlay = readPng(`${FOLDER}/${expected.overlay}`);
+      if (explainer.metadata.input === "image") assertLikeColours(drawn, overlay);
+      else if (limit(expected) === 1e-4) assertSameColours(drawn, overlay);
     });
   }
 });
@@ -56,6 +59,12 @@ test("heatmaps, classes and overlays equal Python's", async (context) => {
 function assertSameColours(found, expected) {
   const off = expected.data.filter((value, at) => value !== found.data[at]).length;
   assert.ok(off <= expected.data.length / 1e4, `${off} of ${expected.data.length} bytes differ`);
+}
+
+/** An artifact that takes images gives no map over its input, so the colours are scaled to that over the image. */
+function assertLikeColours(found, expected) {
+  const off = expected.data.reduce((sum, value, at) => sum + Math.abs(value - found.data[at]), 0);
+  assert.ok(off <= expected.data.length, `${off / expected.data.length} levels on average`);
 }
 
 test("several targets in one run are what single ones are", async () => {

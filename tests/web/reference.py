@@ -27,10 +27,10 @@ SIZES = (1, 1), (2, 3), (17, 150), (201, 19), (95, 97), (224, 224)  # of images 
 INPUTS = (32, 32), (37, 23)
 CROP_PCTS = 0.875, 1.0, 1.3
 
-# The artifacts, and the methods in each
+# The artifacts: what they take, and the methods in each
 ARTIFACTS = {
-    "several": ["transformer_attribution", "legrad", "rollout", "attnlrp", "vit_reciprocam"],
-    "one": ["legrad"],
+    "several": ("pixels", ["transformer_attribution", "legrad", "rollout", "attnlrp", "vit_reciprocam"]),
+    "one": ("image", ["legrad"]),
 }
 TARGETS = -1, "one", 3
 
@@ -70,9 +70,9 @@ def write_explanations(folder: Path) -> None:
     for name, image in images.items():
         image.save(folder / name)
     cases = []
-    for artifact, methods in ARTIFACTS.items():
+    for artifact, (taken, methods) in ARTIFACTS.items():
         path = folder / f"{artifact}.onnx"
-        export_model(load_backbone("demo"), path, heatmaps=methods)
+        export_model(load_backbone("demo"), path, heatmaps=methods, input=taken)
         explainer = Explainer(path, "cpu")
         for name, method, target in product(images, methods, TARGETS):
             found = explainer.explain(folder / name, target=target, method=method)
