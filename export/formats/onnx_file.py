@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
@@ -119,5 +120,11 @@ def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
     """
     model.metadata_props[METADATA_KEY] = metadata
     model.metadata_props.pop(KEY, None)  # of a model that was read from an artifact
-    ir.save(model, path)
+    proto = ir.to_proto(model)
+    # Tools that change weights, such as those for int8 and float16, take a type that is declared for that of the weight
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    declared = [info for info in proto.graph.value_info if info.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(declared)
+    onnx.save(proto, path)
     seal_onnx(path)
