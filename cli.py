@@ -12,7 +12,7 @@ from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, reporting, tables
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
-from onnxplain.commands.method_options import MethodOptions
+from onnxplain.commands.method_options import HeatmapOptions, MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.probe import probe
 
@@ -41,7 +41,7 @@ def main(
     """Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch."""
 
 
-app.command(cls=arguments.SeveralValues)(export)
+app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
 
@@ -71,7 +71,8 @@ def methods(
         shown = tables.methods_table(METHODS.values())
     else:
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
-        shown = tables.methods_table(available_methods(metadata.passes), metadata.resolution)
+        rows = [METHODS[method.name] for method in available_methods(metadata)]
+        shown = tables.methods_table(rows, metadata)
     display.make_console().print(shown)
 
 
@@ -87,7 +88,7 @@ def info(
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
     console.print(f"{artifact}, {display.file_size(artifact)}", style="bold", soft_wrap=True)
     console.print(tables.metadata_table(metadata))
-    names = ", ".join(method.name for method in available_methods(metadata.passes))
+    names = ", ".join(method.name for method in available_methods(metadata))
     console.print(f"It can be explained with: {names}", end="\n\n")
     if metadata.parity:
         console.print(tables.parity_table(metadata.parity))

@@ -88,7 +88,7 @@ def main(
     """Print the table of all methods."""
     explainer = Explainer(artifact, "cpu", threads=1)
     table = Table("method", "pointing game", "mass in box", "cost", title=f"{scenes} scenes of unseen digits")
-    for name in method or [item.name for item in available_methods(explainer.metadata.passes)]:
+    for name in method or [item.name for item in available_methods(explainer.metadata)]:
         points, mass = measure(explainer, name, scenes)
         table.add_row(name, f"{points:.3f}", f"{mass:.3f}", f"{cost(explainer, name):.3g}")
     table.add_row("chance (a random digit; a constant map)", *(f"{value:.3f}" for value in chance(scenes)))

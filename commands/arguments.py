@@ -8,12 +8,16 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from typer.core import TyperCommand
 
+from onnxplain.commands.options import option_of
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.names import no_such
+
+if TYPE_CHECKING:
+    from onnxplain.runtime import Method
 
 STDIN = Path("-")
 """The name that stands for standard input."""
@@ -74,30 +78,25 @@ def check_not_a_method(artifact: Path) -> None:
 
 
 def parameters_by_method(
-    names: list[str] | None, parameters: Mapping[str, object], passes: tuple[str, ...]
+    methods: Mapping[str, "Method"], parameters: Mapping[str, object]
 ) -> dict[str, dict[str, object]]:
     """Give each method those of the parameters that it has.
 
     Args:
-        names: The methods; None for the best one for these passes.
+        methods: The methods by the names given.
         parameters: By name. A single method is given them all, and refuses those that it does not have.
-        passes: The artifact's.
 
     Raises:
         OnnxplainError: If there are several methods and none of them has one of the parameters.
     """
-    from onnxplain.runtime.methods.choice import find_method
-
-    methods = [find_method(name, passes) for name in names] if names else [find_method(None, passes)]
-    known = {method.name: {parameter.name for parameter in method.parameters} for method in methods}
+    known = {name: {parameter.name for parameter in method.parameters} for name, method in methods.items()}
     if len(methods) == 1:
-        return {methods[0].name: dict(parameters)}
+        return {name: dict(parameters) for name in methods}
     for name in parameters:
         if not any(name in each for each in known.values()):
             raise OnnxplainError(f"none of the methods {', '.join(known)} has the parameter `{name}`; leave it out")
     return {
-        given: {name: value for name, value in parameters.items() if name in known[method.name]}
-        for given, method in zip(names or [], methods, strict=True)
+        method: {name: value for name, value in parameters.items() if name in names} for method, names in known.items()
     }
 
 
@@ -190,6 +189,19 @@ def parse_passes(given: list[str]) -> tuple[str, ...]:
     if unknown:
         raise OnnxplainError(no_such("pass", unknown[0], PASSES, OF_OUTPUTS))
     return tuple(name for name in reverse if name in wanted)
+
+
+def parse_heatmaps(given: list[str] | None, parameters: Mapping[str, object]) -> dict[str, dict[str, object]] | None:
+    """The methods of a plain artifact with the parameters that each has; None if none is given."""
+    from onnxplain.runtime.methods.choice import known_method
+
+    if given is None:
+        if parameters:
+            option = option_of(next(iter(parameters)))
+            raise OnnxplainError(f"{option} is for the methods of --heatmaps; name them, or leave it out")
+        return None
+    names = [name.strip() for text in given for name in text.split(",")]
+    return parameters_by_method({name: known_method(name) for name in names}, parameters)
 
 
 def artifact_path(given: str | None, model: str, format: str) -> Path:

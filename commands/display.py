@@ -193,7 +193,7 @@ def show_left_out(console: Console, metadata: "Metadata") -> None:
     """Say which of the methods the artifact has the passes for are not compared, and why."""
     from onnxplain.runtime import comparable_methods
 
-    _, left_out = comparable_methods(metadata.passes, metadata.layout.tokens)
+    _, left_out = comparable_methods(metadata)
     for name, reason in left_out.items():
         console.print(f"left out: {name}: {reason}", soft_wrap=True)
 

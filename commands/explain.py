@@ -74,8 +74,9 @@ def explain(
     <image>.<artifact>.sheet.png. No file is replaced.
     In folders such files are skipped.
     """
-    from onnxplain.runtime import Explainer
+    from onnxplain.runtime import METHODS, Explainer
     from onnxplain.runtime.images.loading import MAX_PIXELS
+    from onnxplain.runtime.methods.choice import find_method
 
     parameters = given_parameters(context)
     if all_methods:
@@ -97,7 +98,11 @@ def explain(
             artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers
         )
     metadata = explainer.metadata
-    methods = None if all_methods else arguments.parameters_by_method(method, parameters, metadata.passes)
+    methods = None
+    if not all_methods:
+        chosen = [(name, find_method(name, metadata)) for name in method or (None,)]
+        rows = {name or found.name: METHODS[found.name] for name, found in chosen}
+        methods = arguments.parameters_by_method(rows, parameters)
     destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     errors, warnings, written = [*found.errors], dict[str, str](), 0

@@ -10,11 +10,13 @@ from typer import Option
 
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.model_options import ModelOptions, with_model_options
 from onnxplain.commands.options import Force, Model, Quiet, as_options
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.text_files import read_labels, read_values
 from onnxplain.contract.formats import DEFAULT, FORMATS
+from onnxplain.contract.outputs import FLAGS
 
 
 def kinds_of_files() -> str:
@@ -64,6 +66,21 @@ def export(
             show_default="all that fit in memory",
         ),
     ] = None,
+    heatmaps: Annotated[
+        list[str] | None,
+        Option(
+            metavar="METHOD,…",
+            help="Write a plain artifact, whose outputs are the heatmaps of these methods, for any runtime of ONNX.",
+        ),
+    ] = None,
+    flags: Annotated[
+        str | None,
+        Option(
+            metavar="KIND",
+            help=f"Inputs that say which of several heatmaps are computed: {', '.join(FLAGS)}.",
+            show_default="required where there are several",
+        ),
+    ] = None,
     alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
     beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
     gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
@@ -80,6 +97,7 @@ def export(
     path = arguments.artifact_path(output, model, format)
     size, preprocessing = options.size, options.preprocessing
     wanted = None if passes is None else arguments.parse_passes(passes)
+    maps = arguments.parse_heatmaps(heatmaps, given_parameters(context))
     names = None if labels is None else read_labels(labels)
     words = None if prompts is None else read_values("prompts", prompts)
     sentences = () if template is None else read_values("templates", template)
@@ -114,6 +132,8 @@ def export(
                 alpha=alpha,
                 beta=beta,
                 gamma=gamma,
+                heatmaps=maps,
+                flags=flags,
                 progress=tell,
             )
         except package.GateError as error:

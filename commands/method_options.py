@@ -1,12 +1,15 @@
 """The parameters of the methods as options of a command, made from their table."""
 
 import inspect
+from collections.abc import Iterable
 from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from onnxplain.commands.arguments import SeveralValues
 
 if TYPE_CHECKING:
     from onnxplain.runtime.methods.parameters import Parameter
@@ -39,20 +42,33 @@ class MethodOptions(TyperCommand):
 
     @cached_property
     def _options(self) -> list[Any]:
-        from onnxplain.runtime.methods.parameters import PARAMETERS
-
         def command(**parameters: Any) -> None:
             """Only its signature is used: typer makes options of it."""
 
         options = [
             inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(each))
-            for each in PARAMETERS.values()
+            for each in self._parameters()
         ]
         command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in options}
         app = typer.Typer(add_completion=False)
         app.command()(command)
         return typer.main.get_command(app).params
+
+    def _parameters(self) -> "Iterable[Parameter]":
+        from onnxplain.runtime.methods.parameters import PARAMETERS
+
+        return PARAMETERS.values()
+
+
+class HeatmapOptions(MethodOptions, SeveralValues):
+    """The same for the parameters of those methods whose maps can be computed in the graph."""
+
+    def _parameters(self) -> "Iterable[Parameter]":
+        from onnxplain.runtime import METHODS
+
+        names = {each.name for method in METHODS.values() if method.in_graph for each in method.parameters}
+        return [each for each in super()._parameters() if each.name in names]
 
 
 def given_parameters(context: typer.Context) -> dict[str, Any]:

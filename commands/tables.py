@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NEAR = 10  # times the value: at that much, a comparison with PyTorch comes near its limit
 ROUNDED = {"half_even": "half to even", "floor": "down"}  # where a crop begins, by the name in the metadata
 WHOLE = ("output", "value", "limit", "passed")  # columns
+OPTIONS = "Parameters are options of explain: head_fusion is --head-fusion."
 MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
 
 
@@ -35,26 +36,41 @@ def models_table(rows: Iterable["Row"], libraries: Mapping[str, "Library"]) -> T
     return result
 
 
-def methods_table(methods: Iterable["Method"], resolution: Mapping[str, float] | None = None) -> Table:
+def methods_table(methods: Iterable["Method"], metadata: "Metadata | None" = None) -> Table:
     """The methods with the passes they need, their summaries, parameters and references.
 
     Args:
         methods: One row for each.
-        resolution: An artifact's, by method; shown as a column.
+        metadata: An artifact's, for how far float32 is off and the parameters that are fixed in a plain artifact.
     """
-    shares = () if resolution is None else ("error",)
+    shares = () if metadata is None else ("error",)
+    heatmaps = {} if metadata is None else metadata.heatmaps
     result = table("method", *shares, "passes", "what the map shows", right=shares, whole=("method", *shares, "passes"))
-    result.caption = Text("Parameters are options of explain: head_fusion is --head-fusion.", justify="left")
-    if resolution is not None:
+    options = "Parameters were fixed at export." if heatmaps else OPTIONS
+    result.caption = Text(options, justify="left")
+    if metadata is not None:
         result.caption += Text(f"\nerror: float32's, {MEASURED}; -: not measured.")
     for method in methods:
-        parameters = ", ".join(f"{parameter.name}={parameter.default}" for parameter in method.parameters)
+        defaults = {parameter.name: parameter.default for parameter in method.parameters}
+        parameters = given_as_text(heatmaps.get(method.name, defaults))
         lines = [method.summary, *([f"parameters: {parameters}"] if parameters else [])]
         about = Text.assemble("\n".join(lines), "\n", (method.reference, "dim"))
-        share = [] if resolution is None else [percent(resolution.get(method.name))]
+        share = [] if metadata is None else [percent(metadata.resolution.get(method.name))]
         result.add_row(Text(method.name, "bold"), *share, Text("\n".join(method.passes) or "none"), about)
         result.add_section()
     return result
+
+
+def given_as_text(parameters: Mapping[str, Any]) -> str:
+    """In one line: name=value, name=value."""
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def _heatmaps(metadata: "Metadata") -> str:
+    """In one line: the methods whose maps are outputs, and their arguments."""
+    parts = [f"{name}({given_as_text(arguments)})" for name, arguments in metadata.heatmaps.items()]
+    flags = {"none": "all are always computed", "required": "each has a flag that must be fed"}
+    return f"{', '.join(parts)}; {flags.get(metadata.flags, 'each has an optional flag')}"
 
 
 def _resolution(shares: Mapping[str, float]) -> str:
@@ -116,6 +132,7 @@ def metadata_table(metadata: "Metadata") -> Table:
         "readout": f"the head reads {reads}",
         "attention": f"{metadata.layers} layers of {metadata.heads} heads",
         "passes": ", ".join(metadata.passes),
+        **({"heatmaps": _heatmaps(metadata)} if metadata.heatmaps else {}),
         "LRP": ", ".join(f"{name} {value:g}" for name, value in metadata.rules.items()),
         "float32 error": f"of maps: {_resolution(metadata.resolution)}",
     }

@@ -1,6 +1,6 @@
 """Which token of an attention matrix is what."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,11 @@ class Layout:
         readout: The token rows that the classification head reads.
         prefix_tokens: How many tokens stand before the patches.
         patch_grid: (h, w), rows and columns of patches.
-        row: Of an attention pool, how much it reads of each token, [N]; None where the head reads the rows in
-            `readout` alike.
     """
 
     readout: tuple[int, ...]
     prefix_tokens: int
     patch_grid: tuple[int, int]
-    row: NDArray[Any] | None = field(default=None, compare=False)
 
     @property
     def tokens(self) -> int:
@@ -30,13 +27,11 @@ class Layout:
         return self.prefix_tokens + self.patch_grid[0] * self.patch_grid[1]
 
     def readout_row(self) -> NDArray[np.float64]:
-        """The readout vector e, float64 [N], which sums to 1 unless a pool's attention was weighted by something."""
-        if self.row is not None:
-            return self.row.astype(np.float64)
+        """The readout vector e of a head that reads the rows in `readout` alike, float64 [N], which sums to 1."""
         row = np.zeros(self.tokens)
         row[list(self.readout)] = 1 / len(self.readout)
         return row
 
-    def patches(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The patch entries of a row over tokens [N], as a token map [h, w]."""
-        return row[self.prefix_tokens :].reshape(self.patch_grid)
+    def patches(self, row: Any) -> Any:
+        """The patch entries of a row over tokens [..., N], an array or a tensor, as a token map [..., h, w]."""
+        return row[..., self.prefix_tokens :].reshape((*row.shape[:-1], *self.patch_grid))

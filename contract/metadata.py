@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import OnnxplainError, one_line
 from .layout import Layout
-from .outputs import ALWAYS, OF_POOL, OUTPUTS, PASSES, POOL, Output
+from .outputs import ALWAYS, FLAGS, INPUTS, OF_POOL, OUTPUTS, PASSES, POOL, Output, heatmap_output, output_of
 from .preprocessing import Preprocessing
 from .validation import COUNT, SIDE, Rule, is_int, is_list, is_number, is_pair, is_tuple, validate
 
@@ -18,7 +18,12 @@ METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_
 ACTIVATIONS = ("softmax", "sigmoid")
 WIDTH = 1_000_000  # numbers of a token, far beyond any model's
 
-LATER = ("crop_rounding",)  # fields that a schema got later; older artifacts mean the default, as they were checked so
+LATER = (
+    "crop_rounding",
+    "heatmaps",
+    "flags",
+    "input",
+)  # fields that a schema got later; older artifacts mean the default, as they were checked so
 
 RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
@@ -84,6 +89,15 @@ METADATA_RULES: dict[str, Rule] = {
             and is_list(value.get("notes", []), lambda item: isinstance(item, str))
         ),
     ),
+    "heatmaps": (
+        "an object of parameters, objects themselves, by the names of methods",
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(isinstance(name, str) and isinstance(given, Mapping) for name, given in value.items())
+        ),
+    ),
+    "flags": (f"one of {', '.join(FLAGS)}", lambda value: value in FLAGS),
+    "input": (f"one of {', '.join(INPUTS)}", lambda value: value in INPUTS),
     "resolution": (
         "an object of numbers from 0 to 1 by the names of methods",
         lambda value: (
@@ -118,6 +132,10 @@ class Metadata:
         pool_heads: The heads of the attention pool on top, 0 where there is none.
         resolution: By method, how far float32 is off in its maps, measured at export on random images: the greatest
             |float32 - float64| / |float64|, at most 1.
+        heatmaps: Of a plain artifact, by the names of the methods whose maps are its outputs, their arguments, which
+            are fixed in the graph; empty for a full artifact.
+        flags: One of FLAGS.
+        input: One of INPUTS.
 
     Raises:
         OnnxplainError: A field is not valid; the message names it.
@@ -140,6 +158,9 @@ class Metadata:
     parity: Mapping[str, Any] = field(default_factory=dict)
     pool_heads: int = 0
     resolution: Mapping[str, float] = field(default_factory=dict)
+    heatmaps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    flags: str = "optional"
+    input: str = "pixels"
 
     def __post_init__(self) -> None:
         validate(self, METADATA_RULES)
@@ -163,7 +184,12 @@ class Metadata:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What the graph offers beside the logits: the raw outputs of the passes and the reductions they allow."""
+        """What the graph offers beside those in ALWAYS.
+
+        The heatmaps of a plain artifact; of a full one the raw outputs of the passes and the reductions they allow.
+        """
+        if self.heatmaps:
+            return tuple(map(heatmap_output, self.heatmaps))
         kinds = (False, True) if self.pool_heads else (False,)
         return tuple(item for item in OUTPUTS.values() if set(item.passes) <= set(self.passes) and item.pool in kinds)
 
@@ -203,7 +229,7 @@ class Metadata:
         if name in ALWAYS:
             lengths: dict[str, int | str] = {"batch": batch, "targets": targets, "classes": len(self.labels)}
             return tuple(lengths[axis] for axis in ALWAYS[name])
-        item = OUTPUTS[name]
+        item = output_of(name)
         return (batch, *((targets,) if item.per_target else ()), *self.shape(item))
 
     def to_json(self) -> str:

@@ -1,5 +1,6 @@
 """The outputs of an artifact's graph beside those in ALWAYS, as data: export writes them, the runtime asks for them.
 
+A full artifact has raw outputs and reductions, of which methods make maps. A plain artifact has the maps themselves.
 A pass fills one raw output. A reduction is what the methods need of raw outputs, heads already fused inside the graph;
 it is there when all its passes are. Every output is computed only where its flag is true.
 """
@@ -9,12 +10,18 @@ from dataclasses import dataclass, replace
 # What every graph gives and no flag switches, with its axes: logits, and the class that each target stands for, int64
 ALWAYS: dict[str, tuple[str, ...]] = {"logits": ("batch", "classes"), "class_index": ("batch", "targets")}
 
+FLAGS = ("required", "optional", "none")
+"""Whether an artifact has a flag for each output: an input that has to be fed, one that is true by default, or none."""
+INPUTS = ("pixels", "image")
+"""What an artifact takes: the preprocessed `pixels`, or an `image` as it is."""
+
 # The axes that follow batch and targets
 MATRICES = ("layers", "heads", "tokens", "tokens")
 FUSED = ("layers", "tokens", "tokens")
 OF_POOL = {MATRICES: ("pool_heads", "queries", "tokens"), FUSED: ("tokens",)}
 POOL = "pool_"
 PIXELS = ("height", "width")
+HEATMAP = "heatmap_"
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,19 @@ POOLED: dict[str, Output] = {
 """By name, the same outputs of an attention pool: one more layer on top, whose one row reads the tokens."""
 
 OUTPUTS: dict[str, Output] = {item.output: item for item in (*PASSES.values(), *REDUCTIONS.values(), *POOLED.values())}
-"""All of them, by name."""
+"""Those of full artifacts, by name."""
+
+
+def heatmap_output(method: str) -> Output:
+    """The output of a plain artifact that is the heatmap of this method, over the model's input."""
+    name = HEATMAP + method
+    return Output(name, f"with_{name}", (), True, PIXELS)
+
+
+def output_of(name: str) -> Output:
+    """The output of that name, of a full artifact or a plain one."""
+    return heatmap_output(name.removeprefix(HEATMAP)) if name.startswith(HEATMAP) else OUTPUTS[name]
+
 
 OF_OUTPUTS: dict[str, tuple[str, ...]] = {
     "lrp": ("relevance", "pixel_relevance", "pixel_attnlrp"),

@@ -14,10 +14,12 @@ from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.formats import DEFAULT, check_format
 from onnxplain.contract.metadata import RULES
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
+from onnxplain.runtime.methods.choice import Methods, call_methods
 
 from .atomic_files import atomic_file
 from .formats.onnx_file import OPSET
 from .formats.table import WRITERS
+from .heatmaps import with_heatmaps
 from .models.backbones import Backbone
 from .plan import Plan, prepare
 from .verify.parity import compare
@@ -41,6 +43,8 @@ def export_model(
     labels: Sequence[str] | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
     activation: str = "softmax",
+    heatmaps: Methods | None = None,
+    flags: str | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Report:
     """Write a self-contained artifact, compared with the model.
@@ -64,6 +68,10 @@ def export_model(
         preprocessing: dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm
             means them, and crop_rounding="floor" where crops start as in transformers.
         activation: "softmax" or "sigmoid".
+        heatmaps: Names in METHODS, or a mapping of names to each method's parameters: write a plain artifact, whose
+            outputs beside the logits are the heatmaps of these methods, and which has nothing that these do not need.
+        flags: Whether a plain artifact of several heatmaps has a flag for each, so that it computes only what is asked
+            for: "required" inputs, which is the default, "optional" ones, which not every runtime can feed, or "none".
         progress: Called with a description of each stage as it begins.
 
     Returns:
@@ -76,7 +84,7 @@ def export_model(
             argument is not valid, or the file cannot be written.
     """
     check_format(format, path)
-    plan = prepare(model, format, passes, opset, alpha, beta, gamma, labels, preprocessing, activation)
+    plan = prepare(model, format, passes, opset, alpha, beta, gamma, labels, preprocessing, activation, heatmaps, flags)
     with atomic_file(Path(path)) as file:
         progress("tracing the model")
         graph, notes = fuse_passes(plan)
@@ -120,6 +128,8 @@ def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
         OnnxplainError: The model cannot be explained, or not with a pass that is asked for.
     """
     graph = _fused(plan, plan.passes)
+    if plan.heatmaps:
+        return with_heatmaps(graph, describe(plan, graph)), ()
     if plan.passes is not None:
         return graph, ()
     notes = tuple(f"{name}: left out, {reason}" for name, reason in graph.left_out.items())
@@ -135,7 +145,8 @@ def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
 def translate(plan: Plan, graph: FusedGraph) -> Translated:
     """Translate the fused graph to the plan's format, and describe it."""
     size = plan.backbone.preprocessing.size
-    return Translated(plan.format, WRITERS[plan.format].translate(graph, size, plan.opset), describe(plan, graph))
+    model = WRITERS[plan.format].translate(graph, size, plan.opset, plan.flags)
+    return Translated(plan.format, model, describe(plan, graph))
 
 
 def write(artifact: Translated, path: Path) -> None:
@@ -174,7 +185,7 @@ def publish(artifact: Translated, report: Report, path: Path) -> None:
 def describe(plan: Plan, graph: FusedGraph) -> Metadata:
     """What the artifact says about itself, before it is compared with the model."""
     backbone = plan.backbone
-    return Metadata(
+    metadata = Metadata(
         model=backbone.name,
         checkpoint={"source": backbone.source, "sha256": backbone.sha256},
         preprocessing=backbone.preprocessing,
@@ -190,7 +201,12 @@ def describe(plan: Plan, graph: FusedGraph) -> Metadata:
         passes=("attention", *graph.passes),
         pool_heads=graph.pool_heads,
         rules=plan.rules,
+        flags=plan.flags,
     )
+    if not plan.heatmaps:
+        return metadata
+    calls = call_methods(plan.heatmaps, metadata)
+    return replace(metadata, heatmaps={call.method.name: call.arguments for call in calls})
 
 
 def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:

@@ -1,6 +1,6 @@
 """Model -> one fused graph of logits, attention, attention gradients and relevance (needs torch)."""
 
-from .fuse import ALL, FusedGraph, fuse
+from .fuse import ALL, Derived, FusedGraph, fuse
 from .layout import Layout
 from .reductions import layer_outputs, pool_outputs, raw_inputs
 from .reverse import MissingRuleError
@@ -8,6 +8,7 @@ from .trace.rewrite import GraphError
 
 __all__ = [
     "ALL",
+    "Derived",
     "FusedGraph",
     "GraphError",
     "Layout",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +25,19 @@ from .trace.widths import token_widths
 
 ALL = tuple(name for name in PASSES if name != "attention")
 """The passes that can be left out: attention is always there."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An output that is computed from others.
+
+    Attributes:
+        needs: The names of these.
+        function: (these by name, pixels, constants by name) -> the output; only PyTorch's functions of tensors.
+    """
+
+    needs: tuple[str, ...]
+    function: Callable[[Mapping[str, Tensor], Tensor, Mapping[str, Tensor]], Tensor]
 
 
 class FusedGraph(nn.Module):
@@ -57,6 +72,8 @@ class FusedGraph(nn.Module):
         self.pool_heads: int = shape_of(traced.pool_attention)[1] if traced.pool_attention is not None else 0
         self.token_width, self.hidden_width = token_widths(traced)
         self._propagators = propagators(traced, alpha, beta, gamma)
+        self._derived: Mapping[str, Derived] = {}
+        self._derived_constants: tuple[str, ...] = ()
         self._prepared: dict[str, Any] = {}
         self.left_out: dict[str, str] = {}
         for name in ("attention", *(ALL if passes is None else passes)):
@@ -78,11 +95,12 @@ class FusedGraph(nn.Module):
             needed |= ancestors(traced.full_logits)
         self._nodes = [node for node in traced.nodes if node in needed]
         derived = {**REDUCTIONS, **(POOLED if self.pool_heads else {})}
-        self.names = (
+        self._computed = (
             *ALWAYS,
             *(PASSES[name].output for name in self._prepared),
             *(name for name, item in derived.items() if self._prepared.keys() >= set(item.passes)),
         )
+        self.names = self._computed
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
@@ -100,6 +118,21 @@ class FusedGraph(nn.Module):
         """Those of the model."""
         return hidden_layers(self._trace)
 
+    def with_derived(self, outputs: Mapping[str, Derived], constants: Mapping[str, Tensor]) -> FusedGraph:
+        """A graph over the same weights that gives these outputs by name, and beside them only those in ALWAYS.
+
+        Args:
+            outputs: How they are computed from those in ``names``.
+            constants: Floating-point tensors for their functions, by names that no buffer of the graph has.
+        """
+        graph = copy.copy(self)
+        graph._buffers = dict(self._buffers)
+        for name, tensor in constants.items():
+            graph.register_buffer(name, tensor)
+        graph._derived, graph._derived_constants = outputs, tuple(constants)
+        graph.names = (*ALWAYS, *outputs)
+        return graph
+
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Explain a batch.
 
@@ -116,6 +149,7 @@ class FusedGraph(nn.Module):
             ``pixel_cp_lrp`` [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that
             these allow. With an attention pool those of POOLED as well, and ``layer_gradient`` is of the pool's
             attention, [batch, targets, layers, pool_heads, 1, tokens]; tokens that the pool does not see have zeros.
+            After ``with_derived``, those that it names.
         """
         return self.compute(pixels, target, self.names)
 
@@ -125,12 +159,14 @@ class FusedGraph(nn.Module):
         Args:
             pixels: As for ``forward``.
             target: As for ``forward``.
-            names: Some of ``self.names``, in any order.
+            names: Some of ``self.names``, or of those that ``with_derived`` took their place of, in any order.
 
         Returns:
-            These outputs by name, in the order of ``self.names``.
+            These outputs by name, those that others are derived from first.
         """
-        names = set(names)
+        derived = {name: item for name, item in self._derived.items() if name in names}
+        asked, names = set(names), {*names, *(need for item in derived.values() for need in item.needs)}
+        names -= derived.keys()
         values = self._interpret(pixels)
         logits = values[self._trace.logits]
         classes = class_index(target, logits)
@@ -150,7 +186,9 @@ class FusedGraph(nn.Module):
         layered = layer_outputs(self.layout, layers, names, lambda name: 2 if OUTPUTS[name].per_target else 1)
         for name, tensor in layered.items():
             outputs[name] = tensor.transpose(0, 1) if OUTPUTS[name].per_target else tensor
-        return {name: outputs[name] for name in self.names if name in names}
+        constants = {name: self.get_buffer(name) for name in self._derived_constants}
+        outputs |= {name: item.function(outputs, pixels, constants) for name, item in derived.items()}
+        return {name: outputs[name] for name in (*self._computed, *self._derived) if name in asked}
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from onnxplain.contract.outputs import OUTPUTS, PASSES
+from onnxplain.contract.outputs import PASSES, output_of
 
 from .backends.base import Artifact
 
@@ -19,13 +19,13 @@ def images_per_run(artifact: Artifact, outputs: Iterable[str], targets: int) -> 
     for reciprocam the tokens of the last block once for every patch. On a CPU `CACHE_BYTES` count as well.
     """
     metadata = artifact.metadata
-    wanted = [OUTPUTS[name] for name in outputs]
+    wanted = [output_of(name) for name in outputs]
     numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
     hidden = metadata.layout.tokens * metadata.hidden_width
     if any(item.per_target for item in wanted):
         numbers += math.prod(metadata.shape(PASSES["attention"]))
         hidden *= max(1, targets)
-    if PASSES["reciprocam"] in wanted:
+    if PASSES["reciprocam"] in wanted or (metadata.heatmaps and "reciprocam" in metadata.passes):
         numbers += math.prod(metadata.patch_grid) * metadata.layout.tokens * metadata.token_width
     fit = RUN_BYTES // (4 * max(1, numbers))
     if artifact.device == "cpu":

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnxplain.contract.errors import RunError
 from onnxplain.contract.metadata import Metadata
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import output_of
 
 from .backends.base import Artifact
 from .batch_size import images_per_run
@@ -153,40 +153,35 @@ def _maps(
     call: MethodCall, pixels: NDArray[np.float32], outputs: Outputs, metadata: Metadata, evaluator: GraphEvaluator
 ) -> Iterable[NDArray[np.float64]]:
     """One method's map for each class, or a single one if it is the same for all."""
-    method, (names, rest) = call.method, call.bound
+    method = call.method
     if method.runs:
-        maps: NDArray[np.float64] = method.function(pixels, evaluator, **rest)
+        maps: NDArray[np.float64] = method.function(pixels, evaluator, **call.arguments)
         return maps
     columns = range(len(evaluator.classes) if method.per_target else 1)
-    if method.pixel_level:
-        return [method.function(*select(outputs, names, column), pixels=pixels, **rest) for column in columns]
-    return [token_map(method, metadata, outputs, column, call.arguments) for column in columns]
+    return [map_of(call, metadata, outputs, column, pixels) for column in columns]
 
 
-def token_map(
-    method: Method, metadata: Metadata, outputs: Mapping[str, NDArray[Any]], column: int, arguments: Mapping[str, Any]
+def map_of(
+    call: MethodCall, metadata: Metadata, outputs: Mapping[str, NDArray[Any]], column: int, pixels: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """The map of a method that works on tokens.
+    """The map of a method that needs no runs of its own.
 
     Args:
-        method: Its row in the table.
+        call: The method, with its full set of arguments.
         metadata: The artifact's.
         outputs: What the graph gave for one image, without the batch axis.
         column: Which of the targets.
-        arguments: The method's full set of arguments.
+        pixels: The model's input, [3, H, W].
 
     Returns:
-        float64 [h, w], the patch grid.
+        float64 [h, w], the patch grid, or for `pixel_level` methods [H, W].
     """
-    names, rest = method.bind(arguments)
-    rows = select(outputs, metadata.with_pool(names)[len(names) :], column)
-    layout = replace(metadata.layout, row=rows[0]) if rows else metadata.layout
-    return method.function(*select(outputs, names, column), layout=layout, **rest)
-
-
-def select(outputs: Mapping[str, NDArray[Any]], names: Iterable[str], column: int) -> list[NDArray[Any]]:
-    """The named outputs of one image, for the target in that column."""
-    return [outputs[name][column] if OUTPUTS[name].per_target else outputs[name] for name in names]
+    given = {
+        name: outputs[name][column] if output_of(name).per_target else outputs[name]
+        for name in metadata.with_pool(call.outputs)
+    }
+    result: NDArray[np.float64] = call.map(given, pixels.astype(np.float64), metadata.layout.readout_row(), metadata)
+    return result
 
 
 def _input_and_tokens(

@@ -15,7 +15,7 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY
-from onnxplain.contract.outputs import ALWAYS, OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, output_of
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.gate_outputs import GateOutputsPass
@@ -33,16 +33,17 @@ SHAPE_ARITHMETIC = 16
 """Entries of the largest constants that the export computes with; larger ones are weights."""
 
 
-def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> ir.Model:
+def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, flags: str = "optional") -> ir.Model:
     """Translate the fused graph.
 
     Args:
         graph: The fused graph.
         size: (height, width) of the images; their number, and that of the targets, stay open.
         opset: One of OPSETS.
+        flags: One of FLAGS.
 
     Returns:
-        The model, each output behind its flag, weights by their paths in the PyTorch model.
+        The model, each output behind its flag if it has one, weights by their paths in the PyTorch model.
     """
     with silent(), torch.inference_mode():
         program = torch.onnx.export(
@@ -61,14 +62,15 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET) -> 
     paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
-    flags = {name: OUTPUTS[name].flag for name in graph.names if name not in ALWAYS}
+    by_output = {name: output_of(name).flag for name in graph.names if name not in ALWAYS}
+    gates = [] if flags == "none" else [GateOutputsPass(by_output, required=flags == "required")]
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
-        GateOutputsPass(flags),
+        *gates,
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
     ):

@@ -38,20 +38,22 @@ class Writer:
     """How files of one format are written and read back.
 
     Attributes:
-        translate: Turns a fused graph into a model of the format, for images of (height, width) and an ONNX opset,
-            which formats without one ignore.
+        translate: Turns a fused graph into a model of the format, for images of (height, width), an ONNX opset, which
+            formats without one ignore, and one of FLAGS, of which other formats than ONNX have "optional" alone.
         save: Writes that model, the JSON document of the metadata and the digest to a path.
         in_double: Opens a file to be run in float64, for the gate.
     """
 
-    translate: Callable[[FusedGraph, tuple[int, int], int], Any]
+    translate: Callable[[FusedGraph, tuple[int, int], int, str], Any]
     save: Callable[[Any, str, Path], None]
     in_double: Callable[[Path], InDouble]
 
 
 WRITERS: dict[str, Writer] = {
     "onnx": Writer(onnx_model, save_onnx, OnnxInDouble),
-    "torchscript": Writer(lambda graph, size, opset: torchscript_model(graph, size), save_torchscript, ScriptInDouble),
+    "torchscript": Writer(
+        lambda graph, size, opset, flags: torchscript_model(graph, size), save_torchscript, ScriptInDouble
+    ),
 }
 """By the format's name."""
 assert WRITERS.keys() == FORMATS.keys(), WRITERS.keys() ^ FORMATS.keys()

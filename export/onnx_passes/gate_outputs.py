@@ -9,7 +9,7 @@ compute again is, to keep less.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -20,9 +20,15 @@ from .duplicate_cheap import duplicate_cheap, duplicate_views
 from .gate_plan import GatePlan, Outputs, plan_gates
 from .invariants import require_flat, require_order
 
+MakeFlag = Callable[[ir.Graph, str], ir.Value]
+"""(graph, name of a flag) -> its scalar truth, for a new input."""
+
 
 class GateOutputsPass(ir.passes.InPlacePass):
-    """Give a model one optional bool input per flag, true by default, and compute each output only where it is true.
+    """Give a model one bool input per flag, and compute each output only where it is true.
+
+    An optional flag is a number of its own, true by default; a required one has an entry for each image, [batch], and
+    is true where any of these is.
 
     requires: A flat graph that has the outputs; values have types, and those that cross from branch to branch shapes.
 
@@ -32,14 +38,16 @@ class GateOutputsPass(ir.passes.InPlacePass):
     output of the graph, which OpenVINO refuses in a branch.
     """
 
-    def __init__(self, flags: Mapping[str, str]) -> None:
+    def __init__(self, flags: Mapping[str, str], required: bool = False) -> None:
         """Make the pass.
 
         Args:
             flags: By output, the name of its flag.
+            required: Whether flags have to be fed.
         """
         super().__init__()
         self.flags = flags
+        self.required = required
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Change the model; its values' names stay unique."""
@@ -49,7 +57,7 @@ class GateOutputsPass(ir.passes.InPlacePass):
         plan = duplicate_cheap(graph, plan)
         plan = assign_levels(graph, plan)
         plan = duplicate_views(graph, plan)
-        _move_into_branches(graph, plan, self.flags)
+        _move_into_branches(graph, plan, self.flags, _required_flag if self.required else _optional_flag)
         return ir.passes.PassResult(model, modified=True)
 
     def requires(self, model: ir.Model) -> None:
@@ -67,14 +75,15 @@ class GateOutputsPass(ir.passes.InPlacePass):
         graph = model.graph
         require_order(graph)
         optional = {value.name for value in graph.initializers.values() if value.is_graph_input()}
+        inputs = {value.name for value in graph.inputs}
         for value in graph.outputs:
             producer = value.producer()
             if value.uses():
                 raise ir.passes.PostconditionError(f"a node reads the output {value.name}")
             if value.name in self.flags and (producer is None or producer.op_type != "If"):
                 raise ir.passes.PostconditionError(f"the output {value.name} is in no branch")
-        if not set(self.flags.values()) <= optional:
-            raise ir.passes.PostconditionError("a flag is no optional input")
+        if not set(self.flags.values()) <= (inputs - optional if self.required else optional):
+            raise ir.passes.PostconditionError(f"a flag is no {'required' if self.required else 'optional'} input")
 
 
 def _separate_outputs(graph: ir.Graph, gated: Collection[str]) -> None:
@@ -88,7 +97,7 @@ def _separate_outputs(graph: ir.Graph, gated: Collection[str]) -> None:
             graph.outputs[place] = result
 
 
-def _move_into_branches(graph: ir.Graph, plan: GatePlan, flags: Mapping[str, str]) -> None:
+def _move_into_branches(graph: ir.Graph, plan: GatePlan, flags: Mapping[str, str], make_flag: MakeFlag) -> None:
     """Do what the plan says: level by level, groups of more outputs first, products behind the branches."""
     apart = {node: node for node in plan.products} | views_of_products(graph, plan)
     branches: dict[tuple[int, Outputs], list[ir.Node]] = {}
@@ -99,7 +108,7 @@ def _move_into_branches(graph: ir.Graph, plan: GatePlan, flags: Mapping[str, str
         elif plan.needs[node]:
             branches.setdefault((plan.levels[node], plan.needs[node]), []).append(node)
     groups = sorted(dict.fromkeys(outputs for _, outputs in branches), key=len, reverse=True)
-    conditions = _conditions(graph, groups, flags)
+    conditions = _conditions(graph, groups, flags, make_flag)
     for level in range(max(plan.levels.values(), default=-1) + 1):
         for number, outputs in enumerate(groups):
             if (level, outputs) in branches:
@@ -112,10 +121,12 @@ def _move_into_branches(graph: ir.Graph, plan: GatePlan, flags: Mapping[str, str
                 value.shape = _nameless(value)
 
 
-def _conditions(graph: ir.Graph, groups: list[Outputs], flags: Mapping[str, str]) -> dict[Outputs, ir.Value]:
+def _conditions(
+    graph: ir.Graph, groups: list[Outputs], flags: Mapping[str, str], make_flag: MakeFlag
+) -> dict[Outputs, ir.Value]:
     """By group whether any of its outputs is wanted: the flag of one, and of several made of the largest there are."""
     numbers = count()
-    conditions = {Outputs([name]): _optional_flag(graph, flag) for name, flag in flags.items()}
+    conditions = {Outputs([name]): make_flag(graph, flag) for name, flag in flags.items()}
     for outputs in reversed(groups):
         parts, rest = [], outputs
         for known in sorted(conditions, key=len, reverse=True):
@@ -140,7 +151,22 @@ def _optional_flag(graph: ir.Graph, name: str) -> ir.Value:
     return flag
 
 
-def _value(name: str, dtype: ir.DataType, shape: Sequence[int]) -> ir.Value:
+def _required_flag(graph: ir.Graph, name: str) -> ir.Value:
+    """Whether any entry is true of a bool input [batch]."""
+    images = graph.inputs[0].shape
+    assert images is not None
+    flag = _value(name, ir.DataType.BOOL, [images[0]])
+    graph.inputs.append(flag)
+    numbers = _value(f"{name}/numbers", ir.DataType.INT32, [images[0]])
+    most = _value(f"{name}/most", ir.DataType.INT32, [])
+    wanted = _value(f"{name}/any", ir.DataType.BOOL, [])
+    graph.append(ir.node("Cast", [flag], {"to": ir.DataType.INT32}, outputs=[numbers], name=numbers.name))
+    graph.append(ir.node("ReduceMax", [numbers], {"keepdims": 0}, outputs=[most], name=most.name))
+    graph.append(ir.node("Cast", [most], {"to": ir.DataType.BOOL}, outputs=[wanted], name=wanted.name))
+    return wanted
+
+
+def _value(name: str, dtype: ir.DataType, shape: Sequence[int | ir.SymbolicDim]) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from onnxplain.contract import OnnxplainError
-from onnxplain.contract.outputs import OUTPUTS
+from onnxplain.contract.outputs import ALWAYS, OUTPUTS, output_of
 from onnxplain.lrp_graph.in_double import in_double
 
 from ..formats.silent import silent
@@ -40,13 +40,17 @@ class OnnxInDouble:
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """These outputs; pixels: float64 [batch, 3, H, W], target: int64 [batch, targets]."""
-        flags = {item.flag: torch.tensor(name in names) for name, item in OUTPUTS.items()}
-        given = {"pixels": pixels, "target": target, **flags}
-        values = {value: given[value.name] for value in self._graph.inputs if value.name in given}
-        outputs = self._compute(self._graph, values)
+        given = {"pixels": pixels, "target": target}
+        outputs = [value.name for value in self._graph.outputs if value.name and value.name not in ALWAYS]
+        flags = {output_of(name).flag: name in names for name in outputs}
+        values = {
+            value: given[value.name] if value.name in given else _flag(value, flags[value.name or ""], len(pixels))
+            for value in self._graph.inputs
+        }
+        tensors = self._compute(self._graph, values)
         return {
             value.name: tensor
-            for value, tensor in zip(self._graph.outputs, outputs, strict=True)
+            for value, tensor in zip(self._graph.outputs, tensors, strict=True)
             if value.name is not None and value.name in names
         }
 
@@ -90,6 +94,11 @@ def _by_reference(node: ir.Node) -> Callable[[Sequence[Tensor | None]], list[Ten
         return [torch.from_numpy(np.array(array)) for array in results]
 
     return compute
+
+
+def _flag(value: ir.Value, wanted: bool, images: int) -> Tensor:
+    """An optional flag is a number, a required one has an entry for each image."""
+    return torch.full([images] * len(value.shape or ()), wanted)
 
 
 class ScriptInDouble:

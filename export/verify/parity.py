@@ -31,11 +31,15 @@ from torch import Tensor, nn
 
 from onnxplain.contract import Metadata, OnnxplainError
 from onnxplain.contract.errors import one_line
-from onnxplain.contract.outputs import ALWAYS, MATRICES, OUTPUTS, Output
+from onnxplain.contract.outputs import ALWAYS, HEATMAP, MATRICES, PASSES, Output, output_of
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime.backends.base import Artifact
 from onnxplain.runtime.backends.formats import open_artifact
+from onnxplain.runtime.images.geometry import resize
+from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.table import METHODS
+from onnxplain.runtime.pipeline import map_of
 
 from ..formats.table import open_in_double
 from .autograd_reference import eager_outputs
@@ -81,7 +85,8 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
     """
     gate = _Gate(path, metadata, model, graph)
     gate.compare_ranks()
-    large = [item for item in metadata.outputs if item.axes == MATRICES and _bytes(metadata, item) > MAX_RAW]
+    raw = [PASSES[name] for name in metadata.passes]
+    large = [item for item in raw if item.axes == MATRICES and _bytes(metadata, item) > MAX_RAW]
     for portions in gate.portions([item for item in metadata.outputs if item not in large], bool(large)):
         gate.take(portions)
     return Report(tuple(gate.rows()), _notes(metadata, large), gate.resolution.worst())
@@ -105,6 +110,7 @@ class _Gate:
         self.errors: dict[str, Errors] = defaultdict(Errors)
         self.broken: dict[str, None] = {}
         self.wrong_ranks = 0
+        self.heatmaps = [MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()]
         self.resolution = Resolution(metadata)
 
     def portions(self, outputs: Sequence[Output], large: bool) -> list[list[_Portion]]:
@@ -114,7 +120,8 @@ class _Gate:
         """
         if not large:
             names = ["logits", *(item.output for item in outputs)]
-            alone = ["reciprocam"] if self.graph.masked_bytes > MAX_COPIES else []
+            copies = {"reciprocam", f"{HEATMAP}vit_reciprocam"} if self.graph.masked_bytes > MAX_COPIES else set()
+            alone = [name for name in names if name in copies]
             together = _Portion(range(IMAGES), self.targets, [name for name in names if name not in alone])
             return [[together, *(_Portion(range(1), self.targets, [name]) for name in alone)]]
         groups: dict[tuple[str, ...], list[str]] = {(): ["logits"]}
@@ -216,10 +223,21 @@ class _Gate:
     def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
         """What PyTorch gives in float64, by autograd where it can."""
         with _one_line("the model cannot be run in PyTorch to compare with"), in_double():
-            outputs = eager_outputs(self.model_in_double, image, target, self.graph.layout, names)
+            calls = {HEATMAP + call.method.name: call for call in self.heatmaps}
+            wanted = {name for name in names if name not in calls}
+            wanted |= {need for name in names if name in calls for need in self.metadata.with_pool(calls[name].outputs)}
+            outputs = eager_outputs(self.model_in_double, image, target, self.graph.layout, wanted)
             with torch.no_grad():
-                outputs |= self.graph_in_double.compute(image, target, set(names) - outputs.keys())
-            return {name: tensor[0].numpy() for name, tensor in outputs.items()}
+                outputs |= self.graph_in_double.compute(image, target, wanted - outputs.keys())
+            given = {name: tensor[0].numpy() for name, tensor in outputs.items()}
+            for name in calls.keys() & set(names):
+                given[name] = self._heatmap(calls[name], given, image[0].numpy())[None]
+            return {name: given[name] for name in names}
+
+    def _heatmap(self, call: MethodCall, outputs: Tensors, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """The map as the runtime computes it of a full artifact's outputs, [H, W]."""
+        found = map_of(call, replace(self.metadata, heatmaps={}), outputs, 0, pixels)
+        return found if call.method.pixel_level else resize(found, self.metadata.preprocessing.size)
 
     @torch.no_grad()
     def _pytorch_in_float32(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
@@ -259,7 +277,7 @@ def _sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> 
 
 
 def _per_target(name: str) -> bool:
-    return name in OUTPUTS and OUTPUTS[name].per_target
+    return name not in ALWAYS and output_of(name).per_target
 
 
 def _over(graph: FusedGraph, model: nn.Module) -> FusedGraph:

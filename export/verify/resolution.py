@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract import Metadata
-from onnxplain.runtime import Method
-from onnxplain.runtime.methods.choice import available_methods
-from onnxplain.runtime.pipeline import select, token_map
+from onnxplain.runtime.methods.choice import MethodCall, available_methods, call_method
+from onnxplain.runtime.pipeline import map_of
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -25,37 +24,30 @@ class Resolution:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
-        methods = [item for item in available_methods(metadata.passes) if item.runs is None and item.extra is None]
-        self._reads = {item: metadata.with_pool(item.bind(self._arguments(item))[0]) for item in methods}
-        self._errors: dict[Method, list[float]] = {item: [] for item in methods}
+        methods = [item for item in available_methods(metadata) if item.in_graph]
+        self._calls = [call_method(item.name, {}, metadata) for item in methods]
+        self._errors: dict[str, list[float]] = {item.name: [] for item in methods}
 
     @property
     def doubtful(self) -> set[str]:
         """The outputs that methods read whose maps were not exact so far."""
-        inexact = [method for method, errors in self._errors.items() if max(errors, default=0) > DOUBTFUL]
-        return {name for method in inexact for name in self._reads[method]}
+        inexact = [call for call in self._calls if max(self._errors[call.method.name], default=0) > DOUBTFUL]
+        return {name for call in inexact for name in self._reads(call)}
 
     def add(self, given: Tensors, exact: Tensors, pixels: NDArray[Any]) -> None:
         """One image, [3, H, W], and class: outputs in float32 and in float64, the class axis of length 1."""
-        for method, names in self._reads.items():
-            if given.keys() >= set(names) <= exact.keys():
-                single, double = (self._map(method, tensors, pixels) for tensors in (given, exact))
-                self._errors[method].append(_error(single, double, method.relative))
+        for call in self._calls:
+            if given.keys() >= set(self._reads(call)) <= exact.keys():
+                single, double = (map_of(call, self._metadata, tensors, 0, pixels) for tensors in (given, exact))
+                self._errors[call.method.name].append(_error(single, double, call.method.relative))
 
     def worst(self) -> dict[str, float]:
         """By method the greatest error of a map, |float32 - float64| / |float64|, at most 1: nothing is resolved."""
-        errors = {method.name: min(1.0, max(errors)) for method, errors in self._errors.items() if errors}
+        errors = {name: min(1.0, max(errors)) for name, errors in self._errors.items() if errors}
         return {name: float(f"{error:.2g}") for name, error in errors.items()}
 
-    def _arguments(self, method: Method) -> dict[str, Any]:
-        return method.arguments({}, self._metadata.layers)
-
-    def _map(self, method: Method, tensors: Tensors, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        arguments = self._arguments(method)
-        if not method.pixel_level:
-            return token_map(method, self._metadata, tensors, 0, arguments)
-        names, rest = method.bind(arguments)
-        return method.function(*select(tensors, names, 0), pixels=pixels, **rest)
+    def _reads(self, call: MethodCall) -> tuple[str, ...]:
+        return self._metadata.with_pool(call.outputs)
 
 
 def _error(single: NDArray[np.float64], double: NDArray[np.float64], relative: bool) -> float:

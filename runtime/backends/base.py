@@ -33,7 +33,7 @@ class Artifact(Protocol):
         Args:
             pixels: float32 [batch, 3, H, W].
             targets: Class indices or ranks, the same for each image.
-            outputs: Names in `OUTPUTS`.
+            outputs: Names of those in `metadata.outputs`.
 
         Returns:
             `logits`, `class_index` and these outputs, by name; all float32, but class_index int64.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
-from onnxplain.contract.outputs import ALWAYS, OUTPUTS
+from onnxplain.contract.outputs import ALWAYS
 
 from .base import check_arguments, read_metadata, rows_of
 
@@ -65,7 +65,7 @@ class OnnxArtifact:
         feeds = {
             "pixels": pixels,
             "target": rows_of(targets, len(pixels)),
-            **{item.flag: np.array(item.output in wanted) for item in OUTPUTS.values()},
+            **{item.flag: self._flag(item.output in wanted, len(pixels)) for item in self.metadata.outputs},
         }
         names = [*ALWAYS, *wanted]
         try:
@@ -76,6 +76,10 @@ class OnnxArtifact:
                 f"(if memory ran out, use fewer at a time): {one_line(error)}"
             ) from None
         return dict(zip(names, values, strict=True))
+
+    def _flag(self, wanted: bool, images: int) -> NDArray[np.bool_]:
+        """A flag as the graph takes it: a required one has an entry for each image, as all inputs must for servers."""
+        return np.full(images if self.metadata.flags == "required" else (), wanted)
 
 
 def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list[Provider]:

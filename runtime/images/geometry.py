@@ -116,6 +116,23 @@ def resize(tokens: Map, size: tuple[int, int]) -> Map:
     return placement.place(tokens)
 
 
+def interpolation(count: int, length: int) -> NDArray[np.float64]:
+    """The matrix [length, count] by which `resize` enlarges one axis of `count` values to `length`."""
+    samples = _samples((np.arange(length, dtype=np.float64) + 0.5) * (count / length), count)
+    matrix, rows = np.zeros((length, count)), np.arange(length)
+    matrix[rows, samples.lower] += 1 - samples.weight
+    matrix[rows, samples.upper] += samples.weight
+    return matrix
+
+
+def tokens_of(heatmap: Map, grid: tuple[int, int]) -> Map:
+    """The token map, `grid` = [h, w], that `resize` has enlarged to `heatmap` [H, W], by least squares."""
+    rows, columns = (
+        np.linalg.pinv(interpolation(count, length)) for count, length in zip(grid, heatmap.shape, strict=True)
+    )
+    return np.asarray(rows @ heatmap @ columns.T, dtype=heatmap.dtype)
+
+
 def patch_sums(pixels: Map, grid: tuple[int, int]) -> Map:
     """The sum over each patch's pixels: [H, W] to `grid` = [h, w], same dtype."""
     for axis, count in enumerate(grid):

@@ -1,18 +1,23 @@
 """Attention flow: how much of a unit of flow gets from the readout through all layers down to each patch."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxplain.contract.layout import Layout
-
-from .attention_maps import Array, TokenMap, normalised
 
 # Capacities become integers for scipy, whose flows are int32: the largest power of two that leaves a bit to spare.
 # The flow is off by at most 2^-31 for every edge of the smallest cut, whose capacity is 1 at most: 1e-7 for the 197
 # edges of a typical one at 197 tokens, 1e-6 for 2000 edges.
 SCALE = 2**30
 
+Matrices = NDArray[np.floating[Any]]
+Row = NDArray[np.float64]
+TokenMap = NDArray[np.float64]
 
-def attention_flow(attention: Array, layout: Layout) -> TokenMap:
+
+def attention_flow(attention: Matrices, readout: Row, layout: Layout) -> TokenMap:
     """The maximum flow from the readout on top to each patch at the bottom (Abnar & Zuidema 2020, section 3).
 
     `attention`: E_h[A], [layers, N, N]. The edge from token i above layer l to token j below it has capacity
@@ -27,15 +32,15 @@ def attention_flow(attention: Array, layout: Layout) -> TokenMap:
 
     layers, size = len(attention), layout.tokens
     source = (layers + 1) * size  # tokens below layer l are the nodes from l * size
-    above, below, capacities = [np.full(size, source)], [layers * size + np.arange(size)], [layout.readout_row()]
+    above, below, capacities = [np.full(size, source)], [layers * size + np.arange(size)], [readout]
     rows, columns = np.divmod(np.arange(size * size), size)
     for number, layer in enumerate(attention):
         above.append((number + 1) * size + rows)
         below.append(number * size + columns)
-        capacities.append(normalised(layer.astype(np.float64)).ravel())
+        capacities.append(_normalised(layer.astype(np.float64)).ravel())
     shares = np.concatenate(capacities)
     if not np.isfinite(shares).all():  # as an integer, NaN would be some capacity
-        return layout.patches(np.full(size, np.nan))
+        return np.full(layout.patch_grid, np.nan)
     units = np.rint(shares * SCALE).astype(np.int32)
     used = units > 0
     edges = tuple(np.concatenate(ends)[used].astype(np.int32) for ends in (above, below))
@@ -43,4 +48,10 @@ def attention_flow(attention: Array, layout: Layout) -> TokenMap:
     row = np.zeros(size)
     for token in range(layout.prefix_tokens, size):
         row[token] = maximum_flow(graph, source, token).flow_value / SCALE
-    return layout.patches(row)
+    return np.asarray(layout.patches(row))
+
+
+def _normalised(matrix: Row) -> Row:
+    """rownorm(F + I) of a non-negative F."""
+    with_residual = matrix + np.eye(len(matrix))
+    return np.asarray(with_residual / with_residual.sum(axis=1, keepdims=True))

@@ -1,13 +1,17 @@
 """Which methods and outputs an artifact has, and which of them the caller has chosen."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from onnxplain.contract.errors import MethodError, OnnxplainError
+from onnxplain.contract.layout import Layout
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.names import no_such, or_rather
-from onnxplain.contract.outputs import ALWAYS, PASSES
+from onnxplain.contract.outputs import ALWAYS, HEATMAP, PASSES
 
+from ..images.geometry import tokens_of
+from .attention_maps import Array, array_namespace, pixel_output
 from .method import Method
 from .table import METHODS
 
@@ -34,6 +38,29 @@ class MethodCall(NamedTuple):
     def runs(self) -> int:
         """How many runs of its own it needs for an image."""
         return int(self.arguments[self.method.runs]) if self.method.runs else 0
+
+    def map(self, outputs: Mapping[str, Array], pixels: Array, readout: Array, metadata: Metadata) -> Array:
+        """The map of a method that needs no runs of its own, from the graph's outputs.
+
+        All are NumPy arrays or all are tensors, with leading axes, such as batch and targets, that broadcast.
+
+        Args:
+            outputs: By name; beside those in `outputs` those of the attention pool, if there is one.
+            pixels: The model's input, [..., 3, H, W], in the dtype that the map is to be computed in.
+            readout: `Layout.readout_row()`, [N], in that dtype.
+            metadata: The artifact's.
+
+        Returns:
+            [..., h, w], the patch grid, or for `pixel_level` methods [..., H, W].
+        """
+        names, rest = self.bound
+        given = [outputs[name] for name in names]
+        if self.method.pixel_level:
+            return self.method.function(*given, pixels=pixels, **rest)
+        pool = metadata.with_pool(names)[len(names) :]
+        if pool:
+            readout = array_namespace(readout).astype(outputs[pool[0]], readout.dtype, copy=False)
+        return self.method.function(*given, readout=readout, layout=metadata.layout, **rest)
 
 
 # Other names of methods, as `canonical` spells them; names that are only like ours are found without this table
@@ -71,26 +98,42 @@ def canonical(name: str) -> str:
     return name.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
-def available_methods(passes: Iterable[str]) -> list[Method]:
-    """The methods that an artifact with these passes can run, in the order of the table."""
-    present = set(passes)
+def available_methods(metadata: Metadata) -> list[Method]:
+    """The methods that an artifact can run, in the order of the table.
+
+    Of a full artifact those whose passes it has. Of a plain one those whose maps are its outputs, each with a function
+    that takes the map and without parameters, as these are fixed in the graph.
+    """
+    if metadata.heatmaps:
+        return [_with_map_in_graph(method) for name, method in METHODS.items() if name in metadata.heatmaps]
+    present = set(metadata.passes)
     return [method for method in METHODS.values() if present.issuperset(method.passes)]
 
 
-def comparable_methods(passes: Iterable[str], tokens: int) -> tuple[list[Method], dict[str, str]]:
+def _with_map_in_graph(method: Method) -> Method:
+    function = pixel_output if method.pixel_level else _tokens_of_heatmap
+    return replace(method, function=function, outputs=(HEATMAP + method.name,), parameters=())
+
+
+def _tokens_of_heatmap(heatmap: Array, readout: Array, layout: Layout) -> Array:
+    """The token map that the graph has enlarged to [..., H, W]."""
+    return tokens_of(heatmap.astype(readout.dtype), layout.patch_grid)
+
+
+def comparable_methods(metadata: Metadata) -> tuple[list[Method], dict[str, str]]:
     """The methods that are compared where none is named.
 
     Args:
-        passes: The artifact's.
-        tokens: The artifact's number of tokens, on which the time of some methods depends.
+        metadata: The artifact's; its number of tokens decides how long some methods take.
 
     Returns:
         The available methods but those whose dependency is not installed and those that would take long; and for each
-        of these, by name, why it is left out.
+        of these, by name, why it is left out. All those of a plain artifact.
     """
+    tokens = metadata.layout.tokens
     chosen, left_out = [], {}
-    for method in available_methods(passes):
-        slow = method.max_tokens is not None and tokens > method.max_tokens
+    for method in available_methods(metadata):
+        slow = method.max_tokens is not None and tokens > method.max_tokens and not metadata.heatmaps
         reason = method.missing or (f"slow with {tokens} tokens; name it to have it" if slow else "")
         if reason:
             left_out[method.name] = reason
@@ -99,43 +142,74 @@ def comparable_methods(passes: Iterable[str], tokens: int) -> tuple[list[Method]
     return chosen, left_out
 
 
-def find_method(name: str | None, passes: tuple[str, ...]) -> Method:
-    """The method of that name, or the best one for these passes if the name is None.
+def known_method(name: object) -> Method:
+    """The row of METHODS of that name.
 
     Case does not matter, and a hyphen is an underscore.
 
     Raises:
-        MethodError: If there is no such method, or if it needs a pass or a dependency that is not there.
+        MethodError: If there is no such method.
     """
-    if name is None:
-        return available_methods(passes)[0]
     if not isinstance(name, str):
         raise MethodError(f"a method must be a name, got {type(name).__name__}; there are: {', '.join(METHODS)}")
     if canonical(name) not in METHODS:
         meant = OTHER_NAMES.get(canonical(name), ())
         raise MethodError(no_such("method", name, METHODS, {name.casefold(): meant}))
-    method = METHODS[canonical(name)]
-    missing = [item for item in method.passes if item not in passes]
-    if missing:
-        wanted = ",".join(item for item in PASSES if item in (*passes, *method.passes))
+    return METHODS[canonical(name)]
+
+
+def find_method(name: str | None, metadata: Metadata) -> Method:
+    """The artifact's method of that name, or its best one if the name is None.
+
+    Raises:
+        MethodError: If there is no such method, or if it needs a pass or a dependency that is not there.
+    """
+    available = {method.name: method for method in available_methods(metadata)}
+    if name is None:
+        return next(iter(available.values()))
+    method = known_method(name)
+    if method.name not in available:
+        use = f"or use one of: {', '.join(available)}"
+        if metadata.heatmaps:
+            raise MethodError(
+                f"this artifact has no heatmap of {method.name}; export it again with `heatmaps` "
+                f"{','.join((*available, method.name))}, {use}"
+            )
+        missing = [item for item in method.passes if item not in metadata.passes]
+        wanted = ",".join(item for item in PASSES if item in (*metadata.passes, *method.passes))
         raise MethodError(
-            f"method {method.name} needs the pass {' and '.join(missing)}, this artifact has: {', '.join(passes)}; "
-            f"export it again with `passes` {wanted}, or use one of: "
-            f"{', '.join(item.name for item in available_methods(passes))}"
+            f"method {method.name} needs the pass {' and '.join(missing)}, this artifact has: "
+            f"{', '.join(metadata.passes)}; export it again with `passes` {wanted}, {use}"
         )
     if method.missing:
         raise MethodError(f"method {method.name} cannot run here: {method.missing}")
-    return method
+    return available[method.name]
 
 
 def call_method(name: str | None, parameters: Mapping[str, Any], metadata: Metadata) -> MethodCall:
     """The method of that name, or the artifact's best one, with these parameters and the defaults of the others.
 
     Raises:
-        MethodError: If it cannot be run, or if a parameter is unknown or not valid.
+        MethodError: If it cannot be run, or if a parameter is unknown, not valid, or another than the one that is fixed
+            in a plain artifact.
     """
-    method = find_method(name, metadata.passes)
+    method = find_method(name, metadata)
+    if method.name in metadata.heatmaps:
+        _check_fixed(method.name, parameters, metadata)
+        parameters = {}
     return MethodCall(method, method.arguments(parameters, metadata.layers))
+
+
+def _check_fixed(name: str, parameters: Mapping[str, Any], metadata: Metadata) -> None:
+    """Raise MethodError unless these are the parameters that are fixed in the graph."""
+    fixed = metadata.heatmaps[name]
+    given = METHODS[name].arguments(parameters, metadata.layers)
+    for parameter in parameters:
+        if given[parameter] != fixed.get(parameter):
+            raise MethodError(
+                f"the heatmap of {name} in this artifact was exported with `{parameter}` {fixed.get(parameter)}, "
+                f"got {given[parameter]}; leave it out, or export it again"
+            )
 
 
 def call_methods(methods: Methods | None, metadata: Metadata) -> tuple[MethodCall, ...]:
@@ -150,7 +224,7 @@ def call_methods(methods: Methods | None, metadata: Metadata) -> tuple[MethodCal
             none.
     """
     if methods is None:
-        methods = [method.name for method in comparable_methods(metadata.passes, metadata.layout.tokens)[0]]
+        methods = [method.name for method in comparable_methods(metadata)[0]]
     if isinstance(methods, str) or not isinstance(methods, Iterable):
         right = [methods] if isinstance(methods, str) else ["rollout"]
         raise MethodError(
@@ -183,11 +257,14 @@ def find_outputs(names: Iterable[str] | None, metadata: Metadata) -> tuple[str, 
     if isinstance(names, str):
         raise OnnxplainError(f"`passes` must be a list of names, got the text {names!r}; write [{names!r}]")
     known = {item.output: item.output for item in metadata.outputs}
-    known |= {name: PASSES[name].output for name in metadata.passes}
-    wanted = [name for name in (metadata.passes if names is None else names) if name not in ALWAYS]
+    every = tuple(known)
+    if not metadata.heatmaps:
+        known |= {name: PASSES[name].output for name in metadata.passes}
+        every = metadata.passes
+    wanted = [name for name in (every if names is None else names) if name not in ALWAYS]
     for name in wanted:
         if name not in known:
             raise OnnxplainError(
-                f"this artifact has no pass {name}; it has: {', '.join(metadata.passes)}{or_rather(name, known)}"
+                f"this artifact has no pass {name}; it has: {', '.join(every)}{or_rather(name, known)}"
             )
     return tuple(known[name] for name in wanted)

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from onnxplain.contract.errors import MethodError
 from onnxplain.contract.names import or_rather
-from onnxplain.contract.outputs import OUTPUTS, PASSES
+from onnxplain.contract.outputs import PASSES, output_of
 
 from .parameters import Parameter
 
@@ -19,6 +16,8 @@ from .parameters import Parameter
 @dataclass(frozen=True)
 class Method:
     """One row of the table: the function, the outputs of the graph that it takes, and how it is described to users.
+
+    A plain artifact has the maps themselves among its outputs, and rows of its own that take them, see choice.py.
 
     Attributes:
         name: By which users choose it.
@@ -37,7 +36,7 @@ class Method:
     """
 
     name: str
-    function: Callable[..., NDArray[np.float64]]
+    function: Callable[..., Any]
     outputs: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     summary: str
@@ -51,14 +50,23 @@ class Method:
     @property
     def passes(self) -> tuple[str, ...]:
         """The passes an artifact must have for this method."""
-        outputs, _ = self.bind({parameter.name: parameter.default for parameter in self.parameters})
-        needed = {name for output in outputs for name in OUTPUTS[output].passes}
+        needed = {name for output in self._outputs for name in output_of(output).passes}
         return tuple(name for name in PASSES if name in needed)
 
     @property
     def per_target(self) -> bool:
         """Whether the map depends on the class."""
-        return self.runs is not None or any(PASSES[name].per_target for name in self.passes)
+        return self.runs is not None or any(output_of(name).per_target for name in self._outputs)
+
+    @property
+    def in_graph(self) -> bool:
+        """Whether the map can be an output of the graph: it needs one run, and only the array API."""
+        return self.runs is None and self.extra is None
+
+    @property
+    def _outputs(self) -> tuple[str, ...]:
+        """The outputs that it needs with its defaults; others that parameters choose need the same passes."""
+        return self.bind({parameter.name: parameter.default for parameter in self.parameters})[0]
 
     @property
     def missing(self) -> str:

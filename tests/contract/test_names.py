@@ -11,6 +11,7 @@ from onnxplain.runtime import METHODS, PASSES, REDUCTIONS, Explainer, OnnxplainE
 from onnxplain.runtime.backends.providers import DEVICES
 from onnxplain.runtime.methods.choice import OTHER_NAMES, canonical, find_method
 from tests.helpers.command_line import assert_mistake
+from tests.helpers.method_inputs import metadata_of
 from tests.helpers.tiny_artifact import build
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -21,7 +22,7 @@ ON = ", ".join(("auto", *sorted(DEVICES)))
 
 @pytest.mark.parametrize("given", ["Grad-Rollout", "GRAD_ROLLOUT", "grad rollout", "grad_rollout "])
 def test_methods_whatever_the_spelling(given):
-    assert find_method(given, ALL).name == "grad_rollout"
+    assert find_method(given, metadata_of(ALL)).name == "grad_rollout"
 
 
 def test_an_explanation_by_another_spelling(artifact):
@@ -47,7 +48,7 @@ def test_an_explanation_by_another_spelling(artifact):
 )
 def test_methods_that_may_be_meant(given, meant):
     with pytest.raises(OnnxplainError) as caught:
-        find_method(given, ALL)
+        find_method(given, metadata_of(ALL))
     assert str(caught.value).startswith(f"there is no method {given!r}; did you mean {meant}")
 
 

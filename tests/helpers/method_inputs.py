@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from onnxplain.contract import Metadata, Preprocessing
 from onnxplain.contract.layout import Layout
 from onnxplain.runtime import METHODS
 from tests.helpers.slow_reductions import reductions
@@ -17,6 +18,15 @@ LAYOUTS = {
 
 
 SIZE = (12, 20)
+
+
+def metadata_of(passes, grid=(4, 4)):
+    """Those of an artifact with these passes, a class token and that many patches."""
+    preprocessing = Preprocessing((16 * grid[0], 16 * grid[1]), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    checkpoint = {"source": "random", "sha256": None}
+    return Metadata(
+        "vit", checkpoint, preprocessing, ("ant", "bee"), "softmax", grid, 1, (0,), LAYERS, HEADS, 8, 32, tuple(passes)
+    )
 
 
 def tensors_of(layout, seed=0):
@@ -42,7 +52,8 @@ def call(name, outputs, layout, **parameters):
     """The method's map, from the graph's outputs and `pixels`."""
     method = METHODS[name]
     names, rest = method.bind(method.arguments(parameters, LAYERS))
-    context = {"pixels": outputs["pixels"]} if method.pixel_level else {"layout": layout}
+    tokens = {"layout": layout, "readout": layout.readout_row()}
+    context = {"pixels": outputs["pixels"].astype(np.float64)} if method.pixel_level else tokens
     return method.function(*(outputs[item] for item in names), **context, **rest)
 
 

@@ -15,8 +15,9 @@ from onnxplain.export.artifact import describe
 from onnxplain.export.plan import Plan
 from onnxplain.export.verify.autograd_reference import BY_AUTOGRAD, eager_outputs
 from onnxplain.lrp_graph import FusedGraph, fuse, pool_outputs
-from onnxplain.runtime import METHODS, Metadata, Preprocessing
-from onnxplain.runtime.pipeline import token_map
+from onnxplain.runtime import Metadata, Preprocessing
+from onnxplain.runtime.methods.choice import call_method
+from onnxplain.runtime.pipeline import map_of
 from tests.helpers.graph_checks import images, worst
 from tests.reference import variants
 
@@ -101,11 +102,10 @@ def test_maps_begin_with_the_row_of_the_pool(case: tuple[nn.Module, FusedGraph])
     one = np.eye(graph.tokens)
     row, matrices = values["pool_gradient_relevance_positive"][1], values["gradient_relevance_positive"][1]
     expected = metadata.layout.patches(row @ (one + matrices[1]) @ (one + matrices[0]))
-    arguments = METHODS["transformer_attribution"].arguments({}, 2)
-    found = token_map(METHODS["transformer_attribution"], metadata, values, 1, arguments)
+    found = map_of(call_method("transformer_attribution", {}, metadata), metadata, values, 1, images()[0].numpy())
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     row, matrices = values["pool_attention_mean"], values["attention_mean"]
     with_residual = [(matrix + one) / (matrix + one).sum(1, keepdims=True) for matrix in matrices]
     expected = metadata.layout.patches(row @ with_residual[1] @ with_residual[0])
-    found = token_map(METHODS["rollout"], metadata, values, 0, METHODS["rollout"].arguments({}, 2))
+    found = map_of(call_method("rollout", {}, metadata), metadata, values, 0, images()[0].numpy())
     np.testing.assert_allclose(found, expected, rtol=1e-9)

@@ -128,9 +128,9 @@ def test_features_are_no_classes(tmp_path):
         export_model(backbone, tmp_path / "x.onnx", passes=["gradient"])
     assert not list(tmp_path.iterdir())
     assert export_model(backbone, tmp_path / "x.onnx").passed
-    passes = Explainer(tmp_path / "x.onnx", "cpu").metadata.passes
-    assert passes == ("attention",)
-    assert {method.name for method in available_methods(passes)} >= {"rollout", "raw_attention", "attention_flow"}
+    metadata = Explainer(tmp_path / "x.onnx", "cpu").metadata
+    assert metadata.passes == ("attention",)
+    assert {method.name for method in available_methods(metadata)} >= {"rollout", "raw_attention", "attention_flow"}
 
 
 def test_random_weights_are_the_same_each_time_and_disturb_nobodys():

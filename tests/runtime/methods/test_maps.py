@@ -10,7 +10,7 @@ import pytest
 from onnxplain.contract.layout import Layout
 from onnxplain.runtime import METHODS, PASSES, OnnxplainError, comparable_methods
 from onnxplain.runtime.methods.choice import find_method
-from tests.helpers.method_inputs import HEADS, LAYERS, LAYOUTS, SIZE, apply, tensors_of
+from tests.helpers.method_inputs import HEADS, LAYERS, LAYOUTS, SIZE, apply, metadata_of, tensors_of
 from tests.reference import maps
 
 NAMES = list(LAYOUTS)
@@ -109,7 +109,7 @@ def test_attention_flow_by_hand():
 
 
 def _flow(attention, layout):
-    return METHODS["attention_flow"].function(attention, layout)
+    return METHODS["attention_flow"].function(attention, layout.readout_row(), layout)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -156,27 +156,27 @@ def test_bad_parameters(method, parameters, message):
 
 
 def test_every_pass_alone_is_enough_for_what_needs_no_other():
-    assert find_method(None, ("attention", "relevance")).name == "rollout"
-    assert find_method("last_layer", ("attention", "relevance")).passes == ("relevance",)
+    assert find_method(None, metadata_of(("attention", "relevance"))).name == "rollout"
+    assert find_method("last_layer", metadata_of(("attention", "relevance"))).passes == ("relevance",)
 
 
 def test_methods_to_compare(monkeypatch):
     pytest.importorskip("scipy")
     every = tuple(PASSES)
-    methods, left_out = comparable_methods(every, 65)
+    methods, left_out = comparable_methods(metadata_of(every, (8, 8)))
     assert [item.name for item in methods] == list(METHODS) and not left_out
-    methods, left_out = comparable_methods(every, 197)
+    methods, left_out = comparable_methods(metadata_of(every, (14, 14)))
     assert list(left_out) == ["rise"] and "197 tokens" in left_out["rise"]
-    methods, left_out = comparable_methods(every, 1370)
+    methods, left_out = comparable_methods(metadata_of(every, (37, 37)))
     assert list(left_out) == ["vit_reciprocam", "attention_flow", "rise"]
     assert "slow with 1370 tokens" in left_out["attention_flow"] and len(methods) == len(METHODS) - 3
     monkeypatch.setitem(sys.modules, "scipy", None)
-    methods, left_out = comparable_methods(("attention",), 17)
+    methods, left_out = comparable_methods(metadata_of(("attention",)))
     enough = [name for name, method in METHODS.items() if set(method.passes) <= {"attention"}]
     assert [item.name for item in methods] == [name for name in enough if name != "attention_flow"]
     assert left_out == {"attention_flow": "it needs scipy: pip install 'onnxplain[flow]'"}
     with pytest.raises(OnnxplainError, match=r"attention_flow cannot run here: it needs scipy: pip install 'onn"):
-        find_method("attention_flow", every)
+        find_method("attention_flow", metadata_of(every))
 
 
 def test_the_runtime_imports_scipy_only_for_flow():

@@ -8,7 +8,7 @@ import pytest
 from onnxplain.contract.outputs import OUTPUTS, PASSES
 from onnxplain.runtime import METHODS, OnnxplainError, available_methods
 from onnxplain.runtime.methods.choice import find_method
-from tests.helpers.method_inputs import HEADS, LAYERS, LAYOUTS, SIZE, apply, call, tensors_of
+from tests.helpers.method_inputs import HEADS, LAYERS, LAYOUTS, SIZE, apply, call, metadata_of, tensors_of
 from tests.helpers.slow_reductions import reductions
 
 ONE_RUN = [name for name, method in METHODS.items() if method.runs is None]
@@ -178,19 +178,19 @@ def test_bad_parameters(parameters, message):
 
 
 def test_method_for_passes():
-    assert find_method(None, ("attention", "gradient", "relevance")).name == "transformer_attribution"
-    assert find_method(None, ("attention", "gradient")).name == "grad_rollout"
-    assert find_method(None, ("attention", "layer_gradient")).name == "legrad"
-    assert find_method(None, tuple(PASSES)).name == "transformer_attribution"
-    assert find_method(None, ("attention",)).name == "rollout"
-    for passes in (("attention",), ("attention", "relevance"), ()):
+    assert find_method(None, metadata_of(("attention", "gradient", "relevance"))).name == "transformer_attribution"
+    assert find_method(None, metadata_of(("attention", "gradient"))).name == "grad_rollout"
+    assert find_method(None, metadata_of(("attention", "layer_gradient"))).name == "legrad"
+    assert find_method(None, metadata_of(tuple(PASSES))).name == "transformer_attribution"
+    assert find_method(None, metadata_of(("attention",))).name == "rollout"
+    for passes in (("attention",), ("attention", "relevance")):
         enough = [name for name, method in METHODS.items() if set(method.passes) <= set(passes)]
-        assert [item.name for item in available_methods(passes)] == enough and "rise" in enough
+        assert [item.name for item in available_methods(metadata_of(passes))] == enough and "rise" in enough
     with pytest.raises(OnnxplainError, match="there is no method 'magic'; there are: transformer_attribution, "):
-        find_method("magic", ("attention",))
+        find_method("magic", metadata_of(("attention",)))
     with pytest.raises(
         OnnxplainError,
         match=r"needs the pass gradient and relevance, this artifact has: attention; .*"
         "`passes` attention,gradient,relevance, or use one of: rollout",
     ):
-        find_method("transformer_attribution", ("attention",))
+        find_method("transformer_attribution", metadata_of(("attention",)))
