@@ -18,6 +18,7 @@ from onnxplain.contract import METADATA_KEY
 from onnxplain.contract.outputs import ALWAYS, output_of
 from onnxplain.lrp_graph import FusedGraph
 
+from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
@@ -70,6 +71,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
+        CopySquareWeightsPass(),
         *gates,
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
