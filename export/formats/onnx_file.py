@@ -15,10 +15,11 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY
-from onnxplain.contract.outputs import ALWAYS, output_of
+from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
+from ..onnx_passes.depth_first_order import DepthFirstOrderPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
@@ -64,7 +65,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
     by_output = {name: output_of(name).flag for name in graph.names if name not in ALWAYS}
-    gates = [] if flags == "none" else [GateOutputsPass(by_output, required=flags == "required")]
+    gated = GateOutputsPass(by_output, required=flags == "required")
     for step in (
         tidy.IdentityEliminationPass(),
         tidy.CommonSubexpressionEliminationPass(),
@@ -72,7 +73,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
         CopySquareWeightsPass(),
-        *gates,
+        DepthFirstOrderPass() if flags == "none" else gated,
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
     ):
@@ -84,9 +85,9 @@ def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
     """By the name of each weight its path in the model.
 
     A weight that is read transposed alone is folded to its transpose, which is called as the node was: it has ``.T``
-    behind its path.
+    behind its path. The constants of heatmaps have their names.
     """
-    paths = {name: name.removeprefix(MODEL) for name in graph.initializers if name.startswith(MODEL)}
+    paths = {name: name.removeprefix(MODEL) for name in graph.initializers if name.startswith((MODEL, HEATMAP))}
     transposed = {
         node.outputs[0].name: f"{paths[value.name]}.T"
         for node in graph

@@ -39,7 +39,7 @@ class OnnxInDouble:
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """These outputs; pixels: float64 [batch, 3, H, W], target: int64 [batch, targets]."""
+        """These outputs, and only what they need; pixels: float64 [batch, 3, H, W], target: int64 [batch, targets]."""
         given = {"pixels": pixels, "target": target}
         outputs = [value.name for value in self._graph.outputs if value.name and value.name not in ALWAYS]
         flags = {output_of(name).flag: name in names for name in outputs}
@@ -47,23 +47,26 @@ class OnnxInDouble:
             value: given[value.name] if value.name in given else _flag(value, flags[value.name or ""], len(pixels))
             for value in self._graph.inputs
         }
-        tensors = self._compute(self._graph, values)
-        return {
-            value.name: tensor
-            for value, tensor in zip(self._graph.outputs, tensors, strict=True)
-            if value.name is not None and value.name in names
-        }
+        wanted = [value for value in self._graph.outputs if value.name in names]
+        needed = _needed(wanted)
+        tensors = self._compute(self._graph, [node for node in self._graph if node in needed], wanted, values)
+        return {value.name or "": tensor for value, tensor in zip(wanted, tensors, strict=True)}
 
-    def _compute(self, graph: ir.Graph, values: dict[ir.Value, Tensor]) -> list[Tensor]:
-        """What ``graph`` gives, from ``values`` of its inputs and of the graphs around it; its own are let go of."""
+    def _compute(
+        self, graph: ir.Graph, nodes: Iterable[ir.Node], wanted: Sequence[ir.Value], values: dict[ir.Value, Tensor]
+    ) -> list[Tensor]:
+        """The ``wanted`` outputs of ``graph``, by these of its nodes.
+
+        ``values`` has those of its inputs and of the graphs around it; its own are let go of.
+        """
         last = self._last.setdefault(graph, _last_uses(graph))
-        for node in graph:
+        for node in nodes:
             results = self._results(node, values)
             values.update(zip(node.outputs, results, strict=False))
             for value in last[node]:
                 values.pop(value, None)
-        outputs = [_tensor_of(value, values) for value in graph.outputs]
-        for value in graph.outputs:
+        outputs = [_tensor_of(value, values) for value in wanted]
+        for value in wanted:
             if value.graph is graph:
                 values.pop(value, None)
         return outputs
@@ -71,7 +74,8 @@ class OnnxInDouble:
     def _results(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Sequence[Tensor]:
         given = [None if value is None else _tensor_of(value, values) for value in node.inputs]
         if node.op_type == "If":
-            return self._compute(node.attributes["then_branch" if given[0] else "else_branch"].as_graph(), values)
+            branch = node.attributes["then_branch" if given[0] else "else_branch"].as_graph()
+            return self._compute(branch, branch, branch.outputs, values)
         if node in self._rare:
             return self._rare[node](given)
         result = OPS[node.op_type](*given, **{name: _attribute(item) for name, item in node.attributes.items()})
@@ -144,6 +148,18 @@ def _last_uses(graph: ir.Graph) -> dict[ir.Node, list[ir.Value]]:
         last[node] = [value for value in used if value.graph is graph]
         seen |= used
     return last
+
+
+def _needed(outputs: Iterable[ir.Value]) -> set[ir.Node]:
+    """The nodes, those of branches included, that these values are computed from."""
+    found: set[ir.Node] = set()
+    waiting = [value.producer() for value in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting.extend(value.producer() for value in _used(node))
+    return found
 
 
 def _used(node: ir.Node) -> Iterable[ir.Value]:

@@ -46,6 +46,7 @@ from .autograd_reference import eager_outputs
 from .limits import FLOAT32, IN_BOTH, SOUND, Errors, check_of_ranks, checks, limit_in_double, relative_error
 from .report import Check, Report
 from .resolution import Resolution
+from .without_heatmaps import run_without_heatmaps
 
 IMAGES = 2
 TARGETS = 2
@@ -136,7 +137,10 @@ class _Gate:
         """Compare ``class_index`` of every rank and of a class, for all images, with the order of the file's logits."""
         classes = len(self.metadata.labels)
         targets = [*range(-1, -classes - 1, -1), 0]
-        single = open_artifact(self.path, "cpu", None, trust=True).run(self.pixels.numpy(), targets, ())
+        if self.metadata.flags == "none":  # the heatmaps would be computed for all of the ranks
+            single = run_without_heatmaps(self.path, self.pixels.numpy(), targets)
+        else:
+            single = open_artifact(self.path, "cpu", None, trust=True).run(self.pixels.numpy(), targets, ())
         with _one_line("the file that was written cannot be computed in float64"):
             rows = torch.tensor([targets]).expand(IMAGES, -1)
             double = self.file_in_double.run(self.pixels.double(), rows, list(ALWAYS))
@@ -237,7 +241,7 @@ class _Gate:
     def _heatmap(self, call: MethodCall, outputs: Tensors, pixels: NDArray[Any]) -> NDArray[np.float64]:
         """The map as the runtime computes it of a full artifact's outputs, [H, W]."""
         found = map_of(call, replace(self.metadata, heatmaps={}), outputs, 0, pixels)
-        return found if call.method.pixel_level else resize(found, self.metadata.preprocessing.size)
+        return found if call.method.pixel_level else np.asarray(resize(found, self.metadata.preprocessing.size))
 
     @torch.no_grad()
     def _pytorch_in_float32(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
