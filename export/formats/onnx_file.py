@@ -20,6 +20,7 @@ from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
 from ..onnx_passes.depth_first_order import DepthFirstOrderPass
+from ..onnx_passes.forms_for_converters import FormsForConvertersPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
@@ -73,7 +74,11 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
         CopySquareWeightsPass(),
+        tidy.LiftConstantsToInitializersPass(
+            lift_all_constants=True, size_limit=0
+        ),  # symbolic shape inference wants it
         DepthFirstOrderPass() if flags == "none" else gated,
+        FormsForConvertersPass(),
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
     ):

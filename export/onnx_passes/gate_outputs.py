@@ -215,7 +215,8 @@ def _nothing(name: str, results: list[ir.Value]) -> ir.Graph:
         shape = tuple(size if isinstance(size, int) else 0 for size in result.shape)
         if shape not in shapes:
             lengths = _value(f"{name}/lengths_{len(shapes)}", ir.DataType.INT64, [len(shape)])
-            shapes[shape] = ir.Node("", "Constant", [], [ir.AttrInt64s("value_ints", shape)], outputs=[lengths])
+            value = ir.AttrTensor("value", ir.tensor(np.array(shape, np.int64)))
+            shapes[shape] = ir.Node("", "Constant", [], [value], outputs=[lengths])
         zero = ir.AttrTensor("value", ir.tensor(np.zeros(1, result.dtype.numpy())))
         empty = _value(f"{name}/empty/{result.name}", result.dtype, shape)
         nodes.append(ir.Node("", "ConstantOfShape", shapes[shape].outputs, [zero], outputs=[empty]))
