@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
 import torch
@@ -17,7 +18,9 @@ from onnxplain.contract import METADATA_KEY, Preprocessing
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.lrp_graph import FusedGraph
 
+from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
 from ..onnx_passes.depth_first_order import DepthFirstOrderPass
+from ..onnx_passes.forms_for_converters import FormsForConvertersPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
@@ -77,7 +80,11 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
         MatMulToGemmPass(),
+        CopySquareWeightsPass(),
+        # Symbolic shape inference, which converters run first, wants it
+        tidy.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         *by_flags[flags],
+        FormsForConvertersPass(),
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file
         NameValuesPass(paths),
     ):
@@ -142,5 +149,11 @@ def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
     """
     model.metadata_props[METADATA_KEY] = metadata
     model.metadata_props.pop(KEY, None)  # of a model that was read from an artifact
-    ir.save(model, path)
+    proto = ir.to_proto(model)
+    # Tools that change weights, such as those for int8 and float16, take a type that is declared for that of the weight
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    declared = [info for info in proto.graph.value_info if info.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(declared)
+    onnx.save(proto, path)
     seal_onnx(path)

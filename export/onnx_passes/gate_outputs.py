@@ -9,7 +9,7 @@ compute again is, to keep less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -34,7 +34,8 @@ class GateOutputsPass(ir.passes.InPlacePass):
 
     ensures: The same outputs in the same order, each from an ``If`` on its flag; where the flag is false, the output is
     a tensor without elements. What only gated outputs need stands in branches, each node once, but for products with
-    large weights, which have no rows where nobody wants them, and for what is cheap to compute again.
+    large weights, which have no rows where nobody wants them, and for what is cheap to compute again. No node reads an
+    output of the graph, which OpenVINO refuses in a branch.
     """
 
     def __init__(self, flags: Mapping[str, str], required: bool = False) -> None:
@@ -51,7 +52,7 @@ class GateOutputsPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Change the model; its values' names stay unique."""
         graph = model.graph
-        _separate_outputs(graph, self.flags)
+        _separate_outputs(graph, self.flags.keys())
         plan = plan_gates(graph, self.flags)
         plan = duplicate_cheap(graph, plan)
         plan = assign_levels(graph, plan)
@@ -77,16 +78,19 @@ class GateOutputsPass(ir.passes.InPlacePass):
         inputs = {value.name for value in graph.inputs}
         for value in graph.outputs:
             producer = value.producer()
+            if value.uses():
+                raise ir.passes.PostconditionError(f"a node reads the output {value.name}")
             if value.name in self.flags and (producer is None or producer.op_type != "If"):
                 raise ir.passes.PostconditionError(f"the output {value.name} is in no branch")
         if not set(self.flags.values()) <= (inputs - optional if self.required else optional):
             raise ir.passes.PostconditionError(f"a flag is no {'required' if self.required else 'optional'} input")
 
 
-def _separate_outputs(graph: ir.Graph, flags: Mapping[str, str]) -> None:
-    """Give an output that other nodes use, or that no node computes, a node of its own, so that it can be empty."""
+def _separate_outputs(graph: ir.Graph, gated: Collection[str]) -> None:
+    """Give an output that other nodes use, or that is to be empty but no node computes, a node of its own."""
     for place, value in enumerate(graph.outputs):
-        if value.name in flags and (value.uses() or value.producer() is None or graph.outputs.count(value) > 1):
+        shared = value.uses() or graph.outputs.count(value) > 1
+        if shared or (value.producer() is None and value.name in gated):
             result = ir.Value(name=value.name, type=value.type, shape=value.shape)
             value.name = f"{value.name}/shared"
             graph.append(ir.Node("", "Identity", [value], outputs=[result], name=f"{result.name}_own"))
@@ -131,7 +135,7 @@ def _conditions(
                 rest -= known
         condition = parts[0]
         for part in parts[1:]:
-            either = _bool(f"any_{next(numbers)}")
+            either = _value(f"any_{next(numbers)}", ir.DataType.BOOL, [])
             graph.append(ir.Node("", "Or", [condition, part], outputs=[either], name=either.name))
             condition = either
         conditions[outputs] = condition
@@ -140,7 +144,7 @@ def _conditions(
 
 def _optional_flag(graph: ir.Graph, name: str) -> ir.Value:
     """A bool input that is true where the caller does not feed it: an input that is an initializer as well."""
-    flag = _bool(name)
+    flag = _value(name, ir.DataType.BOOL, [])
     flag.const_value = ir.tensor(np.array(True), name=name)
     graph.inputs.append(flag)
     graph.register_initializer(flag)
@@ -151,19 +155,19 @@ def _required_flag(graph: ir.Graph, name: str) -> ir.Value:
     """Whether any entry is true of a bool input [batch]."""
     images = graph.inputs[0].shape
     assert images is not None
-    flag = ir.Value(name=name, type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([images[0]]))
+    flag = _value(name, ir.DataType.BOOL, [images[0]])
     graph.inputs.append(flag)
-    numbers = ir.Value(name=f"{name}/numbers", type=ir.TensorType(ir.DataType.INT32), shape=flag.shape)
-    most = ir.Value(name=f"{name}/most", type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape([]))
-    wanted = _bool(f"{name}/any")
+    numbers = _value(f"{name}/numbers", ir.DataType.INT32, [images[0]])
+    most = _value(f"{name}/most", ir.DataType.INT32, [])
+    wanted = _value(f"{name}/any", ir.DataType.BOOL, [])
     graph.append(ir.node("Cast", [flag], {"to": ir.DataType.INT32}, outputs=[numbers], name=numbers.name))
     graph.append(ir.node("ReduceMax", [numbers], {"keepdims": 0}, outputs=[most], name=most.name))
     graph.append(ir.node("Cast", [most], {"to": ir.DataType.BOOL}, outputs=[wanted], name=wanted.name))
     return wanted
 
 
-def _bool(name: str) -> ir.Value:
-    return ir.Value(name=name, type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
+def _value(name: str, dtype: ir.DataType, shape: Sequence[int | ir.SymbolicDim]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
 def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value) -> None:
@@ -200,12 +204,20 @@ def _crosses(value: ir.Value, group: set[ir.Node]) -> bool:
 
 
 def _nothing(name: str, results: list[ir.Value]) -> ir.Graph:
-    """A graph that gives for each of ``results`` a tensor of its type and rank, 0 long where the length is open."""
+    """A graph that gives for each of ``results`` a tensor of its type and rank, 0 long where the length is open.
+
+    It computes them, as OpenVINO reads no ``Constant`` without elements.
+    """
+    shapes: dict[tuple[int, ...], ir.Node] = {}
     nodes = []
     for result in results:
         assert result.shape is not None and result.dtype is not None
-        shape = [size if isinstance(size, int) else 0 for size in result.shape]
-        empty = ir.tensor(np.zeros(shape, result.dtype.numpy()))
-        value = ir.Value(name=f"{name}/empty/{result.name}", type=result.type, shape=ir.Shape(shape))
-        nodes.append(ir.Node("", "Constant", [], [ir.AttrTensor("value", empty)], outputs=[value]))
-    return ir.Graph([], [node.outputs[0] for node in nodes], nodes=nodes, name=f"{name}/else")
+        shape = tuple(size if isinstance(size, int) else 0 for size in result.shape)
+        if shape not in shapes:
+            lengths = _value(f"{name}/lengths_{len(shapes)}", ir.DataType.INT64, [len(shape)])
+            value = ir.AttrTensor("value", ir.tensor(np.array(shape, np.int64)))
+            shapes[shape] = ir.Node("", "Constant", [], [value], outputs=[lengths])
+        zero = ir.AttrTensor("value", ir.tensor(np.zeros(1, result.dtype.numpy())))
+        empty = _value(f"{name}/empty/{result.name}", result.dtype, shape)
+        nodes.append(ir.Node("", "ConstantOfShape", shapes[shape].outputs, [zero], outputs=[empty]))
+    return ir.Graph([], [node.outputs[0] for node in nodes], nodes=[*shapes.values(), *nodes], name=f"{name}/else")

@@ -18,7 +18,8 @@ class NameValuesPass(ir.passes.InPlacePass):
 
     The exporter's own names, which it keeps in the values' metadata, go.
 
-    ensures: No two values have the same name, those of branches included, and inputs and outputs have theirs.
+    ensures: No two values have the same name, those of branches included, and inputs and outputs have theirs. No two
+    nodes have the same name.
     """
 
     def __init__(self, paths: Mapping[str, str]) -> None:
@@ -47,6 +48,10 @@ class NameValuesPass(ir.passes.InPlacePass):
         shared = [name for name, times in counts.items() if name and times > 1]
         if shared or any(not value.name and value.uses() for value in values):
             raise ir.passes.PostconditionError(f"two values have one name, or one has none: {shared}")
+        nodes = Counter(node.name or "" for node in ir.traversal.RecursiveGraphIterator(model.graph))
+        repeated = [name for name, times in nodes.items() if not name or times > 1]
+        if repeated:
+            raise ir.passes.PostconditionError(f"two nodes have one name, or one has none: {repeated}")
 
     def _name_initializers(self, graph: ir.Graph, names: _Names) -> dict[ir.Value, str]:
         """Returns the module of each weight, a path in the model."""
@@ -101,8 +106,11 @@ def _name_nodes(graph: ir.Graph, names: _Names, modules: dict[ir.Value, str], ke
                 if result not in kept:
                     result.name = inner.name
                 inner.name, empty.name = f"{result.name}/inner", f"{result.name}/empty"
-            for constant in other:
-                constant.name = constant.outputs[0].name
+            for inside in other:
+                (value,) = inside.outputs
+                if value not in other.outputs:
+                    value.name = names.numbered(inside.op_type)
+                inside.name = value.name
         else:
             read = [modules[value] for value in node.inputs if value in modules]
             stem = f"{read[0]}/{node.op_type}" if read and read[0] else node.op_type

@@ -114,7 +114,7 @@ def test_one_branch_a_group(gated):
     assert sorted(insides[:3]) == sorted(shared)
     assert sorted(insides[3:]) == sorted([*own, ["MatMul", "Sub", "Transpose", "Transpose"]])
     assert sum(len(choice.outputs) for choice in choices) == len(NEEDS) + 3
-    assert {node.op_type for node in graph} == {"Relu", "Abs", "Shape", "ReduceProd", "Or", "If"}
+    assert {node.op_type for node in graph} == {"Relu", "Identity", "Abs", "Shape", "ReduceProd", "Or", "If"}
 
 
 def test_models_own_or_nodes_are_few(gated):

@@ -131,6 +131,13 @@ def _small() -> ir.Model:
     return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
 
 
+def _read_output() -> ir.Model:
+    """Whose first output a node reads."""
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        g (float[n, 2] x) => (float[n, 2] y, float[n, 2] z) { y = Exp(x) z = Neg(y) }"""
+    return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
+
+
 def test_passes_say_what_they_require() -> None:
     gated = _small()
     with pytest.raises(PreconditionError, match="the graph has no output other"):
@@ -154,3 +161,10 @@ def test_passes_check_what_they_ensure(monkeypatch: pytest.MonkeyPatch) -> None:
         node.outputs[0].name = "same"
     with pytest.raises(PostconditionError, match="two values have one name"):
         NameValuesPass({})(model)
+    model = _small()
+    for node in model.graph:
+        node.name = "same"
+    with pytest.raises(PostconditionError, match=r"two nodes have one name, or one has none: \['same'\]"):
+        NameValuesPass({})(model)
+    with pytest.raises(PostconditionError, match="a node reads the output y"):
+        GateOutputsPass({})(_read_output())
