@@ -171,10 +171,12 @@ def find_method(name: str | None, metadata: Metadata) -> Method:
     if method.name not in available:
         use = f"or use one of: {', '.join(available)}"
         if metadata.heatmaps:
-            raise MethodError(
-                f"this artifact has no heatmap of {method.name}; export it again with `heatmaps` "
-                f"{','.join((*available, method.name))}, {use}"
+            again = (
+                f"export it again with `heatmaps` {','.join((*available, method.name))}"
+                if method.in_graph
+                else "it cannot be in a graph: export it again without `heatmaps`"
             )
+            raise MethodError(f"this artifact has no heatmap of {method.name}; {again}, {use}")
         missing = [item for item in method.passes if item not in metadata.passes]
         wanted = ",".join(item for item in PASSES if item in (*metadata.passes, *method.passes))
         raise MethodError(
