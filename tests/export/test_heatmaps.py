@@ -59,7 +59,10 @@ def _limit(method, metadata):
     return max(CLOSE, 10 * metadata.resolution[method]) if inexact else CLOSE
 
 
-@pytest.mark.parametrize("name", [pytest.param("demo", marks=pytest.mark.slow), "registers", "mean_pool_non_square"])
+MODELS = ["registers", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mean_pool_non_square", "demo"))]
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_every_map_equals_that_of_the_full_artifact(name, cases):
     case = cases(name)
     full, plain = case.full, case.plain(*IN_GRAPH)
@@ -75,7 +78,7 @@ def test_every_map_equals_that_of_the_full_artifact(name, cases):
                 _assert_close(one.heatmap, other.heatmap, limit)
 
 
-@pytest.mark.parametrize("name", ["registers", "mean_pool_non_square"])
+@pytest.mark.parametrize("name", MODELS[:2])
 def test_a_batch_equals_single_runs(name, cases):
     """Three images with four targets each, and twelve runs."""
     case = cases(name)

@@ -14,7 +14,12 @@ LONGEST = 60
 """Characters of a name."""
 
 
-@pytest.fixture(scope="module", params=NAMES)
+FAST = ("registers",)
+
+
+@pytest.fixture(
+    scope="module", params=[name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """An artifact with all passes, not compared with its model."""
     model = build(request.param)
