@@ -200,8 +200,13 @@ def parse_heatmaps(given: list[str] | None, parameters: Mapping[str, object]) ->
             option = option_of(next(iter(parameters)))
             raise OnnxplainError(f"{option} is for the methods of --heatmaps; name them, or leave it out")
         return None
-    names = [name.strip() for text in given for name in text.split(",")]
-    return parameters_by_method({name: known_method(name) for name in names}, parameters)
+    methods: dict[str, Method] = {}
+    for name in (name.strip() for text in given for name in text.split(",")):
+        method = known_method(name)
+        if method in methods.values():
+            raise OnnxplainError(f"method {method.name} is given twice; give it once")
+        methods[name] = method
+    return parameters_by_method(methods, parameters)
 
 
 def artifact_path(given: str | None, model: str, format: str) -> Path:

@@ -101,11 +101,14 @@ def export(
 
     If the file does not compute what the model computes, it is not written.
     """
+    from onnxplain.runtime.methods.heatmaps import checked_heatmaps
+
     find_row(model)
     path = arguments.artifact_path(output, model, format)
     size, preprocessing = options.size, options.preprocessing
     wanted = None if passes is None else arguments.parse_passes(passes)
     maps = arguments.parse_heatmaps(heatmaps, given_parameters(context))
+    checked_heatmaps(maps, format, wanted, flags, input)
     names = None if labels is None else read_labels(labels)
     words = None if prompts is None else read_values("prompts", prompts)
     sentences = () if template is None else read_values("templates", template)

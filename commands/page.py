@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnxplain.contract import Metadata
 
 STATIC = files("onnxplain.web")
-RUNTIME: dict[str, Any] = json.loads((STATIC / "onnxruntime-web.json").read_text())
+RUNTIME: dict[str, Any] = json.loads((STATIC / "onnxruntime-web.json").read_text(encoding="utf-8"))
 GENERATOR = {"generator": "onnxplain page"}
 """What page.json begins with, by which a folder is known as one that this command has written."""
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -70,7 +70,8 @@ def page(
             (folder / entry.name).write_bytes(entry.read_bytes())
         (folder / "onnxplain.js").write_bytes((STATIC / "onnxplain.js").read_bytes())
         index = folder / "index.html"
-        index.write_text(index.read_text().replace("{{policy}}", _policy(runtime)))
+        text = index.read_text(encoding="utf-8").replace("{{policy}}", _policy(runtime))
+        index.write_text(text, encoding="utf-8")
         (folder / "page.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
         copied = {f"models/{path.name}": path for path in artifacts}
         copied |= {f"samples/{path.name}": path for path in samples}
@@ -84,7 +85,7 @@ def page(
 
 def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Metadata"]:
     """The entry of page.json for an artifact, which is checked, and its metadata."""
-    from onnxplain.runtime import METHODS, Explainer
+    from onnxplain.runtime import Explainer, available_methods
 
     if [other.name for other in artifacts].count(path.name) > 1:
         raise OnnxplainError(f"two artifacts are called {path.name}, by which the page names them; rename one")
@@ -95,7 +96,7 @@ def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Meta
         raise OnnxplainError(
             f"{path} has no heatmaps in its graph, as a page needs; write it with: onnxplain export --heatmaps METHOD"
         )
-    methods = [{"name": name, "summary": METHODS[name].summary} for name in metadata.heatmaps]
+    methods = [{"name": method.name, "summary": method.summary} for method in available_methods(metadata)]
     entry = {"name": path.stem, "file": f"models/{path.name}", "bytes": path.stat().st_size, "methods": methods}
     return entry, metadata
 

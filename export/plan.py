@@ -15,9 +15,10 @@ from onnxplain.contract.errors import one_line
 from onnxplain.contract.formats import DEFAULT, find_format
 from onnxplain.contract.metadata import ACTIVATIONS, RULES
 from onnxplain.contract.names import no_such
-from onnxplain.contract.outputs import FLAGS, INPUTS, OF_OUTPUTS, PASSES
+from onnxplain.contract.outputs import OF_OUTPUTS, PASSES
 from onnxplain.lrp_graph import ALL
-from onnxplain.runtime.methods.choice import Methods, known_method
+from onnxplain.runtime.methods.choice import Methods
+from onnxplain.runtime.methods.heatmaps import checked_heatmaps
 from onnxplain.runtime.methods.table import METHODS
 
 from .formats.onnx_file import OPSET, OPSETS
@@ -72,9 +73,7 @@ def prepare(
         OnnxplainError: One of them is not valid, or a weight is not finite or no floating-point number.
     """
     find_format(format)
-    methods = {} if heatmaps is None else _checked_heatmaps(heatmaps, format, passes)
-    flags = _checked_flags(flags, methods)
-    _check_input(input, methods)
+    methods, flags = checked_heatmaps(heatmaps, format, passes, flags, input)
     wanted = _checked_passes(model, _passes_of(methods) if methods else passes)
     rules = _checked_rules(alpha, beta, gamma)
     if opset not in OPSETS:
@@ -92,54 +91,6 @@ def prepare(
         check_model(type(model).__name__, model)
         backbone = _backbone_of(model, labels, preprocessing, activation)
     return Plan(backbone, format, opset, wanted, rules, methods, flags, input)
-
-
-def _checked_heatmaps(heatmaps: Methods, format: str, passes: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
-    """By method the parameters given; whether they are valid depends on the model."""
-    if format != DEFAULT:
-        raise OnnxplainError(f"`heatmaps` are for files in the format {DEFAULT}, got `format` {format}")
-    if passes is not None:
-        raise OnnxplainError("`heatmaps` and `passes` exclude each other: the methods decide which passes are needed")
-    if isinstance(heatmaps, str) or not isinstance(heatmaps, Iterable):
-        right = [heatmaps] if isinstance(heatmaps, str) else ["transformer_attribution"]
-        raise OnnxplainError(
-            f"`heatmaps` must be a list of methods, or a mapping of methods to parameters, got {heatmaps!r}; "
-            f"write {right}"
-        )
-    found: dict[str, Mapping[str, Any]] = {}
-    for name in heatmaps:
-        method = known_method(name)
-        if not method.in_graph:
-            possible = ", ".join(item.name for item in METHODS.values() if item.in_graph)
-            why = "it needs many runs of the graph" if method.runs else "its function works on NumPy arrays only"
-            raise OnnxplainError(f"the map of {method.name} cannot be computed in the graph: {why}; use {possible}")
-        if method.name in found:
-            raise OnnxplainError(f"method {method.name} is given twice; give it once")
-        given = heatmaps[name] if isinstance(heatmaps, Mapping) else {}
-        if not isinstance(given, Mapping):
-            raise OnnxplainError(f"the parameters of {name} must be a mapping of names to values, got {given!r}")
-        found[method.name] = given
-    if not found:
-        raise OnnxplainError("the list of `heatmaps` is empty; give at least one method, or None for a full artifact")
-    return {name: found[name] for name in METHODS if name in found}
-
-
-def _checked_flags(flags: str | None, methods: Mapping[str, Any]) -> str:
-    """Those that the file gets: `optional` in a full artifact, `none` where there is one heatmap."""
-    if flags is not None and flags not in FLAGS:
-        raise OnnxplainError(no_such("kind of flags", flags, FLAGS))
-    if len(methods) > 1:
-        return flags or "required"
-    if flags is not None and (flags != "none" or not methods):
-        raise OnnxplainError("`flags` are for several `heatmaps`, of which each then has one; leave it out")
-    return "none" if methods else "optional"
-
-
-def _check_input(input: str, methods: Mapping[str, Any]) -> None:
-    if input not in INPUTS:
-        raise OnnxplainError(no_such("input", input, INPUTS))
-    if input != "pixels" and not methods:
-        raise OnnxplainError(f"`input` {input} is for files whose outputs are `heatmaps`; name their methods as well")
 
 
 def _passes_of(methods: Iterable[str]) -> list[str]:

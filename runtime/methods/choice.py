@@ -103,9 +103,18 @@ def available_methods(metadata: Metadata) -> list[Method]:
 
     Of a full artifact those whose passes it has. Of a plain one those whose maps are its outputs, each with a function
     that takes the map and without parameters, as these are fixed in the graph.
+
+    Raises:
+        MethodError: If a plain artifact has only maps of methods that are not in the table.
     """
     if metadata.heatmaps:
-        return [_with_map_in_graph(method) for name, method in METHODS.items() if name in metadata.heatmaps]
+        known = [_with_map_in_graph(method) for name, method in METHODS.items() if name in metadata.heatmaps]
+        if not known:
+            raise MethodError(
+                f"the artifact's heatmaps are of methods that this version does not know: "
+                f"{', '.join(metadata.heatmaps)}; open it with the version that wrote it"
+            )
+        return known
     present = set(metadata.passes)
     return [method for method in METHODS.values() if present.issuperset(method.passes)]
 
@@ -171,10 +180,12 @@ def find_method(name: str | None, metadata: Metadata) -> Method:
     if method.name not in available:
         use = f"or use one of: {', '.join(available)}"
         if metadata.heatmaps:
-            raise MethodError(
-                f"this artifact has no heatmap of {method.name}; export it again with `heatmaps` "
-                f"{','.join((*available, method.name))}, {use}"
+            again = (
+                f"export it again with `heatmaps` {','.join((*available, method.name))}"
+                if method.in_graph
+                else "it cannot be in a graph: export it again without `heatmaps`"
             )
+            raise MethodError(f"this artifact has no heatmap of {method.name}; {again}, {use}")
         missing = [item for item in method.passes if item not in metadata.passes]
         wanted = ",".join(item for item in PASSES if item in (*metadata.passes, *method.passes))
         raise MethodError(

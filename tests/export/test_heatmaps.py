@@ -171,7 +171,10 @@ def test_parameters_are_fixed(cases):
     assert "exported with `head_fusion` max, got mean; leave it out" in refused
     assert "`layer` must be" in message_of(plain.explain, IMAGES[0], method="raw_attention", layer=9)
     assert "no parameter `start_layer`" in message_of(plain.explain, IMAGES[0], method="raw_attention", start_layer=0)
-    assert "no heatmap of gmar" in message_of(plain.explain, IMAGES[0], method="gmar")
+    refused = message_of(plain.explain, IMAGES[0], method="gmar")
+    assert "no heatmap of gmar; export it again with `heatmaps` rollout,raw_attention,gmar, or use one of" in refused
+    refused = message_of(plain.explain, IMAGES[0], method="attention_flow")
+    assert "no heatmap of attention_flow; it cannot be in a graph: export it again without `heatmaps`" in refused
     assert "has no pass attention; it has: heatmap_" in message_of(plain.tensors, IMAGES[0], passes=["attention"])
 
 

@@ -61,3 +61,9 @@ def test_options_in_the_text_are_options_of_a_command():
     told = set(re.findall(r"(?<![\w/])(--[a-zA-Z][a-zA-Z-]+)", README))
     foreign = {"--version", "--onnx"}  # of the program itself, and of the sweep
     assert told - known - foreign == set()
+
+
+def test_no_document_holds_the_marks_of_a_merge():
+    root = Path(__file__).parents[2]
+    for document in (*root.glob("*.md"), *root.glob("docs/*.md")):
+        assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)( |$)", document.read_text(), re.MULTILINE), document
