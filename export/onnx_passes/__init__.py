@@ -1,1 +1,1 @@
-"""Rewrites of the ONNX model: outputs behind flags, and products in the form that runs fastest."""
+"""Rewrites of the ONNX model: products in the fastest form, forms that other tools take, outputs behind flags."""
