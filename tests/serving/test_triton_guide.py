@@ -80,7 +80,9 @@ def test_commands_of_the_readme(tmp_path, flags, image):
     path = build_plain(tmp_path / "vit.onnx", ("grad_rollout", "rollout"), flags, image)
     write_model(path, metadata_of(path), tmp_path / "vit", 8)
     folder = tmp_path / "vit"
-    random_image(0).save(folder / "cat.jpg")
+    cat = random_image(0)
+    cat.putalpha(128)
+    cat.save(folder / "cat.jpg", "PNG")  # what the file holds counts, not its name: transparent parts are put on white
     guide = (folder / "README.md").read_text(encoding="utf-8")
 
     subprocess.run([sys.executable, "-c", _block(guide, "python")], cwd=folder, check=True)
