@@ -1,12 +1,14 @@
 """The command page: a static page that explains images in the browser, with the artifacts in it."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 from typer import Argument, Option
 
@@ -62,7 +64,7 @@ def page(
     document = {
         **GENERATOR,
         "models": [entry for entry, _ in models],
-        "samples": [{"name": path.stem, "file": f"samples/{path.name}"} for path in samples],
+        "samples": [{"name": path.stem, "file": f"samples/{quote(path.name)}"} for path in samples],
         "runtime": _runtime_addresses(runtime),
     }
     with _new_folder(output) as folder:
@@ -80,7 +82,8 @@ def page(
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, folder / name)
     console.print(f"wrote {output}", soft_wrap=True)
-    console.print(f"try: python -m http.server --directory {output}, and open http://localhost:8000", soft_wrap=True)
+    serve = f"python -m http.server --directory {shlex.quote(str(output))}"
+    console.print(f"try: {serve}, and open http://localhost:8000", soft_wrap=True)
 
 
 def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Metadata"]:
@@ -97,7 +100,7 @@ def _model(path: Path, artifacts: Sequence[Path]) -> tuple[dict[str, Any], "Meta
             f"{path} has no heatmaps in its graph, as a page needs; write it with: onnxplain export --heatmaps METHOD"
         )
     methods = [{"name": method.name, "summary": method.summary} for method in available_methods(metadata)]
-    entry = {"name": path.stem, "file": f"models/{path.name}", "bytes": path.stat().st_size, "methods": methods}
+    entry = {"name": path.stem, "file": f"models/{quote(path.name)}", "bytes": path.stat().st_size, "methods": methods}
     return entry, metadata
 
 
@@ -159,7 +162,7 @@ def _check_output(folder: Path, force: bool) -> None:
             raise OnnxplainError(f"--output {folder} holds other files than a page; give a new or an empty folder")
         if not force:
             raise OnnxplainError(f"{folder} exists; give --force to replace it, or another --output")
-    arguments.check_writable(folder.absolute().parent)
+    arguments.check_writable(folder.resolve().parent)
 
 
 def _is_page(folder: Path) -> bool:
@@ -172,22 +175,36 @@ def _is_page(folder: Path) -> bool:
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in beside `folder`, which takes its place if the block ends well."""
+    """A folder to write in beside `folder`, which becomes it, or gives it its files, if the block ends well."""
     from onnxplain.runtime.files import unfinished
 
-    folder = folder.absolute()
+    folder = folder.resolve()
     with unfinished(folder.parent) as scratch:
         fresh, old = scratch / "new", scratch / "old"
         fresh.mkdir()
         try:
             yield fresh
             if folder.exists():
-                folder.rename(old)
-            try:
+                _replace_files(folder, fresh, old)
+            else:
                 fresh.rename(folder)
-            except OSError:
-                if old.exists():
-                    old.rename(folder)
-                raise
         except OSError as error:
             raise OnnxplainError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _replace_files(folder: Path, fresh: Path, old: Path) -> None:
+    """Move what is in `folder` to `old`, and what is in `fresh` to it: all or nothing.
+
+    The folder itself stays, since a shell may stand in it or a server may have it open.
+    """
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source, target in ((folder, old), (fresh, folder)):
+            for entry in list(source.iterdir()):
+                entry.rename(target / entry.name)
+                moved.append((entry, target / entry.name))
+    except OSError:
+        for before, after in reversed(moved):
+            after.rename(before)
+        raise

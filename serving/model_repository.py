@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from onnxplain.contract.errors import ArtifactError, OnnxplainError
@@ -55,7 +56,7 @@ def write_model(artifact: Path, metadata: Metadata, folder: Path, max_batch_size
 
     Raises:
         ArtifactError: Triton cannot serve the artifact.
-        OnnxplainError: `max_batch_size` is not valid.
+        OnnxplainError: `max_batch_size` is not valid, or a file cannot stand where it is to be.
         OSError: A file cannot be written.
     """
     check_servable(artifact, metadata)
@@ -65,6 +66,7 @@ def write_model(artifact: Path, metadata: Metadata, folder: Path, max_batch_size
         "README.md": guide_text(folder.name, metadata, max_batch_size),
         "config.pbtxt": config_text(folder.name, metadata, max_batch_size),
     }
+    _check_places(folder, (MODEL, *texts))
     with unfinished(folder) as scratch:
         (scratch / "1").mkdir()
         shutil.copyfile(artifact, scratch / MODEL)
@@ -74,3 +76,12 @@ def write_model(artifact: Path, metadata: Metadata, folder: Path, max_batch_size
         for name in (MODEL, *texts):
             (scratch / name).replace(folder / name)
     return [folder / name for name in (MODEL, *texts)]
+
+
+def _check_places(folder: Path, names: Iterable[str]) -> None:
+    """Raise OnnxplainError unless each file can be written or replaced."""
+    for path in (folder / name for name in names):
+        parent = path.parent
+        wrong = "it is a folder" if path.is_dir() else f"{parent} is a file" if parent.is_file() else ""
+        if wrong:
+            raise OnnxplainError(f"cannot write {path}: {wrong}; remove it, or give another `model_name`")

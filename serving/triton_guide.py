@@ -89,9 +89,9 @@ FLAGS = """\
 """
 
 PYTHON_IMAGE = """\
-from PIL import Image, ImageOps
+from onnxplain.runtime import load_image
 
-image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGB")
+image = load_image("cat.jpg")
 open("image.bin", "wb").write(image.tobytes())
 print(image.height, image.width)\
 """

@@ -76,9 +76,10 @@ export class Explainer {
    *     all; `total` is 0 if the server does not say.
    * @param {object} [options.sessionOptions] As onnxruntime takes them, such as `executionProviders`.
    * @returns {Promise<Explainer>}
-   * @throws {OnnxplainError} It cannot be fetched, is no plain artifact, or was changed since export.
+   * @throws {OnnxplainError} It cannot be fetched, is no plain artifact, or was changed since export; `ort` is missing.
    */
-  static async open(source, { ort, onProgress, sessionOptions = {} }) {
+  static async open(source, { ort, onProgress, sessionOptions = {} } = {}) {
+    if (!ort?.InferenceSession) throw new OnnxplainError("give ort, which is onnxruntime-web or onnxruntime-node");
     const isAddress = typeof source === "string" || source instanceof URL;
     const bytes = isAddress ? await download(source, { onProgress }) : asBytes(source);
     const metadata = readMetadata(bytes);

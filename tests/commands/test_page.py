@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -114,6 +115,39 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(plain, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", full)
     assert_mistake("No space left on device", "page", plain, "--force")
     assert {name: Path("site", name).read_bytes() for name in _files()} == before
+
+
+def test_the_folder_itself_stays(plain, monkeypatch):
+    """A shell stands in it, or a server has it open."""
+    Path("here").mkdir()
+    Path("link").symlink_to("here")
+    inode = Path("here").stat().st_ino
+    monkeypatch.chdir("here")
+    assert run("page", plain, "--output", ".").exit_code == 0 and Path("page.json").exists()
+    monkeypatch.chdir("..")
+    assert run("page", plain, "--output", "link", "--force").exit_code == 0
+    assert Path("here").stat().st_ino == inode and Path("link").is_symlink() and "page.json" in _files("here")
+    before, rename = _files("here"), Path.rename
+
+    def fails_at_the_last(source, target):
+        if source.name == "page.json" and source.parent.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fails_at_the_last)
+    assert_mistake("Input/output error", "page", plain, "--output", "here", "--force")
+    assert _files("here") == before
+
+
+def test_names_that_mean_something_in_addresses_and_shells(plain):
+    shutil.copy(plain, "a #1%ü?.onnx")
+    shutil.copy("cat.png", "my cat?.png")
+    done = run("page", "a #1%ü?.onnx", "--sample", "my cat?.png", "--output", "my site")
+    assert "--directory 'my site', and open" in done.stdout
+    document = json.loads(Path("my site/page.json").read_text())
+    assert document["models"][0]["name"] == "a #1%ü?" and document["samples"][0]["name"] == "my cat?"
+    for entry in (*document["models"], *document["samples"]):
+        assert not re.search(r"[ #?]", entry["file"]) and Path("my site", unquote(entry["file"])).is_file()
 
 
 def test_what_cannot_be_on_a_page_is_refused(plain, artifact, package):

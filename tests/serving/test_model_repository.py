@@ -55,6 +55,17 @@ def test_force_replaces_the_files_and_leaves_others(plain):
     assert Path("models/vit/config.pbtxt").read_text() != "old"
 
 
+def test_places_that_are_taken(plain):
+    """Nothing is written where one of the files cannot be."""
+    Path("models/vit/config.pbtxt").mkdir(parents=True)
+    assert_mistake("config.pbtxt: it is a folder; remove it, or give another --name", "triton", plain, "--force")
+    assert _files("models") == []
+    Path("models/vit/config.pbtxt").rmdir()
+    Path("models/vit/1").touch()
+    assert_mistake("models/vit/1 is a file; remove it, or give another --name", "triton", plain, "--force")
+    assert _files("models") == ["vit/1"]
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ü", 'x"', "a" * 101, ".hidden"])
 def test_names_that_cannot_stand_in_an_address(plain, name):
     assert_mistake("give another --name", "triton", plain, "--name", name)

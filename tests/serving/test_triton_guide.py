@@ -80,10 +80,13 @@ def test_commands_of_the_readme(tmp_path, flags, image):
     path = build_plain(tmp_path / "vit.onnx", ("grad_rollout", "rollout"), flags, image)
     write_model(path, metadata_of(path), tmp_path / "vit", 8)
     folder = tmp_path / "vit"
-    random_image(0).save(folder / "cat.jpg")
+    cat = random_image(0)
+    cat.putalpha(128)
+    cat.save(folder / "cat.jpg", "PNG")  # what the file holds counts, not its name: transparent parts are put on white
     guide = (folder / "README.md").read_text(encoding="utf-8")
 
     subprocess.run([sys.executable, "-c", _block(guide, "python")], cwd=folder, check=True)
+    assert (folder / f"{image}.bin").read_bytes() == _value(path, folder / "cat.jpg", image).tobytes()
     session, config = onnxruntime.InferenceSession(path), parse_config(folder / "config.pbtxt")
     handler = type("Handler", (Server,), {"session": session, "config": config})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -101,10 +104,13 @@ def test_commands_of_the_readme(tmp_path, flags, image):
     np.testing.assert_array_equal(heatmap, _expected(session, path, folder / "cat.jpg", image))
 
 
-def _expected(session, path, file, image):
+def _value(path, file, image):
     loaded = load_image(file)
-    value = np.asarray(loaded) if image == "image" else preprocess(loaded, metadata_of(path).preprocessing)[0]
-    feeds = {image: value[None], "target": np.array([[-1]])}
+    return np.asarray(loaded) if image == "image" else preprocess(loaded, metadata_of(path).preprocessing)[0]
+
+
+def _expected(session, path, file, image):
+    feeds = {image: _value(path, file, image)[None], "target": np.array([[-1]])}
     for argument in session.get_inputs()[2:]:
         feeds[argument.name] = np.array([True])
     return session.run(["heatmap_grad_rollout"], feeds)[0]

@@ -117,6 +117,13 @@ for (const [what, options, message] of [
   });
 }
 
+test("onnxruntime has to be given", async () => {
+  for (const options of [undefined, {}, { ort: {} }]) {
+    const opening = Explainer.open(new Uint8Array(100), options);
+    await assert.rejects(opening, { name: "OnnxplainError", message: /^give ort/ });
+  }
+});
+
 test("an image without pixels is refused", async () => {
   const explainer = await open("several.onnx");
   const nothing = { data: [], width: 0, height: 0 };
