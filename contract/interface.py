@@ -91,7 +91,7 @@ def _offset(preprocessing: Preprocessing) -> str:
 
 
 def _padding(preprocessing: Preprocessing) -> str:
-    return f"{[round(255 * value) for value in preprocessing.mean]}" if preprocessing.crop_mode == "border" else "black"
+    return f"{list(preprocessing.padding)}" if preprocessing.crop_mode == "border" else "black"
 
 
 def description(metadata: Metadata) -> dict[str, Any]:

@@ -59,3 +59,11 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         validate(self, PREPROCESSING_RULES)
+
+    @property
+    def padding(self) -> tuple[int, int, int]:
+        """The colour where the crop is larger than the image, 8-bit RGB: the mean with "border", else black."""
+        red, green, blue = (
+            min(max(round(255 * value), 0), 255) if self.crop_mode == "border" else 0 for value in self.mean
+        )
+        return red, green, blue

@@ -19,7 +19,6 @@ from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
-from ..onnx_passes.depth_first_order import DepthFirstOrderPass
 from ..onnx_passes.forms_for_converters import FormsForConvertersPass
 from ..onnx_passes.gate_outputs import GateOutputsPass
 from ..onnx_passes.image_input import ImageInputPass
@@ -70,7 +69,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
     by_output = {name: output_of(name).flag for name in graph.names if name not in ALWAYS}
     gate = GateOutputsPass(by_output, required=flags == "required")
     by_flags: dict[str, list[ir.passes.PassBase]] = {
-        "none": [DepthFirstOrderPass()],
+        "none": [],
         "optional": [gate],
         "required": [gate, KeepBatchPass()],  # as servers need it
     }

@@ -98,10 +98,9 @@ def preprocess(image: Expression, axes: tuple[Axis, Axis], preprocessing: Prepro
         window = resize(image, rows, columns, preprocessing.interpolation)
     else:
         window = image.op("Gather", nearest(rows), axis=1).op("Gather", nearest(columns), axis=2)
-    border = preprocessing.crop_mode == "border"
-    fill = window.constant([round(255 * value) if border else 0 for value in preprocessing.mean])
+    padding = window.constant(preprocessing.padding)
     shown = _shown(rows).op("Unsqueeze", [1, 2]) & _shown(columns).unsqueeze(1)  # [H, 1, 1] and [W, 1]
-    colours = shown.where(window, fill).transpose(0, 3, 1, 2).cast(FLOAT)
+    colours = shown.where(window, padding).transpose(0, 3, 1, 2).cast(FLOAT)
     mean, std = (
         colours.constant([[[value]] for value in values]) for values in (preprocessing.mean, preprocessing.std)
     )

@@ -111,7 +111,9 @@ class _Gate:
         self.errors: dict[str, Errors] = defaultdict(Errors)
         self.broken: dict[str, None] = {}
         self.wrong_ranks = 0
-        self.heatmaps = [MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()]
+        self.heatmaps = {
+            HEATMAP + name: MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()
+        }
         self.resolution = Resolution(metadata)
 
     def portions(self, outputs: Sequence[Output], large: bool) -> list[list[_Portion]]:
@@ -127,7 +129,8 @@ class _Gate:
             return [[together, *(_Portion(range(1), self.targets, [name]) for name in alone)]]
         groups: dict[tuple[str, ...], list[str]] = {(): ["logits"]}
         for item in outputs:
-            groups.setdefault(item.passes, []).append(item.output)
+            call = self.heatmaps.get(item.output)
+            groups.setdefault(call.method.passes if call else item.passes, []).append(item.output)
         return [
             [_Portion(range(image, image + 1), torch.tensor([self.asked[image]]), names) for image in range(IMAGES)]
             for names in groups.values()
@@ -227,7 +230,7 @@ class _Gate:
     def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
         """What PyTorch gives in float64, by autograd where it can."""
         with _one_line("the model cannot be run in PyTorch to compare with"), in_double():
-            calls = {HEATMAP + call.method.name: call for call in self.heatmaps}
+            calls = self.heatmaps
             wanted = {name for name in names if name not in calls}
             wanted |= {need for name in names if name in calls for need in self.metadata.with_pool(calls[name].outputs)}
             outputs = eager_outputs(self.model_in_double, image, target, self.graph.layout, wanted)

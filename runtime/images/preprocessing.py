@@ -33,9 +33,7 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[NDArra
     placement = placement_of((image.height, image.width), preprocessing)
     (height, width), (top, left), crop = placement.resized, placement.offset, placement.crop
     resized = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
-    # Only border mode pads with the mean colour; center and squash pad black where the crop is larger than the image
-    fill = tuple(round(255 * value) if preprocessing.crop_mode == "border" else 0 for value in preprocessing.mean)
-    window = Image.new("RGB", (crop[1], crop[0]), fill)
+    window = Image.new("RGB", (crop[1], crop[0]), preprocessing.padding)
     window.paste(resized, (-left, -top))
 
     return normalize(np.asarray(window), preprocessing), placement

@@ -67,6 +67,12 @@ def test_every_preprocessing(interpolation, crop_mode, number):
             _assert_as_runtime(session, settings, _noise(*shape, 3))
 
 
+def test_a_mean_that_is_no_colour_pads_with_the_nearest_one():
+    settings = Preprocessing((40, 24), (1.2, -0.3, 0.5), STD, 1.0, "border")
+    assert settings.padding == (255, 0, 128)
+    _assert_as_runtime(_session(settings), settings, _noise(12, 20, 3))
+
+
 @pytest.mark.parametrize("opset", OPSETS)
 def test_random_sizes_up_and_down(opset):
     rng = np.random.default_rng(opset)
