@@ -36,7 +36,7 @@ def images_per_run(artifact: Artifact, outputs: Iterable[str], targets: int) -> 
 
 
 def _held(metadata: Metadata, outputs: Iterable[str]) -> list[str]:
-    """The outputs, and in a plain artifact what the graph makes heatmaps of; all of them where it has no flags."""
+    """The outputs or, in a plain artifact, what the graph makes heatmaps of: of all where it has no flags."""
     names = list(outputs)
     if not metadata.heatmaps:
         return names
@@ -44,4 +44,4 @@ def _held(metadata: Metadata, outputs: Iterable[str]) -> list[str]:
         names = [item.output for item in metadata.outputs]
     methods = [name.removeprefix(HEATMAP) for name in names]
     known = [METHODS[name].bind(metadata.heatmaps[name])[0] for name in methods if name in METHODS]
-    return [*names, *(name for needs in known for name in metadata.with_pool(needs))]
+    return [name for needs in known for name in metadata.with_pool(needs)]

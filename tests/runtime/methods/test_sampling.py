@@ -242,10 +242,10 @@ def test_parameters_are_checked_before_any_run(explainer):
 
 
 def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
-    def fits(tokens, outputs, targets=1, device="cuda", heads=12, hidden=None):
+    def fits(tokens, outputs, targets=1, device="cuda", heads=12, hidden=None, **plain):
         wide = dataclasses.replace(explainer.metadata.preprocessing, size=(1, tokens - 1))
         grid = {"preprocessing": wide, "patch_grid": wide.size}
-        metadata = dataclasses.replace(explainer.metadata, **grid, layers=12, heads=heads)
+        metadata = dataclasses.replace(explainer.metadata, **grid, layers=12, heads=heads, **plain)
         metadata = dataclasses.replace(metadata, token_width=64 * heads, hidden_width=hidden or 256 * heads)
         return images_per_run(SimpleNamespace(metadata=metadata, device=device), outputs, targets)
 
@@ -254,6 +254,13 @@ def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
     assert fits(197, attribution, 1000) == fits(1370, attribution) == 1
     assert 1 < fits(700, attribution) < batch_size.MAX_BATCH
     assert 1 < fits(197, ["reciprocam"]) < batch_size.MAX_BATCH
+    # a plain artifact holds what its maps are made of, without flags of all
+    heatmaps = {"rollout": {"head_fusion": "mean"}, "transformer_attribution": {"start_layer": 0}}
+    both = ["heatmap_rollout", "heatmap_transformer_attribution"]
+    for flags in ("required", "none"):
+        assert fits(700, both, heatmaps=heatmaps, flags=flags) == fits(700, [*rollout, *attribution])
+    assert fits(700, both[:1], 10, heatmaps=heatmaps, flags="required") == fits(700, rollout, 10) > 1
+    assert fits(700, both[:1], 10, heatmaps=heatmaps, flags="none") == fits(700, [*rollout, *attribution], 10) == 1
     # a CPU's cache: ViT-Ti, S, B, and B with more classes
     assert [fits(197, attribution, 1, "cpu", heads) for heads in (3, 6, 12)] == [8, 4, 2]
     assert fits(197, attribution, 1, "cpu", 6, hidden=4 * 1536) == 1  # wider hidden layers
