@@ -75,7 +75,8 @@ request: `curl localhost:8000/v2/models/{name}/infer -d @request.json`. Outputs 
 - Heatmaps are not scaled. {geometry}
 - Probabilities are the {activation} of the logits. `"parameters": {{"classification": {top}}}` on the output `logits`
   gives the greatest as texts `value:index:label`.
-- The graph does not check `target`: the heatmap of a class beyond the last is zero everywhere.
+- The graph does not check `target`: the heatmap of a class beyond the last is zero everywhere, unless its method gives
+  the same for every class.
 {flags}
 ## Batches
 
