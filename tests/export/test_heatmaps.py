@@ -7,10 +7,14 @@ import numpy as np
 import onnx
 import pytest
 import skimage.data
+import torch
 
 from onnxplain.contract.outputs import HEATMAP
-from onnxplain.export import export_model, load_backbone
+from onnxplain.export import GateError, export_model, heatmaps, load_backbone
+from onnxplain.export.verify import parity
+from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError, available_methods
+from onnxplain.runtime.images.geometry import interpolation
 from tests.helpers.export_cases import LABELS, build, preprocessing
 from tests.helpers.messages import message_of
 from tests.reference import variants
@@ -222,3 +226,28 @@ def test_each_method_alone(method, cases):
     case = cases("registers")
     given, expected = case.plain(method).explain(IMAGES[1], 2), case.full.explain(IMAGES[1], 2, method)
     _assert_close(given.input_heatmap, expected.input_heatmap, _limit(method, case.full.metadata))
+
+
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_gate_finds_wrong_heatmaps(large, tmp_path, plain, monkeypatch):
+    """Against the runtime's functions of what autograd gives: wrong gradients, wrong maps."""
+    options = {"labels": LABELS, "preprocessing": preprocessing(plain)}
+    if large:  # the outputs are compared in portions
+        monkeypatch.setattr(parity, "MAX_RAW", 1)
+    methods = ["rollout", "grad_rollout", "gradient"]
+    assert export_model(plain, tmp_path / "right.onnx", heatmaps=methods, **options).passed
+    with monkeypatch.context() as patch:
+        patch.setattr(heatmaps, "interpolation", lambda *lengths: 1.0001 * interpolation(*lengths))
+        failed = _failed(plain, tmp_path / "wrong.onnx", ["rollout", "gradient"], options)
+    assert failed == {"heatmap_rollout"}
+    with monkeypatch.context() as patch:
+        patch.setitem(GRADIENT, torch.ops.aten.gelu, GRADIENT[torch.ops.aten.relu])
+        failed = _failed(plain, tmp_path / "wrong.onnx", methods, options)
+    assert failed == {"heatmap_grad_rollout", "heatmap_gradient"}
+    assert [path.name for path in tmp_path.iterdir()] == ["right.onnx"]
+
+
+def _failed(model, path, methods, options):
+    with pytest.raises(GateError) as caught:
+        export_model(model, path, heatmaps=methods, **options)
+    return {row.output for row in caught.value.report.rows if not row.passed}
