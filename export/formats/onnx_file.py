@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
@@ -57,7 +59,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
             input_names=["pixels", "target"],
             output_names=list(graph.names),
             dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
+            custom_translation_table=_translations(opset),
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,
         )
@@ -118,6 +120,30 @@ def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
         if node.op_type == "Transpose" and value is not None and value.name in paths
     }
     return paths | {name: path for name, path in transposed.items() if name}
+
+
+def _translations(opset: int) -> dict[Any, Any]:
+    """The ops that are translated in another way than the exporter's."""
+    translations: dict[Any, Any] = {torch.ops.aten.sort.stable: _stable_sort}
+    if opset < 20:  # before ONNX had the op
+        translations[torch.ops.aten.gelu.default] = _gelu
+    return translations
+
+
+def _gelu(x: Any, approximate: str = "none") -> Any:
+    """x / 2 (1 + erf(x / sqrt(2))), with a factor of two numbers, as one of float32 is too coarse to be compared."""
+    if approximate == "tanh":
+        cubic = op.Add(x, _times(op.Mul(x, op.Mul(x, x)), 0.044715))
+        bent = op.Tanh(_times(cubic, math.sqrt(2 / math.pi)))
+    else:
+        bent = op.Erf(_times(x, math.sqrt(1 / 2)))
+    return op.Mul(op.Mul(x, 0.5), op.Add(bent, 1.0))
+
+
+def _times(x: Any, factor: float) -> Any:
+    """x times a number of float64, as the sum of two of float32."""
+    first = float(np.float32(factor))
+    return op.Add(op.Mul(x, first), op.Mul(x, factor - first))
 
 
 def _stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
