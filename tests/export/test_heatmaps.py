@@ -82,7 +82,8 @@ def test_every_map_equals_that_of_the_full_artifact(name, cases):
                 _assert_close(one.heatmap, other.heatmap, limit)
 
 
-@pytest.mark.parametrize("name", MODELS[:2])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["registers", "mean_pool_non_square"])
 def test_a_batch_equals_single_runs(name, cases):
     """Three images with four targets each, and twelve runs."""
     case = cases(name)
@@ -228,7 +229,8 @@ def test_each_method_alone(method, cases):
     _assert_close(given.input_heatmap, expected.input_heatmap, _limit(method, case.full.metadata))
 
 
-@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("large", [False, True])
 def test_the_gate_finds_wrong_heatmaps(large, tmp_path, plain, monkeypatch):
     """Against the runtime's functions of what autograd gives: wrong gradients, wrong maps."""
     options = {"labels": LABELS, "preprocessing": preprocessing(plain)}

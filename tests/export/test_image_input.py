@@ -107,6 +107,7 @@ def test_padded_input(cases):
         assert given.overlay().size == photo.shape[1::-1]
 
 
+@pytest.mark.slow
 def test_flags(cases):
     case = cases("registers", flags="required")
     for method in METHODS_OF["registers"]:
@@ -157,6 +158,7 @@ def test_the_graph(cases):
     np.testing.assert_array_equal(heatmap[0, 0], case.image.explain(PHOTOS[1], 2, "rollout").heatmap)
 
 
+@pytest.mark.slow
 def test_exported_with_images(exported, cases):
     """As `input="image"` writes it, which has compared it on images."""
     (path, report), (_, before) = exported("registers", kind="image"), exported("registers")

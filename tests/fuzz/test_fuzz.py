@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from tests.fuzz import checkpoints, exports, folders_of_transformers, report, ru
 from tests.fuzz.cases import BAD, VERDICTS, Case, Outcome, verdict
 
 LIMITS = sandbox.Limits(seconds=1.5, peak=2**26, most=2**27)
+PATIENT = replace(LIMITS, seconds=60)
+"""For what ends by itself, however busy the machine is."""
 
 
 @pytest.mark.slow
@@ -86,10 +89,8 @@ def test_every_outcome_is_noticed(name, tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     case = Case(name, (), lambda outcome: None if outcome.status or outcome.stdout == "right\n" else "a lie", work)
-    started = time.monotonic()
-    outcome = sandbox.run(work, folder, LIMITS)
+    outcome = sandbox.run(work, folder, LIMITS if expected == "hang" else PATIENT)
     assert verdict(case, outcome, lambda: server.judged(case, outcome))[0] == expected
-    assert time.monotonic() - started < 5
 
 
 def test_what_a_process_has_started_ends_with_it(tmp_path):

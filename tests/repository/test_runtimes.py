@@ -39,6 +39,7 @@ def _assert_close(given: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(given - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_python_with_an_artifact_that_takes_images(folder: Path) -> None:
     export_model(load_backbone("demo"), "demo.image.onnx", heatmaps=["legrad"], input="image")
     scope = _run(OF_IMAGES)
@@ -48,6 +49,7 @@ def test_python_with_an_artifact_that_takes_images(folder: Path) -> None:
     assert Image.open("heatmap.png").size == Image.open("scene.png").size
 
 
+@pytest.mark.slow
 def test_python_with_an_artifact_that_takes_pixels(folder: Path) -> None:
     export_model(load_backbone("demo"), "demo.heat.onnx", heatmaps=["legrad"])
     scope = _run(OF_PIXELS)

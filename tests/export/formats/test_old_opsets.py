@@ -10,7 +10,7 @@ from tests.helpers.export_cases import LABELS, preprocessing
 from tests.reference import variants
 
 
-@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("approximate", ["none", pytest.param("tanh", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("opset", [18, pytest.param(19, marks=pytest.mark.slow)])
 def test_gelu(approximate, opset, tmp_path):
     """A constant of float32 would be off by 1e-8 in the logits, and by any amount in relevance."""

@@ -30,6 +30,9 @@ IMAGES = 7  # of noise; of one or two, relevance of float32 is far off
 CLOSE = 1e-4
 
 
+pytestmark = pytest.mark.slow
+
+
 def _export(name: str, path: Path, **options: Any) -> tuple[Path, NDArray[np.float32]]:
     """The artifact of a model, and some images."""
     if name == "demo":
@@ -81,14 +84,11 @@ def _assert_right(path: Path, pixels: NDArray[np.float32]) -> None:
             assert errors.max() <= CLOSE, name
 
 
-@pytest.mark.parametrize(
-    "name", ["registers", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mean_pool_non_square", "demo"))]
-)
+@pytest.mark.parametrize("name", ["registers", "mean_pool_non_square", "demo"])
 def test_every_map_of_a_plain_artifact(name: str, tmp_path: Path) -> None:
     _assert_right(*_export(name, tmp_path / "plain.onnx", heatmaps=IN_GRAPH, flags="none"))
 
 
-@pytest.mark.slow
 def test_every_output_of_a_full_artifact(tmp_path: Path) -> None:
     """Optional flags are no inputs there: OpenVINO computes everything."""
     _assert_right(*_export("registers", tmp_path / "full.onnx"))
