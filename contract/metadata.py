@@ -18,12 +18,8 @@ METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_
 ACTIVATIONS = ("softmax", "sigmoid")
 WIDTH = 1_000_000  # numbers of a token, far beyond any model's
 
-LATER = (
-    "crop_rounding",
-    "heatmaps",
-    "flags",
-    "input",
-)  # fields that a schema got later; older artifacts mean the default, as they were checked so
+LATER = ("crop_rounding", "heatmaps", "flags", "input")
+"""Fields that a schema got later; older artifacts mean the default, as they were checked so."""
 
 IMAGE_SIZE = ("height", "width")
 """Names for the lengths of images, which any size fits."""

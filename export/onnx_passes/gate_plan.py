@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from .ancestors import ancestors
+
 Outputs = frozenset[str]
 """Names of gated outputs."""
 
@@ -29,7 +31,7 @@ class GatePlan:
 def plan_gates(graph: ir.Graph, outputs: Iterable[str]) -> GatePlan:
     """Begin a plan: find for each node of the graph the outputs, of these, that need it."""
     gated = set(outputs)
-    always = _ancestors([value for value in graph.outputs if value.name not in gated])
+    always = ancestors([value for value in graph.outputs if value.name not in gated])
     always |= _cheap(graph, always)
     needs: dict[ir.Node, Outputs] = {}
     for node in reversed(graph):
@@ -46,17 +48,6 @@ def constants_of(graph: ir.Graph) -> set[ir.Value]:
         if all(value in constants for value in node.inputs if value is not None):
             constants.update(node.outputs)
     return constants
-
-
-def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
-    found: set[ir.Node] = set()
-    producers = [value.producer() for value in values]
-    while producers:
-        node = producers.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            producers.extend(value.producer() for value in node.inputs if value is not None)
-    return found
 
 
 def _cheap(graph: ir.Graph, always: set[ir.Node]) -> set[ir.Node]:

@@ -21,6 +21,7 @@ from onnxplain.contract.outputs import ALWAYS, OUTPUTS, output_of
 from onnxplain.lrp_graph.in_double import in_double
 
 from ..formats.silent import silent
+from ..onnx_passes.ancestors import ancestors, reads
 from .onnx_ops import OPS
 
 
@@ -48,7 +49,7 @@ class OnnxInDouble:
             for value in self._graph.inputs
         }
         wanted = [value for value in self._graph.outputs if value.name in names]
-        needed = _needed(wanted)
+        needed = ancestors(wanted)
         tensors = self._compute(self._graph, [node for node in self._graph if node in needed], wanted, values)
         return {value.name or "": tensor for value, tensor in zip(wanted, tensors, strict=True)}
 
@@ -144,29 +145,7 @@ def _last_uses(graph: ir.Graph) -> dict[ir.Node, list[ir.Value]]:
     seen = set(graph.outputs)
     last: dict[ir.Node, list[ir.Value]] = {}
     for node in reversed(graph):
-        used = {value for value in (*_used(node), *node.outputs) if value not in seen}
+        used = {value for value in (*reads(node), *node.outputs) if value not in seen}
         last[node] = [value for value in used if value.graph is graph]
         seen |= used
     return last
-
-
-def _needed(outputs: Iterable[ir.Value]) -> set[ir.Node]:
-    """The nodes, those of branches included, that these values are computed from."""
-    found: set[ir.Node] = set()
-    waiting = [value.producer() for value in outputs]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting.extend(value.producer() for value in _used(node))
-    return found
-
-
-def _used(node: ir.Node) -> Iterable[ir.Value]:
-    """All that a node reads, its branches included."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inner in attribute.as_graph():
-                yield from _used(inner)
-            yield from attribute.as_graph().outputs
-    yield from (value for value in node.inputs if value is not None)
