@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime
 from numpy.typing import NDArray
-from onnx_ir import convenience
 from PIL import Image
 
 from onnxplain.contract import Metadata
@@ -27,6 +24,7 @@ from onnxplain.runtime.images.preprocessing import preprocess
 from onnxplain.runtime.methods.table import METHODS
 
 from .limits import relative_error
+from .part import open_part
 from .report import Check
 
 SIZES = ((0.6, 0.7), (1.1, 2.3), (2.7, 2.9))
@@ -82,7 +80,7 @@ class ImageSamples:
             The lines of the report.
         """
         std = np.array(self._metadata.preprocessing.std)[:, None, None]
-        part = _part(path, prepared)
+        part = open_part(path, ["image"], [prepared])
         levels = []
         for sample in self._samples:
             given = part.run(None, {"image": sample.image[None]})[0][0]
@@ -110,16 +108,6 @@ def _images(size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         surface = np.asarray(Image.fromarray(coarse).resize((width, height)), dtype=np.int64)
         grain = generator.integers(-8, 9, surface.shape)
         yield np.clip(surface + grain, 0, 255).astype(np.uint8)
-
-
-def _part(path: Path, prepared: str) -> onnxruntime.InferenceSession:
-    """The part of the file that makes pixels of images; it has no weights."""
-    model = ir.load(path)
-    graph = convenience.extract(model.graph, ["image"], [prepared])
-    part = ir.to_proto(ir.Model(graph, ir_version=model.ir_version)).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(part, options, providers=["CPUExecutionProvider"])
 
 
 def _placed(name: str, sample: _Sample) -> NDArray[Any]:

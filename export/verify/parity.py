@@ -34,7 +34,7 @@ from onnxplain.contract.errors import one_line
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, MATRICES, PASSES, Output, output_of
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
-from onnxplain.runtime.backends.base import Artifact
+from onnxplain.runtime.backends.base import Artifact, rows_of
 from onnxplain.runtime.backends.formats import open_artifact
 from onnxplain.runtime.images.geometry import resize
 from onnxplain.runtime.methods.choice import MethodCall
@@ -44,9 +44,9 @@ from onnxplain.runtime.pipeline import map_of
 from ..formats.table import open_in_double
 from .autograd_reference import eager_outputs
 from .limits import FLOAT32, IN_BOTH, SOUND, Errors, check_of_ranks, checks, limit_in_double, relative_error
+from .part import open_part
 from .report import Check, Report
 from .resolution import Resolution
-from .without_heatmaps import run_without_heatmaps
 
 IMAGES = 2
 TARGETS = 2
@@ -141,7 +141,9 @@ class _Gate:
         classes = len(self.metadata.labels)
         targets = [*range(-1, -classes - 1, -1), 0]
         if self.metadata.flags == "none":  # the heatmaps would be computed for all of the ranks
-            single = run_without_heatmaps(self.path, self.pixels.numpy(), targets)
+            part = open_part(self.path, ("pixels", "target"), tuple(ALWAYS))
+            feeds = {"pixels": self.pixels.numpy(), "target": rows_of(targets, IMAGES)}
+            single = dict(zip(ALWAYS, part.run(list(ALWAYS), feeds), strict=True))
         else:
             single = open_artifact(self.path, "cpu", None, trust=True).run(self.pixels.numpy(), targets, ())
         with _one_line("the file that was written cannot be computed in float64"):
