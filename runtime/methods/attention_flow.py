@@ -27,8 +27,8 @@ def attention_flow(attention: Matrices, readout: Row, layout: Layout) -> TokenMa
 
     Needs scipy, which is not among the runtime's dependencies: pip install 'onnxplain[flow]'.
     """
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import maximum_flow  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import maximum_flow
 
     layers, size = len(attention), layout.tokens
     source = (layers + 1) * size  # tokens below layer l are the nodes from l * size

@@ -1,0 +1,1 @@
+"""The metrics: what each makes of a map, and their table."""

@@ -1,0 +1,1 @@
+"""Tables and pictures of an evaluation: statistics, CSV, plots, and one page of HTML."""
