@@ -3,6 +3,7 @@
 from onnxplain.catalog import LIBRARIES, MODELS, Library, Row
 
 from .artifact import export_model
+from .live import explainer_of
 from .models.backbones import Backbone, load_backbone, load_features
 from .models.checkpoints import CheckpointWarning
 from .models.heads import Head, read_head, write_head
@@ -29,6 +30,7 @@ __all__ = [
     "Report",
     "Row",
     "Split",
+    "explainer_of",
     "export_model",
     "load_backbone",
     "load_features",
