@@ -1,0 +1,33 @@
+"""Maps that know nothing of the model: what every method has to be better than."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from onnxplain.runtime.images.geometry import resize
+
+from .metrics.metric import Case, Heatmap
+
+PURPOSE = 1
+"""Of `Case.random`."""
+OTHER_CLASS = "other_class:"
+"""What stands before a method's name for its map of another class."""
+
+
+def random(case: Case) -> Heatmap:
+    """A random number from 0 to 1 for each patch, enlarged as the maps of methods are."""
+    return resize(case.random(PURPOSE).random(case.patch_grid, dtype=np.float32), case.pixels.shape[1:])
+
+
+def constant(case: Case) -> Heatmap:
+    """The same value everywhere."""
+    return np.ones(case.pixels.shape[1:], np.float32)
+
+
+def gaussian(case: Case) -> Heatmap:
+    """Highest in the middle; its standard deviation is a quarter of the height, and of the width."""
+    y, x = (np.exp(-8 * ((np.arange(length) + 0.5) / length - 0.5) ** 2) for length in case.pixels.shape[1:])
+    return np.outer(y, x).astype(np.float32)
+
+
+YARDSTICKS: dict[str, Callable[[Case], Heatmap]] = {"random": random, "constant": constant, "gaussian": gaussian}
