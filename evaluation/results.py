@@ -33,6 +33,8 @@ class ImageResult:
         measured: One for each class, method and metric.
         runs: How many runs for logits only it took.
         seconds: How long it took, with all maps and metrics.
+        agreement: How far the maps of the methods agree, the mean of Spearman's correlation over all pairs; None
+            without a pair.
     """
 
     picture: str
@@ -41,6 +43,7 @@ class ImageResult:
     measured: tuple[Measured, ...]
     runs: int
     seconds: float
+    agreement: float | None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The results of an evaluation in a file, one JSON line for each image, so that it can go on where it was interrupted."""
+"""The results of an evaluation in a file, one JSON line for each image, so that an evaluation can be continued."""
 
 import json
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ class Store:
         if self._path is None:
             return
         try:
-            with self._path.open("a") as file:  # opened for each line, which closing brings to the disk's cache
+            with self._path.open("a") as file:  # for each line, as closing writes all of it
                 file.write(json.dumps(fields, allow_nan=False) + "\n")
         except OSError as error:
             raise OnnxplainError(f"{self._path}: {error.strerror}") from None
