@@ -20,9 +20,9 @@ from .agreement import agreement
 from .metrics.metric import Case, Copies, Heatmap, Judged, Metric, Pixels
 from .model import Model
 from .plan import Plan
-from .results import ImageResult, Measured
+from .results import OTHER_CLASS, ImageResult, Measured
 from .samples import Sample, to_input
-from .yardsticks import OTHER_CLASS, YARDSTICKS
+from .yardsticks import MAPS
 
 NO_LOGITS: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
@@ -117,7 +117,7 @@ class _Maps:
     def __init__(self, model: Model, plan: Plan, case: Case, classes: Sequence[int], explained: ByMethod) -> None:
         self._model, self._case, self._classes, self._explained = model, case, classes, explained
         self._calls: Mapping[str, MethodCall] = {call.method.name: call for call in plan.calls}
-        self._yardsticks = {name: make(case) for name, make in YARDSTICKS.items()}
+        self._yardsticks = {name: make(case) for name, make in MAPS.items()}
         self._shared: dict[str, list[ByMethod]] = {}
 
     def candidates(self, target: int, other: int | None, mask: NDArray[np.uint8] | None) -> Iterator[_Candidate]:

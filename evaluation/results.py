@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+YARDSTICKS = ("random", "constant", "gaussian")
+"""Maps that explain nothing, by which metrics are judged; and for each method:"""
+OTHER_CLASS = "other_class:"
+"""Before a method's name, its map for another class, judged for this one."""
+
 
 class Measured(NamedTuple):
     """One metric of one map.

@@ -7,11 +7,10 @@ import numpy as np
 from onnxplain.runtime.images.geometry import resize
 
 from .metrics.metric import Case, Heatmap
+from .results import YARDSTICKS
 
 PURPOSE = 1
 """Of `Case.random`."""
-OTHER_CLASS = "other_class:"
-"""What stands before a method's name for its map of another class."""
 
 
 def random(case: Case) -> Heatmap:
@@ -30,4 +29,5 @@ def gaussian(case: Case) -> Heatmap:
     return np.outer(y, x).astype(np.float32)
 
 
-YARDSTICKS: dict[str, Callable[[Case], Heatmap]] = {"random": random, "constant": constant, "gaussian": gaussian}
+MAPS: dict[str, Callable[[Case], Heatmap]] = {"random": random, "constant": constant, "gaussian": gaussian}
+assert tuple(MAPS) == YARDSTICKS, MAPS.keys()
