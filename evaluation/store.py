@@ -65,6 +65,11 @@ class Store:
             raise OnnxplainError(
                 f"{path} does not hold results of an evaluation ({error}); give another folder, or delete it"
             ) from None
+        if earlier["digest"] is None:
+            raise OnnxplainError(
+                f"{path} holds results of an evaluation whose model is in memory, which may be another one "
+                "by now; give another folder, or delete it"
+            )
         differing = [name for name in run.keys() | earlier.keys() if run.get(name) != earlier.get(name)]
         if differing:
             raise OnnxplainError(
