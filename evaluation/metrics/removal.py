@@ -1,19 +1,22 @@
 """Removal of pixels: in which order, and what takes their place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .metric import Case, Heatmap, Pixels
-
-TIES = 0
-"""Purpose of random numbers, see `Case.random`: the order of equal values."""
+from .noisy_linear import noisy_linear
+from .purposes import TIES
 
 Where = NDArray[np.bool_]
 """Which pixels are removed, [H, W]."""
 Remover = Callable[[Where], Pixels]
 """From the pixels to remove to the input without them, a new array."""
+
+BLUR_KERNEL, BLUR_SIGMA = 11, 5
+"""Side of the Gaussian kernel and its standard deviation, in pixels, as RISE has them."""
 
 
 def order(case: Case, heatmap: Heatmap, descending: bool) -> NDArray[np.intp]:
@@ -43,6 +46,24 @@ def black(case: Case) -> Pixels:
     return np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)[:, None, None]
 
 
+def mean(case: Case) -> Pixels:
+    """What the mean of the preprocessing is after normalisation, [3, 1, 1]."""
+    return np.zeros((3, 1, 1), np.float32)
+
+
+def blurred(case: Case) -> Pixels:
+    """The input under a Gaussian blur, reflected at its edges, [3, H, W]."""
+    reach = BLUR_KERNEL // 2
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * BLUR_SIGMA**2))
+    pixels = case.pixels.astype(np.float64)
+    for axis in (1, 2):
+        length = pixels.shape[axis]
+        padded = np.pad(pixels, [(reach, reach) if each == axis else (0, 0) for each in range(3)], mode="reflect")
+        shifted = (padded.take(range(start, start + length), axis) for start in range(BLUR_KERNEL))
+        pixels = sum((w * part for w, part in zip(kernel / kernel.sum(), shifted, strict=True)), np.zeros(1))
+    return pixels.astype(np.float32)
+
+
 def _replacing(fill: Callable[[Case], Pixels]) -> Callable[[Case], Remover]:
     """The baseline that puts a given colour or image, which can be broadcast to [3, H, W], in the place of pixels."""
 
@@ -60,7 +81,9 @@ def _replacing(fill: Callable[[Case], Pixels]) -> Callable[[Case], Remover]:
 
 BASELINES: Mapping[str, Callable[[Case], Remover]] = {
     "black": _replacing(black),
-    "mean": _replacing(lambda case: np.zeros((3, 1, 1), np.float32)),
+    "mean": _replacing(mean),
+    "blur": _replacing(blurred),
+    "noisy-linear": noisy_linear,
 }
 """What takes the place of removed pixels, by name: for a case, the function that removes pixels."""
 
@@ -82,3 +105,21 @@ def remove(case: Case, where: Where, baseline: str) -> Pixels:
         float32 [3, H, W], a new array.
     """
     return remover(case, baseline)(where)
+
+
+def removals(
+    case: Case, groups: NDArray[np.intp], ranked: NDArray[np.intp], counts: Sequence[int], baseline: str
+) -> Iterator[Pixels]:
+    """The input without the first groups of pixels, for each number of groups.
+
+    Args:
+        case: The image.
+        groups: To which group each pixel belongs, int [H, W].
+        ranked: The groups in the order of their removal.
+        counts: How many are removed, ascending.
+        baseline: A name in `BASELINES`.
+    """
+    removed, remove_where = np.zeros(ranked.size, bool), remover(case, baseline)
+    for start, stop in pairwise((0, *counts)):
+        removed[ranked[start:stop]] = True
+        yield remove_where(removed[groups])
