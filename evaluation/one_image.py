@@ -16,7 +16,7 @@ from onnxplain.runtime.images.inputs import PreparedImage
 from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.pipeline import ByMethod
 
-from .agreement import agreement
+from .metrics.similarity import agreement
 from .metrics.metric import Case, Copies, Heatmap, Judged, Metric, Pixels
 from .model import Model
 from .plan import Plan
