@@ -16,8 +16,8 @@ from onnxplain.runtime.images.inputs import PreparedImage
 from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.pipeline import ByMethod
 
-from .metrics.similarity import agreement
 from .metrics.metric import Case, Copies, Heatmap, Judged, Metric, Pixels
+from .metrics.similarity import agreement
 from .model import Model
 from .plan import Plan
 from .results import OTHER_CLASS, ImageResult, Measured

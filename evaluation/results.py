@@ -48,7 +48,7 @@ class ImageResult:
     measured: tuple[Measured, ...]
     runs: int
     seconds: float
-    agreement: float | None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

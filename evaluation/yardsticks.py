@@ -7,15 +7,13 @@ import numpy as np
 from onnxplain.runtime.images.geometry import resize
 
 from .metrics.metric import Case, Heatmap
+from .metrics.purposes import RANDOM_MAP
 from .results import YARDSTICKS
-
-PURPOSE = 1
-"""Of `Case.random`."""
 
 
 def random(case: Case) -> Heatmap:
     """A random number from 0 to 1 for each patch, enlarged as the maps of methods are."""
-    return resize(case.random(PURPOSE).random(case.patch_grid, dtype=np.float32), case.pixels.shape[1:])
+    return resize(case.random(RANDOM_MAP).random(case.patch_grid, dtype=np.float32), case.pixels.shape[1:])
 
 
 def constant(case: Case) -> Heatmap:
