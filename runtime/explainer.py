@@ -41,6 +41,7 @@ class Explainer:
     An Explainer can be pickled, and so be given to other processes: they open the file at the same path themselves.
 
     Attributes:
+        path: The artifact's file; None if there is none, as of `over`.
         artifact: What runs the graph, as `backends/base.py` describes it.
         metadata: What the artifact says about itself: its labels, preprocessing, passes and more.
         device: Where it runs: "cpu", "cuda", or the name of another of onnxruntime's providers.
@@ -122,6 +123,11 @@ class Explainer:
         """Model, file and device, in one line."""
         metadata, place = self.metadata, repr(str(self._arguments[0])) if self._arguments else "in memory"
         return f"<Explainer of {metadata.model!r}, {len(metadata.labels)} classes, {place} on {self.device}>"
+
+    @property
+    def path(self) -> Path | None:
+        """The artifact's file; None if there is none, as of `over`."""
+        return self._arguments[0] if self._arguments else None
 
     @property
     def artifact(self) -> Artifact:
