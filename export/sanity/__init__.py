@@ -1,1 +1,1 @@
-"""Does the map depend on what the model has learnt: maps of the model with more and more of its weights random."""
+"""Does a map depend on what the model has learnt: the test of random parameters."""
