@@ -83,19 +83,23 @@ def evaluate(
         reporting.print_warning(line)
     started = time.monotonic()
     with _EvaluationProgress(console) as progress:
-        results = run(
-            explainer,
-            samples,
-            None if methods is None else names.get(methods, _listed(methods)),
-            measures.get(metrics, _listed(metrics)),
-            target=target,
-            baseline=baseline,
-            seed=seed,
-            jobs=jobs,
-            output=output,
-            data=samples.description,
-            progress=progress.image_done,
-        )
+        try:
+            results = run(
+                explainer,
+                samples,
+                None if methods is None else names.get(methods, _listed(methods)),
+                measures.get(metrics, _listed(metrics)),
+                target=target,
+                baseline=baseline,
+                seed=seed,
+                jobs=jobs,
+                output=output,
+                data=samples.description,
+                progress=progress.image_done,
+            )
+        except KeyboardInterrupt:
+            reporting.print_error("interrupted; the same command goes on where it was")
+            raise typer.Exit(130) from None
     print_tables(console, results, METRICS)
     with console.status("writing the report"):
         written = write_report(results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name))
