@@ -24,7 +24,7 @@ def formatter(scores: Iterable[Score]) -> Callable[[float], str]:
     def write(value: float) -> str:
         if not math.isfinite(value):
             return NONE
-        return f"{value:.1e}" if exponents else f"{value:.{digits}f}"
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e") if exponents else f"{value:.{digits}f}"
 
     return write
 
