@@ -77,7 +77,7 @@ def test_a_limit_is_spread_over_the_file(tmp_path):
         ("path,label,x0,y0,x1,y1\na.png,dog,0,2,inf,4\n", r"^line 2 of .*list.csv has no box"),
         (
             "path,label\nc.png,dog\n",
-            r"^none of the 1 images that .*list.csv lists is there; the first, c.png, is not in",
+            r"^none of the 1 images that .*list.csv lists is there; the first, c.png, is",
         ),
         ("path,label\n" + 300 * "c" + ".png,dog\n", r"^none of the 1 images"),
         ("path,label\na.png,zebra\n", r"has no class of the artifact: there is no label 'zebra'"),
