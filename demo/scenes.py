@@ -17,6 +17,9 @@ from PIL import Image, ImageDraw
 SIZE = 96
 """Side of a scene in pixels."""
 
+DIGITS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
+"""The names of the classes."""
+
 RASTER = 8
 """Digits start at multiples of so many pixels, the size of the model's patches: so they are learnt in minutes."""
 

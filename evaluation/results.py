@@ -38,7 +38,8 @@ class ImageResult:
         measured: One for each class, method and metric.
         runs: How many runs for logits only it took.
         seconds: How long it took, with all maps and metrics.
-        agreement: How alike the methods' maps are: the mean of the correlations of all pairs; None if there are no two.
+        agreement: How far the maps of the methods agree, the mean of Spearman's correlation over all pairs; None
+            without a pair.
     """
 
     picture: str

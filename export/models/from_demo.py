@@ -7,13 +7,11 @@ from pathlib import Path
 from onnxplain.contract import Preprocessing
 from onnxplain.contract.digest import file_digest
 from onnxplain.demo import model as demo
-from onnxplain.demo.scenes import SIZE
+from onnxplain.demo.scenes import DIGITS, SIZE
 
 from .checkpoints import load_weights
 from .from_timm import Tokens
 from .records import LoadedModel, Request
-
-DEMO_LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def load(name: str, request: Request) -> LoadedModel:
@@ -25,11 +23,11 @@ def load(name: str, request: Request) -> LoadedModel:
         model.reset_classifier(0)
     return LoadedModel(
         model=model,
-        classes=0 if request.needs_features else len(DEMO_LABELS),
+        classes=0 if request.needs_features else len(DIGITS),
         preprocessing=Preprocessing(size=(SIZE, SIZE), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0),
         source=weights.name,
         sha256=file_digest(weights),
-        labels=None if request.needs_features else DEMO_LABELS,
+        labels=None if request.needs_features else DIGITS,
         activation="sigmoid",
         tokens=Tokens(model),
         prefix=model.num_prefix_tokens,

@@ -11,8 +11,8 @@ import torch
 from timm.data import resolve_model_data_config
 
 from onnxplain.demo import model as demo
+from onnxplain.demo.scenes import DIGITS
 from onnxplain.export import MODELS, Backbone, export_model, load_backbone
-from onnxplain.export.models.from_demo import DEMO_LABELS
 from onnxplain.runtime import Explainer, OnnxplainError, Preprocessing, available_methods
 from tests.helpers.messages import message_of
 from tests.helpers.real_image import outputs
@@ -151,4 +151,4 @@ def test_demo(monkeypatch, tmp_path):
     backbone = load_backbone("demo")
     pixels = random_pixels(backbone.preprocessing.size)
     assert torch.equal(outputs(backbone.model, pixels), outputs(trained, pixels))
-    assert backbone.labels == DEMO_LABELS and backbone.activation == "sigmoid" and backbone.source == path.name
+    assert backbone.labels == DIGITS and backbone.activation == "sigmoid" and backbone.source == path.name
