@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
+from onnxplain.commands.evaluation_tables import print_tables
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.options import Quiet
 
@@ -67,7 +68,6 @@ def evaluate(
     """
     from onnxplain.evaluation import METRICS, open_data
     from onnxplain.evaluation import evaluate as run
-    from onnxplain.evaluation.report.console import print_tables
     from onnxplain.evaluation.report.write import write_report
     from onnxplain.runtime import Explainer, available_methods
 
