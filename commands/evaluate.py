@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
+from onnxplain.commands.evaluation_tables import print_tables
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.options import Quiet
 

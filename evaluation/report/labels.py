@@ -9,7 +9,7 @@ Boxes = NDArray[np.float64]
 """Rectangles: [boxes, 4] of left, bottom, right, top."""
 
 ROUNDS = 3  # how often each label is placed again, with all others where they are
-HIDING, CROSSING, LEAVING = 40.0, 2.0, 400.0  # what it costs to cover, to cross, to leave the frame; by label heights
+HIDING, CROSSING, LEAVING = 200.0, 2.0, 400.0  # what it costs to cover, to cross, to leave the frame; by label heights
 ALONG = np.linspace(0, 1, 7)  # where on a line from a point to its label it is looked whether it crosses something
 SHIFTS = np.concatenate([[0.0], *([step, -step] for step in np.arange(0.5, 9, 0.5))])  # up and down
 GAPS = (0.6, 1.5, 3.0, 5.0, 8.0, 12.0)  # to the right and left

@@ -111,10 +111,12 @@ def is_faithfulness(metric: Metric) -> bool:
 
 def _axes(height: float, margins: tuple[float, float, float, float]) -> "tuple[Figure, Axes]":
     """A figure of that height with one plot; margins left, right, bottom, top, all in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     left, right, bottom, top = margins
     figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasAgg(figure)  # which can measure text
     axes = figure.add_axes(
         (left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH, (height - bottom - top) / height)
     )
@@ -173,17 +175,15 @@ def _curve(metric: Metric, scores: Mapping[str, Score], looks: Mapping[str, Styl
     ends = []
     for name in names:
         look, values = looks[name], scores[name].means
-        style = {"dashes": look.dashes} if look.dashes else {}
-        axes.plot(metric.curve, values, color=look.colour, linewidth=1.3, solid_capstyle="round", **style)
+        axes.plot(metric.curve, values, color=look.colour, linewidth=1.3, linestyle=_line(look))
         ends.append(values[-1])
     axes.set_xlim(min(metric.curve), max(metric.curve))
     low, high = axes.get_ylim()
     step = (high - low) * FONT * 1.15 / 72 / (height - 0.57)
     for name, end, place in zip(names, ends, spread(ends, step, low, high), strict=True):
         look, right = looks[name], axes.get_yaxis_transform()
-        style = {"dashes": look.dashes} if look.dashes else {}
         axes.plot((1, 1.05), (end, place), color=look.colour, linewidth=0.6, transform=right, clip_on=False)
-        axes.plot((1.06, 1.17), (place,) * 2, color=look.colour, transform=right, clip_on=False, **style)
+        axes.plot((1.06, 1.17), (place,) * 2, color=look.colour, transform=right, clip_on=False, linestyle=_line(look))
         axes.text(1.19, place, name, transform=right, verticalalignment="center_baseline")
     axes.set_ylim(low, high)
     axes.grid()
@@ -210,7 +210,7 @@ def _cost(
     axes.set_xlim(least / 1.4, most * 3)
     yardsticks = [name for name in YARDSTICKS if name in scores]
     for name in yardsticks:
-        axes.axhline(scores[name].value, color=SOFT, linewidth=0.9, dashes=looks[name].dashes)
+        axes.axhline(scores[name].value, color=SOFT, linewidth=0.9, linestyle=_line(looks[name]))
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     axes.grid()
@@ -223,6 +223,11 @@ def _cost(
     return figure
 
 
+def _line(look: Style) -> Any:
+    """The dashes, as matplotlib takes them."""
+    return (0, look.dashes) if look.dashes else "-"
+
+
 def _name_lines(axes: "Axes", names: list[str], values: list[float]) -> None:
     """Names of lines across, behind their right end."""
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -233,21 +238,19 @@ def _name_lines(axes: "Axes", names: list[str], values: list[float]) -> None:
 
 def _name_points(axes: "Axes", names: list[str], points: list[tuple[float, float]], looks: Mapping[str, Style]) -> None:
     """Names beside points, with a line to those that had to move away."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    renderer = FigureCanvasAgg(axes.figure).get_renderer()
     places = axes.transData.transform(points)
     sizes = []
     for name in names:
         text = axes.text(0, 0, name)
-        extent = text.get_window_extent(renderer)
+        extent = text.get_window_extent()
         sizes.append((extent.width, extent.height))
         text.remove()
-    frame = np.array(axes.get_window_extent(renderer).extents)
+    frame = np.array(axes.get_window_extent().extents)
     back = axes.transData.inverted()
     for name, (x, y), box in zip(names, places, place_labels(places, np.array(sizes), frame), strict=True):
         left, low, right, high = box
         end = (min(max(x, left), right), (low + high) / 2)
         if np.hypot(end[0] - x, end[1] - y) > high - low:
             axes.plot(*back.transform([(x, y), end]).T, color=looks[name].colour, linewidth=0.5)
-        axes.text(*back.transform((left, (low + high) / 2)), name, verticalalignment="center_baseline")
+        at_x, at_y = back.transform((left, (low + high) / 2))
+        axes.text(at_x, at_y, name, verticalalignment="center_baseline")

@@ -24,7 +24,7 @@ def as_svg(figure: Figure, title: str) -> str:
         title: What it shows, for those who do not see it.
     """
     file = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure).print_figure(file, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
     for prefix, space in (("", SVG), ("xlink", XLINK)):
         ElementTree.register_namespace(prefix, space)
     root = ElementTree.fromstring(file.getvalue())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxplain.evaluation.statistics import statistics
-from tests.helpers.evaluations import ROWS, realistic, results_of, row
+from tests.helpers.evaluations import ROWS, only, realistic, results_of, row
 
 SCORE = {"score": row("score", "higher")}
 
@@ -111,7 +111,7 @@ def test_what_is_compared_and_what_cannot_be_told():
 
 def test_the_same_maps_are_not_told_apart_by_rounding():
     values = np.random.default_rng(4).normal(0.3, 0.1, 33)
-    many = {f"m{number}": values + number * 1e-17 * values for number in range(9)} | {"random": values * (1 + 4e-16)}
+    many = {f"m{number}": values for number in range(9)} | {"random": values * (1 + 4e-16)}
     verdicts = {item.verdict for item in statistics(_one_metric(many), SCORE).comparisons.values()}
     assert verdicts == {"cannot be told"}
 
@@ -147,6 +147,6 @@ def test_all_wrongly_classified():
 
 
 def test_the_same_results_give_the_same_statistics():
-    results = realistic(images=20)
+    results = only(realistic(images=20), "mass", "saco")
     found = statistics(results, ROWS)
-    assert len(found.scores) == 2 * len(ROWS) * (21 + 3 + 18) and found == statistics(results, ROWS)
+    assert len(found.scores) == 2 * 2 * (21 + 3 + 18) and found == statistics(results, ROWS)
