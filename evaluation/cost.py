@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from onnxplain.runtime.methods.choice import MethodCall
 
 from .model import Model
 
-REPEATS = 5
+REPEATS = 9
 MANY_RUNS = 1
 """Repeats of methods that take many runs for each map."""
 
@@ -20,17 +21,25 @@ def measure_costs(model: Model, calls: Sequence[MethodCall], image: PreparedImag
 
     Both are measured in turns; the medians count.
     """
+
+    def explain(call: MethodCall) -> None:
+        for _ in model.explain([image], [call], [0]):
+            pass
+
+    def logits() -> None:
+        model.artifact.run(image.input[None], [0], ())
+
     costs = {}
     for call in calls:
         explained, plain = [], []
         for _ in range(MANY_RUNS if call.method.runs else REPEATS):
-            explained.append(_seconds(lambda call=call: list(model.explain([image], [call], [0]))))
-            plain.append(_seconds(lambda: list(model.logits([image.input]))))
+            explained.append(_seconds(partial(explain, call)))
+            plain.append(_seconds(logits))
         costs[call.method.name] = float(np.median(explained) / np.median(plain))
     return costs
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], None]) -> float:
     started = time.perf_counter()
-    run()
+    work()
     return time.perf_counter() - started

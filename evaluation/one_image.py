@@ -16,13 +16,13 @@ from onnxplain.runtime.images.inputs import PreparedImage
 from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.pipeline import ByMethod
 
-from .agreement import agreement
 from .metrics.metric import Case, Copies, Heatmap, Judged, Metric, Pixels
+from .metrics.similarity import agreement
 from .model import Model
 from .plan import Plan
-from .results import ImageResult, Measured
+from .results import OTHER_CLASS, ImageResult, Measured
 from .samples import Sample, to_input
-from .yardsticks import OTHER_CLASS, YARDSTICKS
+from .yardsticks import MAPS
 
 NO_LOGITS: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
@@ -117,7 +117,7 @@ class _Maps:
     def __init__(self, model: Model, plan: Plan, case: Case, classes: Sequence[int], explained: ByMethod) -> None:
         self._model, self._case, self._classes, self._explained = model, case, classes, explained
         self._calls: Mapping[str, MethodCall] = {call.method.name: call for call in plan.calls}
-        self._yardsticks = {name: make(case) for name, make in YARDSTICKS.items()}
+        self._yardsticks = {name: make(case) for name, make in MAPS.items()}
         self._shared: dict[str, list[ByMethod]] = {}
 
     def candidates(self, target: int, other: int | None, mask: NDArray[np.uint8] | None) -> Iterator[_Candidate]:
@@ -125,9 +125,7 @@ class _Maps:
         for name, call in self._calls.items():
             yield self._candidate(name, call, target, target, other, mask)
         for name, heatmap in self._yardsticks.items():
-            same = partial(_repeated, heatmap)  # a yardstick does not change with the input
-            judged = Judged(self._case, heatmap, target, name, NO_LOGITS, mask, None, lambda _, make: same(make()), same)
-            yield _Candidate(_MapKey(name, None), judged)
+            yield self._yardstick(name, heatmap, target, mask)
         if other is not None:
             for name, call in self._calls.items():
                 if call.method.per_target:
@@ -156,11 +154,24 @@ class _Maps:
             method=name,
             logits=NO_LOGITS,
             mask=mask,
-            other=heatmap(self._explained, self._classes.index(other)) if other is not None and method.per_target else None,
+            other=heatmap(self._explained, self._classes.index(other))
+            if other is not None and method.per_target
+            else None,
             maps=None if method.runs else shared_maps,
             own_maps=None if method.runs else own_maps,
         )
         return _Candidate(_MapKey(method.name, of if method.per_target else None), judged)
+
+    def _yardstick(self, name: str, heatmap: Heatmap, target: int, mask: NDArray[np.uint8] | None) -> _Candidate:
+        """A yardstick's map, which is the same for all inputs."""
+
+        def repeated(inputs: Sequence[Pixels]) -> list[Heatmap]:
+            return [heatmap] * len(inputs)
+
+        judged = Judged(
+            self._case, heatmap, target, name, NO_LOGITS, mask, None, lambda _, make: repeated(make()), repeated
+        )
+        return _Candidate(_MapKey(name, None), judged)
 
     def _of_inputs(self, purpose: str, make: Callable[[], Sequence[Pixels]]) -> list[ByMethod]:
         """The maps of these inputs for all classes, by the methods of a single run."""
@@ -168,10 +179,6 @@ class _Maps:
             calls = [call for call in self._calls.values() if not call.method.runs]
             self._shared[purpose] = list(self._model.explain_pixels(make(), calls, self._classes))
         return self._shared[purpose]
-
-
-def _repeated(heatmap: Heatmap, inputs: Sequence[Pixels]) -> list[Heatmap]:
-    return [heatmap] * len(inputs)
 
 
 def _targets(plan: Plan, sample: Sample, predicted: int) -> list[int]:
@@ -200,7 +207,9 @@ def _mask(sample: Sample, image: PreparedImage, target: int) -> NDArray[np.uint8
     return mask if (mask == 1).any() else None
 
 
-def _run_copies(model: Model, plan: Plan, candidates: Iterable[_Candidate]) -> dict[CopiesKey | None, NDArray[np.float32]]:
+def _run_copies(
+    model: Model, plan: Plan, candidates: Iterable[_Candidate]
+) -> dict[CopiesKey | None, NDArray[np.float32]]:
     """The logits [copies, classes] of all copies that the metrics read, in batches that go across metrics and maps."""
     wanted: dict[CopiesKey, Iterable[Pixels]] = {}
     for candidate in candidates:

@@ -7,8 +7,7 @@ from typing import Any
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.names import no_such
-from onnxplain.contract.validation import is_count
-from onnxplain.runtime.methods.choice import MethodCall, Methods, call_methods, comparable_methods
+from onnxplain.runtime.methods.choice import MethodCall, Methods, call_methods
 
 from .metrics.metric import Metric
 from .metrics.removal import BASELINES
@@ -68,7 +67,7 @@ def make_plan(
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON has it."""
+    """The plan as JSON has it; `described` makes the plan of it again."""
     return {
         "methods": {call.method.name: dict(call.arguments) for call in plan.calls},
         "metrics": [metric.name for metric in plan.metrics],
@@ -76,3 +75,10 @@ def describe(plan: Plan) -> dict[str, Any]:
         "target": plan.target,
         "seed": plan.seed,
     }
+
+
+def described(fields: Mapping[str, Any], metadata: Metadata) -> Plan:
+    """The plan that `describe` describes, for an artifact with the same metadata."""
+    calls = call_methods(fields["methods"], metadata)
+    chosen = tuple(METRICS[name] for name in fields["metrics"])
+    return Plan(calls, chosen, fields["baselines"], fields["target"], fields["seed"])

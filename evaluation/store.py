@@ -1,4 +1,4 @@
-"""The results of an evaluation in a file, one JSON line for each image, so that it can go on where it was interrupted."""
+"""The results of an evaluation in a file, one JSON line for each image, so that an evaluation can be continued."""
 
 import json
 from collections.abc import Mapping
@@ -65,6 +65,11 @@ class Store:
             raise OnnxplainError(
                 f"{path} does not hold results of an evaluation ({error}); give another folder, or delete it"
             ) from None
+        if earlier["digest"] is None:
+            raise OnnxplainError(
+                f"{path} holds results of an evaluation whose model is in memory, which may be another one "
+                "by now; give another folder, or delete it"
+            )
         differing = [name for name in run.keys() | earlier.keys() if run.get(name) != earlier.get(name)]
         if differing:
             raise OnnxplainError(
@@ -88,7 +93,7 @@ class Store:
         if self._path is None:
             return
         try:
-            with self._path.open("a") as file:  # opened for each line, which closing brings to the disk's cache
+            with self._path.open("a") as file:  # for each line, as closing writes all of it
                 file.write(json.dumps(fields, allow_nan=False) + "\n")
         except OSError as error:
             raise OnnxplainError(f"{self._path}: {error.strerror}") from None

@@ -7,16 +7,13 @@ import numpy as np
 from onnxplain.runtime.images.geometry import resize
 
 from .metrics.metric import Case, Heatmap
-
-PURPOSE = 1
-"""Of `Case.random`."""
-OTHER_CLASS = "other_class:"
-"""What stands before a method's name for its map of another class."""
+from .metrics.purposes import RANDOM_MAP
+from .results import YARDSTICKS
 
 
 def random(case: Case) -> Heatmap:
     """A random number from 0 to 1 for each patch, enlarged as the maps of methods are."""
-    return resize(case.random(PURPOSE).random(case.patch_grid, dtype=np.float32), case.pixels.shape[1:])
+    return resize(case.random(RANDOM_MAP).random(case.patch_grid, dtype=np.float32), case.pixels.shape[1:])
 
 
 def constant(case: Case) -> Heatmap:
@@ -30,4 +27,5 @@ def gaussian(case: Case) -> Heatmap:
     return np.outer(y, x).astype(np.float32)
 
 
-YARDSTICKS: dict[str, Callable[[Case], Heatmap]] = {"random": random, "constant": constant, "gaussian": gaussian}
+MAPS: dict[str, Callable[[Case], Heatmap]] = {"random": random, "constant": constant, "gaussian": gaussian}
+assert tuple(MAPS) == YARDSTICKS, MAPS.keys()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnxplain.contract.errors import OnnxplainError
 
 from .metric import Case, Pixels
-from .purposes import NOISE
+from .purposes import ROAD_NOISE
 
 NEIGHBOURS = {(0, 1): 1 / 6, (1, 0): 1 / 6, (1, 1): 1 / 12, (1, -1): 1 / 12}
 """Rows and columns to a neighbour, and its weight; the four opposite ones have the same."""
@@ -39,7 +39,7 @@ def noisy_linear(case: Case) -> Callable[[NDArray[np.bool_]], Pixels]:
     except ImportError:
         raise OnnxplainError("the baseline noisy-linear needs scipy: pip install 'onnxplain[report]'") from None
     flat = case.pixels.reshape(3, -1).T.astype(np.float64)
-    noise = NOISE_SCALE * case.random(NOISE).standard_normal(flat.shape)
+    noise = NOISE_SCALE * case.random(ROAD_NOISE).standard_normal(flat.shape)
     weights, system = _weights(*case.pixels.shape[1:])
 
     def removed(where: NDArray[np.bool_]) -> Pixels:

@@ -1,18 +1,15 @@
 """An evaluation: many images, in this process or in several, with results kept image by image."""
 
-import os
 import platform
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from onnxplain.contract.digest import stored_digest
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.validation import is_count
 from onnxplain.runtime import Explainer
@@ -23,9 +20,10 @@ from onnxplain.runtime.methods.choice import Methods
 from onnxplain.runtime.outcome import Outcome
 
 from .cost import measure_costs
+from .data.data_set import DataSet
 from .model import Model
 from .one_image import evaluate_image
-from .plan import Plan, describe, make_plan
+from .plan import Plan, describe, described, make_plan
 from .results import ImageResult, Results
 from .samples import Sample
 from .store import Store
@@ -81,33 +79,33 @@ def evaluate(
     plan = make_plan(explainer.metadata, methods, metrics, target, baseline, seed)
     if not is_count(jobs):
         raise OnnxplainError(f"`jobs` must be a whole number of at least 1, got {jobs!r}")
-    names = [sample.name for sample in samples]
+    names = list(samples.names if isinstance(samples, DataSet) else (sample.name for sample in samples))
+    if not names:
+        raise OnnxplainError("there are no images to evaluate on")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise OnnxplainError(f"two samples are called {twice!r}; give each a name of its own")
-    if not samples:
-        raise OnnxplainError("there are no images to evaluate on")
     run = _description(explainer, plan, data)
     store = Store(None if output is None else Path(output), run)
-    model = Model(explainer.artifact)
+    worker = _Worker(Model(explainer.artifact), plan, samples)
     if not store.costs:
-        store.add_costs(_costs(model, plan, samples))
-    todo = [sample for sample in samples if sample.name not in store.images]
-    done, runs = len(samples) - len(todo), sum(store.images[name].runs for name in names if name in store.images)
-    outcomes = _in_this_process(model, plan, todo) if jobs == 1 else _in_processes(explainer, plan, todo, jobs)
-    for name, outcome in outcomes:
+        store.add_costs(worker.costs())
+    todo = [place for place, name in enumerate(names) if name not in store.images]
+    done, runs = len(names) - len(todo), sum(store.images[name].runs for name in names if name in store.images)
+    outcomes = worker.evaluate(todo) if jobs == 1 else _in_processes(explainer, plan, samples, todo, jobs)
+    for place, outcome in outcomes:
         if outcome.error is not None:
-            store.errors[name] = str(outcome.error)
+            store.errors[names[place]] = str(outcome.error)
         else:
             store.add(outcome.value)
             runs += outcome.value.runs
         done += 1
         if progress is not None:
-            progress(done, len(samples), runs)
+            progress(done, len(names), runs)
     found = tuple(store.images[name] for name in names if name in store.images)
     if not found:
         name, error = next(iter(store.errors.items()))
-        raise OnnxplainError(f"none of the {len(samples)} images could be evaluated; {name}: {error}")
+        raise OnnxplainError(f"none of the {len(names)} images could be evaluated; {name}: {error}")
     errors = {name: store.errors[name] for name in names if name in store.errors}
     return Results(run | _environment(), found, errors, store.costs)
 
@@ -117,7 +115,7 @@ def _description(explainer: Explainer, plan: Plan, data: str) -> dict[str, Any]:
     metadata = explainer.metadata
     return {
         "model": metadata.model,
-        "digest": explainer.digest,
+        "digest": _digest(explainer),
         "data": data,
         "labels": list(metadata.labels),
         **describe(plan),
@@ -132,60 +130,68 @@ def _environment() -> dict[str, Any]:
     return {"versions": {"onnxplain": version("onnxplain"), "python": platform.python_version(), **packages}}
 
 
-def _costs(model: Model, plan: Plan, samples: Sequence[Sample]) -> dict[str, float]:
-    """Measured on the first image that can be read."""
-    for sample in samples:
-        outcome = Outcome.of(_prepare, sample, model)
-        if outcome.error is None:
-            return measure_costs(model, plan.calls, outcome.value)
-    return {}
+def _digest(explainer: Explainer) -> str | None:
+    return None if explainer.path is None else stored_digest(explainer.path)
 
 
-def _prepare(sample: Sample, model: Model) -> PreparedImage:
-    return prepare(sample.image, model.metadata, MAX_PIXELS)
+_Ready = tuple[Sample, PreparedImage]
 
 
-def _evaluate(model: Model, plan: Plan, sample: Sample, image: Outcome[PreparedImage]) -> Outcome[ImageResult]:
-    return image.then(lambda prepared: evaluate_image(model, plan, sample, prepared))
+class _Worker:
+    """What evaluates images, by their places in the data."""
 
+    def __init__(self, model: Model, plan: Plan, samples: Sequence[Sample]) -> None:
+        self._model, self._plan, self._samples = model, plan, samples
 
-def _in_this_process(
-    model: Model, plan: Plan, samples: Sequence[Sample]
-) -> Iterator[tuple[str, Outcome[ImageResult]]]:
-    images = prefetch(lambda sample: Outcome.of(_prepare, sample, model), samples, AHEAD)
-    for sample, image in zip(samples, images, strict=True):
-        yield sample.name, _evaluate(model, plan, sample, image)
+    def costs(self) -> dict[str, float]:
+        """What each method costs, measured on the first image that can be read."""
+        for place in range(len(self._samples)):
+            ready = Outcome.of(self._read, place)
+            if ready.error is None:
+                return measure_costs(self._model, self._plan.calls, ready.value[1])
+        return {}
+
+    def evaluate(self, places: Iterable[int]) -> Iterator[tuple[int, Outcome[ImageResult]]]:
+        """Evaluate one image after the other, while the next ones are read."""
+        ahead = prefetch(lambda place: (place, Outcome.of(self._read, place)), places, AHEAD)
+        return ((place, ready.then(self._measure)) for place, ready in ahead)
+
+    def _read(self, place: int) -> _Ready:
+        sample = self._samples[place]
+        return sample, prepare(sample.image, self._model.metadata, MAX_PIXELS)
+
+    def _measure(self, ready: _Ready) -> ImageResult:
+        return evaluate_image(self._model, self._plan, *ready)
 
 
 def _in_processes(
-    explainer: Explainer, plan: Plan, samples: Sequence[Sample], jobs: int
-) -> Iterator[tuple[str, Outcome[ImageResult]]]:
+    explainer: Explainer, plan: Plan, samples: Sequence[Sample], places: Sequence[int], jobs: int
+) -> Iterator[tuple[int, Outcome[ImageResult]]]:
     """The results as they come, in any order, so that as few as possible are lost with an interruption."""
-    context = get_context("spawn")  # a forked process would share the threads' locks of onnxruntime
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (explainer, plan))
-    waiting: dict[Future[Outcome[ImageResult]], str] = {}
-    rest = iter(samples)
+    context = get_context("spawn")  # a forked process would share locks that onnxruntime's threads hold
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (explainer, describe(plan), samples))
+    waiting: set[Future[tuple[int, Outcome[ImageResult]]]] = set()
+    rest = iter(places)
     try:
         while True:
-            for sample in islice(rest, AHEAD * jobs - len(waiting)):
-                waiting[pool.submit(_work, sample)] = sample.name
+            waiting |= {pool.submit(_work, place) for place in islice(rest, AHEAD * jobs - len(waiting))}
             if not waiting:
                 return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), future.result()
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_worker: tuple[Model, Plan]
+_worker: _Worker
 
 
-def _start_worker(explainer: Explainer, plan: Plan) -> None:
+def _start_worker(explainer: Explainer, plan: Mapping[str, Any], samples: Sequence[Sample]) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the process that waits for this one
-    _worker = Model(explainer.artifact), plan
+    _worker = _Worker(Model(explainer.artifact), described(plan, explainer.metadata), samples)
 
 
-def _work(sample: Sample) -> Outcome[ImageResult]:
-    model, plan = _worker
-    return _evaluate(model, plan, sample, Outcome.of(_prepare, sample, model))
+def _work(place: int) -> tuple[int, Outcome[ImageResult]]:
+    return next(_worker.evaluate([place]))
