@@ -33,9 +33,9 @@ NOTE = (
 
 def print_tables(console: PlainConsole, results: "Results", metrics: Mapping[str, "Metric"]) -> None:
     """Print the tables of an evaluation, in the width of the console."""
-    from onnxplain.evaluation.statistics import statistics
+    from onnxplain.evaluation.statistics import summarize
 
-    for item in evaluation_tables(statistics(results, metrics), metrics, results.costs, console.width):
+    for item in evaluation_tables(summarize(results, metrics), metrics, results.costs, console.width):
         console.print(item)
 
 

@@ -49,7 +49,7 @@ def open_class_folders(folder: Path, labels: Sequence[str], limit: int | None = 
         raise OnnxplainError(f"there is no mask for any image of {root}; that of {images[0][0]} would be {wanted}")
     if masks and without:
         warnings.append(f"{without} of {len(samples)} images have no mask in {masks}")
-    return of_samples(f"{len(classes)} classes in {root}" + (", with masks" if masks else ""), samples, warnings)
+    return of_samples(f"{root}, with masks" if masks else str(root), samples, warnings)
 
 
 def _layout(folder: Path) -> tuple[Path, Path | None]:

@@ -96,7 +96,7 @@ def open_coco(path: Path, labels: Sequence[str], limit: int | None = None) -> Da
         size = image["height"], image["width"]
         regions = {index: CocoRegion(name, size, tuple(items)) for index, items in shown[image["id"]].items()}
         samples.append(Sample(name, files[name], tuple(sorted(regions)), regions))
-    return of_samples(f"{len(set(classes.values()))} classes in {path}", samples, [*warnings, *missing])
+    return of_samples(str(path), samples, [*warnings, *missing])
 
 
 NEEDED: Mapping[str, Mapping[str, Any]] = {

@@ -16,7 +16,7 @@ class DataSet(Sequence[Sample]):
     It can be pickled.
 
     Attributes:
-        description: What it is, in one line for reports.
+        description: What it is, in one line for reports, whatever the number of samples.
         names: Of the samples, all different.
         make: From a place in `names` to the sample of that name.
         warnings: One line for each thing that was skipped while it was opened.
@@ -42,10 +42,10 @@ class DataSet(Sequence[Sample]):
 
 
 def of_samples(description: str, samples: Sequence[Sample], warnings: Sequence[str]) -> DataSet:
-    """A data set of samples that are there already, described as so many images of `description`."""
+    """A data set of samples that are there already."""
     samples = tuple(samples)
     names = tuple(sample.name for sample in samples)
-    return DataSet(f"{len(names)} images of {description}", names, samples.__getitem__, tuple(warnings))
+    return DataSet(description, names, samples.__getitem__, tuple(warnings))
 
 
 def spread(items: Sequence[Item], limit: int | None) -> Sequence[Item]:

@@ -46,7 +46,7 @@ def open_table(path: Path, labels: Sequence[str], limit: int | None = None) -> D
     for name in spread(list(files), limit):
         regions = {index: Boxes(tuple(boxes)) for index, boxes in shown[name].items() if boxes}
         samples.append(Sample(name, files[name], tuple(sorted(shown[name])), regions))
-    return of_samples(f"{len(set(classes.values()))} classes in {path}", samples, [*warnings, *missing])
+    return of_samples(str(path), samples, [*warnings, *missing])
 
 
 def _read(path: Path) -> list[tuple[str, str, Box | None]]:

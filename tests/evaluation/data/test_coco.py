@@ -64,7 +64,7 @@ def test_samples_have_the_classes_that_the_artifact_knows(tmp_path):
         "classes that the artifact does not have, skipped: 1 of 3: 'zebra'",
         "2 of 4 images show no class of the artifact: skipped",
     )
-    assert data.description == f"2 images of 2 classes in {tmp_path / 'annotations.json'}"
+    assert data.description == str(tmp_path / "annotations.json")
     assert data[1].regions[1].mask(SIZE).sum() == 2 and load_image(data[1].image).size == (6, 4)
     assert open_data(str(tmp_path), LABELS, limit=1).names == ("a.png",)
 
