@@ -11,6 +11,7 @@ from typer import Argument, Option
 import onnxplain
 from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, reporting, tables
+from onnxplain.commands.evaluate import evaluate, metrics
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
 from onnxplain.commands.method_options import HeatmapOptions, MethodOptions
@@ -47,6 +48,8 @@ def main(
 app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
+app.command()(evaluate)
+app.command()(metrics)
 app.command()(page)
 app.command()(triton)
 

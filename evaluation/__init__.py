@@ -1,1 +1,47 @@
-"""Which map to believe: explanation methods measured on images with known classes, by onnxruntime and NumPy alone."""
+"""Which map to believe: explanation methods measured on images with known classes, by onnxruntime and NumPy alone.
+
+The names below are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from onnxplain.contract.lazy import importer
+
+if TYPE_CHECKING:
+    from .data.data_set import DataSet
+    from .data.opening import open_data
+    from .metrics.metric import Metric
+    from .metrics.table import METRICS
+    from .results import ImageResult, Measured, Results
+    from .runner import evaluate
+    from .samples import Boxes, Region, Sample
+
+__all__ = [
+    "METRICS",
+    "Boxes",
+    "DataSet",
+    "ImageResult",
+    "Measured",
+    "Metric",
+    "Region",
+    "Results",
+    "Sample",
+    "evaluate",
+    "open_data",
+]
+
+_MODULES = {
+    "METRICS": ".metrics.table",
+    "Boxes": ".samples",
+    "DataSet": ".data.data_set",
+    "ImageResult": ".results",
+    "Measured": ".results",
+    "Metric": ".metrics.metric",
+    "Region": ".samples",
+    "Results": ".results",
+    "Sample": ".samples",
+    "evaluate": ".runner",
+    "open_data": ".data.opening",
+}
+
+__getattr__ = importer(__name__, _MODULES)

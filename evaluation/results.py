@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+YARDSTICKS = ("random", "constant", "gaussian")
+"""Maps that explain nothing, by which metrics are judged; and for each method:"""
+OTHER_CLASS = "other_class:"
+"""Before a method's name, its map for another class, judged for this one."""
+
 
 class Measured(NamedTuple):
     """One metric of one map.
@@ -33,6 +38,8 @@ class ImageResult:
         measured: One for each class, method and metric.
         runs: How many runs for logits only it took.
         seconds: How long it took, with all maps and metrics.
+        agreement: How far the maps of the methods agree, the mean of Spearman's correlation over all pairs; None
+            without a pair.
     """
 
     picture: str
@@ -41,6 +48,7 @@ class ImageResult:
     measured: tuple[Measured, ...]
     runs: int
     seconds: float
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from onnxplain.contract.errors import ArtifactError, ImageError, OnnxplainError,
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.validation import is_count
 
+from .backends.base import Artifact
 from .backends.formats import open_artifact
 from .backends.providers import Provider
 from .evaluator import Progress
@@ -40,6 +41,8 @@ class Explainer:
     An Explainer can be pickled, and so be given to other processes: they open the file at the same path themselves.
 
     Attributes:
+        path: The artifact's file; None if there is none, as of `over`.
+        artifact: What runs the graph, as `backends/base.py` describes it.
         metadata: What the artifact says about itself: its labels, preprocessing, passes and more.
         device: Where it runs: "cpu", "cuda", or the name of another of onnxruntime's providers.
     """
@@ -84,21 +87,52 @@ class Explainer:
         for name, switch in (("cache", cache), ("trust", trust)):
             if not isinstance(switch, bool):
                 raise OnnxplainError(f"`{name}` must be True or False, got {switch!r}")
-        for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
-            if not is_count(value):
-                raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+        _check_counts(max_pixels, top_k)
         self._artifact = open_artifact(path, device, threads, cache, trust, providers)
         self._max_pixels, self._top_k = max_pixels, top_k
-        self._arguments = Path(path).absolute(), device, threads, cache, trust, max_pixels, top_k, providers
+        file = Path(path).absolute()
+        self._arguments: tuple[Any, ...] | None = file, device, threads, cache, trust, max_pixels, top_k, providers
+
+    @classmethod
+    def over(cls, artifact: Artifact, max_pixels: int = MAX_PIXELS, top_k: int = TOP_K) -> Self:
+        """An Explainer over what is open already, such as a model in PyTorch; it cannot be pickled.
+
+        Args:
+            artifact: What runs the graph.
+            max_pixels: As for the class itself.
+            top_k: As for the class itself.
+
+        Raises:
+            OnnxplainError: If an argument is not valid.
+        """
+        _check_counts(max_pixels, top_k)
+        explainer = cls.__new__(cls)
+        explainer._artifact, explainer._arguments = artifact, None
+        explainer._max_pixels, explainer._top_k = max_pixels, top_k
+        return explainer
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its arguments: another process opens the file anew, which has to be there under the same path."""
+        if self._arguments is None:
+            raise OnnxplainError(
+                f"{self!r} cannot be pickled, as no file holds its model; export the model, and open that file"
+            )
         return type(self), self._arguments
 
     def __repr__(self) -> str:
         """Model, file and device, in one line."""
-        metadata, path = self.metadata, str(self._arguments[0])
-        return f"<Explainer of {metadata.model!r}, {len(metadata.labels)} classes, {path!r} on {self.device}>"
+        metadata, place = self.metadata, repr(str(self._arguments[0])) if self._arguments else "in memory"
+        return f"<Explainer of {metadata.model!r}, {len(metadata.labels)} classes, {place} on {self.device}>"
+
+    @property
+    def path(self) -> Path | None:
+        """The artifact's file; None if there is none, as of `over`."""
+        return self._arguments[0] if self._arguments else None
+
+    @property
+    def artifact(self) -> Artifact:
+        """What runs the graph."""
+        return self._artifact
 
     @property
     def metadata(self) -> Metadata:
@@ -445,6 +479,12 @@ class Explainer:
             raise ImageError(f"pixels must be a float32 array [batch, {', '.join(map(str, shape))}], got {given}")
         if not np.isfinite(pixels).all():
             raise ImageError("pixels must be finite, got NaN or infinity")
+
+
+def _check_counts(max_pixels: int, top_k: int) -> None:
+    for name, value in (("max_pixels", max_pixels), ("top_k", top_k)):
+        if not is_count(value):
+            raise OnnxplainError(f"`{name}` must be a whole number of at least 1, got {value!r}")
 
 
 def _check_single(image: object, name: str, other: str) -> None:

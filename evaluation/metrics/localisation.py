@@ -24,14 +24,14 @@ def labelled(judged: Judged) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | 
 
 
 def pointing_game(judged: Judged) -> tuple[float] | None:
-    """1 if the map's maximum lies in an object, else 0.
+    """1 if the map's maximum lies in an object, else 0; of several equal maxima, the share of them that does.
 
-    Of several equal maxima one in an object is enough, so a constant map always hits.
+    If one of them were enough, as some programs have it, a constant map would be the best of all.
     """
     if (known := labelled(judged)) is None:
         return None
     values, inside = known
-    return (float(inside[values == values.max()].any()),)
+    return (float(inside[values == values.max()].mean()),)
 
 
 def mass(judged: Judged) -> tuple[float] | None:

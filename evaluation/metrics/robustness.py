@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metric import Case, Judged, Metric, Pixels
+from .purposes import ROUNDING, SENSITIVITY_NOISE
 
-NOISE, ROUNDING = 10, 11
-"""Purposes of random numbers, see `Case.random`."""
 DRAWS = 10
 """Noisy images for max-sensitivity."""
 RADIUS = 0.02
@@ -18,7 +17,7 @@ RADIUS = 0.02
 
 def noisy(case: Case) -> list[Pixels]:
     """Copies of the input with independent noise on every value, uniform in -RADIUS .. RADIUS of its range."""
-    random = case.random(NOISE)
+    random = case.random(SENSITIVITY_NOISE)
     radius = RADIUS / np.asarray(case.preprocessing.std)[:, None, None]
     return [(case.pixels + radius * random.uniform(-1, 1, case.pixels.shape)).astype(np.float32) for _ in range(DRAWS)]
 

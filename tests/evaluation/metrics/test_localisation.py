@@ -19,9 +19,9 @@ def values(heatmap, mask=OBJECT):
     [
         (OBJECT, [1, 1, 1]),
         (-1.0 * OBJECT, [0, 0, 0]),  # nothing is positive
-        (np.full((6, 8), 0.3), [1, 9 / 48, 9 / 48]),
-        (np.zeros((6, 8)), [1, 0, 9 / 48]),
-        (np.eye(6, 8, k=1), [1, 3 / 6, 3 / 9 + 3 / 9 * 6 / 42]),  # 6 pixels, 3 inside; 3 more of 42 zeros, 6 inside
+        (np.full((6, 8), 0.3), [9 / 48, 9 / 48, 9 / 48]),
+        (np.zeros((6, 8)), [9 / 48, 0, 9 / 48]),
+        (np.eye(6, 8, k=1), [3 / 6, 3 / 6, 3 / 9 + 3 / 9 * 6 / 42]),  # 6 pixels, 3 inside; 3 more of 42 zeros, 6 inside
     ],
     ids=["mask", "negative", "constant", "zero", "diagonal"],
 )
