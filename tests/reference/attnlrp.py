@@ -62,12 +62,15 @@ def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps:
 
 
 def gamma_linear(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
-    """y_j hands x_i the share (f_ij + gamma f_ij+) / (y_j + gamma sum_i f_ij+), f_ij = x_i w_ij; f- where y_j < 0.
+    """y_j hands x_i the share (f_ij + gamma f_ij+) / (y_j + gamma (sum_i f_ij+ + b_j+)), f_ij = x_i w_ij.
 
-    The surrogate is z y / z with z_j = y_j + gamma sum_i f_ij of y_j's sign and a constant y / z.
+    Where y_j < 0 with f- and b-. The surrogate is z y / z with z_j = y_j + gamma (sum_i f_ij + b_j), of these summands
+    those of y_j's sign, and a constant y / z.
     """
     contributions = x[..., None, :] * weight  # [..., out, in]
     y = F.linear(x, weight, bias)
+    if bias is not None:
+        contributions = torch.cat([contributions, bias[:, None].expand(*y.shape, 1)], dim=-1)
     favoured = (contributions * y[..., None] > 0).detach()
     z = y + gamma * (contributions * favoured).sum(dim=-1)
     return straight(y, z * torch.where(z == 0, 0, y / torch.where(z == 0, 1, z)).detach())
