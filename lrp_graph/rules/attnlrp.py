@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onnxplain.contract.metadata import RULES
-
 from ..reverse import Call, Rule, Table, wrt_first
 from .conv_and_pool import group_norm_rule, transposed_convolution
 from .vjp import DERIVATIVES, GRADIENT, bilinear
@@ -91,19 +89,18 @@ def _gamma_rule(
     return (1 + gamma / 2) * back(s, w) + gamma / 2 * x.sign() * back(s * sign, w.abs())
 
 
-def attnlrp(gamma: float = RULES["gamma"]) -> Table:
-    """The table, with the gamma rule for linear layers and convolutions; with ``gamma`` 0 they have the plain one."""
+def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0) -> Table:
+    """The table, with the gamma rule for convolutions and linear layers, or where its gamma is 0 the plain one."""
 
     def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        return _gamma_rule(gamma, g, y, x, w, b, nn.functional.linear, lambda s, w: s @ w)
+        return _gamma_rule(gamma_linear, g, y, x, w, b, nn.functional.linear, lambda s, w: s @ w)
 
     def convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
         def forward(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return nn.functional.conv2d(x, w, b, *geometry)
 
-        return _gamma_rule(gamma, g, y, x, w, b, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
+        return _gamma_rule(gamma_conv, g, y, x, w, b, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
 
-    with_gamma: Table = {aten.linear: wrt_first(linear), aten.conv2d: wrt_first(convolution)} if gamma else {}
     return {
         **GRADIENT,
         **{op: _secant(op, derivative) for op, derivative in DERIVATIVES.items()},
@@ -112,5 +109,6 @@ def attnlrp(gamma: float = RULES["gamma"]) -> Table:
         aten.layer_norm: wrt_first(_layer_norm),
         aten.rms_norm: wrt_first(_rms_norm),
         aten.group_norm: wrt_first(group_norm_rule(_layer_norm)),
-        **with_gamma,
+        **({aten.linear: wrt_first(linear)} if gamma_linear else {}),
+        **({aten.conv2d: wrt_first(convolution)} if gamma_conv else {}),
     }
