@@ -11,7 +11,6 @@ from typer import Argument, Option
 
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
-from onnxplain.commands.evaluation_tables import print_tables
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.options import Quiet
 
