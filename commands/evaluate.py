@@ -11,7 +11,6 @@ from typer import Argument, Option
 
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
-from onnxplain.commands.evaluation_tables import print_tables
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.options import Quiet
 
@@ -66,9 +65,9 @@ def evaluate(
     interval, beside a random map, a constant one, a Gaussian, and the
     map of another class. An interrupted evaluation goes on where it was.
     """
-    from onnxplain.evaluation import METRICS, open_data
+    from onnxplain.commands.evaluation_tables import evaluation_tables
+    from onnxplain.evaluation import METRICS, open_data, summarize, write_report
     from onnxplain.evaluation import evaluate as run
-    from onnxplain.evaluation.report.write import write_report
     from onnxplain.runtime import Explainer, available_methods
 
     arguments.check_writable(output)
@@ -100,7 +99,9 @@ def evaluate(
         except KeyboardInterrupt:
             reporting.print_error("interrupted; the same command goes on where it was")
             raise typer.Exit(130) from None
-    print_tables(console, results, METRICS)
+    found = summarize(results, METRICS)
+    for table in evaluation_tables(found, METRICS, results.costs, console.width):
+        console.print(table)
     with console.status("writing the report"):
         written = write_report(results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name))
     seconds = time.monotonic() - started

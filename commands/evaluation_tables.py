@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from onnxplain.commands.display import PlainConsole, table
+from onnxplain.commands.display import table
 from onnxplain.evaluation.report.numbers import ARROWS, NONE, formatter, half_width
 from onnxplain.evaluation.results import OTHER_CLASS
 
 if TYPE_CHECKING:
     from onnxplain.evaluation.metrics.metric import Metric
-    from onnxplain.evaluation.results import Results
     from onnxplain.evaluation.statistics import Statistics, Subset, Verdict
 
 TITLES: dict["Subset", str] = {"all": "all images", "right": "rightly classified images"}
@@ -29,14 +28,6 @@ NOTE = (
     "another class (o).\nMethods are compared on the same images; two can be told apart if the 95 % interval of their "
     "difference does not hold 0."
 )
-
-
-def print_tables(console: PlainConsole, results: "Results", metrics: Mapping[str, "Metric"]) -> None:
-    """Print the tables of an evaluation, in the width of the console."""
-    from onnxplain.evaluation.statistics import summarize
-
-    for item in evaluation_tables(summarize(results, metrics), metrics, results.costs, console.width):
-        console.print(item)
 
 
 def evaluation_tables(
