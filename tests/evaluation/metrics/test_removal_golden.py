@@ -1,7 +1,7 @@
 """Against what Quantus 0.6 and pytorch-grad-cam 1.5 make of the same inputs: golden/removal_metrics.py.
 
-Where their definitions differ from ours: Quantus's curves begin after the first step; its ROAD counts hits and names
-the share that is removed, pytorch-grad-cam's looks at the class's score and names the share that is kept.
+Where their definitions differ from ours: Quantus's curves begin after the first step; its ROAD counts hits, and its
+percentage is what is removed; pytorch-grad-cam's is what is kept.
 """
 
 from pathlib import Path
