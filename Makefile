@@ -47,7 +47,7 @@ benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables 
 
 benchmark: benchmark-cost  ## that, and the table of "Which method?" in README.md
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
-	$(BIN)/python cli.py evaluate artifacts/demo.onnx demo --methods all --jobs 2 --output report
+	$(BIN)/python -m benchmarks.which_method
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
