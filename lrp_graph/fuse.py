@@ -218,7 +218,8 @@ def fuse(
         gamma: Of AttnLRP's gamma rule, 0 for none: each of the following three, in place of them.
         gamma_conv: Of the gamma rule for convolutions.
         gamma_linear: Of the gamma rule for linear layers, but those of attention.
-        gamma_attention: Of the gamma rule for the linear layers of attention: queries, keys, values and output.
+        gamma_attention: Of the gamma rule for the linear layers of attention: queries, keys, values and output. 0
+            unless it or ``gamma`` is given, as in the published recipe for ViTs.
 
     Returns:
         The graph, in the dtype of the model.

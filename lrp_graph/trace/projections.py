@@ -1,5 +1,10 @@
 """The linear layers of attention, found from the graph: what makes queries, keys and values, and what reads its output.
 
+They have a gamma of their own, since the recipe that AttnLRP's authors publish for ViTs (LXT's examples/vit_torch.py)
+has none there: zennit's gamma rule is on every nn.Conv2d and nn.Linear that is called, and nn.MultiheadAttention calls
+none for its projections. So it reaches patch embedding, MLP and head, with CP-LRP in attention. LXT's earlier composite
+for ViTs names the projections and gives them the epsilon rule.
+
 Where there are none, as in an attention without an output projection, the walk over the graph must not go on to the
 layers of another block. So it ends where a residual is added.
 """

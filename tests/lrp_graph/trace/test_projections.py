@@ -21,21 +21,12 @@ OF_ATTENTION = re.compile(
     r"|\.(in_proj|out_proj|attn_out_proj)[._]"
 )
 
-TIMM = (
-    "plain",
-    "registers_no_class",
-    "qk_norm",
-    "res_post",
-    "swiglu",
-    "no_bias",
-    "parallel_scaling",
-    "parallel_things",
-)
-FUSED = ("parallel_scaling_fused",)
-"""Attention and MLP are parallel and share their layers, which count as those of attention."""
+TIMM = ("plain", "registers_no_class", "qk_norm", "res_post", "swiglu", "no_bias", "parallel_things")
+PARALLEL = ("parallel_scaling", "parallel_scaling_fused")
+"""Attention and MLP share layers, which count as those of attention."""
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    **{f"timm, {name}": lambda name=name: variants.build(name).float() for name in (*TIMM, *FUSED)},
+    **{f"timm, {name}": lambda name=name: variants.build(name).float() for name in (*TIMM, *PARALLEL)},
     "timm, pool": lambda: VisionTransformer(32, 8, 3, 5, "map", 16, 2, 2, class_token=False),
     "timm, EVA": lambda: Eva(
         32, 8, 3, 5, embed_dim=16, depth=2, num_heads=2, use_rot_pos_emb=True, scale_attn_inner=True
