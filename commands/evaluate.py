@@ -66,10 +66,8 @@ def evaluate(
     map of another class. An interrupted evaluation goes on where it was.
     """
     from onnxplain.commands.evaluation_tables import evaluation_tables
-    from onnxplain.evaluation import METRICS, open_data
+    from onnxplain.evaluation import METRICS, open_data, summarize, write_report
     from onnxplain.evaluation import evaluate as run
-    from onnxplain.evaluation.report.write import write_report
-    from onnxplain.evaluation.statistics import statistics
     from onnxplain.runtime import Explainer, available_methods
 
     arguments.check_writable(output)
@@ -101,7 +99,8 @@ def evaluate(
         except KeyboardInterrupt:
             reporting.print_error("interrupted; the same command goes on where it was")
             raise typer.Exit(130) from None
-    for table in evaluation_tables(statistics(results, METRICS), METRICS, results.costs, console.width):
+    found = summarize(results, METRICS)
+    for table in evaluation_tables(found, METRICS, results.costs, console.width):
         console.print(table)
     with console.status("writing the report"):
         written = write_report(results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name))

@@ -9,7 +9,7 @@ from PIL import Image
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.evaluation.metrics.metric import Metric
 from onnxplain.evaluation.results import Results
-from onnxplain.evaluation.statistics import statistics
+from onnxplain.evaluation.statistics import summarize
 from onnxplain.runtime.files import unfinished
 
 from .csv_files import write_comparisons, write_results, write_scores
@@ -39,7 +39,7 @@ def write_report(
     Raises:
         OnnxplainError: If the folder cannot be written; or, after the CSV files are, if matplotlib is missing.
     """
-    found = statistics(results, metrics)
+    found = summarize(results, metrics)
     with _new_files(folder) as scratch:
         write_results(scratch / "results.csv", results, metrics)
         write_scores(scratch / "table.csv", found, metrics, results.costs)

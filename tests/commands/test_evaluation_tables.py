@@ -5,13 +5,13 @@ import re
 
 from onnxplain.commands.display import PlainConsole
 from onnxplain.commands.evaluation_tables import evaluation_tables
-from onnxplain.evaluation.statistics import statistics
+from onnxplain.evaluation.statistics import summarize
 from tests.helpers.evaluations import ROWS, realistic, results_of, row
 
 
 def _show(results, rows, width=1000):
     console = PlainConsole(width=width, file=io.StringIO())
-    for table in evaluation_tables(statistics(results, rows, 200), rows, results.costs, width):
+    for table in evaluation_tables(summarize(results, rows, 200), rows, results.costs, width):
         console.print(table)
     return console.file.getvalue()
 

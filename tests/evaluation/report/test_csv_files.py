@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from onnxplain.evaluation.report.csv_files import write_comparisons, write_results, write_scores
-from onnxplain.evaluation.statistics import statistics
+from onnxplain.evaluation.statistics import summarize
 from tests.helpers.evaluations import LABELS, ROWS, realistic, results_of, row
 
 
@@ -40,7 +40,7 @@ def test_names_that_are_no_plain_text_come_back_as_they_were(tmp_path):
 
 def test_statistics_with_what_cannot_be_told(tmp_path):
     results = realistic(images=10, methods=("rollout", "legrad"))
-    found = statistics(results, ROWS)
+    found = summarize(results, ROWS)
     write_scores(tmp_path / "table.csv", found, ROWS, results.costs)
     write_comparisons(tmp_path / "comparisons.csv", found)
     rows, pairs = _read(tmp_path / "table.csv"), _read(tmp_path / "comparisons.csv")

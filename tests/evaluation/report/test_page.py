@@ -13,7 +13,7 @@ from PIL import Image
 from onnxplain.contract import OnnxplainError
 from onnxplain.evaluation.report.page import page
 from onnxplain.evaluation.report.plots import plots
-from onnxplain.evaluation.statistics import statistics
+from onnxplain.evaluation.statistics import summarize
 from tests.helpers.evaluations import ROWS, only, realistic, results_of, row
 
 HOSTILE = "<script>alert(1)</script>\"'&.png"
@@ -58,7 +58,7 @@ def _sheet(name):
 
 
 def _page(results, rows=ROWS, sheet=None):
-    found = statistics(results, rows, 50)
+    found = summarize(results, rows, 50)
     return page(results, rows, found, plots(found, rows, results.costs), sheet)
 
 

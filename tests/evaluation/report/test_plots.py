@@ -8,7 +8,7 @@ import pytest
 
 from onnxplain.evaluation.report.plots import plots
 from onnxplain.evaluation.report.style import styles
-from onnxplain.evaluation.statistics import statistics
+from onnxplain.evaluation.statistics import summarize
 from tests.helpers.evaluations import COSTS, ROWS, only, realistic, results_of, row
 
 METHODS = ("rollout", "legrad", "integrated_gradients", "gradcam")
@@ -21,7 +21,7 @@ def _results():
 @pytest.fixture(scope="module")
 def drawn():
     results = _results()
-    return plots(statistics(results, ROWS, 50), ROWS, results.costs)
+    return plots(summarize(results, ROWS, 50), ROWS, results.costs)
 
 
 def test_which_plots_there_are(drawn):
@@ -49,7 +49,7 @@ def test_they_are_documents_with_text_and_without_what_a_strict_page_forbids(dra
 def test_they_are_the_same_each_time_whatever_the_user_has_set(drawn):
     results = _results()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
-        assert plots(statistics(results, ROWS, 50), ROWS, results.costs) == drawn
+        assert plots(summarize(results, ROWS, 50), ROWS, results.costs) == drawn
 
 
 def test_no_two_methods_look_alike():
@@ -63,7 +63,7 @@ def test_one_image_and_a_metric_without_values():
     rows = {"score": row("score", "higher", copies=list), "ratio": ratio}
     image = {"measured": [(0, "a", "score", (0.0,)), (0, "a", "ratio", (0.0, 0.0))]}
     results = results_of([image])
-    assert [plot[:2] for plot in plots(statistics(results, rows), rows, results.costs)] == [
+    assert [plot[:2] for plot in plots(summarize(results, rows), rows, results.costs)] == [
         ("bars", "score"),
         ("cost", "score"),
     ]
