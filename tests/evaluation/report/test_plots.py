@@ -74,6 +74,6 @@ def test_costs_have_numbers_at_their_axis(cost, ticks):
     rows = {"score": row("score", "higher", copies=list)}
     images = [{"measured": [(0, name, "score", (0.5,)) for name in ("a", "b")]}] * 3
     results = results_of(images, costs={"a": 1.9, "b": cost})
-    svg = next(plot.svg for plot in plots(statistics(results, rows), rows, results.costs) if plot.kind == "cost")
+    svg = next(plot.svg for plot in plots(summarize(results, rows), rows, results.costs) if plot.kind == "cost")
     texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     assert texts[: texts.index("cost of a map, in runs for logits only")] == ticks
