@@ -26,6 +26,8 @@ def formatter(scores: Iterable["Score"]) -> Callable[[float], str]:
     def write(value: float) -> str:
         if not math.isfinite(value):
             return NONE
+        if exponents and value == 0:
+            return "0"
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e") if exponents else f"{value:.{digits}f}"
 
     return write

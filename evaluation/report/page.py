@@ -46,7 +46,7 @@ def page(
     style, script = ((PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         title=f"Which map to believe: {text(results.run['model'])}",
-        subtitle=f"{len(found.methods)} methods on {len(results.images)} images of {text(results.run['data'])}",
+        subtitle=f"{len(found.methods)} methods on {len(results.images)} images: {text(results.run['data'])}",
         style=style,
         style_hash=_hash(style),
         script=script,

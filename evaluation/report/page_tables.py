@@ -60,10 +60,11 @@ def _score_table(found: Statistics, subset: Subset, metrics: Mapping[str, Metric
 
 def _head(metric: Metric) -> str:
     first = "ascending" if metric.better == "lower" else "descending"
-    which = f"{metric.better} is better" if ARROWS[metric.better] else "neither way is better"
+    arrow = ARROWS[metric.better]
+    which = f"{metric.better} is better" if arrow else "neither way is better"
     return (
-        f'<th scope="col" data-first="{first}" title="{text(metric.summary)}; {which}">{breakable(metric.name)} '
-        f"{ARROWS[metric.better]}</th>"
+        f'<th scope="col" data-first="{first}" title="{text(metric.summary)}; {which}">{breakable(metric.name)}'
+        f"{f'&nbsp;{arrow}' if arrow else ''}</th>"
     )
 
 

@@ -1,5 +1,6 @@
 """The plots of an evaluation: bars with intervals, curves, and what a method costs against what it achieves."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -216,11 +217,20 @@ def _cost(
     axes.grid()
     axes.set_xlabel("cost of a map, in runs for logits only")
     axes.set_ylabel(_label(metric))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
+    axes.set_xticks(_ticks(*axes.get_xlim()))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     _name_lines(axes, yardsticks, [scores[name].value for name in yardsticks])
     _name_points(axes, names, [(costs[name], scores[name].value) for name in names], looks)
     return figure
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Where a logarithmic axis has numbers: 1, 2, 5, 10, …, or of these the powers of ten if that is enough."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    steps = (1, 2, 5) if len(decades) <= 2 else (1,)
+    ticks = [step * 10.0**decade for decade in (*decades, decades.stop) for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def _line(look: Style) -> Any:

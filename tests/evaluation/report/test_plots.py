@@ -67,3 +67,13 @@ def test_one_image_and_a_metric_without_values():
         ("bars", "score"),
         ("cost", "score"),
     ]
+
+
+@pytest.mark.parametrize(("cost", "ticks"), [(2.1, ["2", "5"]), (4000, ["10", "100", "1000", "10000"])])
+def test_costs_have_numbers_at_their_axis(cost, ticks):
+    rows = {"score": row("score", "higher", copies=list)}
+    images = [{"measured": [(0, name, "score", (0.5,)) for name in ("a", "b")]}] * 3
+    results = results_of(images, costs={"a": 1.9, "b": cost})
+    svg = next(plot.svg for plot in plots(summarize(results, rows), rows, results.costs) if plot.kind == "cost")
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[: texts.index("cost of a map, in runs for logits only")] == ticks
