@@ -4,12 +4,12 @@ The negative is 1 - mask; the class judged for is the digit of the scene that th
 metric does not have the whole property, it is said why:
 
 * Metrics that read the order of pixels alone do not prefer the mask to its blur. The mask leaves the order within the
-  digit's box to chance, so that removal thins the digit out, while the blur removes its middle first, which the model
-  can spare less. Both are far above random patches.
+  digit's box to chance, so that removal thins the digit out, while the blur removes it in one piece, which the model
+  can spare less; from the rim inwards it would be the same. Both are far above random patches.
 * Average drop does not mind maps that keep more than the object, which is why ADCC has its complexity.
-* Insertion into a blurred image has no answer here: the digits are legible under the blur of RISE, which was made for
-  224 pixels. It is measured into the mean.
-* Average increase counts images, and the model is so sure of most that it can hardly become surer.
+* Insertion into a blurred image has no answer here: most of the digits are legible under the blur of RISE, which was
+  made for 224 pixels. It is measured into the mean.
+* Average increase counts images, and the model is so sure of all that it is chance whether it becomes surer.
 """
 
 from dataclasses import replace
