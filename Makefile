@@ -45,9 +45,9 @@ fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered right
 benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables of docs/performance.md
 	$(BIN)/python -m benchmarks.cost --document docs/performance.md
 
-benchmark: benchmark-cost  ## that, and how well maps point at the class asked for
+benchmark: benchmark-cost  ## that, and the table of "Which method?" in README.md
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
-	$(BIN)/python -m benchmarks.localisation
+	$(BIN)/python -m benchmarks.which_method
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

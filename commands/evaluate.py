@@ -65,10 +65,9 @@ def evaluate(
     interval, beside a random map, a constant one, a Gaussian, and the
     map of another class. An interrupted evaluation goes on where it was.
     """
-    from onnxplain.evaluation import METRICS, open_data
+    from onnxplain.commands.evaluation_tables import evaluation_tables
+    from onnxplain.evaluation import METRICS, open_data, summarize, write_report
     from onnxplain.evaluation import evaluate as run
-    from onnxplain.evaluation.report.console import print_tables
-    from onnxplain.evaluation.report.write import write_report
     from onnxplain.runtime import Explainer, available_methods
 
     arguments.check_writable(output)
@@ -83,20 +82,26 @@ def evaluate(
         reporting.print_warning(line)
     started = time.monotonic()
     with _EvaluationProgress(console) as progress:
-        results = run(
-            explainer,
-            samples,
-            None if methods is None else names.get(methods, _listed(methods)),
-            measures.get(metrics, _listed(metrics)),
-            target=target,
-            baseline=baseline,
-            seed=seed,
-            jobs=jobs,
-            output=output,
-            data=samples.description,
-            progress=progress.image_done,
-        )
-    print_tables(console, results, METRICS)
+        try:
+            results = run(
+                explainer,
+                samples,
+                None if methods is None else names.get(methods, _listed(methods)),
+                measures.get(metrics, _listed(metrics)),
+                target=target,
+                baseline=baseline,
+                seed=seed,
+                jobs=jobs,
+                output=output,
+                data=samples.description,
+                progress=progress.image_done,
+            )
+        except KeyboardInterrupt:
+            reporting.print_error("interrupted; the same command goes on where it was")
+            raise typer.Exit(130) from None
+    found = summarize(results, METRICS)
+    for table in evaluation_tables(found, METRICS, results.costs, console.width):
+        console.print(table)
     with console.status("writing the report"):
         written = write_report(results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name))
     seconds = time.monotonic() - started

@@ -24,9 +24,9 @@ GAP = 2  # letters between columns
 NOTE = (
     "±: half of the 95 % interval, by bootstrap over images. cost: of a map, in runs for logits only.\n"
     f"{TOP}: the best method, or one that cannot be told from it. {MARKS['cannot be told']}: cannot be told from, "
-    f"{MARKS['worse']}: worse than a random map (r), a constant map (c), a centred Gaussian (g), its own map of another "
-    "class (o).\nMethods are compared on the same images: they can be told apart if the 95 % interval of the difference "
-    "does not hold 0."
+    f"{MARKS['worse']}: worse than a random map (r), a constant map (c), a centred Gaussian (g), its own map for "
+    "another class (o).\nMethods are compared on the same images; two can be told apart if the 95 % interval of their "
+    "difference does not hold 0."
 )
 
 

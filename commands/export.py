@@ -16,6 +16,7 @@ from onnxplain.commands.options import Force, Model, Quiet, as_options
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.text_files import read_labels, read_values
 from onnxplain.contract.formats import DEFAULT, FORMATS
+from onnxplain.contract.lrp_rules import checked_rules
 from onnxplain.contract.outputs import FLAGS
 
 
@@ -91,7 +92,28 @@ def export(
     ] = "pixels",
     alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
     beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
-    gamma: Annotated[float, Option(metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule.")] = 0.0,
+    gamma: Annotated[
+        float | None,
+        Option(
+            metavar="G", min=0, help="attnlrp and cp_lrp: gamma of their rule, for all layers.", show_default="0, none"
+        ),
+    ] = None,
+    gamma_conv: Annotated[
+        float | None, Option(metavar="G", min=0, help="Or that of convolutions; published for ViTs: 0.25.")
+    ] = None,
+    gamma_linear: Annotated[
+        float | None,
+        Option(metavar="G", min=0, help="And of linear layers, but those of attention; published for ViTs: 0.05."),
+    ] = None,
+    gamma_attention: Annotated[
+        float | None,
+        Option(
+            metavar="G",
+            min=0,
+            help="And of attention's linear layers: queries, keys, values, output.",
+            show_default="0, as published",
+        ),
+    ] = None,
     opset: Annotated[int, Option(metavar="N", min=18, max=23, help="ONNX opset version, 18 to 23.")] = 20,
     force: Force = False,
     verbose: Annotated[bool, Option("--verbose", help="Show every line of the comparison with PyTorch.")] = False,
@@ -109,6 +131,7 @@ def export(
     wanted = None if passes is None else arguments.parse_passes(passes)
     maps = arguments.parse_heatmaps(heatmaps, given_parameters(context))
     checked_heatmaps(maps, format, wanted, flags, input)
+    checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
     names = None if labels is None else read_labels(labels)
     words = None if prompts is None else read_values("prompts", prompts)
     sentences = () if template is None else read_values("templates", template)
@@ -143,6 +166,9 @@ def export(
                 alpha=alpha,
                 beta=beta,
                 gamma=gamma,
+                gamma_conv=gamma_conv,
+                gamma_linear=gamma_linear,
+                gamma_attention=gamma_attention,
                 heatmaps=maps,
                 flags=flags,
                 input=input,

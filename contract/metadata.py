@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import OnnxplainError, one_line
 from .layout import Layout
+from .lrp_rules import EARLIER_RULES, RULES
 from .outputs import ALWAYS, FLAGS, INPUTS, OF_POOL, OUTPUTS, PASSES, POOL, Output, heatmap_output, output_of
 from .preprocessing import Preprocessing
 from .validation import COUNT, SIDE, Rule, is_int, is_list, is_number, is_pair, is_tuple, validate
@@ -23,8 +24,6 @@ LATER = ("crop_rounding", "heatmaps", "flags", "input")
 
 IMAGE_SIZE = ("height", "width")
 """Names for the lengths of images, which any size fits."""
-
-RULES = {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}  # of LRP, unless export is asked for others
 
 
 def _is_check(value: Any) -> bool:
@@ -77,8 +76,12 @@ METADATA_RULES: dict[str, Rule] = {
         ),
     ),
     "rules": (
-        f"an object of three numbers, {', '.join(RULES)}",
-        lambda value: isinstance(value, Mapping) and set(value) == set(RULES) and all(map(is_number, value.values())),
+        f"an object of numbers, {', '.join(RULES)} or {', '.join(EARLIER_RULES)}",
+        lambda value: (
+            isinstance(value, Mapping)
+            and set(value) in (set(RULES), set(EARLIER_RULES))
+            and all(map(is_number, value.values()))
+        ),
     ),
     "parity": (
         f"an object, whose checks are a list of objects with {', '.join(CHECK)}, and its notes a list of texts",
@@ -125,8 +128,8 @@ class Metadata:
         token_width: Numbers of one token between the blocks.
         hidden_width: Numbers of one token where it is widest, in the hidden layer of a block.
         passes: The names in PASSES that the artifact was exported with.
-        rules: The parameters of LRP: alpha and beta of relevance and pixel_relevance, gamma of pixel_attnlrp and
-            pixel_cp_lrp.
+        rules: The constants of LRP: alpha and beta of relevance and pixel_relevance; gamma_conv, gamma_linear and
+            gamma_attention of pixel_attnlrp and pixel_cp_lrp, or in earlier artifacts gamma, of all layers.
         parity: The report of the comparison with the model.
         pool_heads: The heads of the attention pool on top, 0 where there is none.
         resolution: By method, how far float32 is off in its maps, measured at export on random images: the greatest

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from .data.opening import open_data
     from .metrics.metric import Metric
     from .metrics.table import METRICS
+    from .report.write import write_report
     from .results import ImageResult, Measured, Results
     from .runner import evaluate
     from .samples import Boxes, Region, Sample
+    from .statistics import Comparison, Score, Statistics, summarize
 
 __all__ = [
     "METRICS",
     "Boxes",
+    "Comparison",
     "DataSet",
     "ImageResult",
     "Measured",
@@ -26,13 +29,18 @@ __all__ = [
     "Region",
     "Results",
     "Sample",
+    "Score",
+    "Statistics",
     "evaluate",
     "open_data",
+    "summarize",
+    "write_report",
 ]
 
 _MODULES = {
     "METRICS": ".metrics.table",
     "Boxes": ".samples",
+    "Comparison": ".statistics",
     "DataSet": ".data.data_set",
     "ImageResult": ".results",
     "Measured": ".results",
@@ -40,8 +48,12 @@ _MODULES = {
     "Region": ".samples",
     "Results": ".results",
     "Sample": ".samples",
+    "Score": ".statistics",
+    "Statistics": ".statistics",
     "evaluate": ".runner",
     "open_data": ".data.opening",
+    "summarize": ".statistics",
+    "write_report": ".report.write",
 }
 
 __getattr__ = importer(__name__, _MODULES)

@@ -99,10 +99,17 @@ class _Candidate:
     judged: Judged
 
     def suits(self, metric: Metric) -> bool:
-        """Whether the metric applies. A map of another class is measured where the class it is judged for counts."""
-        if metric.only and self.judged.method not in metric.only:
+        """Whether the metric applies.
+
+        A map of another class is measured where the class that it is judged for counts. A yardstick is not where
+        robustness is: it does not change with the input.
+        """
+        method = self.judged.method
+        if metric.only and method not in metric.only:
             return False
-        if self.judged.method.startswith(OTHER_CLASS) and metric.copies is None and "mask" not in metric.needs:
+        if method.startswith(OTHER_CLASS) and metric.copies is None and "mask" not in metric.needs:
+            return False
+        if method in MAPS and metric.copies is None and "maps" in metric.needs:
             return False
         return all(getattr(self.judged, need) is not None for need in metric.needs)
 

@@ -4,6 +4,7 @@ import platform
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -180,6 +181,10 @@ def _in_processes(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+    except BrokenProcessPool:
+        raise OnnxplainError(
+            "one of the processes was ended, as happens when memory runs out; use fewer `jobs`"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -107,7 +107,7 @@ class Statistics:
         return {short: comparison.verdict for short, comparison in found.items() if comparison is not None}
 
 
-def statistics(results: Results, metrics: Mapping[str, Metric], resamples: int = RESAMPLES) -> Statistics:
+def summarize(results: Results, metrics: Mapping[str, Metric], resamples: int = RESAMPLES) -> Statistics:
     """Compute values, intervals, ranks and comparisons.
 
     Args:

@@ -12,7 +12,7 @@ from torch import nn
 
 from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.formats import DEFAULT, check_format
-from onnxplain.contract.metadata import RULES
+from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.outputs import HEATMAP
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
 from onnxplain.runtime.methods.choice import Methods, call_methods
@@ -42,7 +42,10 @@ def export_model(
     opset: int = OPSET,
     alpha: float = RULES["alpha"],
     beta: float | None = None,
-    gamma: float = RULES["gamma"],
+    gamma: float | None = None,
+    gamma_conv: float | None = None,
+    gamma_linear: float | None = None,
+    gamma_attention: float | None = None,
     labels: Sequence[str] | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
     activation: str = "softmax",
@@ -66,8 +69,14 @@ def export_model(
         alpha: Of Chefer's rule for linear layers, in relevance and pixel_relevance: the weight of what speaks for an
             output, at least 1.
         beta: The weight of what speaks against it: alpha - 1, which need not be given.
-        gamma: Of AttnLRP's rule for linear layers and convolutions, in pixel_attnlrp and pixel_cp_lrp: how much what
-            agrees with an output is favoured, from 0.
+        gamma: Of AttnLRP's gamma rule, in pixel_attnlrp and pixel_cp_lrp: how much what agrees with a layer's output is
+            favoured, from 0. It is each of the following three, in place of them.
+        gamma_conv: Of the gamma rule for convolutions, as that of the patch embedding; 0 unless given. Published for
+            ViTs: 0.25.
+        gamma_linear: Of the gamma rule for linear layers, but those of attention; 0 unless given. Published for ViTs:
+            0.05.
+        gamma_attention: Of the gamma rule for the linear layers of attention, which give queries, keys and values and
+            read its output; 0 unless given, as published.
         labels: Of the classes; numbers unless given.
         preprocessing: dict(size=(H, W), mean=…, std=…) and optionally crop_pct, crop_mode and interpolation as timm
             means them, and crop_rounding="floor" where crops start as in transformers.
@@ -91,7 +100,22 @@ def export_model(
     """
     check_format(format, path)
     plan = prepare(
-        model, format, passes, opset, alpha, beta, gamma, labels, preprocessing, activation, heatmaps, flags, input
+        model,
+        format,
+        passes,
+        opset,
+        alpha,
+        beta,
+        gamma,
+        gamma_conv,
+        gamma_linear,
+        gamma_attention,
+        labels,
+        preprocessing,
+        activation,
+        heatmaps,
+        flags,
+        input,
     )
     with atomic_file(Path(path)) as file:
         progress("tracing the model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,8 @@ from torch import nn
 from onnxplain.contract import OnnxplainError, Preprocessing
 from onnxplain.contract.errors import one_line
 from onnxplain.contract.formats import DEFAULT, find_format
-from onnxplain.contract.metadata import ACTIVATIONS, RULES
+from onnxplain.contract.lrp_rules import RULES, checked_rules
+from onnxplain.contract.metadata import ACTIVATIONS
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import OF_OUTPUTS, PASSES
 from onnxplain.lrp_graph import ALL
@@ -36,7 +36,7 @@ class Plan:
         format: The name of the file's format.
         opset: Of ONNX; other formats ignore it.
         passes: What the file can compute beside logits and attention, in the order of PASSES; None for all that can be.
-        rules: The parameters of LRP: alpha, beta and gamma.
+        rules: The constants of LRP, by the names in RULES.
         heatmaps: Of a plain artifact, by the methods whose maps are its outputs, the parameters given; else empty.
         flags: One of FLAGS.
         input: One of INPUTS.
@@ -59,7 +59,10 @@ def prepare(
     opset: int = OPSET,
     alpha: float = RULES["alpha"],
     beta: float | None = None,
-    gamma: float = RULES["gamma"],
+    gamma: float | None = None,
+    gamma_conv: float | None = None,
+    gamma_linear: float | None = None,
+    gamma_attention: float | None = None,
     labels: Sequence[str] | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
     activation: str = "softmax",
@@ -75,7 +78,7 @@ def prepare(
     find_format(format)
     methods, flags = checked_heatmaps(heatmaps, format, passes, flags, input)
     wanted = _checked_passes(model, _passes_of(methods) if methods else passes)
-    rules = _checked_rules(alpha, beta, gamma)
+    rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
     if opset not in OPSETS:
         raise OnnxplainError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
@@ -123,24 +126,6 @@ def _checked_passes(model: Backbone | nn.Module, passes: Sequence[str] | None) -
     if unknown:
         raise OnnxplainError(no_such("pass", unknown[0], ALL, OF_OUTPUTS))
     return tuple(name for name in ALL if name in wanted)
-
-
-def _checked_rules(alpha: float, beta: float | None, gamma: float) -> dict[str, float]:
-    """The parameters of LRP, as numbers, beta alpha - 1 if it is None.
-
-    Raises OnnxplainError unless the rules keep the sum of relevance with them.
-    """
-    for name, value in {"alpha": alpha, "beta": 0 if beta is None else beta, "gamma": gamma}.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise OnnxplainError(f"`{name}` must be a number, got {value!r}")
-    beta = alpha - 1 if beta is None else beta
-    if alpha < 1 or not math.isclose(alpha - beta, 1, abs_tol=1e-9):
-        raise OnnxplainError(
-            f"`alpha` must be at least 1 and `beta` one less than `alpha`, got alpha {alpha:g} and beta {beta:g}"
-        )
-    if gamma < 0:
-        raise OnnxplainError(f"`gamma` must be at least 0, got {gamma:g}")
-    return {"alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
 
 
 def _backbone_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from onnxplain.contract.metadata import RULES
+from onnxplain.contract.lrp_rules import RULES, checked_rules
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS, PASSES, POOLED, REDUCTIONS
 
 from .layout import read_layout
@@ -58,7 +57,7 @@ class FusedGraph(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, traced: Trace, passes: Sequence[str] | None, alpha: float, beta: float, gamma: float
+        self, model: nn.Module, traced: Trace, passes: Sequence[str] | None, rules: Mapping[str, float]
     ) -> None:
         super().__init__()
         self.training = False  # not eval(), which would change the model's own flags; nothing here depends on them
@@ -72,7 +71,7 @@ class FusedGraph(nn.Module):
         self.tokens: int = shape_of(traced.layer_attention[0])[2]
         self.pool_heads: int = shape_of(traced.pool_attention)[1] if traced.pool_attention is not None else 0
         self.token_width, self.hidden_width = token_widths(traced)
-        self._propagators = propagators(traced, alpha, beta, gamma)
+        self._propagators = propagators(traced, rules)
         self._derived: Mapping[str, Derived] = {}
         self._derived_constants: tuple[str, ...] = ()
         self._prepared: dict[str, Any] = {}
@@ -209,7 +208,8 @@ class FusedGraph(nn.Module):
 
 def fuse(
     model: nn.Module, example: Tensor, passes: Sequence[str] | None = None, alpha: float = RULES["alpha"],
-    beta: float = RULES["beta"], gamma: float = RULES["gamma"],
+    beta: float = RULES["beta"], gamma: float | None = None, gamma_conv: float | None = None,
+    gamma_linear: float | None = None, gamma_attention: float | None = None,
 ) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
 
@@ -221,7 +221,11 @@ def fuse(
             ops allow, and ``left_out`` of the result says why others do not.
         alpha: Of Chefer's rule for linear layers (Bach et al. 2015, equation 60).
         beta: Of the same rule; alpha - beta is 1.
-        gamma: Of AttnLRP's rule for linear layers and convolutions, 0 for none.
+        gamma: Of AttnLRP's gamma rule, 0 for none: each of the following three, in place of them.
+        gamma_conv: Of the gamma rule for convolutions.
+        gamma_linear: Of the gamma rule for linear layers, but those of attention.
+        gamma_attention: Of the gamma rule for the linear layers of attention: queries, keys, values and output. 0
+            unless it or ``gamma`` is given, as in the published recipe for ViTs.
 
     Returns:
         The graph, in the dtype of the model.
@@ -229,13 +233,10 @@ def fuse(
     Raises:
         GraphError: The model is no such classifier.
         MissingRuleError: A pass asked for has no rule for one of the model's ops.
-        ValueError: The constants are others.
+        OnnxplainError: The constants of the rules are not valid.
     """
-    if not math.isclose(alpha - beta, 1) or beta < 0 or gamma < 0:
-        raise ValueError(
-            f"alpha - beta must be 1 and beta and gamma not negative, got alpha {alpha}, beta {beta}, gamma {gamma}"
-        )
-    return FusedGraph(model, trace(model, example), passes, alpha, beta, gamma)
+    rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
+    return FusedGraph(model, trace(model, example), passes, rules)
 
 
 def class_index(target: Tensor, logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ propagator runs once, to all nodes at which the passes asked for read it. The re
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, fx
@@ -24,6 +24,7 @@ from .rules.attnlrp import attnlrp
 from .rules.chefer import chefer, stem
 from .rules.vjp import GRADIENT
 from .trace.capture import Trace
+from .trace.projections import attention_projections
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,18 @@ TABLE: dict[str, Pass] = {
 assert TABLE.keys() == PASSES.keys()
 
 
-def propagators(trace: Trace, alpha: float, beta: float, gamma: float) -> dict[str, Propagator]:
+def propagators(trace: Trace, rules: Mapping[str, float]) -> dict[str, Propagator]:
     """Those that the table names, for these constants of the rules."""
+    alpha, beta, convolutions = rules["alpha"], rules["beta"], rules["gamma_conv"]
+    by_attnlrp = Propagator(attnlrp(convolutions, rules["gamma_linear"]))
+    if rules["gamma_attention"] != rules["gamma_linear"]:
+        of_attention = attnlrp(convolutions, rules["gamma_attention"])
+        by_attnlrp = replace(by_attnlrp, special=of_attention, special_nodes=attention_projections(trace))
     return {
         "gradient": Propagator(GRADIENT),
         "chefer": Propagator(chefer(alpha, beta), stem(alpha, beta), embedding(trace)),
-        "attnlrp": Propagator(attnlrp(gamma)),
-        "cp_lrp": Propagator(attnlrp(gamma), constant=frozenset(trace.attention_nodes)),
+        "attnlrp": by_attnlrp,
+        "cp_lrp": replace(by_attnlrp, constant=frozenset(trace.attention_nodes)),
     }
 
 

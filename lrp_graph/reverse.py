@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, fx
@@ -69,20 +69,19 @@ class Propagator:
 
     Attributes:
         table: The rules.
-        stem: The rules of the nodes in ``embedding``, if they are others.
-        embedding: The nodes before the first block.
+        special: The rules of the nodes in ``special_nodes``.
+        special_nodes: Those with rules of their own, such as all before the first block.
         constant: Nodes whose values count as constants; nothing is propagated through them.
     """
 
     table: Table
-    stem: Table | None = None
-    embedding: frozenset[fx.Node] = frozenset()
+    special: Table = field(default_factory=dict)
+    special_nodes: frozenset[fx.Node] = frozenset()
     constant: frozenset[fx.Node] = frozenset()
 
     def rule(self, node: fx.Node) -> Rule | None:
         """The rule of the op that ``node`` calls, None without one."""
-        table = self.table if self.stem is None or node not in self.embedding else self.stem
-        return table.get(target_of(node))
+        return (self.special if node in self.special_nodes else self.table).get(target_of(node))
 
     def covers(self, node: fx.Node, live: set[fx.Node]) -> bool:
         """Whether there is a rule for ``node``, and one that gives a cotangent to every argument in ``live``."""

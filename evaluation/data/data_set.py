@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar, overload
 
 from ..samples import Sample
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -14,10 +16,10 @@ class DataSet(Sequence[Sample]):
     It can be pickled.
 
     Attributes:
-        description: What it is, in one line for reports.
+        description: What it is, in one line for reports, whatever the number of samples.
         names: Of the samples, all different.
         make: From a place in `names` to the sample of that name.
-        warnings: One line for each thing that was skipped or chosen while it was opened.
+        warnings: One line for each thing that was skipped while it was opened.
     """
 
     description: str
@@ -37,3 +39,22 @@ class DataSet(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         places = range(len(self.names))[index]
         return self.make(places) if isinstance(places, int) else [self.make(place) for place in places]
+
+
+def of_samples(description: str, samples: Sequence[Sample], warnings: Sequence[str]) -> DataSet:
+    """A data set of samples that are there already."""
+    samples = tuple(samples)
+    names = tuple(sample.name for sample in samples)
+    return DataSet(description, names, samples.__getitem__, tuple(warnings))
+
+
+def spread(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
+    """At most `limit` of the items, in their order, as evenly from all of them as can be: so all classes are there."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[place * len(items) // limit] for place in range(limit)]
+
+
+def first_few(names: Sequence[str], shown: int = 5) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -38,7 +38,7 @@ def open_demo(labels: Sequence[str], limit: int | None = None) -> DataSet:
     count = COUNT if limit is None else limit
     seeds = range(FIRST_SEED, FIRST_SEED + count)
     return DataSet(
-        f"{count} scenes of the demo, from seed {FIRST_SEED}",
+        f"the demo's scenes from seed {FIRST_SEED}",
         tuple(f"scene-{seed}" for seed in seeds),
         _Draw(tuple(labels.index(digit) for digit in DIGITS)),
     )

@@ -15,7 +15,7 @@ def sparseness(judged: Judged) -> tuple[float]:
     if ascending[0] == ascending[-1]:
         return (0.0,)
     weights = 2 * np.arange(1, count + 1) - count - 1
-    return (float(weights @ ascending / (count * total)),)
+    return (float((weights * ascending).sum() / (count * total)),)
 
 
 def complexity(judged: Judged) -> tuple[float]:

@@ -12,7 +12,8 @@ from .similarity import pearson
 def scaled(heatmap: Heatmap) -> NDArray[np.float64]:
     """A map from 0, its minimum, to 1, its maximum; 0 everywhere if it is constant."""
     values: NDArray[np.float64] = heatmap.astype(np.float64) - heatmap.min()
-    return np.divide(values, values.max(), out=values, where=values > 0)
+    scaled_values: NDArray[np.float64] = values / (values.max() or 1)
+    return scaled_values
 
 
 def _masked(case: Case, heatmap: Heatmap, baseline: str) -> Iterator[Pixels]:

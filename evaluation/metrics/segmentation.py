@@ -54,8 +54,9 @@ def f1(judged: Judged) -> tuple[float] | None:
 def average_precision(judged: Judged) -> tuple[float] | None:
     """The average precision of the map, scaled to 0 .. 1, for the object and of its complement for the background.
 
-    Both are one ranking of twice as many pixels as the image has, as in the published program. All pixels of a constant
-    map are equal in it.
+    Both are one ranking of twice as many pixels as the image has, as in the published program, so not only the order of
+    the pixels counts: where most of a map is about 0 and it has negative values too, it matters whether 0 is above the
+    middle of its range or below. All pixels of a constant map are equal.
     """
     if (known := labelled(judged)) is None:
         return None

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Iterable
 from statistics import median
+from typing import TYPE_CHECKING
 
-from onnxplain.evaluation.statistics import Score
+if TYPE_CHECKING:  # the command line has these tables, and is ready before NumPy would be
+    from onnxplain.evaluation.statistics import Score
 
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 """Behind a metric's name, which way is better."""
@@ -13,7 +15,7 @@ SMALL, LARGE = 1e-3, 1e5  # beyond these, numbers are shown with exponents
 MOST = 4  # digits behind the point
 
 
-def formatter(scores: Iterable[Score]) -> Callable[[float], str]:
+def formatter(scores: Iterable["Score"]) -> Callable[[float], str]:
     """What writes the numbers of a metric's column, from its scores."""
     scores = list(scores)
     values = [abs(score.value) for score in scores if math.isfinite(score.value) and score.value]
@@ -24,11 +26,13 @@ def formatter(scores: Iterable[Score]) -> Callable[[float], str]:
     def write(value: float) -> str:
         if not math.isfinite(value):
             return NONE
-        return f"{value:.1e}" if exponents else f"{value:.{digits}f}"
+        if exponents and value == 0:
+            return "0"
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e") if exponents else f"{value:.{digits}f}"
 
     return write
 
 
-def half_width(score: Score) -> float:
+def half_width(score: "Score") -> float:
     """Half of the interval."""
     return (score.high - score.low) / 2

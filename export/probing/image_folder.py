@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from onnxplain.contract import OnnxplainError
-from onnxplain.runtime.images.loading import IMAGE_SUFFIXES
-from onnxplain.runtime.signature import is_signed
+from onnxplain.evaluation.data.class_folders import images_by_class
+from onnxplain.evaluation.data.data_set import first_few
 
 HELD_OUT = 0.2
 """The share of each class that is held out unless told otherwise."""
@@ -75,17 +75,17 @@ def split_images(
     share = HELD_OUT if held_out is None else held_out
     if not 0 < share < 1:
         raise OnnxplainError(f"`held_out` is a share between 0 and 1, got {share:g}")
-    found, skipped = _find_classes(Path(data))
+    found, skipped = images_by_class(Path(data))
     labels = tuple(found)
     if len(labels) < 2:
         raise OnnxplainError(f"{data} has one class, {labels[0]}; a head tells at least two apart, each in its folder")
     if test is not None:
-        measured, more = _find_classes(Path(test))
+        measured, more = images_by_class(Path(test))
         skipped += more
         if measured.keys() != found.keys():
             odd = sorted(measured.keys() ^ found.keys())
             raise OnnxplainError(
-                f"{data} and {test} must have folders of the same classes; only in one of them: {_first_few(odd)}"
+                f"{data} and {test} must have folders of the same classes; only in one of them: {first_few(odd)}"
             )
         fitted = found
     else:
@@ -129,39 +129,8 @@ def _readable(images: LabelledImages, unreadable: Mapping[Path, str]) -> Labelle
     return LabelledImages(tuple(images.paths[index] for index in kept), tuple(images.classes[index] for index in kept))
 
 
-def _find_classes(folder: Path) -> tuple[dict[str, list[Path]], int]:
-    """The images of each class, both sorted, and how many overlays of onnxplain were skipped."""
-    needed = "it must hold one folder for each class, with the images of that class in it"
-    if not folder.is_dir():
-        raise OnnxplainError(f"there is no folder {folder}; {needed}")
-    classes = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
-    if not classes:
-        raise OnnxplainError(f"there are no folders in {folder}; {needed}")
-    strange = [item.name for item in classes if item.name.encode(errors="ignore").decode() != item.name]
-    if strange:
-        raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
-    files = {item.name: sorted(path for path in item.rglob("*") if _is_image(path, item)) for item in classes}
-    found = {label: [path for path in paths if not is_signed(path)] for label, paths in files.items()}
-    # A folder that holds overlays only is no class; it may be the one that explain writes into.
-    found = {label: paths for label, paths in found.items() if paths or not files[label]}
-    empty = [label for label, paths in found.items() if not paths] or ([] if found else [*files])
-    if empty:
-        places = _first_few([str(folder / label) for label in empty])
-        raise OnnxplainError(f"there are no images in {places}; they would end in {', '.join(IMAGE_SUFFIXES)}")
-    return found, sum(map(len, files.values())) - sum(map(len, found.values()))
-
-
-def _is_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
-
-
 def _labelled(images: dict[str, list[Path]]) -> LabelledImages:
     return LabelledImages(
         tuple(path for paths in images.values() for path in paths),
         tuple(index for index, paths in enumerate(images.values()) for _ in paths),
     )
-
-
-def _first_few(names: list[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

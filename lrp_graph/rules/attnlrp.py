@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onnxplain.contract.metadata import RULES
-
 from ..reverse import Call, Rule, Table, wrt_first
 from .conv_and_pool import group_norm_rule, transposed_convolution
 from .vjp import DERIVATIVES, GRADIENT, bilinear
@@ -64,46 +62,45 @@ def _rms_norm(
 
 
 def _gamma_rule(
-    gamma: float, g: Tensor, y: Tensor, plain: Tensor, x: Tensor, w: Tensor,
-    forward: Callable[[Tensor, Tensor], Tensor], back: Callable[[Tensor, Tensor], Tensor],
+    gamma: float, g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None,
+    forward: Callable[[Tensor, Tensor, Tensor | None], Tensor], back: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:  # fmt: skip
     """The gamma rule of layers y = sum_i f_i + b with f_i = x_i w_i (Montavon et al. 2019, for either sign of y).
 
-    Input i gets (f_i + gamma f_i+) / (y + gamma sum f+) of the relevance where y > 0, and the same with f- where y < 0:
-    contributions that agree with the output are favoured. With f+ = (f + |f|) / 2 and f- = (f - |f|) / 2 and one
-    quotient s that is x_i s (1 + gamma / 2) w_i + |x_i| s sign(y) gamma / 2 |w_i|.
+    Input i gets (f_i + gamma f_i+) / (y + gamma (sum f+ + b+)) of the relevance where y > 0, and the same with f- and
+    b- where y < 0: contributions that agree with the output are favoured, that of the bias as well, which keeps its
+    share. With f+ = (f + |f|) / 2 and f- = (f - |f|) / 2 the denominator is (1 + gamma / 2) y + sign(y) gamma / 2
+    (sum |f| + |b|), and with one quotient s the input gets x_i s (1 + gamma / 2) w_i + |x_i| s sign(y) gamma / 2 |w_i|.
 
     Args:
         gamma: How much they are favoured.
         g: The cotangent of y.
         y: The output.
-        plain: y without b.
         x: The input.
         w: The weight.
-        forward: (x, w) -> y without b.
-        back: (s, w) -> the transpose of ``forward``.
+        b: The bias, if there is one.
+        forward: (x, w, b) -> y.
+        back: (s, w) -> the transpose of ``forward`` without b.
     """
     sign = y.sign()
-    total = y + gamma / 2 * (plain + sign * forward(x.abs(), w.abs()))
+    magnitude = forward(x.abs(), w.abs(), None if b is None else b.abs())
+    total = (1 + gamma / 2) * y + gamma / 2 * sign * magnitude
     s = g * (y / torch.where(total == 0, torch.inf, total))
     return (1 + gamma / 2) * back(s, w) + gamma / 2 * x.sign() * back(s * sign, w.abs())
 
 
-def attnlrp(gamma: float = RULES["gamma"]) -> Table:
-    """The table, with the gamma rule for linear layers and convolutions; with ``gamma`` 0 they have the plain one."""
+def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0) -> Table:
+    """The table, with the gamma rule for convolutions and linear layers, or where its gamma is 0 the plain one."""
 
     def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        plain = y if b is None else y - b
-        return _gamma_rule(gamma, g, y, plain, x, w, lambda x, w: x @ w.mT, lambda s, w: s @ w)
+        return _gamma_rule(gamma_linear, g, y, x, w, b, nn.functional.linear, lambda s, w: s @ w)
 
     def convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
-        def forward(x: Tensor, w: Tensor) -> Tensor:
-            return nn.functional.conv2d(x, w, None, *geometry)
+        def forward(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return nn.functional.conv2d(x, w, b, *geometry)
 
-        plain = y if b is None else y - b[:, None, None]
-        return _gamma_rule(gamma, g, y, plain, x, w, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
+        return _gamma_rule(gamma_conv, g, y, x, w, b, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
 
-    with_gamma: Table = {aten.linear: wrt_first(linear), aten.conv2d: wrt_first(convolution)} if gamma else {}
     return {
         **GRADIENT,
         **{op: _secant(op, derivative) for op, derivative in DERIVATIVES.items()},
@@ -112,5 +109,6 @@ def attnlrp(gamma: float = RULES["gamma"]) -> Table:
         aten.layer_norm: wrt_first(_layer_norm),
         aten.rms_norm: wrt_first(_rms_norm),
         aten.group_norm: wrt_first(group_norm_rule(_layer_norm)),
-        **with_gamma,
+        **({aten.linear: wrt_first(linear)} if gamma_linear else {}),
+        **({aten.conv2d: wrt_first(convolution)} if gamma_conv else {}),
     }

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onnxplain.contract.metadata import RULES
+from onnxplain.contract.lrp_rules import RULES
 
 from ..reverse import Call, Rule, Table, unbroadcast, wrt_first
 from .conv_and_pool import avg_pool_vjp, max_pool_vjp, transposed_convolution

@@ -5,6 +5,10 @@ from .method import Method
 from .parameters import PARAMETERS, Parameter
 
 _CVPR = "Chefer, Gur, Wolf: Transformer Interpretability Beyond Attention Visualization, CVPR 2021"
+_PROGRAM = (
+    f"generate_LRP(method='{{}}') of ViT_LRP, published with {_CVPR}; the paper's evaluation ran it with other rules, "
+    "without normalisation at residuals"
+)
 _ACL = "Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020"
 _ICML = "Achtibat et al.: AttnLRP, Attention-Aware Layer-Wise Relevance Propagation for Transformers, ICML 2024"
 
@@ -70,7 +74,7 @@ _ROWS = (
         ("pixel_relevance",),
         (),
         "LRP relevance carried on to the pixels by the rules of transformer_attribution; class-specific",
-        f"full LRP of {_CVPR}",
+        _PROGRAM.format("full"),
         pixel_level=True,
     ),
     Method(
@@ -139,7 +143,7 @@ _ROWS = (
         ("relevance_positive",),
         _parameters("layer"),
         "LRP relevance of one layer's attention, the last unless another is named; class-specific",
-        f"baseline (partial LRP) of {_CVPR}",
+        _PROGRAM.format("last_layer"),
     ),
     Method(
         "last_layer_gradient",

@@ -35,6 +35,13 @@ def test_info_without_a_parity_report(tmp_path):
     assert "no report of a comparison" in run("info", build(tmp_path / "x.onnx", passes=("attention",))).stdout
 
 
+def test_info_of_an_artifact_with_one_gamma_for_all_layers(tmp_path):
+    out = run("info", build(tmp_path / "x.onnx", rules={"alpha": 1, "beta": 0, "gamma": 0.25})).stdout
+    assert "alpha 1, beta 0, gamma 0.25" in out
+    out = run("info", build(tmp_path / "y.onnx")).stdout
+    assert "alpha 1, beta 0, gamma_conv 0, gamma_linear 0, gamma_attention 0" in out
+
+
 def test_methods():
     out = run("methods").stdout
     for method in METHODS.values():

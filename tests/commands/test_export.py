@@ -21,30 +21,32 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None, None, None),
-        (BACKBONE, path, "onnx", None, 20, 1.0, None, 0.0),
+        (BACKBONE, path, "onnx", None, 20, 1.0, None, None, None, None, None),
     ]
     assert "≤ 1e-06" in result.stdout and "≤ 1e-05" not in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f" explain {path} IMAGE" in result.stdout
 
 
+ALL = (["--gamma", 0.25], (0.25, None, None, None))
 HEATMAPS = ["--model", "vit", "--heatmaps", "rollout,gmar"]
 
 
 def test_export_options(exporter):
     Path("labels.txt").write_text("\ufeffzero\none \n\n", encoding="utf-8")
     Path("labels.json").write_text('["zero", "one"]')
-    for labels, size, passes, expected in (
-        ("labels.txt", "32x48", ["--passes", "attention,gradient"], ("gradient",)),
-        ("labels.json", "32", ["--passes", "relevance", "--passes", "gradient"], ("gradient", "relevance")),
-        ("labels.json", "32", ["--passes", "attention"], ()),
+    own = ["--gamma-conv", 0.25, "--gamma-linear", 0.05, "--gamma-attention", 0.01]
+    for labels, size, passes, expected, gammas, constants in (
+        ("labels.txt", "32x48", ["--passes", "attention,gradient"], ("gradient",), own, (None, 0.25, 0.05, 0.01)),
+        ("labels.json", "32", ["--passes", "relevance", "--passes", "gradient"], ("gradient", "relevance"), *ALL),
+        ("labels.json", "32", ["--passes", "attention"], (), *ALL),
     ):
         options = ["--labels", labels, "--image-size", size, *passes, "--num-classes", 2, "--checkpoint", "w.pth"]
-        options += ["--alpha", 2, "--beta", 1, "--gamma", 0.25]
+        options += ["--alpha", 2, "--beta", 1, *gammas]
         assert run("export", "--model", "vit", "--output", "x/y.onnx", "--force", *options).exit_code == 0
         wanted = (32, 48) if "x" in size else 32
         assert exporter.calls == [
             ("vit", Path("w.pth"), False, 2, wanted, ["zero", "one"], None, None),
-            (BACKBONE, Path("x/y.onnx"), "onnx", expected, 20, 2.0, 1.0, 0.25),
+            (BACKBONE, Path("x/y.onnx"), "onnx", expected, 20, 2.0, 1.0, *constants),
         ]
         exporter.calls.clear()
 
@@ -88,6 +90,14 @@ def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):
         ("Invalid value for '--opset'", ["--model", "vit", "--opset", "17"]),
         ("Invalid value for '--alpha'", ["--model", "vit", "--alpha", "0.5"]),
         ("Invalid value for '--gamma'", ["--model", "vit", "--gamma", "-1"]),
+        ("Invalid value for '--gamma-conv'", ["--model", "vit", "--gamma-conv", "-1"]),
+        ("--gamma must be a number, got inf", ["--model", "vit", "--gamma", "inf"]),
+        (
+            "--gamma stands for --gamma-conv, --gamma-linear and --gamma-attention: give it or them, not both, got "
+            "--gamma and --gamma-linear",
+            ["--model", "vit", "--gamma", "0.25", "--gamma-linear", "0.05"],
+        ),
+        ("--alpha must be at least 1 and --beta one less than --alpha", ["--model", "vit", "--beta", "2"]),
         ("must be N or HxW in pixels, such as 224 or 224x384, got '12y'", ["--model", "vit", "--image-size", "12y"]),
         ("got '0x32'", ["--model", "vit", "--image-size", "0x32"]),
         ("got '-5'", ["--model", "vit", "--image-size", "-5"]),

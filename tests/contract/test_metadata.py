@@ -8,6 +8,8 @@ from onnxplain.contract.metadata import SCHEMA
 from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.runtime import PASSES, REDUCTIONS, Metadata, OnnxplainError, Preprocessing
 
+RULES = {"alpha": 2, "beta": 1.0, "gamma_conv": 0.25, "gamma_linear": 0.05, "gamma_attention": 0.0}
+
 
 def _metadata(**changes):
     values = {
@@ -24,7 +26,7 @@ def _metadata(**changes):
         "token_width": 64,
         "hidden_width": 256,
         "passes": ["attention", "gradient"],
-        "rules": {"alpha": 2, "beta": 1.0, "gamma": 0.25},
+        "rules": RULES,
         "parity": {"logits": {"max_error": 1e-7}},
     }
     return Metadata(**{**values, **changes})
@@ -59,6 +61,12 @@ def test_artifacts_written_before_crops_could_be_rounded_otherwise_are_cropped_a
     assert Metadata.from_json(json.dumps(document)) == _metadata()
 
 
+def test_artifacts_with_one_gamma_for_all_layers_still_open_and_keep_it():
+    rules = {"alpha": 2, "beta": 1.0, "gamma": 0.25}
+    document = json.loads(_metadata().to_json()) | {"rules": rules}
+    assert Metadata.from_json(json.dumps(document)).rules == rules
+
+
 BROKEN = {
     "model": [3, None],
     "checkpoint": ["x", {}, {"source": 1, "sha256": None}, {"source": "x"}],
@@ -74,7 +82,8 @@ BROKEN = {
     "pool_heads": [-1, 10**9],
     "passes": [[], ["gradient"], ["attention", "attention"], ["attention", "magic"], ["attention", ["gradient"]]],
     "rules": [None, {}, {"alpha": 1.0, "beta": 0.0}, {"alpha": 1.0, "beta": 0.0, "gamma": "0"}, {"alpha": 1, "b": 2}]
-    + [{"alpha": 1, "beta": 0, "gamma": value} for value in (10**400, -(10**400), float("nan"), float("inf"))],
+    + [{"alpha": 1, "beta": 0, "gamma": value} for value in (10**400, -(10**400), float("nan"), float("inf"))]
+    + [RULES | {"gamma": 0.25}, RULES | {"gamma_conv": None}, {"alpha": 1.0, "beta": 0.0, "gamma_conv": 0.25}],
     "parity": [None, [1]],
     "preprocessing": [None, 3],
 }
@@ -195,4 +204,4 @@ def test_rules_are_those_of_plain_lrp_unless_told():
         "hidden_width": 32,
         "passes": ("attention",),
     }
-    assert Metadata(**fields, **rest).rules == {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}
+    assert Metadata(**fields, **rest).rules == dict.fromkeys(RULES, 0.0) | {"alpha": 1.0}

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import onnxplain
+from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.outputs import OUTPUTS as TABLE
 from onnxplain.export import export_model
 from onnxplain.runtime import PASSES, Explainer, Preprocessing
@@ -36,6 +37,7 @@ from tests.helpers.export_cases import (
 from tests.reference import attnlrp, chefer, maps, variants
 
 IMAGES = 12
+GAMMAS = {"gamma_conv": 0.25, "gamma_linear": 0.05, "gamma_attention": 0.0}
 LAYERED = {name: item for name, item in TABLE.items() if not item.pool}
 """The outputs of models without an attention pool; test_pools.py has those with one."""
 
@@ -219,7 +221,7 @@ def test_metadata(name, exported):
     widest = max(block.attn.qkv.out_features, block.mlp.fc1.out_features)
     assert (given.token_width, given.hidden_width) == (model.embed_dim, widest)
     assert given.passes == tuple(PASSES)
-    assert given.rules == {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}
+    assert given.rules == RULES
     assert given.parity == case.report.to_dict() and given.parity["passed"]
     assert {row.output for row in case.report.rows} == {"class_index", *case.exact}
     assert len(case.stages) == len(set(case.stages)) == 4
@@ -243,17 +245,18 @@ def test_passes(passes, exported, tmp_path):
 
 
 def test_rules_round_trip(exported, tmp_path):
-    """alpha, beta and gamma reach the graph and the metadata."""
+    """alpha, beta and the gammas reach the graph and the metadata; PyTorch agrees in float64."""
     case, path = exported("plain"), tmp_path / "rules.onnx"
-    options = {"labels": LABELS, "preprocessing": preprocessing(case.model), "alpha": 2, "gamma": 0.25}
+    options = {"labels": LABELS, "preprocessing": preprocessing(case.model), "alpha": 2, **GAMMAS}
     report = export_model(case.model, path, passes=["pixel_relevance", "pixel_attnlrp", "pixel_cp_lrp"], **options)
-    assert report.passed and Explainer(path).metadata.rules == {"alpha": 2.0, "beta": 1.0, "gamma": 0.25}
+    assert report.passed and Explainer(path).metadata.rules == {"alpha": 2.0, "beta": 1.0, **GAMMAS}
+    assert {row.output for row in report.rows} >= {"pixel_attnlrp", "pixel_cp_lrp"}
     given = run(onnxruntime.InferenceSession(path), case.pixels)
     exact, x = copy.deepcopy(case.model).double(), torch.from_numpy(case.pixels).double()
     for output, by_hand in {
         "pixel_relevance": lambda target: chefer.full(exact, x, target, 2, 1),
-        "pixel_attnlrp": lambda target: attnlrp.attnlrp(exact, x, target, 0.25),
-        "pixel_cp_lrp": lambda target: attnlrp.cp_lrp(exact, x, target, 0.25),
+        "pixel_attnlrp": lambda target: attnlrp.attnlrp(exact, x, target, attnlrp.Gamma(*GAMMAS.values())),
+        "pixel_cp_lrp": lambda target: attnlrp.cp_lrp(exact, x, target, attnlrp.Gamma(*GAMMAS.values())),
     }.items():
         for column, target in enumerate(TARGETS):
             expected = by_hand(torch.full((IMAGES,), target)).detach().numpy()

@@ -201,6 +201,5 @@ def rule(graph: FusedGraph, rng: Generator) -> str | None:
         "passed on": lambda g, call: [g, *[None] * (len(call.args) - 1)],
     }[kind]
     table = {**right.table, op: wrong}
-    stem = None if right.stem is None else {**right.stem, op: wrong}
-    graph._propagators = {**graph._propagators, name: replace(right, table=table, stem=stem)}
+    graph._propagators = {**graph._propagators, name: replace(right, table=table, special={**right.special, op: wrong})}
     return f"propagator {name}: the rule of {op} {kind}{f' ({other})' if kind == 'another' else ''}"

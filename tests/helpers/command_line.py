@@ -90,9 +90,9 @@ def exporter(monkeypatch):
         fake.calls.append((*arguments, *(value for value in options.values() if value)))
         return BACKBONE
 
-    def export_model(backbone, path, format, passes, opset, alpha, beta, gamma, heatmaps, flags, input, progress):
+    def export_model(backbone, path, format, passes, opset, alpha, beta, heatmaps, flags, input, progress, **gammas):
         progress("tracing")
-        fake.calls.append((backbone, path, format, passes, opset, alpha, beta, gamma))
+        fake.calls.append((backbone, path, format, passes, opset, alpha, beta, *gammas.values()))
         fake.plain.append((heatmaps, flags, input))
         if opset == 19:
             raise FakeGateError("the exported graph does not equal the model")

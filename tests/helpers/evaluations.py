@@ -1,6 +1,7 @@
 """Results of evaluations that never took place: of any shape, and with the scatter that real ones have."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,15 @@ def results_of(images: Sequence[Mapping[str, Any]], **rest: Any) -> Results:
     }  # fmt: skip
     fields = {"errors": {}, "costs": {name: 1.0 for name in methods}, **rest}
     return Results(run={**run, **fields.pop("run", {})}, images=tuple(made), **fields)
+
+
+def only(results: Results, *metrics: str) -> Results:
+    """The results of these metrics."""
+    images = (
+        replace(image, measured=tuple(item for item in image.measured if item.metric in metrics))
+        for image in results.images
+    )
+    return replace(results, images=tuple(images))
 
 
 def realistic(images: int = 200, methods: Sequence[str] = tuple(COSTS), seed: int = 0) -> Results:

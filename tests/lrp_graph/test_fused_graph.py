@@ -76,9 +76,19 @@ def test_gamma_is_of_attnlrp_alone() -> None:
     assert_same(found, expected, 0)
 
 
-@pytest.mark.parametrize("constants", [{"alpha": 2}, {"beta": 1}, {"alpha": 0.5, "beta": -0.5}, {"gamma": -0.1}])
-def test_refused_constants(constants: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"^alpha - beta must be 1 and beta and gamma not negative, got alpha"):
+REFUSED = {
+    "`beta` one less than `alpha`": [{"alpha": 2}, {"beta": 1}, {"alpha": 0.5, "beta": -0.5}],
+    "`gamma` must be at least 0, got -0.1": [{"gamma": -0.1}],
+    "`gamma_conv` must be at least 0, got -1": [{"gamma_conv": -1}],
+    "got `gamma` and `gamma_attention`": [{"gamma": 0.25, "gamma_attention": 0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "constants"), [(message, one) for message, all_ in REFUSED.items() for one in all_]
+)
+def test_refused_constants(message: str, constants: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=message):
         fuse(nn.Identity(), torch.zeros(1, 3, 32, 32), **constants)
 
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from onnxplain.lrp_graph import fuse
 from tests.helpers.graph_checks import BATCH, TARGET, Hand, fused, images, per_target, resolved, sdpa
 from tests.reference import attnlrp, chefer, eager, pixels, variants
+from tests.reference.attnlrp import Gamma
 
 TOLERANCE = {"pixel_gradient": 1e-10, "pixel_attnlrp": 1e-10, "pixel_cp_lrp": 1e-10, "pixel_relevance": 1e-8}
 
 
 def expected(
-    model: VisionTransformer, x: Tensor, classes: Tensor, alpha: float = 1.0, gamma: float = 0.0
+    model: VisionTransformer, x: Tensor, classes: Tensor, alpha: float = 1.0, gamma: Gamma | float = 0.0
 ) -> dict[str, Tensor]:
     runs: dict[str, Callable[[Tensor], Tensor]] = {
         "pixel_gradient": lambda c: pixels.pixel_gradient(model, x, c),
@@ -70,6 +71,18 @@ def test_batches_and_targets_are_single_runs_side_by_side(name: str) -> None:
         alone = graph(x[here], TARGET[here, there])
         for output in (*TOLERANCE, "layer_gradient", "reciprocam"):
             assert worst_map(alone[output], together[output][here, there]) <= 1e-9, output
+
+
+@pytest.mark.parametrize("name", ["plain", "qk_norm", "parallel_scaling", "parallel_things"])
+def test_each_gamma_is_of_its_own_layers(name: str) -> None:
+    """Attention's projections, found from the graph, against those that the reference finds by their names."""
+    model, x = variants.build(name), variants.pixels(variants.build(name), 1)
+    target = torch.tensor([[3]])
+    for gamma in (Gamma(0.25, 0.05, 0.0), Gamma(0.0, 0.05, 0.5)):
+        given = {"gamma_conv": gamma.conv, "gamma_linear": gamma.linear, "gamma_attention": gamma.attention}
+        found = fuse(model, x, ["pixel_attnlrp", "pixel_cp_lrp"], **given)(x, target)
+        maps = expected(model, x, target, gamma=gamma)
+        assert all(worst_map(found[output], maps[output]) <= 1e-10 for output in ("pixel_attnlrp", "pixel_cp_lrp"))
 
 
 # What holds for any right implementation.

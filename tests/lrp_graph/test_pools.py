@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from onnxplain.contract.metadata import RULES
+from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.outputs import ALWAYS, POOLED
 from onnxplain.export import Backbone
 from onnxplain.export.artifact import describe

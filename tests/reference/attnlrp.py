@@ -7,8 +7,9 @@ pixels varies. A TorchFunctionMode, so that `*`, `@` and functions imported by n
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,22 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .eager import target_logits
+
+OF_ATTENTION = re.compile(r"(attn|attn_pool)\.(q|k|v|kv|qkv|proj)\.weight$|\.(in_proj|out_proj|attn_out_proj)\.weight$")
+"""The weights of timm's linear layers that are projections of attention, by their names."""
+
+
+class Gamma(NamedTuple):
+    """The constants of convolutions, of linear layers, and of those that are projections of attention."""
+
+    conv: float
+    linear: float
+    attention: float
+
+    @classmethod
+    def of(cls, gamma: "Gamma | float") -> "Gamma":
+        return gamma if isinstance(gamma, Gamma) else cls(gamma, gamma, gamma)
+
 
 ELEMENTWISE = ("gelu", "silu", "sigmoid", "tanh", "relu", "exp")
 
@@ -62,12 +79,15 @@ def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps:
 
 
 def gamma_linear(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
-    """y_j hands x_i the share (f_ij + gamma f_ij+) / (y_j + gamma sum_i f_ij+), f_ij = x_i w_ij; f- where y_j < 0.
+    """y_j hands x_i the share (f_ij + gamma f_ij+) / (y_j + gamma (sum_i f_ij+ + b_j+)), f_ij = x_i w_ij.
 
-    The surrogate is z y / z with z_j = y_j + gamma sum_i f_ij of y_j's sign and a constant y / z.
+    Where y_j < 0 with f- and b-. The surrogate is z y / z with z_j = y_j + gamma (sum_i f_ij + b_j), of these summands
+    those of y_j's sign, and a constant y / z.
     """
     contributions = x[..., None, :] * weight  # [..., out, in]
     y = F.linear(x, weight, bias)
+    if bias is not None:
+        contributions = torch.cat([contributions, bias[:, None].expand(*y.shape, 1)], dim=-1)
     favoured = (contributions * y[..., None] > 0).detach()
     z = y + gamma * (contributions * favoured).sum(dim=-1)
     return straight(y, z * torch.where(z == 0, 0, y / torch.where(z == 0, 1, z)).detach())
@@ -97,11 +117,16 @@ def _varies(x: Any) -> bool:
 
 
 class Rules(TorchFunctionMode):
-    """AttnLRP's backward passes; `softmaxes` records (scores, attention matrix) of every softmax."""
+    """AttnLRP's backward passes; `softmaxes` records (scores, attention matrix) of every softmax.
 
-    def __init__(self, gamma: float = 0.0, hold_attention: bool = False) -> None:
+    projections: the identities of the weights of attention's projections.
+    """
+
+    def __init__(
+        self, gamma: Gamma | float = 0.0, hold_attention: bool = False, projections: Collection[int] = ()
+    ) -> None:
         super().__init__()
-        self.gamma, self.hold_attention = gamma, hold_attention
+        self.gamma, self.hold_attention, self.projections = Gamma.of(gamma), hold_attention, projections
         self.softmaxes: list[tuple[Tensor, Tensor]] = []
 
     def softmax(self, scores: Tensor, dim: int = -1) -> Tensor:
@@ -128,7 +153,8 @@ class Rules(TorchFunctionMode):
         return product(torch.matmul, self.softmax(scores if attn_mask is None else scores + attn_mask), value)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return gamma_linear(x, weight, bias, self.gamma) if self.gamma else F.linear(x, weight, bias)
+        gamma = self.gamma.attention if id(weight) in self.projections else self.gamma.linear
+        return gamma_linear(x, weight, bias, gamma) if gamma else F.linear(x, weight, bias)
 
     def self_attention(self, x: Tensor, key: Tensor, value: Tensor, width: int, heads: int, *rest: Any) -> Tensor:
         """What nn.MultiheadAttention computes of x [N, B, D], as the mode does not see into it."""
@@ -167,8 +193,8 @@ class Rules(TorchFunctionMode):
             return self.linear(*args, **kwargs)
         if name == "multi_head_attention_forward":
             return self.self_attention(*args), None
-        if self.gamma and name == "conv2d":
-            return gamma_conv(*args, **kwargs, gamma=self.gamma)
+        if self.gamma.conv and name == "conv2d":
+            return gamma_conv(*args, **kwargs, gamma=self.gamma.conv)
         return func(*args, **kwargs)
 
 
@@ -177,6 +203,7 @@ def _run(model: nn.Module, pixels: Tensor, target: Tensor, rules: Rules) -> tupl
     if model.training:
         raise ValueError("call model.eval() first")
     frozen = copy.deepcopy(model).requires_grad_(False)
+    rules.projections = {id(weight) for name, weight in frozen.named_parameters() if OF_ATTENTION.search(name)}
     with torch.enable_grad():
         leaf = pixels.detach().clone().requires_grad_()
         with rules:
@@ -185,7 +212,7 @@ def _run(model: nn.Module, pixels: Tensor, target: Tensor, rules: Rules) -> tupl
 
 
 def relevance(
-    model: nn.Module, pixels: Tensor, target: Tensor, *, gamma: float = 0.0, hold_attention: bool = False
+    model: nn.Module, pixels: Tensor, target: Tensor, *, gamma: Gamma | float = 0.0, hold_attention: bool = False
 ) -> Tensor:
     """pixels * modified gradient, [B, 3, H, W], for one class (int64 [B]) per image."""
     leaf, total = _run(model, pixels, target, Rules(gamma, hold_attention))
@@ -193,17 +220,17 @@ def relevance(
     return pixels * gradient
 
 
-def attnlrp(model: nn.Module, pixels: Tensor, target: Tensor, gamma: float = 0.0) -> Tensor:
+def attnlrp(model: nn.Module, pixels: Tensor, target: Tensor, gamma: Gamma | float = 0.0) -> Tensor:
     """[B, H, W]: relevance summed over channels."""
     return relevance(model, pixels, target, gamma=gamma).sum(dim=1)
 
 
-def cp_lrp(model: nn.Module, pixels: Tensor, target: Tensor, gamma: float = 0.0) -> Tensor:
+def cp_lrp(model: nn.Module, pixels: Tensor, target: Tensor, gamma: Gamma | float = 0.0) -> Tensor:
     """[B, H, W]: the same with attention matrices held constant."""
     return relevance(model, pixels, target, gamma=gamma, hold_attention=True).sum(dim=1)
 
 
-def softmax_loss(model: nn.Module, pixels: Tensor, target: Tensor, gamma: float = 0.0) -> Tensor:
+def softmax_loss(model: nn.Module, pixels: Tensor, target: Tensor, gamma: Gamma | float = 0.0) -> Tensor:
     """[B]: sum over layers of the relevance of the attention matrix minus that of its scores."""
     rules = Rules(gamma)
     _, total = _run(model, pixels, target, rules)

@@ -77,14 +77,15 @@ def rms_norm(x: Tensor, weight: Tensor, share: Tensor, eps: float) -> Tensor:
 def _gamma(terms: list[tuple[float, float]], bias: float, share: float, gamma: float) -> list[float]:
     """The shares of the inputs x_i of one output y = sum_i x_i w_i + b, ``terms`` being the pairs (x_i, w_i).
 
-    Of y > 0, input i gets (f_i + gamma f_i+) / (y + gamma sum f+) with f_i = x_i w_i; of y < 0 the same with f-. An
-    input of 0 has no relevance; its share is between those of a little more and a little less.
+    Of y > 0, input i gets (f_i + gamma f_i+) / (y + gamma (sum f+ + b+)) with f_i = x_i w_i, and the bias what is left;
+    of y < 0 the same with f- and b-. An input of 0 has no relevance; its share is between those of a little more and a
+    little less.
     """
     y = sum(x * w for x, w in terms) + bias
     if y == 0:
         return [0.0 for _ in terms]
     sign = math.copysign(1.0, y)
-    agreeing = sum(x * w for x, w in terms if x * w * sign > 0)
+    agreeing = sum(f for f in (*(x * w for x, w in terms), bias) if f * sign > 0)
     per_unit = share * y / (y + gamma * agreeing)
     return [per_unit * w * (1 + gamma * (1 + math.copysign(1.0, x * w * sign) * (x != 0)) / 2) for x, w in terms]
 

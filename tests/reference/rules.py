@@ -118,9 +118,10 @@ def linear_z_b(x: Tensor, weight: Tensor, relevance: Tensor, low: float, high: f
 
 
 def linear_gamma(x: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor, gamma: float) -> Tensor:
-    """R_i = sum_j (f_ij + gamma f_ij+) / (y_j + gamma sum_i f_ij+) R_j, f_ij = x_i w_ji, f- instead where y_j < 0.
+    """R_i = sum_j (f_ij + gamma f_ij+) / (y_j + gamma (sum_i f_ij+ + b_j+)) R_j with f_ij = x_i w_ji.
 
-    x [rows, in], weight [out, in], bias [out], relevance [rows, out]. gamma = 0 is LRP-0.
+    Where y_j < 0 with f- and b- instead. x [rows, in], weight [out, in], bias [out], relevance [rows, out]. gamma = 0
+    is LRP-0.
     """
     result = torch.zeros_like(x, dtype=torch.float64)
     biases = [0.0] * len(weight) if bias is None else bias.tolist()
@@ -128,9 +129,10 @@ def linear_gamma(x: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tens
         for weights, constant, r in zip(weight.tolist(), biases, received, strict=True):
             f = [v * w for v, w in zip(values, weights, strict=True)]
             y = sum(f) + constant
-            favoured = [max(c, 0.0) if y > 0 else min(c, 0.0) for c in f]
+            *favoured, favoured_bias = (max(c, 0.0) if y > 0 else min(c, 0.0) for c in (*f, constant))
+            total = y + gamma * (sum(favoured) + favoured_bias)
             for i in range(len(f)):
-                result[row, i] += (f[i] + gamma * favoured[i]) / (y + gamma * sum(favoured)) * r
+                result[row, i] += (f[i] + gamma * favoured[i]) / total * r
     return result
 
 

@@ -251,6 +251,8 @@ ARGUMENTS = {
     "alpha below 1": ({"alpha": 0.5, "beta": -0.5}, "`alpha` must be at least 1 and `beta` one less"),
     "beta": ({"alpha": 2, "beta": 0}, "got alpha 2 and beta 0"),
     "gamma": ({"gamma": -0.25}, "`gamma` must be at least 0, got -0.25"),
+    "gamma of convolutions": ({"gamma_conv": -1}, "`gamma_conv` must be at least 0, got -1"),
+    "gamma twice": ({"gamma": 0.25, "gamma_linear": 0.25}, "give it or them, not both, got `gamma` and `gamma_linear`"),
     "no number": ({"gamma": "1"}, "`gamma` must be a number, got '1'"),
     "alpha of text": ({"alpha": "2"}, "`alpha` must be a number, got '2'"),
     "beta of text": ({"beta": "1"}, "`beta` must be a number, got '1'"),

@@ -29,7 +29,7 @@ from tests.reference import attnlrp_rules as rules
 
 aten = torch.ops.aten
 GAMMA = 0.25
-ATTNLRP, FAVOURING = attnlrp(), attnlrp(gamma=GAMMA)
+ATTNLRP, FAVOURING = attnlrp(), attnlrp(GAMMA, GAMMA)
 ONE, TWO = [(4, 6)], [(4, 6), (4, 6)]
 
 
