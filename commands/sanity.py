@@ -22,9 +22,9 @@ STYLES = {"yes": "green", "no": "bold red", "cannot be told": "yellow"}
 NOTE = (
     "Similarity of the map with all weights random to the trained model's map of the same image and class, with 95 % "
     "intervals by bootstrap over draws and images: rank correlation of the values and of the absolute values, and SSIM "
-    "of the absolute values; shuffled: the SSIM with the random model's values put in random places, where a rank "
-    "correlation is 0. eMPRT: how much more entropy the map has then, in parts of the trained one's. A map depends on "
-    "what was learnt where absolute values are no more than {limit:g} more alike than shuffled ones, by both measures."
+    "of the absolute values; shifted: the SSIM of the same map moved to another place. eMPRT: how much more entropy "
+    "the map has then, in parts of the trained one's. A map depends on what was learnt if its absolute values are less "
+    "than {limit:g} more alike than those of the shifted map, by rank correlation and by SSIM."
 )
 
 
@@ -96,15 +96,15 @@ def sanity(
 
 def sanity_table(result: "SanityResult") -> Table:
     """One row for each method, all weights random."""
-    from onnxplain.export.sanity.result import LIMIT, SHUFFLED
+    from onnxplain.export.sanity.result import LIMIT, SHIFTED
 
-    columns = ("spearman", "|spearman|", "SSIM", "shuffled", "eMPRT")
+    columns = ("spearman", "|spearman|", "SSIM", "shifted", "eMPRT")
     table = display.table("method", *columns, "depends on what was learnt", right=columns, whole=("method", *columns))
     for method in result.methods:
         found = (result.summary(method, metric) for metric in ("spearman", "spearman_absolute", "ssim"))
-        shuffled, emprt = result.summary(SHUFFLED + method, "ssim"), result.summary(method, "emprt")
+        shifted, emprt = result.summary(SHIFTED + method, "ssim"), result.summary(method, "emprt")
         verdict = result.verdict(method)
-        cells = (*map(_with_interval, found), f"{shuffled.mean:.2f}", _with_interval(emprt))
+        cells = (*map(_with_interval, found), f"{shifted.mean:.2f}", _with_interval(emprt))
         table.add_row(method, *cells, Text(verdict, STYLES[verdict]))
     table.title = Text(
         f"{result.run['model']}, {len(result.pictures)} images, {result.run['draws']} draws of all weights",

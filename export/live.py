@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.errors import RunError, one_line
-from onnxplain.contract.metadata import RULES
+from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.lrp_graph import FusedGraph
@@ -37,7 +37,10 @@ def explainer_of(
     passes: Sequence[str] | None = None,
     alpha: float = RULES["alpha"],
     beta: float | None = None,
-    gamma: float = RULES["gamma"],
+    gamma: float | None = None,
+    gamma_conv: float | None = None,
+    gamma_linear: float | None = None,
+    gamma_attention: float | None = None,
     labels: Sequence[str] | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
     activation: str = "softmax",
@@ -57,7 +60,10 @@ def explainer_of(
         passes: As for ``export_model``, as the following are.
         alpha: Of Chefer's rule.
         beta: Of the same rule.
-        gamma: Of AttnLRP's rule.
+        gamma: Of AttnLRP's gamma rule, as the following.
+        gamma_conv: For convolutions.
+        gamma_linear: For linear layers.
+        gamma_attention: For those of attention.
         labels: Of the classes.
         preprocessing: Needed where ``model`` is not from ``load_backbone``.
         activation: "softmax" or "sigmoid".
@@ -78,8 +84,8 @@ def explainer_of(
     checked = _converted(module, torch.device("cpu"), torch.float32)  # as which arguments are checked
     given = replace(model, model=checked) if isinstance(model, Backbone) else checked
     plan = prepare(
-        given, passes=passes, alpha=alpha, beta=beta, gamma=gamma, labels=labels, preprocessing=preprocessing,
-        activation=activation,
+        given, passes=passes, alpha=alpha, beta=beta, gamma=gamma, gamma_conv=gamma_conv, gamma_linear=gamma_linear,
+        gamma_attention=gamma_attention, labels=labels, preprocessing=preprocessing, activation=activation,
     )  # fmt: skip
     backbone = replace(plan.backbone, model=_converted(module, place, DTYPES[dtype]).eval())
     plan = replace(plan, backbone=backbone)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_file
-from .result import JUDGED, SHUFFLED, SanityResult
+from .result import JUDGED, SHIFTED, SanityResult
 
 COLUMNS = ("picture", "target", "method", "metric", "value", "step", "draw")
 LINES = {"spearman_absolute": "|values|, Spearman", "ssim": "|values|, SSIM"}
@@ -54,10 +54,10 @@ def _draw(result: SanityResult, figure: Any) -> Any:
     for ax, method in zip(axes, result.methods, strict=False):
         for metric, colour in zip(JUDGED, ("C0", "C1"), strict=True):
             found = [result.summary(method, metric, step) for step in places]
-            yardstick = [result.summary(SHUFFLED + method, metric, step).mean for step in places]
+            yardstick = [result.summary(SHIFTED + method, metric, step).mean for step in places]
             ax.fill_between(places, [one.low for one in found], [one.high for one in found], color=colour, alpha=0.25)
             ax.plot(places, [one.mean for one in found], color=colour, marker=".", label=LINES[metric])
-            ax.plot(places, yardstick, color=colour, linestyle=":", label=f"{LINES[metric]}, shuffled")
+            ax.plot(places, yardstick, color=colour, linestyle=":", label=f"{LINES[metric]}, shifted")
         ax.set_title(f"{method}: {result.verdict(method)}", fontsize="small")
         ax.set_xticks(places, result.steps, rotation=90, fontsize="x-small")
         ax.tick_params(axis="x", labelbottom=True)

@@ -19,7 +19,7 @@ from onnxplain.runtime.methods.choice import Methods, call_methods, comparable_m
 
 from ..live import LiveArtifact, explainer_of
 from ..models.backbones import Backbone
-from .result import JUDGED, METRICS, SHUFFLED, SanityResult
+from .result import JUDGED, METRICS, SHIFTED, SanityResult
 from .similarity import Map, check_installed, compare
 from .steps import Step, randomise, steps_of
 
@@ -88,7 +88,7 @@ def randomisation_test(
         raise OnnxplainError(f"no image can be explained: {reason}")
     shape = draws, len(steps), len(known)
     values = {(method, metric): np.full(shape, np.nan) for method in chosen for metric in METRICS}
-    values |= {(SHUFFLED + method, metric): np.full(shape, np.nan) for method in chosen for metric in JUDGED}
+    values |= {(SHIFTED + method, metric): np.full(shape, np.nan) for method in chosen for metric in JUDGED}
     generator = torch.Generator().manual_seed(seed)
     done = len(samples)
     for draw in range(draws):
@@ -132,12 +132,12 @@ class _Known:
         """By method or yardstick, and metric, what the maps of another model have in common with these."""
         for method, one in self._explained(explainer, methods).items():
             trained, random = self.maps[method], _map(one)
-            shuffled = rng.permutation(random.ravel()).reshape(random.shape)
+            shifted = np.roll(random, [rng.integers(side // 4, 3 * side // 4 + 1) for side in random.shape], (0, 1))
             for metric, value in compare(trained, random, one.relative).items():
                 yield (method, metric), value
-            yardstick = compare(trained, shuffled, one.relative)
+            yardstick = compare(trained, shifted, one.relative)
             for metric in JUDGED:
-                yield (SHUFFLED + method, metric), yardstick[metric]
+                yield (SHIFTED + method, metric), yardstick[metric]
 
     def _explained(self, explainer: Explainer, methods: Given) -> dict[str, Explanation]:
         """By all methods; without those whose maps are not finite."""

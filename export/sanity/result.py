@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 METRICS = ("spearman", "spearman_absolute", "ssim", "emprt")
 """What is measured of each map of a model with random weights, see `similarity.compare`."""
-SHUFFLED = "shuffled:"
-"""Before a method's name: the yardstick, its maps of models with random weights, the values put in random places."""
+SHIFTED = "shifted:"
+"""Before a method's name: the yardstick, its maps of models with random weights, each moved to another place.
+
+By a quarter to three quarters of each side, what leaves one side entering at the other: so they have the same values
+beside the same values, and nothing in common with the trained model's maps but by chance.
+"""
 JUDGED = ("spearman_absolute", "ssim")
 """The metrics that the verdict is by, which the yardstick has as well."""
 LIMIT = 0.1
@@ -55,7 +59,7 @@ class SanityResult:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods, without yardsticks."""
-        return tuple(dict.fromkeys(method for method, _ in self.values if not method.startswith(SHUFFLED)))
+        return tuple(dict.fromkeys(method for method, _ in self.values if not method.startswith(SHIFTED)))
 
     def summary(self, method: str, metric: str, step: int = -1) -> Interval:
         """The mean over draws and images after a step, by default the last: all weights are random."""
@@ -63,7 +67,7 @@ class SanityResult:
 
     def excess(self, method: str, metric: str) -> Interval:
         """By how much more alike the maps are than those of the yardstick, all weights random; a metric of JUDGED."""
-        ours, theirs = (self.values[name, metric][:, -1] for name in (method, SHUFFLED + method))
+        ours, theirs = (self.values[name, metric][:, -1] for name in (method, SHIFTED + method))
         return interval(ours - theirs)
 
     def verdict(self, method: str) -> Verdict:

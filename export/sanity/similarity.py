@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,11 +46,12 @@ def ssim(first: Map, second: Map) -> float:
 
     Over windows of 7 x 7 values, or as many as a smaller map has, of equal weight; a constant map is all 0.
     """
-    from skimage.metrics import structural_similarity
+    from skimage import metrics
 
+    similarity: Any = metrics.structural_similarity
     scaled = [(each - each.min()) / (np.ptp(each) or 1) for each in (first, second)]
     window = min(WINDOW, *(side - 1 + side % 2 for side in first.shape))
-    return float(structural_similarity(*scaled, win_size=window, data_range=1.0))
+    return float(similarity(*scaled, win_size=window, data_range=1.0, use_sample_covariance=False))
 
 
 def entropy(values: Map) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onnxplain.export import SanityResult, write_sanity
-from onnxplain.export.sanity.result import JUDGED, METRICS, SHUFFLED, interval
+from onnxplain.export.sanity.result import JUDGED, METRICS, SHIFTED, interval
 
 RNG = np.random.default_rng(0)
 STEPS = ("head", "blocks.0", "embedding")
@@ -23,7 +23,7 @@ def _result(levels, noise=0.02):
             values[method, metric] = RNG.normal(wanted, noise, (4, 3, 9))
             values[method, metric][:, :2] = 1
         for metric in JUDGED:
-            values[SHUFFLED + method, metric] = RNG.normal(0, noise, (4, 3, 9))
+            values[SHIFTED + method, metric] = RNG.normal(0, noise, (4, 3, 9))
     return SanityResult(RUN, STEPS, tuple("abcdefghi"), (1,) * 9, values, {})
 
 
@@ -70,7 +70,7 @@ def test_verdicts():
     assert result.summary("kept", "ssim", 0).mean == 1
     # sparse maps have much in common wherever their values are: the yardstick has it as well
     sparse = _result({"sparse": {"ssim": 0.6}})
-    values = {**sparse.values, (SHUFFLED + "sparse", "ssim"): sparse.values["sparse", "ssim"] - 0.01}
+    values = {**sparse.values, (SHIFTED + "sparse", "ssim"): sparse.values["sparse", "ssim"] - 0.01}
     assert SanityResult(RUN, STEPS, sparse.pictures, sparse.targets, values, {}).verdict("sparse") == "yes"
 
 
@@ -91,9 +91,9 @@ def test_files(tmp_path):
         row
         for row in rows
         if (row["picture"], row["method"], row["metric"], row["step"], row["draw"])
-        == ("c", "shuffled:two", "ssim", "embedding", "2")
+        == ("c", "shifted:two", "ssim", "embedding", "2")
     )
-    assert float(row["value"]) == result.values["shuffled:two", "ssim"][1, 2, 2]
+    assert float(row["value"]) == result.values["shifted:two", "ssim"][1, 2, 2]
     text = plot.read_text()
     assert text.count("<!-- two: no -->") == 1 and not re.search(r"(href|src)=.?https?://", text.replace("xlink:", ""))
     write_sanity(result, tmp_path / "new")  # replaced

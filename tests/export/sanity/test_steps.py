@@ -13,10 +13,9 @@ from tests.helpers.tiny_timm import load_tiny
 from tests.helpers.transformers_models import CLASSIFIERS, save
 from tests.reference import variants
 
-TIMM = ("plain", "distilled", "registers_no_class", "qk_norm", "swiglu_packed", "parallel_scaling", "parallel_things")
+TIMM = ("distilled", "registers_no_class", "parallel_things")
 TRANSFORMERS = {
     "vit": "model.vit.layers.{}",
-    "dinov2-reg": "model.dinov2_with_registers.encoder.layer.{}",
     "beit": "model.beit.layers.{}",
     "clip": "model.vision_model.encoder.layers.{}",
 }
@@ -92,7 +91,7 @@ def test_draws_have_the_mean_and_deviation_of_the_weights():
             assert torch.equal(tensor, before)
             continue
         assert abs(tensor.mean() - before.mean()) < 4 * before.std() / before.numel() ** 0.5
-        assert tensor.std() == pytest.approx(before.std().item(), rel=0.1)
+        assert tensor.std().item() == pytest.approx(before.std().item(), rel=0.1)
         correlation = torch.corrcoef(torch.stack([tensor.flatten(), before.flatten()]))[0, 1]
         assert abs(correlation) < 4 / before.numel() ** 0.5
 
