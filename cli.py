@@ -18,6 +18,7 @@ from onnxplain.commands.method_options import HeatmapOptions, MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.page import page
 from onnxplain.commands.probe import probe
+from onnxplain.commands.sanity import sanity
 from onnxplain.commands.triton import triton
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
@@ -50,6 +51,7 @@ app.command()(probe)
 app.command(cls=MethodOptions)(explain)
 app.command()(evaluate)
 app.command()(metrics)
+app.command()(sanity)
 app.command()(page)
 app.command()(triton)
 

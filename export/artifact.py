@@ -266,8 +266,9 @@ def describe(plan: Plan, graph: FusedGraph) -> Metadata:
 
 
 def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
-    example = torch.zeros(1, 3, *plan.backbone.preprocessing.size)
+    model = plan.backbone.model
+    example = torch.zeros(1, 3, *plan.backbone.preprocessing.size).to(next(model.parameters()))
     try:
-        return fuse(plan.backbone.model, example, passes, **plan.rules)
+        return fuse(model, example, passes, **plan.rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error

@@ -83,8 +83,7 @@ def prepare(
         raise OnnxplainError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     if activation not in ACTIVATIONS:
         raise OnnxplainError(no_such("activation", activation, ACTIVATIONS))
-    if not isinstance(model, Backbone | nn.Module):
-        raise OnnxplainError(f"a model must be an nn.Module or what load_backbone gives, got {type(model).__name__}")
+    module_of(model)
     if isinstance(model, Backbone):
         if labels is not None or preprocessing is not None:
             raise OnnxplainError("a backbone has its labels and preprocessing; give them to load_backbone")
@@ -94,6 +93,14 @@ def prepare(
         check_model(type(model).__name__, model)
         backbone = _backbone_of(model, labels, preprocessing, activation)
     return Plan(backbone, format, opset, wanted, rules, methods, flags, input)
+
+
+def module_of(model: Backbone | nn.Module) -> nn.Module:
+    """What is to be traced; raises OnnxplainError if it is no model."""
+    module = model.model if isinstance(model, Backbone) else model
+    if not isinstance(module, nn.Module):
+        raise OnnxplainError(f"a model must be an nn.Module or what load_backbone gives, got {type(model).__name__}")
+    return module
 
 
 def _passes_of(methods: Iterable[str]) -> list[str]:

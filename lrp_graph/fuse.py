@@ -20,6 +20,7 @@ from .reverse import MissingRuleError, require_rules
 from .trace.capture import Trace, trace
 from .trace.hidden import HiddenLayer, hidden_layers
 from .trace.rewrite import GraphError, ancestors, interpret, shape_of
+from .trace.uses import uses_of_weights
 from .trace.widths import token_widths
 
 ALL = tuple(name for name in PASSES if name != "attention")
@@ -116,6 +117,11 @@ class FusedGraph(nn.Module):
     def hidden_layers(self) -> list[HiddenLayer]:
         """Those of the model."""
         return hidden_layers(self._trace)
+
+    @property
+    def weight_uses(self) -> dict[str, set[int]]:
+        """By the path of each weight in the model, for each use how many layers have computed attention before."""
+        return uses_of_weights(self._trace)
 
     def with_derived(self, outputs: Mapping[str, Derived], constants: Mapping[str, Tensor]) -> FusedGraph:
         """A graph over the same weights that gives these outputs by name, and beside them only those in ALWAYS.

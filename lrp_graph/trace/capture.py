@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class Trace:
             weights alone.
         pool_attention: The matrix [batch, heads, 1, tokens] of an attention pool, in which one query of the head's
             attends to the tokens of the last layer, if there is one.
+        origins: For the placeholder of each constant that is computed from weights alone, the paths of these.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -51,6 +52,7 @@ class Trace:
     weights: dict[fx.Node, str]
     constants: dict[fx.Node, Tensor]
     pool_attention: fx.Node | None = None
+    origins: Mapping[fx.Node, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def attention_nodes(self) -> tuple[fx.Node, ...]:
@@ -97,7 +99,8 @@ def _read(program: ExportedProgram) -> Trace:
     weights = {placeholders[name]: path for name, path in paths.items()}
     constants = {placeholders[name]: program.constants[path] for name, path in lifted.items()}
     tensors = {**program.constants, **program.state_dict}
-    constants |= fold_weights(graph, {**{node: tensors[path] for node, path in weights.items()}, **constants})
+    folded = fold_weights(graph, {**{node: tensors[path] for node, path in weights.items()}, **constants})
+    constants |= {node: item.value for node, item in folded.items()}
     (output,) = graph.find_nodes(op="output")
     full_logits = _logits_of(output)
     attention_nodes = _attention_nodes(graph, pixels, full_logits)
@@ -117,6 +120,7 @@ def _read(program: ExportedProgram) -> Trace:
         weights=weights,
         constants=constants,
         pool_attention=pool,
+        origins={node: tuple(weights[each] for each in item.weights & weights.keys()) for node, item in folded.items()},
     )
 
 

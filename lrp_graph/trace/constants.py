@@ -7,6 +7,7 @@ what a comparison in float64 does not, and relevance can make that difference a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -21,7 +22,19 @@ ROUNDING = 64 * torch.finfo(torch.float32).eps
 """The most that float32's arithmetic is taken to be off by rounding, relative to the greatest value."""
 
 
-def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.Node, Tensor]:
+class Folded(NamedTuple):
+    """What is computed from weights alone.
+
+    Attributes:
+        value: The tensor.
+        weights: The placeholders of the weights and constants that it is computed from.
+    """
+
+    value: Tensor
+    weights: frozenset[fx.Node]
+
+
+def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.Node, Folded]:
     """Put placeholders in place of what is computed from ``known`` alone. Views stay, as they compute nothing.
 
     Args:
@@ -29,7 +42,7 @@ def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.No
         known: By placeholder, the weights and constants.
 
     Returns:
-        By new placeholder, the tensor it stands for.
+        By new placeholder, what it stands for.
     """
     constant: list[fx.Node] = []  # depend on weights alone
     computed: set[fx.Node] = set()  # those of them that are more than views of weights
@@ -50,7 +63,8 @@ def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.No
                 placeholder = graph.placeholder(f"{node.name}_of_weights")
             placeholder.meta.update(node.meta)
             node.replace_all_uses_with(placeholder, lambda user: user not in known_nodes)
-            folded[placeholder] = _rounded_once(node, constant, known, values[node]).detach().clone()
+            value = _rounded_once(node, constant, known, values[node]).detach().clone()
+            folded[placeholder] = Folded(value, frozenset(ancestors(node) & known.keys()))
     return folded
 
 

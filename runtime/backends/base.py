@@ -34,7 +34,8 @@ class Artifact(Protocol):
             outputs: Names of those in `metadata.outputs`.
 
         Returns:
-            `logits`, `class_index` and these outputs, by name; all float32, but class_index int64.
+            `logits`, `class_index` and these outputs, by name; class_index int64, all others float32, or float64
+            where the graph computes in that.
 
         Raises:
             RunError: If the run fails, as it does when memory runs out.
