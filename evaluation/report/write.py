@@ -20,7 +20,7 @@ from .plots import plots
 def write_report(
     results: Results,
     metrics: Mapping[str, Metric],
-    folder: Path,
+    folder: str | Path,
     sheet: Callable[[str], Image.Image] | None = None,
 ) -> list[Path]:
     """Write results.csv, table.csv, comparisons.csv, report.html, and plots/ with SVG files.
@@ -39,6 +39,7 @@ def write_report(
     Raises:
         OnnxplainError: If the folder cannot be written; or, after the CSV files are, if matplotlib is missing.
     """
+    folder = Path(folder)
     found = summarize(results, metrics)
     with _new_files(folder) as scratch:
         write_results(scratch / "results.csv", results, metrics)

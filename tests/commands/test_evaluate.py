@@ -1,0 +1,152 @@
+"""The command evaluate: its tables and files, interruption, bad data, and what it refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from onnxplain.evaluation import METRICS
+from tests.helpers.command_line import assert_mistake, random_image, run
+
+CHOICE = ("--methods", "rollout,gradient", "--metrics", "perturbation_positive,mass")
+LABELS = ("Dog", "tiger cat")
+SIZE = (60, 40)
+
+
+@pytest.fixture
+def data(folder):
+    """Six images of two classes, with masks."""
+    for place in range(6):
+        label = LABELS[place % 2]
+        for kind, image in (("images", random_image(place)), ("masks", Image.new("L", SIZE))):
+            path = Path("data", kind, label, f"{place}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if kind == "masks":
+                image.paste(1, (10, 5, 40, 30))
+            image.save(path)
+    return Path("data")
+
+
+def rows(file="report/results.csv"):
+    with Path(file).open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_it_prints_tables_and_writes_a_report(artifact, data):
+    result = run("evaluate", artifact, data, *CHOICE)
+    assert result.exit_code == 0 and not result.stderr, result.output
+    for text in ("all images (6)", "rollout", "other_class", "gaussian", "perturbation_positive", "evaluated 6 images"):
+        assert text in result.stdout
+    written = {path.name for path in Path("report").iterdir()}
+    assert written == {"results.jsonl", "results.csv", "table.csv", "comparisons.csv", "report.html", "plots"}
+    found = rows()
+    assert list(found[0])[:5] == ["picture", "target", "method", "metric", "value"]
+    assert {row["picture"] for row in found} == {f"{LABELS[n % 2]}/{n}.png" for n in range(6)}
+    assert {row["metric"] for row in found} == {"perturbation_positive", "mass"}
+    assert {row["method"] for row in found} >= {"rollout", "gradient", "random", "constant", "gaussian"}
+
+
+def test_all_methods_and_default_metrics_by_name(artifact, data):
+    result = run("evaluate", artifact, data, "--methods", "rollout", "--metrics", "default", "--limit", "2", "--quiet")
+    assert result.exit_code == 0 and not result.output
+    assert {row["metric"] for row in rows() if row["method"] == "rollout"} == {
+        row.name for row in METRICS.values() if row.default and "other" not in row.needs
+    }
+
+
+def test_more_images_are_added_to_those_that_are_done(artifact, data):
+    run("evaluate", artifact, data, *CHOICE, "--limit", "2")
+    first = Path("report/results.jsonl").read_text()
+    assert run("evaluate", artifact, data, *CHOICE).exit_code == 0
+    assert Path("report/results.jsonl").read_text().startswith(first) and len({r["picture"] for r in rows()}) == 6
+    assert_mistake(
+        "holds results of another evaluation, with other seed", "evaluate", artifact, data, *CHOICE, "--seed", 1
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_and_started_again_it_computes_nothing_twice(artifact, data, jobs):
+    command = [
+        sys.executable,
+        "-m",
+        "onnxplain.cli",
+        "evaluate",
+        str(artifact),
+        str(data),
+        *CHOICE,
+        "--jobs",
+        str(jobs),
+    ]
+    run("evaluate", artifact, data, *CHOICE, "--output", "whole")
+    kept = Path("report/results.jsonl")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    while not (kept.exists() and kept.read_text().count('"picture"') >= 2):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = [line for line in kept.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert 2 <= len([line for line in done if '"picture"' in line]) < 6
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and not again.stderr
+    lines = kept.read_text().splitlines(keepends=True)
+    assert lines[: len(done)] == done  # kept as they were
+    pictures = [item["picture"] for item in map(json.loads, lines) if "picture" in item]
+    assert len(pictures) == len(set(pictures)) == 6
+    assert rows("report/results.csv") == rows("whole/results.csv")
+
+
+def test_an_interruption_says_how_to_go_on(artifact, data, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxplain.evaluation.runner.evaluate_image", interrupted)
+    result = run("evaluate", artifact, data, *CHOICE)
+    assert result.exit_code == 130 and result.stderr == "error: interrupted; the same command goes on where it was\n"
+
+
+def test_images_and_masks_that_cannot_be_read_have_one_line_each(artifact, data):
+    Path(data, "images/Dog/0.png").write_bytes(b"no image")
+    Image.new("L", (3, 3)).save(Path(data, "masks/tiger cat/1.png"))
+    Path(data, "images/unicorn").mkdir()
+    random_image(9).save(Path(data, "images/unicorn/9.png"))
+    result = run("evaluate", artifact, data, *CHOICE)
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert len(lines) == 3 and sum("Dog/0.png" in line for line in lines) == 1
+    assert sum("tiger cat/1.png" in line for line in lines) == 1 and sum("unicorn" in line for line in lines) == 1
+    assert {row["picture"] for row in rows()} == {f"{LABELS[n % 2]}/{n}.png" for n in range(2, 6)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--methods", "rolout"), "there is no method 'rolout'"),
+        (("--metrics", "area"), "there is no metric 'area'"),
+        (("--target", "top"), "there is no target 'top'"),
+        (("--baseline", "grey"), "there is no baseline 'grey'"),
+        (("--device", "tpu"), "device"),
+        (("--output", "cat.png"), "cannot write into cat.png"),
+    ],
+)
+def test_an_option_that_is_not_valid_is_refused(artifact, data, arguments, message):
+    assert_mistake(message, "evaluate", artifact, data, *arguments)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty", "cat.png"])
+def test_data_that_is_none_is_refused(artifact, folder, place):
+    assert_mistake(place, "evaluate", artifact, place)
+
+
+def test_metrics_are_listed():
+    result = run("metrics")
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in METRICS)
