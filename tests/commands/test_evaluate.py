@@ -104,6 +104,22 @@ def test_killed_and_started_again_it_computes_nothing_twice(artifact, data, jobs
     assert rows("report/results.csv") == rows("whole/results.csv")
 
 
+@pytest.mark.slow
+def test_its_processes_end_when_the_one_that_started_them_is_killed(artifact, data):
+    command = [sys.executable, "-m", "onnxplain.cli", "evaluate", str(artifact), str(data), *CHOICE, "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    kept = Path("report/results.jsonl")
+    while not (kept.exists() and '"picture"' in kept.read_text()):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    with pytest.raises(ProcessLookupError):
+        for _ in range(300):
+            os.killpg(process.pid, 0)  # raises if none of them is left
+            time.sleep(0.1)
+
+
 def test_an_interruption_says_how_to_go_on(artifact, data, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
