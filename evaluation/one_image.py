@@ -21,7 +21,7 @@ from .metrics.similarity import agreement
 from .model import Model
 from .plan import Plan
 from .results import OTHER_CLASS, ImageResult, Measured
-from .samples import Sample, to_input
+from .samples import OBJECT, Sample, to_input
 from .yardsticks import MAPS
 
 NO_LOGITS: NDArray[np.float32] = np.zeros((0, 0), np.float32)
@@ -45,7 +45,8 @@ def evaluate_image(model: Model, plan: Plan, sample: Sample, image: PreparedImag
     targets = _targets(plan, sample, predicted)
     others = [_other_class(target, targets, logits) for target in targets]
     classes = list(dict.fromkeys([*targets, *(other for other in others if other is not None)]))
-    seed = zlib.crc32(f"{plan.seed} {sample.name}".encode())
+    name = f"{plan.seed} {sample.name}".encode(errors="surrogatepass")  # that of a file need not be valid text
+    seed = zlib.crc32(name)
     activation = partial(probabilities, metadata=model.metadata)
     case = Case(image.input, logits, activation, model.metadata.preprocessing, model.metadata.patch_grid, seed)
     (explained,) = model.explain([image], plan.calls, classes)
@@ -211,7 +212,7 @@ def _mask(sample: Sample, image: PreparedImage, target: int) -> NDArray[np.uint8
     if region is None:
         return None
     mask = to_input(region.mask(image.placement.original), image.placement)
-    return mask if (mask == 1).any() else None
+    return mask if (mask == OBJECT).any() else None
 
 
 def _run_copies(

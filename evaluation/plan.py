@@ -78,7 +78,14 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 
 def described(fields: Mapping[str, Any], metadata: Metadata) -> Plan:
-    """The plan that `describe` describes, for an artifact with the same metadata."""
+    """The plan that `describe` describes, for an artifact with the same metadata.
+
+    Raises:
+        OnnxplainError: If a metric is not in the table, as one that another process has added.
+    """
+    for name in fields["metrics"]:
+        if name not in METRICS:
+            raise OnnxplainError(f"the metric {name!r} was added to METRICS in one process only; use `jobs` 1")
     calls = call_methods(fields["methods"], metadata)
     chosen = tuple(METRICS[name] for name in fields["metrics"])
     return Plan(calls, chosen, fields["baselines"], fields["target"], fields["seed"])

@@ -1,12 +1,16 @@
 """An evaluation: many images, in this process or in several, with results kept image by image."""
 
+import os
 import platform
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from importlib.metadata import version
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +78,14 @@ def evaluate(
         What was measured; an image that could not be is among its `errors`.
 
     Raises:
-        OnnxplainError: If an argument is not valid, no image could be evaluated, or the folder holds results of
-            another evaluation.
+        OnnxplainError: If an argument is not valid, as `jobs` above 1 for an Explainer without a file; no image could
+            be evaluated; or the folder holds results of another evaluation.
     """
     plan = make_plan(explainer.metadata, methods, metrics, target, baseline, seed)
     if not is_count(jobs):
         raise OnnxplainError(f"`jobs` must be a whole number of at least 1, got {jobs!r}")
+    if jobs > 1 and explainer.path is None:
+        raise OnnxplainError(f"a model in memory cannot go to other processes: use `jobs` 1, or export it, got {jobs}")
     names = list(samples.names if isinstance(samples, DataSet) else (sample.name for sample in samples))
     if not names:
         raise OnnxplainError("there are no images to evaluate on")
@@ -108,7 +114,8 @@ def evaluate(
         name, error = next(iter(store.errors.items()))
         raise OnnxplainError(f"none of the {len(names)} images could be evaluated; {name}: {error}")
     errors = {name: store.errors[name] for name in names if name in store.errors}
-    return Results(run | _environment(), found, errors, store.costs)
+    run["versions"] |= _versions()
+    return Results(run, found, errors, store.costs)
 
 
 def _description(explainer: Explainer, plan: Plan, data: str) -> dict[str, Any]:
@@ -120,15 +127,13 @@ def _description(explainer: Explainer, plan: Plan, data: str) -> dict[str, Any]:
         "data": data,
         "labels": list(metadata.labels),
         **describe(plan),
+        "versions": {"onnxplain": version("onnxplain")},
     }
 
 
-def _environment() -> dict[str, Any]:
-    """What the results do not depend on but for rounding."""
-    from importlib.metadata import version
-
-    packages = {name: version(name) for name in ("onnxruntime", "numpy", "pillow")}
-    return {"versions": {"onnxplain": version("onnxplain"), "python": platform.python_version(), **packages}}
+def _versions() -> dict[str, str]:
+    """Of what the results do not depend on but for rounding."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("onnxruntime", "numpy", "pillow")}}
 
 
 def _digest(explainer: Explainer) -> str | None:
@@ -189,14 +194,31 @@ def _in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-_worker: _Worker
+_given: tuple[Explainer, Mapping[str, Any], Sequence[Sample]]
+"""What a process of the pool was started with."""
 
 
 def _start_worker(explainer: Explainer, plan: Mapping[str, Any], samples: Sequence[Sample]) -> None:
-    global _worker
+    global _given
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the process that waits for this one
-    _worker = _Worker(Model(explainer.artifact), described(plan, explainer.metadata), samples)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _given = explainer, plan, samples
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, which, if it was killed, has told nobody."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@cache
+def _worker() -> _Worker:
+    """Made with the first image, as an error would end the process if it were raised when that starts."""
+    explainer, plan, samples = _given
+    return _Worker(Model(explainer.artifact), described(plan, explainer.metadata), samples)
 
 
 def _work(place: int) -> tuple[int, Outcome[ImageResult]]:
-    return next(_worker.evaluate([place]))
+    return next(_worker().evaluate([place]))

@@ -58,14 +58,14 @@ class Store:
             return
         try:
             header, *rest = map(json.loads, lines)
-            earlier = header["run"]
+            earlier, digest = header["run"], header["run"]["digest"]
             for fields in rest:
                 self._take(fields)
         except (ValueError, KeyError, TypeError) as error:
             raise OnnxplainError(
                 f"{path} does not hold results of an evaluation ({error}); give another folder, or delete it"
             ) from None
-        if earlier["digest"] is None:
+        if digest is None:
             raise OnnxplainError(
                 f"{path} holds results of an evaluation whose model is in memory, which may be another one "
                 "by now; give another folder, or delete it"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .metric import Case, Heatmap, Judged, Metric, Pixels
+from .removal import black
 from .similarity import spearman
 
 FROM_BLACK = ("integrated_gradients",)
@@ -23,8 +24,7 @@ def random_logit(judged: Judged) -> tuple[float] | None:
 
 def black_image(case: Case, heatmap: Heatmap, baseline: str) -> Iterator[Pixels]:
     """A black image as the model's input."""
-    mean, std = (np.asarray(each, np.float64) for each in (case.preprocessing.mean, case.preprocessing.std))
-    yield np.broadcast_to((-mean / std)[:, None, None], case.pixels.shape).astype(np.float32)
+    yield np.broadcast_to(black(case), case.pixels.shape).copy()
 
 
 def completeness(judged: Judged) -> tuple[float] | None:

@@ -250,3 +250,32 @@ def test_yardsticks_know_nothing_of_the_image(explainer):
     np.testing.assert_allclose(
         gaussian[0, 12] / gaussian[8, 12], np.exp(-0.5 * (7.5 / 4) ** 2 + 0.5 * (0.5 / 4) ** 2), rtol=1e-5
     )
+
+
+def test_a_file_whose_name_is_no_text_is_evaluated(explainer, tmp_path):
+    (sample,) = samples(1)
+    (again,) = evaluate(
+        explainer, [replace(sample, name="\udce9.png")], ["rollout"], REMOVING, output=tmp_path
+    ).images  # as a file's name in Latin-1 is read
+    assert again.picture == "\udce9.png" and again.measured
+
+
+def test_results_of_another_version_are_not_continued(explainer, tmp_path, monkeypatch):
+    evaluate(explainer, samples(1), ["rollout"], REMOVING, output=tmp_path)
+    monkeypatch.setattr("onnxplain.evaluation.runner.version", lambda name: "999")
+    with pytest.raises(OnnxplainError, match="of another evaluation, with other versions; give another folder"):
+        evaluate(explainer, samples(1), ["rollout"], REMOVING, output=tmp_path)
+
+
+def test_a_model_in_memory_does_not_go_to_other_processes(explainer, tmp_path):
+    live = Explainer.over(explainer.artifact)
+    with pytest.raises(OnnxplainError, match="a model in memory cannot go to other processes: use `jobs` 1, or export"):
+        evaluate(live, samples(1), ["rollout"], REMOVING, jobs=2, output=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_metric_of_this_process_alone_does_not_go_to_others(explainer, monkeypatch):
+    monkeypatch.setitem(METRICS, "own", Metric("own", lambda judged: [1.0], "neither", "", ""))
+    assert len(evaluate(explainer, samples(2), ["rollout"], ["own"]).images) == 2
+    with pytest.raises(OnnxplainError, match="the metric 'own' was added to METRICS in one process only; use `jobs` 1"):
+        evaluate(explainer, samples(2), ["rollout"], ["own"], jobs=2)
