@@ -12,6 +12,7 @@ from typer import Argument, Exit, Option
 
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands.find_images import counted
 from onnxplain.commands.model_options import ModelOptions, with_model_options
 from onnxplain.commands.options import Model, Quiet
 
@@ -42,8 +43,8 @@ def sanity(
         str | None,
         Option(metavar="M,…|all", help="See the command methods.", show_default="those that run the graph once"),
     ] = None,
-    limit: Annotated[int, Option(metavar="N", min=1, help="The most images.")] = 50,
-    draws: Annotated[int, Option(metavar="N", min=1, help="How often random weights are drawn.")] = 3,
+    limit: Annotated[int, Option(metavar="N", min=1, help="The most images.")] = 20,
+    draws: Annotated[int, Option(metavar="N", min=1, help="How often random weights are drawn.")] = 10,
     seed: Annotated[int, Option(metavar="N", min=0, help="Of the random weights.")] = 0,
     *,
     options: ModelOptions,
@@ -107,7 +108,8 @@ def sanity_table(result: "SanityResult") -> Table:
         cells = (*map(_with_interval, found), f"{shifted.mean:.2f}", _with_interval(emprt))
         table.add_row(method, *cells, Text(verdict, STYLES[verdict]))
     table.title = Text(
-        f"{result.run['model']}, {len(result.pictures)} images, {result.run['draws']} draws of all weights",
+        f"{result.run['model']}, {counted(len(result.pictures), 'image')}, "
+        f"{counted(result.run['draws'], 'draw')} of all weights",
         "bold",
         justify="left",
     )

@@ -51,6 +51,7 @@ def _draw(result: SanityResult, figure: Any) -> Any:
     page = figure(figsize=(3.2 * ACROSS, 2.4 * rows + 0.8), layout="constrained")
     axes = page.subplots(rows, ACROSS, sharex=True, sharey=True, squeeze=False).ravel()
     places = range(len(result.steps))
+    names = [".".join(step.split(".")[-2:]) for step in result.steps]
     for ax, method in zip(axes, result.methods, strict=False):
         for metric, colour in zip(JUDGED, ("C0", "C1"), strict=True):
             found = [result.summary(method, metric, step) for step in places]
@@ -59,7 +60,7 @@ def _draw(result: SanityResult, figure: Any) -> Any:
             ax.plot(places, [one.mean for one in found], color=colour, marker=".", label=LINES[metric])
             ax.plot(places, yardstick, color=colour, linestyle=":", label=f"{LINES[metric]}, shifted")
         ax.set_title(f"{method}: {result.verdict(method)}", fontsize="small")
-        ax.set_xticks(places, result.steps, rotation=90, fontsize="x-small")
+        ax.set_xticks(places, names, rotation=90, fontsize="x-small")
         ax.tick_params(axis="x", labelbottom=True)
         ax.axhline(0, color="0.7", linewidth=0.5, zorder=0)
     for ax in axes[len(result.methods) :]:

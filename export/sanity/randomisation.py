@@ -23,7 +23,7 @@ from .result import JUDGED, METRICS, SHIFTED, SanityResult
 from .similarity import Map, check_installed, compare
 from .steps import Step, randomise, steps_of
 
-DRAWS = 3
+DRAWS = 10
 
 Given = Mapping[str, Mapping[str, object]]
 """By method the parameters."""
