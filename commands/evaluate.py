@@ -65,7 +65,7 @@ def evaluate(
     interval, beside a random map, a constant one, a Gaussian, and the
     map of another class. An interrupted evaluation goes on where it was.
     """
-    from onnxplain.commands.evaluation_tables import evaluation_tables
+    from onnxplain.commands.evaluation_tables import evaluation_tables, not_measured
     from onnxplain.evaluation import METRICS, open_data, summarize, write_report
     from onnxplain.evaluation import evaluate as run
     from onnxplain.runtime import Explainer, available_methods
@@ -102,6 +102,8 @@ def evaluate(
     found = summarize(results, METRICS)
     for table in evaluation_tables(found, METRICS, results.costs, console.width):
         console.print(table)
+    for line in not_measured(found, results.run["metrics"], METRICS):
+        console.print(line, soft_wrap=True, markup=False)
     with console.status("writing the report"):
         written = write_report(results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name))
     seconds = time.monotonic() - started

@@ -28,11 +28,17 @@ NOTE = (
     "another class (o).\nMethods are compared on the same images; two can be told apart if the 95 % interval of their "
     "difference does not hold 0."
 )
+REASONS = {
+    "mask": "no image has a mask or box of its class",
+    "other": "no map of these methods depends on the class",
+    "maps": "these methods run the model many times for each map",
+}
+"""Why a metric has no values, by what it needs."""
 
 
 def evaluation_tables(
     found: "Statistics", metrics: Mapping[str, "Metric"], costs: Mapping[str, float], width: int
-) -> Iterator[Table]:
+) -> Iterator[Table | Text]:
     """For each subset of the images a table, or several where not all metrics fit beside each other.
 
     Args:
@@ -42,28 +48,44 @@ def evaluation_tables(
         width: How many letters fit on a line.
 
     Yields:
-        Tables with methods and then yardsticks as rows, metrics as columns. The last one explains the marks below it.
+        Tables with methods and then yardsticks as rows, metrics as columns; a title alone for a subset without images;
+        and what the marks mean.
     """
+    if not found.metrics:
+        return
     names = _rows(found)
     costs_shown = [_cost(costs.get(name)) for name in names]
     room = width - _width("method", names) - _width("cost", costs_shown)
-    tables = []
     for subset, images in found.images.items():
+        title = Text(f"\n{TITLES[subset]} ({images})", "bold", justify="left")
+        if not images:
+            yield title
+            continue
         columns = {name: _column(found, subset, name) for name in found.metrics}
         heads = {name: f"{name} {ARROWS[metrics[name].better]}".rstrip() for name in columns}
         widths = {name: _width(heads[name], (cell.plain for cell in cells)) for name, cells in columns.items()}
         for group in _groups(widths, room):
             result = table("method", "cost", *(heads[name] for name in group), right=("cost",), whole=("method",))
-            result.title = Text(f"\n{TITLES[subset]} ({images})", "bold", justify="left")
+            result.title = title
             for number, (name, cost) in enumerate(zip(names, costs_shown, strict=True), 1):
                 style = "" if name in found.methods else "dim"
                 result.add_row(name, cost, *(columns[metric][number - 1] for metric in group), style=style)
                 if number == len(found.methods):
                     result.add_section()
-            tables.append(result)
-    if tables:
-        tables[-1].caption = Text(NOTE, justify="left")
-    yield from tables
+            yield result
+    yield Text(NOTE, "dim")
+
+
+def not_measured(found: "Statistics", asked: Iterable[str], metrics: Mapping[str, "Metric"]) -> Iterator[str]:
+    """For the metrics that were asked for and have no values, the names and why, one line for each reason."""
+    lines: dict[str, list[str]] = {}
+    for name in asked:
+        if name not in found.metrics:
+            row = metrics[name]
+            only = f"for {' and '.join(row.only)} alone" if row.only else "they do not apply to these images"
+            lines.setdefault(next((REASONS[need] for need in REASONS if need in row.needs), only), []).append(name)
+    for reason, names in lines.items():
+        yield f"not measured: {', '.join(names)} ({reason})"
 
 
 def _rows(found: "Statistics") -> list[str]:

@@ -194,7 +194,10 @@ def _targets(plan: Plan, sample: Sample, predicted: int) -> list[int]:
     if plan.target == "predicted":
         return [predicted]
     if not sample.labels:
-        raise OnnxplainError("the class that it shows is not known; give its class, or evaluate the predicted one")
+        raise OnnxplainError(
+            "the class that it shows is not known; put it into a folder with the name of its class, or explain the "
+            "predicted class with `target='predicted'`"
+        )
     return list(dict.fromkeys(sample.labels))
 
 

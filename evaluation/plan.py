@@ -10,6 +10,7 @@ from onnxplain.contract.names import no_such
 from onnxplain.runtime.methods.choice import MethodCall, Methods, call_methods
 
 from .metrics.metric import Metric
+from .metrics.noisy_linear import solver
 from .metrics.removal import BASELINES
 from .metrics.table import METRICS
 
@@ -63,6 +64,8 @@ def make_plan(
         raise OnnxplainError(f"`seed` must be a whole number of at least 0, got {seed!r}")
     calls = tuple(call_methods(methods, metadata))
     baselines = {row.name: baseline or row.baseline for row in chosen if row.baseline}
+    if "noisy-linear" in baselines.values():
+        solver()  # before hours of work
     return Plan(calls, chosen, baselines, target, seed)
 
 

@@ -188,7 +188,8 @@ def _in_processes(
                 yield future.result()
     except BrokenProcessPool:
         raise OnnxplainError(
-            "one of the processes was ended, as happens when memory runs out; use fewer `jobs`"
+            "one of the processes was ended, as happens when memory runs out: use fewer `jobs`; or, in Python, where "
+            "a script is without if __name__ == '__main__', so that each process runs all of it again"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

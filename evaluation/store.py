@@ -1,7 +1,7 @@
 """The results of an evaluation in a file, one JSON line for each image, so that an evaluation can be continued."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from onnxplain.contract.errors import OnnxplainError
 from .results import ImageResult, Measured
 
 FILE = "results.jsonl"
+
+DAMAGES = (ValueError, KeyError, TypeError, AttributeError)
+"""What a line raises that is no JSON, or not of the right structure."""
 
 
 class Store:
@@ -53,18 +56,34 @@ class Store:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not lines[-1].endswith(b"\n"):  # the process was killed while it wrote
             lines.pop()
-        if not lines:
+        if lines:
+            self._continue(path, run, lines)
+        if self.images:
+            with path.open("r+b") as file:
+                file.truncate(sum(map(len, lines)))
+        else:  # nothing is lost
+            self.costs = {}
             path.write_text(json.dumps({"run": run}) + "\n")
-            return
+
+    def _continue(self, path: Path, run: dict[str, Any], lines: Sequence[bytes]) -> None:
+        """Take the results in these lines of the file; raises OnnxplainError if they are of another evaluation."""
         try:
-            header, *rest = map(json.loads, lines)
-            earlier, digest = header["run"], header["run"]["digest"]
-            for fields in rest:
-                self._take(fields)
-        except (ValueError, KeyError, TypeError) as error:
+            earlier = dict(json.loads(lines[0])["run"])
+            digest = earlier["digest"]
+        except DAMAGES:
             raise OnnxplainError(
-                f"{path} does not hold results of an evaluation ({error}); give another folder, or delete it"
+                f"{path} does not hold results of an evaluation; give another folder, or delete it"
             ) from None
+        for number, line in enumerate(lines[1:], 2):
+            try:
+                self._take(json.loads(line))
+            except DAMAGES:
+                raise OnnxplainError(
+                    f"line {number} of {path} is damaged; delete that line, and what it held is computed again, "
+                    "or give another folder"
+                ) from None
+        if not self.images:
+            return
         if digest is None:
             raise OnnxplainError(
                 f"{path} holds results of an evaluation whose model is in memory, which may be another one "
@@ -76,15 +95,14 @@ class Store:
                 f"{path} holds results of another evaluation, with other {' and '.join(sorted(differing))}; "
                 "give another folder, or delete it"
             )
-        with path.open("r+b") as file:
-            file.truncate(sum(map(len, lines)))
 
     def _take(self, fields: dict[str, Any]) -> None:
         if "costs" in fields:
-            self.costs = fields["costs"]
+            self.costs = {name: float(cost) for name, cost in fields["costs"].items()}
             return
         measured = tuple(
-            Measured(target, method, metric, tuple(parts)) for target, method, metric, parts in fields.pop("measured")
+            Measured(int(target), method, metric, tuple(map(float, parts)))
+            for target, method, metric, parts in fields.pop("measured")
         )
         result = ImageResult(**fields, measured=measured)
         self.images[result.picture] = result

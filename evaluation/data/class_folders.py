@@ -22,6 +22,8 @@ IMAGENET_S_CLASSES = 50, 300, 919
 def open_class_folders(folder: Path, labels: Sequence[str], limit: int | None = None) -> DataSet:
     """The images below folder/<class>/ or folder/images/<class>/, with their masks where there are any.
 
+    Images of a folder without any folders have no classes.
+
     Args:
         folder: See `_layout` for what may be in it.
         labels: Of the artifact's classes.
@@ -31,6 +33,12 @@ def open_class_folders(folder: Path, labels: Sequence[str], limit: int | None = 
         OnnxplainError: If there are no images, no class is one of the artifact, or no mask belongs to an image.
     """
     root, masks = _layout(folder)
+    if root.is_dir() and not any(path.is_dir() for path in root.iterdir()):
+        files = sorted(path for path in root.iterdir() if _is_image(path, root))
+        images = [path for path in files if not is_signed(path)]
+        if images:
+            warnings = [f"{len(files) - len(images)} images that onnxplain made were skipped"] * (images != files)
+            return of_samples(str(root), [Sample(path.name, path) for path in spread(images, limit)], warnings)
     found, skipped = images_by_class(root, {MASKS})
     classes, warnings = find_classes(found, labels, folder)
     if skipped:

@@ -49,7 +49,10 @@ def find_classes(names: Iterable[str], labels: Sequence[str], data: object) -> t
     if not names:
         raise OnnxplainError(f"{data} lists no images")
     if not found:
-        raise OnnxplainError(f"{data} has no class of the artifact: {next(iter(unknown.values()))}")
+        raise OnnxplainError(
+            f"{data} has no class of the artifact: {next(iter(unknown.values()))}, "
+            f"which has {first_few([repr(label) for label in labels])}"
+        )
     if not unknown:
         return found, []
     listed = first_few([repr(name) for name in unknown])

@@ -23,6 +23,8 @@ from .shapes import Inside, polygon, runs
 Entry = Mapping[str, Any]
 """Of a list in the file."""
 
+BOX = "left", "top", "width", "height"
+
 
 @dataclass(frozen=True)
 class CocoRegion:
@@ -61,7 +63,10 @@ def _drawn(annotation: Entry, size: tuple[int, int]) -> Inside:
         return runs(segment["counts"], size)
     if segment:
         return reduce(np.logical_or, (polygon(points, size) for points in segment))
-    left, top, width, height = annotation["bbox"]
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != len(BOX):
+        raise OnnxplainError(f"it has no segmentation, and its bbox must be {', '.join(BOX)}, got {one_line(box)}")
+    left, top, width, height = box
     return Boxes(((left, top, left + width, top + height),)).mask(size).astype(bool)
 
 

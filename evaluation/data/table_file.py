@@ -54,13 +54,13 @@ def _read(path: Path) -> list[tuple[str, str, Box | None]]:
     text = read_text(path)
     try:
         reader = csv.reader(StringIO(text), strict=True)
-        (_, header), *lines = ((reader.line_num, line) for line in reader)
-    except (csv.Error, ValueError) as error:  # ValueError: it is empty
+        (_, header), *lines = [(reader.line_num, line) for line in reader] or [(0, [])]
+    except csv.Error as error:
         raise OnnxplainError(f"{path} is no CSV file: {one_line(error)}") from None
     if header not in (COLUMNS, COLUMNS + BOX):
         raise OnnxplainError(
             f"the first line of {path} must be {','.join(COLUMNS)} or {','.join(COLUMNS + BOX)}, "
-            f"got {one_line(','.join(header))}"
+            f"got {one_line(','.join(header) or 'nothing')}"
         )
     return [_row(path, number, line, len(header)) for number, line in lines if line]
 

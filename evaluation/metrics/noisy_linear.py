@@ -18,6 +18,15 @@ NOISE_SCALE = 0.01
 """Standard deviation of the noise, in units of the normalized input."""
 
 
+def solver() -> Any:
+    """scipy's decomposition of a sparse matrix; raises OnnxplainError if scipy is missing."""
+    try:
+        from scipy.sparse.linalg import splu
+    except ImportError:
+        raise OnnxplainError("the baseline noisy-linear needs scipy: pip install 'onnxplain[report]'") from None
+    return splu
+
+
 def noisy_linear(case: Case) -> Callable[[NDArray[np.bool_]], Pixels]:
     """A function that removes pixels as ROAD does (Rong et al. 2022, section 5).
 
@@ -34,10 +43,7 @@ def noisy_linear(case: Case) -> Callable[[NDArray[np.bool_]], Pixels]:
     Raises:
         OnnxplainError: If scipy is missing.
     """
-    try:
-        from scipy.sparse.linalg import splu
-    except ImportError:
-        raise OnnxplainError("the baseline noisy-linear needs scipy: pip install 'onnxplain[report]'") from None
+    splu = solver()
     flat = case.pixels.reshape(3, -1).T.astype(np.float64)
     noise = NOISE_SCALE * case.random(ROAD_NOISE).standard_normal(flat.shape)
     weights, system = _weights(*case.pixels.shape[1:])

@@ -136,13 +136,13 @@ ROWS = (
         "perturbation_positive",
         copies=_tenths(descending=True),
         better="lower",
-        summary="area under the share of images whose class stays the top one as the highest pixels go, 0 to 90",
+        summary="area under the share of images whose class stays the top one as the highest pixels go, 0 to 90 %",
     ),
     _perturbation(
         "perturbation_negative",
         copies=_tenths(descending=False),
         better="higher",
-        summary="area under the share of images whose class stays the top one as the lowest pixels go, 0 to 90",
+        summary="area under the share of images whose class stays the top one as the lowest pixels go, 0 to 90 %",
     ),
     _rise(
         "insertion",

@@ -166,3 +166,19 @@ def test_metrics_are_listed():
     result = run("metrics")
     assert result.exit_code == 0
     assert all(name in result.stdout for name in METRICS)
+
+
+def test_images_without_classes_are_evaluated_for_the_predicted_class(artifact, folder):
+    choice = (artifact, "pictures", "--methods", "rollout", "--metrics", "mass,sparseness")
+    result = run("evaluate", *choice)
+    assert result.exit_code == 2 and "explain the predicted class with --target predicted\n" in result.stderr
+    result = run("evaluate", *choice, "--target", "predicted")  # into the same folder, where nothing was measured
+    assert result.exit_code == 0 and not result.stderr, result.output
+    assert "not measured: mass (no image has a mask or box of its class)" in result.stdout
+    assert {row["picture"] for row in rows()} == {"a.png", "b.webp", "c.JPG"}
+
+
+def test_a_missing_scipy_is_told_before_any_work(artifact, data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.sparse.linalg", None)
+    assert_mistake("noisy-linear needs scipy", "evaluate", artifact, data, "--metrics", "road")
+    assert not Path("report").exists()

@@ -4,7 +4,8 @@ import io
 import re
 
 from onnxplain.commands.display import PlainConsole
-from onnxplain.commands.evaluation_tables import evaluation_tables
+from onnxplain.commands.evaluation_tables import evaluation_tables, not_measured
+from onnxplain.evaluation import METRICS
 from onnxplain.evaluation.statistics import summarize
 from tests.helpers.evaluations import ROWS, realistic, results_of, row
 
@@ -52,3 +53,25 @@ def test_what_has_no_value_and_one_image():
     shown = _show(results_of([{"measured": [(0, "a", "score", (1.0,)), (0, "b", "other", (2.0,))]}]), rows)
     assert "±" not in shown.partition("±:")[0] and "–" in shown
     assert _show(results_of([]), rows) == ""
+
+
+def test_a_narrow_table_does_not_make_the_note_narrow():
+    shown = _show(realistic(images=5, methods=("rollout",)), {"mass": ROWS["mass"]}, width=100)
+    note = shown[shown.index("±: half") :].splitlines()
+    assert len(note) < 8 and max(map(len, note)) > 80
+
+
+def test_a_subset_without_images_is_a_title_alone():
+    images = [{"measured": [(0, "a", "score", (1.0,))], "right": False}]
+    shown = _show(results_of(images), {"score": row("score", "higher")})
+    assert shown.count("method ") == 1 and "rightly classified images (0)\n±" in shown
+
+
+def test_metrics_without_values_are_told_with_the_reason():
+    found = summarize(results_of([{"measured": [(0, "a", "saco", (1.0,))]}]), METRICS, 50)
+    asked = ("saco", "mass", "rank", "completeness", "random_logit")
+    assert list(not_measured(found, asked, METRICS)) == [
+        "not measured: mass, rank (no image has a mask or box of its class)",
+        "not measured: completeness (for attnlrp and cp_lrp and integrated_gradients alone)",
+        "not measured: random_logit (no map of these methods depends on the class)",
+    ]

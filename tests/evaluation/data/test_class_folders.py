@@ -171,3 +171,13 @@ def test_folders_that_cannot_be_used(tmp_path):
         open_data(str(tmp_path), LABELS)
     with pytest.raises(OnnxplainError, match=r"has no class of the artifact: there is no label 'cat'"):
         open_data(str(tmp_path), ["lion", "tiger"])
+
+
+def test_images_without_folders_have_no_classes(tmp_path):
+    for name in ("1.png", "2.jpg", ".hidden.png"):
+        write_image(tmp_path / name)
+    Image.new("RGB", (4, 4)).save(tmp_path / "3.png", pnginfo=signed({}))
+    data = open_data(str(tmp_path), LABELS)
+    assert [(sample.name, sample.labels) for sample in data] == [("1.png", ()), ("2.jpg", ())]
+    assert data.warnings == ("1 images that onnxplain made were skipped",)
+    assert len(open_data(str(tmp_path), LABELS, limit=1)) == 1

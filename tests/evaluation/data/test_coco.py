@@ -155,3 +155,10 @@ def test_an_image_of_another_size_is_an_error_of_that_one(tmp_path):
     region = region_of(tmp_path, BOX)
     with pytest.raises(OnnxplainError, match=r"^the mask of a.png is for 6 x 4 pixels, and the image has 5 x 4;"):
         region.mask((4, 5))
+
+
+@pytest.mark.parametrize("box", [{"bbox": [1, 1, 2]}, {"bbox": None}, {"bbox": 3}])
+def test_a_bad_box_is_told_with_what_it_must_be(tmp_path, box):
+    message = r"it has no segmentation, and its bbox must be left, top, width, height, got "
+    with pytest.raises(OnnxplainError, match=message):
+        region_of(tmp_path, BOX | box).mask(SIZE)
