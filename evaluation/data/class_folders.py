@@ -35,10 +35,10 @@ def open_class_folders(folder: Path, labels: Sequence[str], limit: int | None = 
     root, masks = _layout(folder)
     if root.is_dir() and not any(path.is_dir() for path in root.iterdir()):
         files = sorted(path for path in root.iterdir() if _is_image(path, root))
-        images = [path for path in files if not is_signed(path)]
-        if images:
-            warnings = [f"{len(files) - len(images)} images that onnxplain made were skipped"] * (images != files)
-            return of_samples(str(root), [Sample(path.name, path) for path in spread(images, limit)], warnings)
+        unsigned = [path for path in files if not is_signed(path)]
+        if unsigned:
+            warnings = [f"{len(files) - len(unsigned)} images that onnxplain made were skipped"] * (unsigned != files)
+            return of_samples(str(root), [Sample(path.name, path) for path in spread(unsigned, limit)], warnings)
     found, skipped = images_by_class(root, {MASKS})
     classes, warnings = find_classes(found, labels, folder)
     if skipped:
