@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxplain.commands.display import table
-from onnxplain.evaluation.report.numbers import ARROWS, NONE, formatter, half_width
+from onnxplain.evaluation.report.numbers import ARROWS, NONE, cost_text, formatter, half_width
 from onnxplain.evaluation.results import OTHER_CLASS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def evaluation_tables(
     if not found.metrics:
         return
     names = _rows(found)
-    costs_shown = [_cost(costs.get(name)) for name in names]
+    costs_shown = [cost_text(costs.get(name)) for name in names]
     room = width - _width("method", names) - _width("cost", costs_shown)
     for subset, images in found.images.items():
         title = Text(f"\n{TITLES[subset]} ({images})", "bold", justify="left")
@@ -129,7 +129,3 @@ def _groups(widths: Mapping[str, int], room: int) -> list[list[str]]:
 
 def _width(head: str, cells: Iterable[str]) -> int:
     return max(map(len, (*head.splitlines(), *cells))) + GAP
-
-
-def _cost(cost: float | None) -> str:
-    return "" if cost is None else f"{cost:.0f}" if cost >= 100 else f"{cost:.1f}"

@@ -33,6 +33,11 @@ def formatter(scores: Iterable["Score"]) -> Callable[[float], str]:
     return write
 
 
+def cost_text(cost: float | None) -> str:
+    """What a map costs, in runs for logits only; nothing for what has no cost, as yardsticks."""
+    return "" if cost is None else f"{cost:.0f}" if cost >= 100 else f"{cost:.1f}"
+
+
 def half_width(score: "Score") -> float:
     """Half of the interval."""
     return (score.high - score.low) / 2

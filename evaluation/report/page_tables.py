@@ -8,7 +8,7 @@ from onnxplain.evaluation.metrics.metric import Metric
 from onnxplain.evaluation.results import OTHER_CLASS
 from onnxplain.evaluation.statistics import Score, Statistics, Subset, Verdict
 
-from .numbers import ARROWS, NONE, formatter, half_width
+from .numbers import ARROWS, NONE, cost_text, formatter, half_width
 
 YARDSTICK_NAMES = {
     "random": "a random map",
@@ -69,8 +69,7 @@ def _head(metric: Metric) -> str:
 
 
 def _cost(cost: float | None) -> str:
-    shown = "" if cost is None else f"{cost:.0f}" if cost >= 100 else f"{cost:.1f}"
-    return f'<td class="cost" data-value="{"" if cost is None else f"{cost:g}"}">{shown}</td>'
+    return f'<td class="cost" data-value="{"" if cost is None else f"{cost:g}"}">{cost_text(cost)}</td>'
 
 
 def _column(found: Statistics, subset: Subset, metric: Metric) -> dict[str, str]:

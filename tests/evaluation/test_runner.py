@@ -47,13 +47,13 @@ def test_it_measures_what_a_loop_over_everything_measures(explainer):
         logits = explainer.artifact.run(pixels[None], [0], ())["logits"][0]
         assert image.predicted == logits.argmax() and image.right == (image.predicted in (0, 4))
         maps = explainer.explain_all(sample.image, [0, 4], methods=METHODS)
+        case = seen_case(explainer, sample, 3)
         for target, other in ((0, 1), (1, 0)):
             rows = {name: items[target].input_heatmap for name, items in maps.items()}
             rows |= {f"other_class:{name}": maps[name][other].input_heatmap for name in METHODS if name != "rollout"}
             for row, heatmap in rows.items():
                 for metric in map(METRICS.get, REMOVING):
                     index = (0, 4)[target]
-                    case = seen_case(explainer, sample, 3)
                     answers = [
                         explainer.artifact.run(copy[None], [0], ())["logits"][0]
                         for copy in metric.copies(case, heatmap, "black")
