@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from onnxplain.export import load_backbone
 from tests.helpers import quantus_stand_in
@@ -16,6 +17,7 @@ QUANTUS = [0.13500, 0.0010470, 0.033645, 0.00014935]
 """Of each image the mean over the curve, from this code with Quantus 0.6.0 itself."""
 
 
+@pytest.mark.slow
 def test_quantus(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
     (tmp_path / "artifacts").mkdir()

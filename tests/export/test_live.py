@@ -36,6 +36,7 @@ def _of_own(name="plain", **options):
     return model, explainer_of(model, labels=LABELS, preprocessing=preprocessing(model), **options)
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_artifact(demo, tmp_path):
     file = Explainer(export_unchecked(demo, tmp_path / "demo.onnx", passes=PASSES), "cpu")
     explainer = explainer_of(demo, passes=PASSES)

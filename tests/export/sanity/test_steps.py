@@ -20,6 +20,7 @@ TRANSFORMERS = {
     "clip": "model.vision_model.encoder.layers.{}",
 }
 MODELS = [*TIMM, *TRANSFORMERS, "siglip"]
+QUICK = ("vit", "distilled", "registers_no_class")
 
 
 def _model(name, folder):
@@ -35,7 +36,9 @@ def _model(name, folder):
     return backbone.model, backbone.preprocessing.size, TRANSFORMERS[name]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
+)
 def test_steps_hold_every_parameter_once_from_the_head_down(name, tmp_path):
     model, size, block = _model(name, tmp_path)
     pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
