@@ -1,13 +1,15 @@
 """An evaluation: many images, in this process or in several, with results kept image by image."""
 
+import os
 import platform
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from onnxplain.contract.digest import stored_digest
@@ -196,7 +198,16 @@ _worker: _Worker
 def _start_worker(explainer: Explainer, plan: Mapping[str, Any], samples: Sequence[Sample]) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the process that waits for this one
+    Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Worker(Model(explainer.artifact), described(plan, explainer.metadata), samples)
+
+
+def _end_with_parent() -> None:
+    """Without this a worker would wait for work for ever when the process that started it is killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(place: int) -> tuple[int, Outcome[ImageResult]]:

@@ -104,6 +104,23 @@ def test_killed_and_started_again_it_computes_nothing_twice(artifact, data, jobs
     assert rows("report/results.csv") == rows("whole/results.csv")
 
 
+@pytest.mark.slow
+def test_no_process_is_left_when_the_first_one_is_killed(artifact, data):
+    command = [sys.executable, "-m", "onnxplain.cli", "evaluate", str(artifact), str(data), *CHOICE, "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    kept = Path("report/results.jsonl")
+    while not (kept.exists() and '"picture"' in kept.read_text()):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    give_up = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < give_up:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
 def test_an_interruption_says_how_to_go_on(artifact, data, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
