@@ -35,10 +35,10 @@ def open_class_folders(folder: Path, labels: Sequence[str], limit: int | None = 
     root, masks = _layout(folder)
     if root.is_dir() and not any(path.is_dir() for path in root.iterdir()):
         files = sorted(path for path in root.iterdir() if _is_image(path, root))
-        images = [path for path in files if not is_signed(path)]
-        if images:
-            warnings = [f"{len(files) - len(images)} images that onnxplain made were skipped"] * (images != files)
-            return of_samples(str(root), [Sample(path.name, path) for path in spread(images, limit)], warnings)
+        own = [path for path in files if not is_signed(path)]
+        if own:
+            warnings = [f"{len(files) - len(own)} images that onnxplain made were skipped"] if own != files else []
+            return of_samples(str(root), [Sample(path.name, path) for path in spread(own, limit)], warnings)
     found, skipped = images_by_class(root, {MASKS})
     classes, warnings = find_classes(found, labels, folder)
     if skipped:
