@@ -82,7 +82,7 @@ def not_measured(found: "Statistics", asked: Iterable[str], metrics: Mapping[str
     for name in asked:
         if name not in found.metrics:
             row = metrics[name]
-            only = f"for {' and '.join(row.only)} alone" if row.only else "they do not apply to these images"
+            only = f"for {', '.join(row.only)} alone" if row.only else "they do not apply to these images"
             lines.setdefault(next((REASONS[need] for need in REASONS if need in row.needs), only), []).append(name)
     for reason, names in lines.items():
         yield f"not measured: {', '.join(names)} ({reason})"

@@ -50,8 +50,8 @@ def find_classes(names: Iterable[str], labels: Sequence[str], data: object) -> t
         raise OnnxplainError(f"{data} lists no images")
     if not found:
         raise OnnxplainError(
-            f"{data} has no class of the artifact: {next(iter(unknown.values()))}, "
-            f"which has {first_few([repr(label) for label in labels])}"
+            f"{data} has no class of the artifact: {next(iter(unknown.values()))}; "
+            f"its classes are {first_few([repr(label) for label in labels])}"
         )
     if not unknown:
         return found, []

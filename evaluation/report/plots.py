@@ -1,7 +1,7 @@
 """The plots of an evaluation: bars with intervals, curves, and what a method costs against what it achieves."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -129,8 +129,11 @@ def _label(metric: Metric) -> str:
     return f"{metric.name}{which}"
 
 
-def _is_wide(values: list[float]) -> bool:
-    return min(values) > 0 and max(values) > DECADES * min(values)
+def _is_wide(scores: Sequence[Score]) -> bool:
+    """Whether an axis is to be logarithmic; never where it could not show all values and intervals."""
+    shown = [value for score in scores for value in (score.low, score.value, score.high) if np.isfinite(value)]
+    values = [score.value for score in scores]
+    return min(shown) > 0 and max(values) > DECADES * min(values)
 
 
 def _bars(metric: Metric, scores: Mapping[str, Score], looks: Mapping[str, Style]) -> "Figure":
@@ -144,7 +147,7 @@ def _bars(metric: Metric, scores: Mapping[str, Score], looks: Mapping[str, Style
     gap = 0.5 if 0 < len(methods) < len(rows) else 0
     places = [-number - (gap if number >= len(methods) else 0) for number in range(len(rows))]
     figure, axes = _axes(0.21 * (len(rows) + 1) + 0.75, (1.85, 0.15, 0.45, 0.3))
-    wide = _is_wide([scores[name].value for name in rows])
+    wide = _is_wide([scores[name] for name in rows])
     if wide:
         axes.set_xscale("log")
     for name, place in zip(rows, places, strict=True):
@@ -200,7 +203,7 @@ def _cost(
     names = [name for name in looks if name in scores and name in costs]
     figure, axes = _axes(4.4, (0.6, 0.8, 0.45, 0.12))
     axes.set_xscale("log")
-    if _is_wide([scores[name].value for name in names]):
+    if _is_wide([scores[name] for name in (*names, *YARDSTICKS) if name in scores]):
         axes.set_yscale("log")
     for name in names:
         score, look = scores[name], looks[name]

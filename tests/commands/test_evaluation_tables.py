@@ -72,6 +72,6 @@ def test_metrics_without_values_are_told_with_the_reason():
     asked = ("saco", "mass", "rank", "completeness", "random_logit")
     assert list(not_measured(found, asked, METRICS)) == [
         "not measured: mass, rank (no image has a mask or box of its class)",
-        "not measured: completeness (for attnlrp and cp_lrp and integrated_gradients alone)",
+        "not measured: completeness (for attnlrp, cp_lrp, integrated_gradients alone)",
         "not measured: random_logit (no map of these methods depends on the class)",
     ]

@@ -80,7 +80,7 @@ def test_a_limit_is_spread_over_the_file(tmp_path):
             r"^none of the 1 images that .*list.csv lists is there; the first, c.png, is",
         ),
         ("path,label\n" + 300 * "c" + ".png,dog\n", r"^none of the 1 images"),
-        ("path,label\na.png,zebra\n", r"no label 'zebra'.*, which has 'dog', 'cat, house cat'$"),
+        ("path,label\na.png,zebra\n", r"no label 'zebra'.*; its classes are 'dog', 'cat, house cat'$"),
         ('path,label\n"a.png,dog\n', r"list.csv is no CSV file: "),
     ],
 )

@@ -1,6 +1,7 @@
 """The plots are SVG with text as text, the same each time, and tell methods apart without colour."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
@@ -77,3 +78,14 @@ def test_costs_have_numbers_at_their_axis(cost, ticks):
     svg = next(plot.svg for plot in plots(summarize(results, rows), rows, results.costs) if plot.kind == "cost")
     texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     assert texts[: texts.index("cost of a map, in runs for logits only")] == ticks
+
+
+@pytest.mark.parametrize(("yardstick", "linear"), [(-0.05, True), (0.3, False)])
+def test_an_axis_is_not_logarithmic_where_a_yardstick_has_no_place_on_it(yardstick, linear):
+    rows = {"score": row("score", "higher", copies=list)}
+    values = {"a": 0.9, "b": 0.01, "gaussian": yardstick}
+    results = results_of([{"measured": [(0, name, "score", (value,)) for name, value in values.items()]}] * 3)
+    results = replace(results, costs={"a": 2.0, "b": 3.0})
+    for plot in plots(summarize(results, rows, 50), rows, results.costs):
+        texts = [element.text for element in ElementTree.fromstring(plot.svg).iter("{http://www.w3.org/2000/svg}text")]
+        assert ("0.2" in texts) == linear, (plot.kind, texts)
