@@ -250,3 +250,11 @@ def test_yardsticks_know_nothing_of_the_image(explainer):
     np.testing.assert_allclose(
         gaussian[0, 12] / gaussian[8, 12], np.exp(-0.5 * (7.5 / 4) ** 2 + 0.5 * (0.5 / 4) ** 2), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("label", [99, -1])
+def test_a_label_that_is_no_class_is_an_error_of_the_image(explainer, label):
+    data = [*samples(1), Sample("other", Image.new("RGB", (9, 9)), (label,))]
+    results = evaluate(explainer, data, ["gradient"], ["sparseness"])
+    last = len(explainer.metadata.labels) - 1
+    assert results.errors == {"other": f"its labels must be classes of the artifact, 0 to {last}, got {label}"}

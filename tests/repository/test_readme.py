@@ -56,7 +56,7 @@ def test_methods_and_models_are_listed():
 def test_options_in_the_text_are_options_of_a_command():
     """Of the examples in blocks of code and of the options named beside them."""
     known = set()
-    for command in ("export", "probe", "explain", "models", "methods", "info", "page", "triton"):
+    for command in ("export", "probe", "explain", "models", "methods", "info", "page", "triton", "evaluate", "sanity"):
         known |= set(re.findall(r"(--[a-zA-Z-]+)", CliRunner().invoke(cli.app, [command, "--help"]).stdout))
     told = set(re.findall(r"(?<![\w/])(--[a-zA-Z][a-zA-Z-]+)", README))
     foreign = {"--version", "--onnx"}  # of the program itself, and of the sweep
