@@ -12,7 +12,7 @@ from typer import Argument, Option
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
 from onnxplain.commands.find_images import counted
-from onnxplain.commands.options import Quiet
+from onnxplain.commands.options import Quiet, Trust
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,6 +57,7 @@ def evaluate(
         Path, Option(metavar="FOLDER", help="Where to write. What is there of the same evaluation is not done again.")
     ] = Path("report"),
     device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure which methods' maps to believe, on images of your own.
@@ -73,7 +74,7 @@ def evaluate(
     arguments.check_writable(output)
     console = display.make_console(quiet)
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(artifact, device, threads=_threads(jobs))
+        explainer = Explainer(artifact, device, trust=trust, threads=_threads(jobs))
     metadata = explainer.metadata
     names = {"all": [method.name for method in available_methods(metadata)]}
     measures = {"all": list(METRICS), "default": None}

@@ -42,7 +42,7 @@ def evaluate_image(model: Model, plan: Plan, sample: Sample, image: PreparedImag
     started, runs_before = time.perf_counter(), model.runs
     (logits,) = model.logits([image.input])
     predicted = int(logits.argmax())
-    targets = _targets(plan, sample, predicted)
+    targets = _targets(plan, sample, predicted, len(logits))
     others = [_other_class(target, targets, logits) for target in targets]
     classes = list(dict.fromkeys([*targets, *(other for other in others if other is not None)]))
     name = f"{plan.seed} {sample.name}".encode(errors="surrogatepass")  # that of a file need not be valid text
@@ -189,7 +189,7 @@ class _Maps:
         return self._shared[purpose]
 
 
-def _targets(plan: Plan, sample: Sample, predicted: int) -> list[int]:
+def _targets(plan: Plan, sample: Sample, predicted: int, classes: int) -> list[int]:
     """The classes that the image's maps are judged for."""
     if plan.target == "predicted":
         return [predicted]
@@ -198,6 +198,9 @@ def _targets(plan: Plan, sample: Sample, predicted: int) -> list[int]:
             "the class that it shows is not known; put it into a folder with the name of its class, or explain the "
             "predicted class with `target='predicted'`"
         )
+    foreign = [label for label in sample.labels if not 0 <= label < classes]
+    if foreign:
+        raise OnnxplainError(f"its labels must be classes of the artifact, 0 to {classes - 1}, got {foreign[0]}")
     return list(dict.fromkeys(sample.labels))
 
 

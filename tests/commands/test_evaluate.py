@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.evaluation import METRICS
 from tests.helpers.command_line import assert_mistake, random_image, run
 
@@ -182,3 +183,16 @@ def test_a_missing_scipy_is_told_before_any_work(artifact, data, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.sparse.linalg", None)
     assert_mistake("noisy-linear needs scipy", "evaluate", artifact, data, "--metrics", "road")
     assert not Path("report").exists()
+
+
+def test_a_file_that_is_a_program_is_opened_if_it_is_trusted(data, monkeypatch):
+    seen = []
+
+    def opened(*arguments, **options):
+        seen.append(options["trust"])
+        raise OnnxplainError("enough")
+
+    monkeypatch.setattr("onnxplain.runtime.Explainer", opened)
+    assert_mistake("enough", "evaluate", "model.pt", data)
+    assert_mistake("enough", "evaluate", "model.pt", data, "--trust")
+    assert seen == [False, True]

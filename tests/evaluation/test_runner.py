@@ -279,3 +279,11 @@ def test_a_metric_of_this_process_alone_does_not_go_to_others(explainer, monkeyp
     assert len(evaluate(explainer, samples(2), ["rollout"], ["own"]).images) == 2
     with pytest.raises(OnnxplainError, match="the metric 'own' was added to METRICS in one process only; use `jobs` 1"):
         evaluate(explainer, samples(2), ["rollout"], ["own"], jobs=2)
+
+
+@pytest.mark.parametrize("label", [99, -1])
+def test_a_label_that_is_no_class_is_an_error_of_the_image(explainer, label):
+    data = [*samples(1), Sample("other", Image.new("RGB", (9, 9)), (label,))]
+    results = evaluate(explainer, data, ["gradient"], ["sparseness"])
+    last = len(explainer.metadata.labels) - 1
+    assert results.errors == {"other": f"its labels must be classes of the artifact, 0 to {last}, got {label}"}
