@@ -17,7 +17,7 @@ from onnxplain.runtime import METHODS, OnnxplainError
 
 ROOT = Path(__file__).parents[2]
 FILES_OF_SERVERS = ("serving/model_repository.py", "serving/triton_config.py")  # the guide is a document
-LIBRARY = ("contract", "catalog.py", "demo", "export", "lrp_graph", "runtime", *FILES_OF_SERVERS)
+LIBRARY = ("contract", "catalog.py", "demo", "evaluation", "export", "lrp_graph", "runtime", *FILES_OF_SERVERS)
 
 
 def _texts(source):

@@ -16,7 +16,8 @@ def unknown(tmp_path):
     return build_plain(tmp_path / "unknown.onnx", ("future", "later"))
 
 
-def test_heatmaps_of_unknown_methods_are_refused(unknown, tmp_path):
+def test_heatmaps_of_unknown_methods_are_refused(unknown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     explainer, expected = Explainer(unknown, "cpu"), "methods that this version does not know: future, later; open it"
     for call in (explainer.explain, explainer.explain_all):
         assert expected in message_of(call, IMAGE)
