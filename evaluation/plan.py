@@ -47,7 +47,8 @@ def make_plan(
     """Check the arguments of `evaluate`, which describes them; raises OnnxplainError where one is not valid."""
     if metadata.input != "pixels":
         raise OnnxplainError(
-            f"this artifact takes an {metadata.input}, and an evaluation changes pixels; export one with `input='pixels'`"
+            f"this artifact takes an {metadata.input}, and an evaluation changes pixels: export it with "
+            "`input='pixels'`"
         )
     if metrics is not None and (isinstance(metrics, str) or not metrics):
         raise OnnxplainError(f"`metrics` must be a list of names, or None for the default ones, got {metrics!r}")
