@@ -178,13 +178,18 @@ def _three_numbers(option: str, text: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def listed(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",")]
+
+
 def parse_passes(given: list[str]) -> tuple[str, ...]:
     """The names of backward passes, separated by commas; attention, which every file has, may be named as well."""
     from onnxplain.contract import PASSES
     from onnxplain.contract.outputs import OF_OUTPUTS
 
     reverse = tuple(name for name in PASSES if name != "attention")
-    wanted = [name.strip() for text in given for name in text.split(",")]
+    wanted = [name for text in given for name in listed(text)]
     unknown = [name for name in wanted if name not in PASSES]
     if unknown:
         raise OnnxplainError(no_such("pass", unknown[0], PASSES, OF_OUTPUTS))
@@ -201,7 +206,7 @@ def parse_heatmaps(given: list[str] | None, parameters: Mapping[str, object]) ->
             raise OnnxplainError(f"{option} is for the methods of --heatmaps; name them, or leave it out")
         return None
     methods: dict[str, Method] = {}
-    for name in (name.strip() for text in given for name in text.split(",")):
+    for name in (name for text in given for name in listed(text)):
         method = known_method(name)
         if method in methods.values():
             raise OnnxplainError(f"method {method.name} is given twice; give it once")

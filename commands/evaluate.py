@@ -12,7 +12,7 @@ from typer import Argument, Option
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
 from onnxplain.commands.find_images import counted
-from onnxplain.commands.options import Quiet, Trust
+from onnxplain.commands.options import Data, Quiet, Trust
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
-    data: Annotated[
-        str,
-        Argument(
-            metavar="DATA",
-            help="A folder with a folder of images for each class, a CSV or COCO file, or demo: the demo's scenes.",
-        ),
-    ],
+    data: Data,
     methods: Annotated[
         str | None,
         Option(metavar="M,…|all", help="See the command methods.", show_default="those of explain --all-methods"),
@@ -87,8 +81,8 @@ def evaluate(
             results = run(
                 explainer,
                 samples,
-                None if methods is None else names.get(methods, _listed(methods)),
-                measures.get(metrics, _listed(metrics)),
+                None if methods is None else names.get(methods, arguments.listed(methods)),
+                measures.get(metrics, arguments.listed(metrics)),
                 target=target,
                 baseline=baseline,
                 seed=seed,
@@ -106,7 +100,9 @@ def evaluate(
     for line in not_measured(found, results.run["metrics"], METRICS):
         console.print(line, soft_wrap=True, markup=False)
     with console.status("writing the report"):
-        written = write_report(results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name))
+        written = write_report(
+            results, METRICS, output, lambda name: _sheet(explainer, samples, results.run, name), found
+        )
     seconds = time.monotonic() - started
     console.print(f"evaluated {counted(len(results.images), 'image')} in {seconds:.0f} s", soft_wrap=True)
     console.print(f"wrote {', '.join(path.name for path in written)} into {output}", soft_wrap=True)
@@ -143,11 +139,6 @@ def metrics() -> None:
         table.add_row(row.name + mark, row.better, row.baseline or "-", f"{row.summary} ({row.reference})")
     console.print(table)
     console.print("* measured unless others are named")
-
-
-def _listed(text: str) -> list[str]:
-    """Names separated by commas."""
-    return [name.strip() for name in text.split(",")]
 
 
 def _threads(jobs: int) -> int | None:

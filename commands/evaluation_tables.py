@@ -9,22 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxplain.commands.display import table
-from onnxplain.evaluation.report.numbers import ARROWS, NONE, cost_text, formatter, half_width
+from onnxplain.evaluation.report.numbers import ARROWS, NONE, SIGNS, cost_text, formatter, half_width
 from onnxplain.evaluation.results import OTHER_CLASS
 
 if TYPE_CHECKING:
     from onnxplain.evaluation.metrics.metric import Metric
-    from onnxplain.evaluation.statistics import Statistics, Subset, Verdict
+    from onnxplain.evaluation.statistics import Statistics, Subset
 
 TITLES: dict["Subset", str] = {"all": "all images", "right": "rightly classified images"}
-MARKS: dict["Verdict", str] = {"cannot be told": "≈", "worse": "!"}
 TOP = "*"
 OTHER = "other_class, mean"  # the row of all methods' maps of another class
 GAP = 2  # letters between columns
 NOTE = (
     "±: half of the 95 % interval, by bootstrap over images. cost: of a map, in runs for logits only.\n"
-    f"{TOP}: the best method, or one that cannot be told from it. {MARKS['cannot be told']}: cannot be told from, "
-    f"{MARKS['worse']}: worse than a random map (r), a constant map (c), a centred Gaussian (g), its own map for "
+    f"{TOP}: the best method, or one that cannot be told from it. {SIGNS['cannot be told']}: cannot be told from, "
+    f"{SIGNS['worse']}: worse than a random map (r), a constant map (c), a centred Gaussian (g), its own map for "
     "another class (o).\nMethods are compared on the same images; two can be told apart if the 95 % interval of their "
     "difference does not hold 0."
 )
@@ -110,7 +109,7 @@ def _column(found: "Statistics", subset: "Subset", metric: str) -> list[Text]:
         value = values.get(name, NONE).rjust(longest)
         cell = Text.assemble((value, "bold" if top else ""), (half, "dim"), TOP if top else "")
         verdicts = found.verdicts(subset, metric, name)
-        for verdict, mark in MARKS.items():
+        for verdict, mark in SIGNS.items():
             letters = "".join(yardstick[0] for yardstick, told in verdicts.items() if told == verdict)
             cell.append(f" {mark}{letters}" if letters else "", "yellow")
         cells.append(cell)

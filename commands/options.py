@@ -3,9 +3,16 @@
 import re
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 Model = Annotated[str, Option(metavar="NAME", help="vit, dinov2, demo, timm/<name>, …; see the command models.")]
+Data = Annotated[
+    str,
+    Argument(
+        metavar="DATA",
+        help="A folder with a folder of images for each class, a CSV or COCO file, or demo: the demo's scenes.",
+    ),
+]
 Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
 Trust = Annotated[
     bool,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.model_options import ModelOptions, with_model_options
-from onnxplain.commands.options import Model, Quiet
+from onnxplain.commands.options import Data, Model, Quiet
 
 if TYPE_CHECKING:
     from onnxplain.export import SanityResult
@@ -32,13 +32,7 @@ NOTE = (
 @with_model_options
 def sanity(
     model: Model,
-    data: Annotated[
-        str,
-        Argument(
-            metavar="DATA",
-            help="A folder with a folder of images for each class, a CSV or COCO file, or demo: the demo's scenes.",
-        ),
-    ],
+    data: Data,
     methods: Annotated[
         str | None,
         Option(metavar="M,…|all", help="See the command methods.", show_default="those that run the graph once"),
@@ -64,7 +58,7 @@ def sanity(
 
     find_row(model)
     size, preprocessing = options.size, options.preprocessing
-    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    names = None if methods is None else arguments.listed(methods)
     arguments.check_writable(output)
     console = display.make_console(quiet)
     with display.stages(console, "importing PyTorch") as tell:

@@ -83,8 +83,8 @@ class _MapKey(NamedTuple):
     target: int | None
 
 
-CopiesKey = tuple[Copies, str, _MapKey]
-"""Which copies of the input: what makes them, with which baseline, of which map."""
+CopiesKey = tuple[Copies, str, _MapKey | None]
+"""Which copies of the input: what makes them, with which baseline, of which map; None where all have the same."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ class _Candidate:
 
     def copies(self, metric: Metric, plan: Plan) -> CopiesKey | None:
         """The copies whose logits the metric reads; None if it reads none."""
-        return None if metric.copies is None else (metric.copies, plan.baselines.get(metric.name, ""), self.key)
+        if metric.copies is None:
+            return None
+        return metric.copies, plan.baselines.get(metric.name, ""), self.key if metric.copies_per_map else None
 
 
 class _Maps:
@@ -155,6 +157,7 @@ class _Maps:
         def own_maps(inputs: Sequence[Pixels]) -> list[Heatmap]:
             return [heatmap(results, 0) for results in self._model.explain_pixels(inputs, [call], [of])]
 
+        compared = self._classes.index(other) if other is not None and method.per_target else None
         judged = Judged(
             case=self._case,
             heatmap=heatmap(self._explained, self._classes.index(of)),
@@ -162,9 +165,7 @@ class _Maps:
             method=name,
             logits=NO_LOGITS,
             mask=mask,
-            other=heatmap(self._explained, self._classes.index(other))
-            if other is not None and method.per_target
-            else None,
+            other=None if compared is None else heatmap(self._explained, compared),
             maps=None if method.runs else shared_maps,
             own_maps=None if method.runs else own_maps,
         )

@@ -1,5 +1,6 @@
 """What is to be measured: the arguments of an evaluation, checked."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.names import no_such
+from onnxplain.contract.validation import is_int
 from onnxplain.runtime.methods.choice import MethodCall, Methods, call_methods
 
 from .metrics.metric import Metric
@@ -61,7 +63,7 @@ def make_plan(
         raise OnnxplainError(no_such("target", target, TARGETS))
     if baseline is not None and baseline not in BASELINES:
         raise OnnxplainError(no_such("baseline", baseline, BASELINES))
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if not is_int(seed, 0, math.inf):
         raise OnnxplainError(f"`seed` must be a whole number of at least 0, got {seed!r}")
     calls = tuple(call_methods(methods, metadata))
     baselines = {row.name: baseline or row.baseline for row in chosen if row.baseline}

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
-from onnxplain.contract.errors import RunError, one_line
+from onnxplain.contract.errors import one_line
 from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.runtime import Explainer
-from onnxplain.runtime.backends.base import rows_of
+from onnxplain.runtime.backends.base import rows_of, run_error
 from onnxplain.runtime.explanation import TOP_K
 from onnxplain.runtime.images.loading import MAX_PIXELS
 
@@ -123,10 +123,7 @@ class LiveArtifact:
                 values = self.graph.compute(pixels, target, names)
                 return {name: values[name].cpu().contiguous().numpy() for name in names}
         except RuntimeError as error:
-            raise RunError(
-                f"PyTorch failed on {len(images)} images with {len(targets)} targets "
-                f"(if memory ran out, use fewer at a time): {one_line(error)}"
-            ) from None
+            raise run_error("PyTorch", len(images), len(targets), error) from None
 
 
 def _device(model: nn.Module, device: str | None) -> torch.device:

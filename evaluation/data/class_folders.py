@@ -37,12 +37,11 @@ def open_class_folders(folder: Path, labels: Sequence[str], limit: int | None = 
         files = sorted(path for path in root.iterdir() if _is_image(path, root))
         unsigned = [path for path in files if not is_signed(path)]
         if unsigned:
-            warnings = [f"{len(files) - len(unsigned)} images that onnxplain made were skipped"] * (unsigned != files)
-            return of_samples(str(root), [Sample(path.name, path) for path in spread(unsigned, limit)], warnings)
+            samples = [Sample(path.name, path) for path in spread(unsigned, limit)]
+            return of_samples(str(root), samples, _skipped(len(files) - len(unsigned)))
     found, skipped = images_by_class(root, {MASKS})
     classes, warnings = find_classes(found, labels, folder)
-    if skipped:
-        warnings.append(f"{skipped} images that onnxplain made were skipped")
+    warnings += _skipped(skipped)
     region = _region_of(masks, list(found)) if masks else None
     images = [(path, name) for name, paths in found.items() if name in classes for path in paths]
     samples = []
@@ -128,6 +127,10 @@ def images_by_class(folder: Path, besides: Collection[str] = ()) -> tuple[dict[s
         places = first_few([str(folder / label) for label in empty])
         raise OnnxplainError(f"there are no images in {places}; they would end in {', '.join(IMAGE_SUFFIXES)}")
     return found, sum(map(len, files.values())) - sum(map(len, found.values()))
+
+
+def _skipped(count: int) -> list[str]:
+    return [f"{count} images that onnxplain made were skipped"] if count else []
 
 
 def _is_image(path: Path, folder: Path) -> bool:

@@ -95,6 +95,7 @@ class Metric:
         combine: From the means of the parts, [..., parts], to the value, [...].
         copies: The copies of the input whose logits it reads, if it does. Metrics with the same function here and the
             same baseline share the runs.
+        copies_per_map: Whether the copies depend on the map; else they are run once for all maps of an image.
         baseline: What replaces removed pixels unless the user says otherwise, a name in BASELINES; None if no pixels
             are removed, or by no choice.
         needs: Of what the metric makes its judgement: "mask", "other" (a map for another class), "maps" (of other
@@ -112,6 +113,7 @@ class Metric:
     reference: str
     combine: Callable[[NDArray[np.float64]], NDArray[np.float64]] = field(default=_first)
     copies: Copies | None = None
+    copies_per_map: bool = True
     baseline: str | None = None
     needs: frozenset[Literal["mask", "other", "maps"]] = frozenset()
     curve: tuple[float, ...] = ()

@@ -94,6 +94,7 @@ ROWS = (
         "infidelity",
         function=_infidelity,
         copies=_without_each_square,
+        copies_per_map=False,
         better="lower",
         baseline="black",
         summary="mean squared error of the map's sums over squares, scaled best, as drops of the logit without these",

@@ -56,6 +56,7 @@ ROWS = (
         "what is missing from the sum that the method promises, as a share of the logit",
         "Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017",
         copies=black_image,
+        copies_per_map=False,
         only=(*FROM_ZERO, *FROM_BLACK),
     ),
 )

@@ -6,10 +6,12 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line has these tables, and is ready before NumPy would be
-    from onnxplain.evaluation.statistics import Score
+    from onnxplain.evaluation.statistics import Score, Verdict
 
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 """Behind a metric's name, which way is better."""
+SIGNS: dict["Verdict", str] = {"cannot be told": "≈", "worse": "!"}
+"""Behind a method's value, that a yardstick is as good, or better."""
 NONE = "–"
 SMALL, LARGE = 1e-3, 1e5  # beyond these, numbers are shown with exponents
 MOST = 4  # digits behind the point

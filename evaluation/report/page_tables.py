@@ -8,7 +8,7 @@ from onnxplain.evaluation.metrics.metric import Metric
 from onnxplain.evaluation.results import OTHER_CLASS
 from onnxplain.evaluation.statistics import Score, Statistics, Subset, Verdict
 
-from .numbers import ARROWS, NONE, cost_text, formatter, half_width
+from .numbers import ARROWS, NONE, SIGNS, cost_text, formatter, half_width
 
 YARDSTICK_NAMES = {
     "random": "a random map",
@@ -17,8 +17,8 @@ YARDSTICK_NAMES = {
     OTHER_CLASS: "its own map for another class",
 }
 MARKS: dict[Verdict, tuple[str, str, str]] = {
-    "cannot be told": ("≈", "mark", "cannot be told from"),
-    "worse": ("!", "mark worse", "worse than"),
+    "cannot be told": (SIGNS["cannot be told"], "mark", "cannot be told from"),
+    "worse": (SIGNS["worse"], "mark worse", "worse than"),
 }
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.evaluation.metrics.metric import Metric
 from onnxplain.evaluation.results import Results
-from onnxplain.evaluation.statistics import summarize
+from onnxplain.evaluation.statistics import Statistics, summarize
 from onnxplain.runtime.files import unfinished
 
 from .csv_files import write_comparisons, write_results, write_scores
@@ -22,6 +22,7 @@ def write_report(
     metrics: Mapping[str, Metric],
     folder: str | Path,
     sheet: Callable[[str], Image.Image] | None = None,
+    found: Statistics | None = None,
 ) -> list[Path]:
     """Write results.csv, table.csv, comparisons.csv, report.html, and plots/ with SVG files.
 
@@ -32,6 +33,7 @@ def write_report(
         metrics: The metrics by name, at least those that were measured.
         folder: Where to write; it is made if need be.
         sheet: From an image's name to its comparison sheet, asked for six images at most; None for a page without.
+        found: What `summarize` makes of the results, where it is known already.
 
     Returns:
         The files.
@@ -40,7 +42,7 @@ def write_report(
         OnnxplainError: If the folder cannot be written; or, after the CSV files are, if matplotlib is missing.
     """
     folder = Path(folder)
-    found = summarize(results, metrics)
+    found = summarize(results, metrics) if found is None else found
     with _new_files(folder) as scratch:
         write_results(scratch / "results.csv", results, metrics)
         write_scores(scratch / "table.csv", found, metrics, results.costs)

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxplain.evaluation.statistics import LEVEL, RESAMPLES
+
 METRICS = ("spearman", "spearman_absolute", "ssim", "emprt")
 """What is measured of each map of a model with random weights, see `similarity.compare`."""
 SHIFTED = "shifted:"
@@ -21,8 +23,6 @@ JUDGED = ("spearman_absolute", "ssim")
 """The metrics that the verdict is by, which the yardstick has as well."""
 LIMIT = 0.1
 """By how much a map may be more alike than the yardstick: a correlation of 0.1 is a hundredth of the variance."""
-RESAMPLES = 2000
-LEVEL = 0.95
 
 Verdict = Literal["yes", "no", "cannot be told"]
 

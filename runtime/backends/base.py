@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import ArtifactError, OnnxplainError
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.validation import is_count
 
@@ -61,6 +61,14 @@ def read_metadata(text: str | None, path: Path, kind: str) -> Metadata:
         return Metadata.from_json(text)
     except OnnxplainError as error:
         raise ArtifactError(f"{path}: {error}") from None
+
+
+def run_error(program: str, images: int, targets: int, reason: object) -> RunError:
+    """What to raise where a program, such as onnxruntime, fails on so many images and targets."""
+    return RunError(
+        f"{program} failed on {images} images with {targets} targets "
+        f"(if memory ran out, use fewer at a time): {one_line(reason)}"
+    )
 
 
 def rows_of(targets: Sequence[int], images: int) -> NDArray[np.int64]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import ALWAYS
 
-from .base import check_arguments, read_metadata, rows_of
+from .base import check_arguments, read_metadata, rows_of, run_error
 
 try:
     import onnxruntime
@@ -69,10 +69,7 @@ class OnnxArtifact:
         try:
             values = self._session.run(names, {name: value for name, value in feeds.items() if name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise RunError(
-                f"onnxruntime failed on {len(images)} images with {len(targets)} targets "
-                f"(if memory ran out, use fewer at a time): {one_line(error)}"
-            ) from None
+            raise run_error("onnxruntime", len(images), len(targets), error) from None
         return dict(zip(names, values, strict=True))
 
     def _flag(self, wanted: bool, images: int) -> NDArray[np.bool_]:

@@ -13,12 +13,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnxplain.contract.digest import open_intact
-from onnxplain.contract.errors import ArtifactError, OnnxplainError, RunError, one_line
+from onnxplain.contract.errors import ArtifactError, OnnxplainError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import ALWAYS
 
-from .base import check_arguments, read_metadata, rows_of
+from .base import check_arguments, read_metadata, rows_of, run_error
 from .providers import Provider
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -65,10 +65,7 @@ class TorchScriptArtifact:
                 results = {name: values[name].cpu().contiguous().numpy() for name in names}
         except (RuntimeError, KeyError) as error:
             reason = RuntimeError(str(error).strip().rpartition("\n")[2])  # above it stand places in the file's code
-            raise RunError(
-                f"PyTorch failed on {len(images)} images with {len(targets)} targets "
-                f"(if memory ran out, use fewer at a time): {one_line(reason)}"
-            ) from None
+            raise run_error("PyTorch", len(images), len(targets), reason) from None
         self._check_shapes(results, len(images), len(targets))
         return results
 

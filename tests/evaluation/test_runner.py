@@ -287,3 +287,19 @@ def test_a_label_that_is_no_class_is_an_error_of_the_image(explainer, label):
     results = evaluate(explainer, data, ["gradient"], ["sparseness"])
     last = len(explainer.metadata.labels) - 1
     assert results.errors == {"other": f"its labels must be classes of the artifact, 0 to {last}, got {label}"}
+
+
+def test_copies_that_no_map_changes_are_run_once_for_all_maps(explainer):
+    (sample,) = samples(1)
+    results = evaluate(explainer, [sample], METHODS, ["infidelity"], seed=3)
+    metric, case, maps = METRICS["infidelity"], seen_case(explainer, sample, 3), {}
+    for name, items in explainer.explain_all(sample.image, [0, 4], methods=METHODS).items():
+        maps |= {(0, name): items[0].input_heatmap, (4, name): items[1].input_heatmap}
+    copies = [*metric.copies(case, maps[0, "rollout"], "black")]
+    logits = np.concatenate([explainer.artifact.run(copy[None], [0], ())["logits"] for copy in copies])
+    assert results.images[0].runs == 1 + len(copies)
+    found = values(results)
+    for (target, name), heatmap in maps.items():
+        judged = Judged(case, heatmap, target, name, logits, None, None, None, None)
+        expected = pytest.approx(tuple(metric.function(judged)), rel=1e-5)
+        assert found[sample.name, target, name, "infidelity"] == expected

@@ -6,13 +6,14 @@ import numpy as np
 
 from onnxplain.contract import Preprocessing
 from onnxplain.evaluation.metrics.metric import Case, Judged
+from tests.helpers.cases import softmax
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 
 
 def case(size=(6, 8), logits=(2.0, -1.0, 0.5), seed=0) -> Case:
     pixels = np.random.default_rng(seed).normal(size=(3, *size)).astype(np.float32)
-    return Case(pixels, np.array(logits, np.float32), _softmax, Preprocessing(size, MEAN, STD), (2, 2), seed)
+    return Case(pixels, np.array(logits, np.float32), softmax, Preprocessing(size, MEAN, STD), (2, 2), seed)
 
 
 def judged(heatmap, mask=None, *, other=None, maps=None, logits=((),), target=0, method="m", given=None) -> Judged:
@@ -33,8 +34,3 @@ def judged(heatmap, mask=None, *, other=None, maps=None, logits=((),), target=0,
         maps=run if maps else None,
         own_maps=None,
     )
-
-
-def _softmax(logits):
-    powers = np.exp(np.asarray(logits, np.float64))
-    return powers / powers.sum(axis=-1, keepdims=True)
