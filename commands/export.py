@@ -18,6 +18,7 @@ from onnxplain.commands.text_files import read_labels, read_values
 from onnxplain.contract.formats import DEFAULT, FORMATS
 from onnxplain.contract.lrp_rules import checked_rules
 from onnxplain.contract.outputs import FLAGS
+from onnxplain.contract.precisions import FLOAT32, PRECISIONS, check_precision
 
 
 def kinds_of_files() -> str:
@@ -90,6 +91,10 @@ def export(
             "graph prepares, and the heatmaps come back in the size of the image.",
         ),
     ] = "pixels",
+    precision: Annotated[
+        str,
+        Option(metavar="NAME", help="; ".join(f"{name}: {about}" for name, about in PRECISIONS.items()) + "."),
+    ] = FLOAT32,
     alpha: Annotated[float, Option(metavar="A", min=1, help="LRP of attention and of full: alpha of its rule.")] = 1.0,
     beta: Annotated[float | None, Option(metavar="B", help="And beta.", show_default="alpha - 1")] = None,
     gamma: Annotated[
@@ -131,6 +136,7 @@ def export(
     wanted = None if passes is None else arguments.parse_passes(passes)
     maps = arguments.parse_heatmaps(heatmaps, given_parameters(context))
     checked_heatmaps(maps, format, wanted, flags, input)
+    check_precision(precision, format)
     checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
     names = None if labels is None else read_labels(labels)
     words = None if prompts is None else read_values("prompts", prompts)
@@ -172,6 +178,7 @@ def export(
                 heatmaps=maps,
                 flags=flags,
                 input=input,
+                precision=precision,
                 progress=tell,
             )
         except package.GateError as error:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from onnxplain.commands.display import FINEST, INEXACT, dimensions, percent, table
 from onnxplain.commands.printable import printable
+from onnxplain.contract.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from onnxplain.catalog import Library, Row
@@ -135,7 +136,8 @@ def metadata_table(metadata: "Metadata") -> Table:
         "passes": ", ".join(metadata.passes),
         **({"heatmaps": _heatmaps(metadata)} if metadata.heatmaps else {}),
         "LRP": ", ".join(f"{name} {value:g}" for name, value in metadata.rules.items()),
-        "float32 error": f"of maps: {_resolution(metadata.resolution)}",
+        "precision": f"{metadata.precision}: {PRECISIONS[metadata.precision]}",
+        f"{metadata.precision} error": f"of maps: {_resolution(metadata.resolution)}",
     }
     grid = Table.grid(padding=(0, 2))
     for name, value in rows.items():

@@ -10,6 +10,7 @@ from .errors import OnnxplainError, one_line
 from .layout import Layout
 from .lrp_rules import EARLIER_RULES, RULES
 from .outputs import ALWAYS, FLAGS, INPUTS, OF_POOL, OUTPUTS, PASSES, POOL, Output, heatmap_output, output_of
+from .precisions import FLOAT32, PRECISIONS
 from .preprocessing import Preprocessing
 from .validation import COUNT, SIDE, Rule, is_int, is_list, is_number, is_pair, is_tuple, validate
 
@@ -19,7 +20,7 @@ METADATA_KEY = "onnxplain"  # the key of the JSON document: in ONNX of metadata_
 ACTIVATIONS = ("softmax", "sigmoid")
 WIDTH = 1_000_000  # numbers of a token, far beyond any model's
 
-LATER = ("crop_rounding", "heatmaps", "flags", "input")
+LATER = ("crop_rounding", "heatmaps", "flags", "input", "precision")
 """Fields that a schema got later; older artifacts mean the default, as they were checked so."""
 
 IMAGE_SIZE = ("height", "width")
@@ -100,6 +101,7 @@ METADATA_RULES: dict[str, Rule] = {
     ),
     "flags": (f"one of {', '.join(FLAGS)}", lambda value: value in FLAGS),
     "input": (f"one of {', '.join(INPUTS)}", lambda value: value in INPUTS),
+    "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: isinstance(value, str) and value in PRECISIONS),
     "resolution": (
         "an object of numbers from 0 to 1 by the names of methods",
         lambda value: (
@@ -138,6 +140,7 @@ class Metadata:
             are fixed in the graph; empty for a full artifact.
         flags: One of FLAGS.
         input: One of INPUTS.
+        precision: One of PRECISIONS.
 
     Raises:
         OnnxplainError: A field is not valid; the message names it.
@@ -163,6 +166,7 @@ class Metadata:
     heatmaps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flags: str = "optional"
     input: str = "pixels"
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         validate(self, METADATA_RULES)

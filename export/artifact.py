@@ -14,6 +14,7 @@ from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.formats import DEFAULT, check_format
 from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.outputs import HEATMAP
+from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
 from onnxplain.runtime.methods.choice import Methods, call_methods
 from onnxplain.runtime.methods.table import METHODS
@@ -52,6 +53,7 @@ def export_model(
     heatmaps: Methods | None = None,
     flags: str | None = None,
     input: str = "pixels",
+    precision: str = FLOAT32,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Report:
     """Write a self-contained artifact, compared with the model.
@@ -87,6 +89,7 @@ def export_model(
             for: "required" inputs, which is the default, "optional" ones, which not every runtime can feed, or "none".
         input: "pixels", or of a plain artifact "image": it takes images uint8 [batch, height, width, 3] of any size,
             prepares them in the graph as Pillow does, and its heatmaps are [batch, targets, height, width].
+        precision: One of PRECISIONS, see there; of TorchScript "float32" alone.
         progress: Called with a description of each stage as it begins.
 
     Returns:
@@ -116,6 +119,7 @@ def export_model(
         heatmaps,
         flags,
         input,
+        precision,
     )
     with atomic_file(Path(path)) as file:
         progress("tracing the model")
@@ -258,6 +262,7 @@ def describe(plan: Plan, graph: FusedGraph) -> Metadata:
         pool_heads=graph.pool_heads,
         rules=plan.rules,
         flags=plan.flags,
+        precision=plan.precision,
     )
     if not plan.heatmaps:
         return metadata

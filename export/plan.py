@@ -16,6 +16,7 @@ from onnxplain.contract.lrp_rules import RULES, checked_rules
 from onnxplain.contract.metadata import ACTIVATIONS
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import OF_OUTPUTS, PASSES
+from onnxplain.contract.precisions import FLOAT32, check_precision
 from onnxplain.lrp_graph import ALL
 from onnxplain.runtime.methods.choice import Methods
 from onnxplain.runtime.methods.heatmaps import checked_heatmaps
@@ -40,6 +41,7 @@ class Plan:
         heatmaps: Of a plain artifact, by the methods whose maps are its outputs, the parameters given; else empty.
         flags: One of FLAGS.
         input: One of INPUTS.
+        precision: One of PRECISIONS.
     """
 
     backbone: Backbone
@@ -50,6 +52,7 @@ class Plan:
     heatmaps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flags: str = "optional"
     input: str = "pixels"
+    precision: str = FLOAT32
 
 
 def prepare(
@@ -69,6 +72,7 @@ def prepare(
     heatmaps: Methods | None = None,
     flags: str | None = None,
     input: str = "pixels",
+    precision: str = FLOAT32,
 ) -> Plan:
     """Check the arguments of export_model, which describes them.
 
@@ -76,6 +80,7 @@ def prepare(
         OnnxplainError: One of them is not valid, or a weight is not finite or no floating-point number.
     """
     find_format(format)
+    check_precision(precision, format)
     methods, flags = checked_heatmaps(heatmaps, format, passes, flags, input)
     wanted = _checked_passes(model, _passes_of(methods) if methods else passes)
     rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
@@ -92,7 +97,7 @@ def prepare(
     else:
         check_model(type(model).__name__, model)
         backbone = _backbone_of(model, labels, preprocessing, activation)
-    return Plan(backbone, format, opset, wanted, rules, methods, flags, input)
+    return Plan(backbone, format, opset, wanted, rules, methods, flags, input, precision)
 
 
 def module_of(model: Backbone | nn.Module) -> nn.Module:
