@@ -27,6 +27,8 @@ from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
+from ..onnx_passes.weight_codes import WeightCodesPass
+from .int8_ops import INT8
 from .program import MODEL, flat_program
 from .sealing import KEY, seal_onnx
 from .silent import silent
@@ -65,6 +67,7 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         )
     assert program is not None
     model = program.model
+    WeightCodesPass()(model)
     paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
@@ -124,7 +127,7 @@ def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
 
 def _translations(opset: int) -> dict[Any, Any]:
     """The ops that are translated in another way than the exporter's."""
-    translations: dict[Any, Any] = {torch.ops.aten.sort.stable: _stable_sort}
+    translations: dict[Any, Any] = {torch.ops.aten.sort.stable: _stable_sort, **INT8}
     if opset < 20:  # before ONNX had the op
         translations[torch.ops.aten.gelu.default] = _gelu
     return translations

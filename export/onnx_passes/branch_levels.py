@@ -73,7 +73,7 @@ def _products_of_weights(graph: ir.Graph, plan: GatePlan) -> frozenset[ir.Node]:
     return frozenset(
         node
         for node in graph
-        if node.op_type in {"MatMul", "Gemm"}
+        if node.op_type in {"MatMul", "Gemm", "MatMulInteger"}
         and plan.needs[node]
         and node.inputs[0] not in constants
         and _is_large_matrix(node.inputs[1])

@@ -14,6 +14,8 @@ DTYPES = {
     **dict.fromkeys((ir.DataType.FLOAT, ir.DataType.DOUBLE), torch.float64),
     ir.DataType.INT64: torch.int64,
     ir.DataType.INT32: torch.int32,
+    ir.DataType.INT8: torch.int8,
+    ir.DataType.UINT8: torch.uint8,
     ir.DataType.BOOL: torch.bool,
 }
 """What a type becomes: all floating-point arithmetic is in float64."""

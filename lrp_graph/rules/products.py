@@ -57,7 +57,7 @@ class Codes:
 
 def _codes(w: Tensor) -> Codes:
     codes, scale = torch.ops.onnxplain.weight_codes(w)
-    return Codes(codes, scale.to(w.dtype))
+    return Codes(codes, scale.to(w.dtype).flatten())
 
 
 def _forward(x: Tensor, w: Codes) -> Tensor:
@@ -84,15 +84,15 @@ INT8 = Products(_codes, _forward, _back)
 
 @torch.library.custom_op("onnxplain::weight_codes", mutates_args=())
 def _weight_codes(w: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 [out, in] and float32 [out], in float32 whatever the dtype of w, so that a file has the same codes."""
+    """int8 [out, in] and float32 [out, 1], in float32 whatever the dtype of w, so that a file has the same codes."""
     w = w.to(torch.float32)
-    scale = (w.abs().amax(1) / LARGEST).clamp(min=TINY)
-    return (w / scale[:, None]).round().to(torch.int8), scale
+    scale = (w.abs().amax(1, keepdim=True) / LARGEST).clamp(min=TINY)
+    return (w / scale).round().to(torch.int8), scale
 
 
 @_weight_codes.register_fake
 def _(w: Tensor) -> tuple[Tensor, Tensor]:
-    return w.new_empty(w.shape, dtype=torch.int8), w.new_empty(w.shape[:1], dtype=torch.float32)
+    return w.new_empty(w.shape, dtype=torch.int8), w.new_empty((w.shape[0], 1), dtype=torch.float32)
 
 
 @torch.library.custom_op("onnxplain::row_codes", mutates_args=())
