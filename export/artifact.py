@@ -274,6 +274,6 @@ def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
     model = plan.backbone.model
     example = torch.zeros(1, 3, *plan.backbone.preprocessing.size).to(next(model.parameters()))
     try:
-        return fuse(model, example, passes, **plan.rules)
+        return fuse(model, example, passes, **plan.rules, int8=plan.precision == "int8")
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error

@@ -77,6 +77,7 @@ class FusedGraph(nn.Module):
         self.tokens: int = shape_of(traced.layer_attention[0])[2]
         self.pool_heads: int = shape_of(traced.pool_attention)[1] if traced.pool_attention is not None else 0
         self.token_width, self.hidden_width = token_widths(traced)
+        self._rules = rules
         self._propagators = propagators(traced, rules, products)
         self._derived: Mapping[str, Derived] = {}
         self._derived_constants: tuple[str, ...] = ()
@@ -110,6 +111,12 @@ class FusedGraph(nn.Module):
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
+
+    def exact(self) -> FusedGraph:
+        """A graph over the same weights whose products are all in the dtype of the model."""
+        graph = copy.copy(self)
+        graph._propagators = propagators(self._trace, self._rules, FLOAT)
+        return graph
 
     @property
     def masked_bytes(self) -> int:

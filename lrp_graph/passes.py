@@ -148,9 +148,7 @@ def propagators(trace: Trace, rules: Mapping[str, float], products: Products) ->
         by_attnlrp = replace(by_attnlrp, special=of_attention, special_nodes=attention_projections(trace))
     return {
         "gradient": Propagator(gradient(products)),
-        "chefer": Propagator(
-            chefer(alpha, beta, products), stem(alpha, beta, products), embedding(trace)
-        ),
+        "chefer": Propagator(chefer(alpha, beta, products), stem(alpha, beta, products), embedding(trace)),
         "attnlrp": by_attnlrp,
         "cp_lrp": replace(by_attnlrp, constant=frozenset(trace.attention_nodes)),
     }

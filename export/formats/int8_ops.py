@@ -8,12 +8,12 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op
 
-from onnxplain.lrp_graph.rules.products import LARGEST, TINY
+from onnxplain.lrp_graph.rules.products import LARGEST_WEIGHT, TINY
 
 
 def _weight_codes(w: Any) -> Any:
     """What WeightCodesPass stores."""
-    scale = op.Max(op.Div(op.ReduceMax(op.Abs(w), [1], keepdims=1), float(LARGEST)), TINY)
+    scale = op.Max(op.Div(op.ReduceMax(op.Abs(w), [1], keepdims=1), float(LARGEST_WEIGHT)), TINY)
     return op.Cast(op.Round(op.Div(w, scale)), to=ir.DataType.INT8), scale
 
 

@@ -77,20 +77,11 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
 
 
 def _linear(rule: Callable[..., Tensor], products: Products = FLOAT) -> Callable[..., Tensor]:
-    """A rule for linear layers, given ``rule(r, y without bias, x, w, forward, back)``.
-
-    Where products are not exact, what ``forward`` gives is at least the magnitude of y without bias, as the sum of the
-    magnitudes of its parts is.
-    """
+    """A rule for linear layers, given ``rule(r, y without bias, x, w, forward, back)``."""
 
     def linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         plain = y if b is None else y - b
-        if products is FLOAT:
-            return rule(r, plain, x, w, products.forward, products.back)
-        least = plain.abs()
-        return rule(
-            r, plain, x, products.weight(w), lambda x, w: torch.maximum(products.forward(x, w), least), products.back
-        )
+        return rule(r, plain, x, products.weight(w), products.forward, products.back)
 
     return linear
 
