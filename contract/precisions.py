@@ -4,11 +4,11 @@ from .errors import OnnxplainError
 from .formats import DEFAULT
 from .names import no_such
 
-FLOAT32 = "float32"
+FLOAT32, INT8 = "float32", "int8"
 
 PRECISIONS = {
     FLOAT32: "weights and arithmetic in float32",
-    "int8": "products with weights in backward passes in int8, the rest in float32",
+    INT8: "products with weights in backward passes in int8, the rest in float32",
     "float16": "weights stored as float16, arithmetic in float32",
     "float64": "arithmetic in float64",
 }

@@ -124,7 +124,9 @@ TABLE: dict[str, Pass] = {
     "gradient": _at_attention("gradient"),
     "relevance": _at_attention("chefer"),
     "layer_gradient": Pass(
-        lambda run, stream: layer_gradients(run.trace, stream, run.values, run.seed, run.gradient), _layer_streams, full_logits=True
+        lambda run, stream: layer_gradients(run.trace, stream, run.values, run.seed, run.gradient),
+        _layer_streams,
+        full_logits=True,
     ),
     "pixel_gradient": _at_pixels("gradient", _unchanged),
     "pixel_relevance": _at_pixels("chefer", _summed_over_channels),
@@ -135,6 +137,9 @@ TABLE: dict[str, Pass] = {
     ),
 }  # fmt: skip
 """By the name of the pass."""
+
+FORWARD_ONLY = {"attention", "reciprocam"}
+"""The passes that compute nothing back from the logits."""
 
 assert TABLE.keys() == PASSES.keys()
 

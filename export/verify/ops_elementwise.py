@@ -50,8 +50,8 @@ def _cast(x: Tensor, to: int, saturate: int = 1, round_mode: str = "up") -> Tens
 
 
 def _quantize_linear(
-    x: Tensor, scale: Tensor, zero: Tensor, axis: int = 1, saturate: int = 1, block_size: int = 0, output_dtype: int = 0,
-    precision: int = 0,
+    x: Tensor, scale: Tensor, zero: Tensor, axis: int = 1, saturate: int = 1, block_size: int = 0,
+    output_dtype: int = 0, precision: int = 0,
 ) -> Tensor:  # fmt: skip
     """x / scale + zero in the integers of zero, rounded half to even; scale and zero are for entries along the axis."""
     if block_size or scale.dim() > 1:

@@ -92,7 +92,6 @@ def _gamma_rule(
 
 def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0, products: Products = FLOAT) -> Table:
     """The table, with the gamma rule for convolutions and linear layers, or where its gamma is 0 the plain one."""
-
     plain = gradient(products)
 
     def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
