@@ -92,10 +92,8 @@ def test_a_linear_weight_is_there_once_in_float32_and_once_in_int8(files):
         assert abs(item.const_value.numpy() * step - w).max() <= step.max() / 2 * 1.001
 
     def large(graph):
-        return Counter(
-            tuple(value.shape) for value in graph.initializers.values()
-            if value.dtype == ir.DataType.FLOAT and min(value.shape, default=0) > 1 and np.prod(value.shape.numpy()) > 1000
-        )  # fmt: skip
+        shapes = [tuple(item.shape) for item in graph.initializers.values() if item.dtype == ir.DataType.FLOAT]
+        return Counter(shape for shape in shapes if min(shape, default=0) > 1 and np.prod(shape) > 1000)
 
     assert large(rounded) == large(single)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from onnxplain.lrp_graph.reverse import Call, Table
 from onnxplain.lrp_graph.rules.attnlrp import attnlrp
 from onnxplain.lrp_graph.rules.chefer import chefer, stem
-from onnxplain.lrp_graph.rules.products import FLOAT, INT8
+from onnxplain.lrp_graph.rules.products import FLOAT, INT8, LARGEST_SIGNED, LARGEST_UNSIGNED, LARGEST_WEIGHT, ZERO
 from onnxplain.lrp_graph.rules.vjp import GRADIENT, gradient
 
 aten = torch.ops.aten
@@ -98,6 +98,12 @@ def test_rows_of_any_size(value: float) -> None:
     torch.testing.assert_close(found[1:], alone, rtol=0, atol=0)
     if value > 1e-27:
         torch.testing.assert_close(found[0] / value, (s[0] / value) @ w, rtol=0, atol=0.2)
+
+
+def test_two_products_fit_in_16_bits() -> None:
+    """Processors of x86 without VNNI add them so, and what is too large becomes the largest number there is."""
+    assert 2 * LARGEST_UNSIGNED * LARGEST_WEIGHT < 2**15 and ZERO + LARGEST_SIGNED <= LARGEST_UNSIGNED
+    assert INT8.weight(_random(40, 60)).codes.abs().max() == LARGEST_WEIGHT
 
 
 def test_a_weight_without_numbers_gives_zero() -> None:
