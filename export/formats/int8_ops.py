@@ -17,10 +17,9 @@ def _weight_codes(w: Any) -> Any:
     return op.Cast(op.Round(op.Div(w, scale)), to=ir.DataType.INT8), scale
 
 
-def _row_codes(x: Any, step: Any, zero: int) -> Any:
-    """In one op, which rounds half to even; it takes a zero for each row."""
-    zeros = op.Expand(_byte(zero), op.Shape(step))
-    return op.QuantizeLinear(x, step, zeros, axis=0)
+def _row_codes(x: Any, zero: int) -> Any:
+    """It rounds half to even. With a step for each row in place of 1, OpenVINO would refuse it."""
+    return op.QuantizeLinear(x, 1.0, _byte(zero))
 
 
 def _integer_product(rows: Any, codes: Any, zero: int) -> Any:

@@ -62,21 +62,20 @@ def _codes(w: Tensor) -> Codes:
 
 
 def _forward(x: Tensor, w: Codes) -> Tensor:
-    return _product(x, x.amax(-1), LARGEST_UNSIGNED, 0, w.codes.mT) * w.scale
+    return _product(x, x.amax(-1, keepdim=True), LARGEST_UNSIGNED, 0, w.codes.mT) * w.scale
 
 
 def _back(s: Tensor, w: Codes) -> Tensor:
     scaled = s * w.scale
-    greatest = torch.maximum(scaled.amax(-1), -scaled.amin(-1))
+    greatest = torch.maximum(scaled.amax(-1, keepdim=True), -scaled.amin(-1, keepdim=True))
     return _product(scaled, greatest, LARGEST_SIGNED, ZERO, w.codes)
 
 
 def _product(x: Tensor, greatest: Tensor, largest: int, zero: int, codes: Tensor) -> Tensor:
     """Rows of values [..., k], whose greatest magnitudes are given, times codes [k, n]."""
-    step = (greatest / largest).clamp(min=TINY).flatten()
-    rows = torch.ops.onnxplain.row_codes(x.flatten(0, -2), step, zero)
-    product = torch.ops.onnxplain.integer_product(rows, codes, zero).to(x.dtype) * step[:, None]
-    return product.unflatten(0, x.shape[:-1])
+    step = (greatest / largest).clamp(min=TINY)
+    rows = torch.ops.onnxplain.row_codes(x / step, zero)
+    return torch.ops.onnxplain.integer_product(rows, codes, zero).to(x.dtype) * step
 
 
 INT8 = Products(_codes, _forward, _back)
@@ -97,22 +96,22 @@ def _(w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("onnxplain::row_codes", mutates_args=())
-def _row_codes(x: Tensor, step: Tensor, zero: int) -> Tensor:
-    """uint8 [rows, k]: x [rows, k] over step [rows], rounded half to even, with zero added."""
-    return ((x / step[:, None]).round() + zero).clamp(0, LARGEST_UNSIGNED).to(torch.uint8)
+def _row_codes(x: Tensor, zero: int) -> Tensor:
+    """uint8 [..., k]: x [..., k] rounded half to even, with zero added."""
+    return (x.round() + zero).clamp(0, LARGEST_UNSIGNED).to(torch.uint8)
 
 
 @_row_codes.register_fake
-def _(x: Tensor, step: Tensor, zero: int) -> Tensor:
+def _(x: Tensor, zero: int) -> Tensor:
     return x.new_empty(x.shape, dtype=torch.uint8)
 
 
 @torch.library.custom_op("onnxplain::integer_product", mutates_args=())
 def _integer_product(rows: Tensor, codes: Tensor, zero: int) -> Tensor:
-    """int32 [rows, n]: (rows - zero) [rows, k] times codes [k, n]; float64 holds these sums exactly."""
+    """int32 [..., n]: (rows - zero) [..., k] times codes [k, n]; float64 holds these sums exactly."""
     return ((rows.double() - zero) @ codes.double()).to(torch.int32)
 
 
 @_integer_product.register_fake
 def _(rows: Tensor, codes: Tensor, zero: int) -> Tensor:
-    return rows.new_empty((rows.shape[0], codes.shape[1]), dtype=torch.int32)
+    return rows.new_empty((*rows.shape[:-1], codes.shape[1]), dtype=torch.int32)
