@@ -10,8 +10,8 @@ on these numbers, or where a size is a multiple by chance.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.torch_internals import TorchDispatchMode, is_mutable
 
-from .padding import padded_parameters
+from .padding import paddings
 
 aten = torch.ops.aten
 
@@ -57,6 +57,26 @@ OPEN_SIZES = ({0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")})
 
 
 @dataclass(frozen=True)
+class Weight:
+    """A tensor that a program takes.
+
+    Attributes:
+        name: ``model.`` and its path for a parameter of the model.
+        tensor: What it is in the fused graph.
+        padding: The zeros that are added to it, as PyTorch's pad has them.
+    """
+
+    name: str
+    tensor: Tensor
+    padding: Sequence[int] = ()
+
+    def padded(self) -> Tensor:
+        """The tensor as the program takes it; without padding it shares its memory."""
+        tensor = self.tensor.detach()
+        return nn.functional.pad(tensor, list(self.padding)) if self.padding else tensor
+
+
+@dataclass(frozen=True)
 class FlatProgram:
     """The calls that compute a fused graph.
 
@@ -64,7 +84,7 @@ class FlatProgram:
         graph: The program; ``meta["val"]`` of each node is a tensor without values, a list of these, or a number.
         pixels: The placeholder of the images.
         target: That of the targets.
-        tensors: By each other placeholder, its name and its tensor; ``model.`` and a path for the model's parameters.
+        weights: What each other placeholder stands for.
         sizes: The numbers of images and targets that the shapes of the values are for.
         exported: Where the calls could not be recorded, the program that PyTorch found.
     """
@@ -72,7 +92,7 @@ class FlatProgram:
     graph: fx.Graph
     pixels: fx.Node
     target: fx.Node
-    tensors: Mapping[fx.Node, tuple[str, Tensor]]
+    weights: Mapping[fx.Node, Weight]
     sizes: Sizes
     exported: ExportedProgram | None = None
 
@@ -108,8 +128,7 @@ def flat_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
         The program, its outputs in the order of ``graph.names``.
     """
     try:
-        padded = {MODEL + path: tensor for path, tensor in padded_parameters(graph).items()}
-        first, second = (_Recorder(sizes).record(graph, size, padded) for sizes in PRIMES)
+        first, second = (_Recorder(sizes).record(graph, size) for sizes in PRIMES)
     except _CannotRecordError:
         return exported_program(graph, size)
     return first if _calls(first) == _calls(second) else exported_program(graph, size)
@@ -128,7 +147,7 @@ def exported_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
         **signature.inputs_to_lifted_tensor_constants,
     }
     tensors = {**program.constants, **program.state_dict}
-    given = {nodes[node]: (name, tensors[name]) for node, name in names.items()}
+    given = {nodes[node]: Weight(name, tensors[name]) for node, name in names.items()}
     return FlatProgram(program.graph, pixels, target, given, EXAMPLE_SIZES, program)
 
 
@@ -153,7 +172,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.sizes = sizes
         self.graph = fx.Graph()
-        self.tensors: dict[fx.Node, tuple[str, Tensor]] = {}
+        self.weights: dict[fx.Node, Weight] = {}
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
         self.numbers: list[Tensor] = []
@@ -161,10 +180,10 @@ class _Recorder(TorchDispatchMode):
         self.results: dict[str, Any] = {}
         self.lengths: dict[int, fx.Node] = {}
 
-    def record(self, graph: FusedGraph, size: tuple[int, int], changed: Mapping[str, Tensor]) -> FlatProgram:
-        """The program that gives the outputs of ``graph``, with some parameters in place of its own, by path."""
+    def record(self, graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
+        """The program that gives the outputs of ``graph``."""
         with torch.inference_mode():  # in which composite ops stay in one piece
-            weights = self._weights(graph, changed)
+            stand_ins = self._stand_ins(graph)
             batch, targets = self.sizes
             pixels = torch.empty(batch, 3, *size, device="meta")
             target = torch.empty(batch, targets, dtype=torch.int64, device="meta")
@@ -175,25 +194,26 @@ class _Recorder(TorchDispatchMode):
                 for length, node, axis in zip(self.sizes, given, (0, 1), strict=True)
             }
             with self:
-                outputs = torch.func.functional_call(graph, weights, (pixels, target), tie_weights=False)
+                outputs = torch.func.functional_call(graph, stand_ins, (pixels, target), tie_weights=False)
         results: list[fx.Node] = []
         for name in graph.names:
             node = self.nodes[id(outputs[name])]
             results.append(self._call(aten.clone.default, (node,), outputs[name]) if node in results else node)
         self.graph.output(tuple(results))
         self.graph.eliminate_dead_code()
-        return FlatProgram(self.graph, *given, self.tensors, self.sizes)
+        return FlatProgram(self.graph, *given, self.weights, self.sizes)
 
-    def _weights(self, graph: FusedGraph, changed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Stand-ins for all parameters and buffers, by path; one for parameters that are tied."""
+    def _stand_ins(self, graph: FusedGraph) -> dict[str, Tensor]:
+        """Tensors without values for all parameters and buffers, by path; one for parameters that are tied."""
+        padding = {MODEL + path: zeros for path, zeros in paddings(graph).items()}
         found: dict[str, Tensor] = {}
-        tied: dict[tuple[nn.Parameter, torch.Size], Tensor] = {}
+        tied: dict[nn.Parameter, Tensor] = {}
         for path, parameter in graph.named_parameters(remove_duplicate=False):
-            tensor = changed.get(path, parameter)
-            if (parameter, tensor.shape) not in tied:
-                tied[parameter, tensor.shape] = self._held(path, tensor)
-            found[path] = tied[parameter, tensor.shape]
-        return found | {path: self._held(path, tensor) for path, tensor in graph.named_buffers(remove_duplicate=False)}
+            if parameter not in tied:
+                tied[parameter] = self._stand_in(Weight(path, parameter, padding.get(path, ())))
+            found[path] = tied[parameter]
+        buffers = graph.named_buffers(remove_duplicate=False)
+        return found | {path: self._stand_in(Weight(path, buffer)) for path, buffer in buffers}
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -224,11 +244,11 @@ class _Recorder(TorchDispatchMode):
         self.results[kind] = op(*given[0], **given[1])
         return self.results[kind]
 
-    def _held(self, name: str, tensor: Tensor) -> Tensor:
-        """A stand-in for a tensor that the program takes."""
-        stand_in = torch.empty_like(tensor, device="meta")
-        self.tensors[self._placeholder(name, stand_in)] = name, tensor
-        return stand_in
+    def _stand_in(self, weight: Weight) -> Tensor:
+        """A tensor without values for one that the program takes."""
+        tensor = replace(weight, tensor=torch.empty_like(weight.tensor, device="meta")).padded()
+        self.weights[self._placeholder(weight.name, tensor)] = weight
+        return tensor
 
     def _placeholder(self, name: str, tensor: Tensor) -> fx.Node:
         node: fx.Node = self.graph.placeholder(name.replace(".", "_"))
@@ -269,7 +289,7 @@ class _Recorder(TorchDispatchMode):
         if tensor.is_meta:  # which PyTorch has made, and of which the numbers are lost
             raise _CannotRecordError
         with self.graph.inserting_before(self.pixels):
-            stand_in = self._held(f"number_{len(self.numbers)}", tensor)
+            stand_in = self._stand_in(Weight(f"number_{len(self.numbers)}", tensor))
         self.numbers.append(tensor)
         self.nodes[id(tensor)] = self.nodes[id(stand_in)]
         return self.nodes[id(tensor)]

@@ -84,10 +84,11 @@ def _weights(program: FlatProgram, module: nn.Module) -> dict[fx.Node, str]:
     """Give ``module`` every tensor that the graph takes beside its inputs; returns how the code calls all of these."""
     words = {node: node.name for node in (program.pixels, program.target)}
     held: dict[tuple[Any, ...], str] = {}
-    for node, (_, tensor) in program.tensors.items():
+    for node, weight in program.weights.items():
+        tensor = weight.padded()
         key = tensor.data_ptr(), tensor.shape, tensor.stride()  # weights that are tied are held once
         words[node] = f"self.{held.setdefault(key, node.name)}"
-        module.register_buffer(held[key], tensor.detach())
+        module.register_buffer(held[key], tensor)
     return words
 
 

@@ -22,7 +22,7 @@ from onnxplain.lrp_graph import FusedGraph
 from ..onnx_passes.ancestors import ancestors
 from .distinct_calls import Call, DistinctCalls
 from .op_translations import translations
-from .program import FlatProgram, exported_program, flat_program
+from .program import FlatProgram, Weight, exported_program, flat_program
 from .silent import silent
 
 INPUTS = ("pixels", "target")
@@ -123,9 +123,9 @@ class _Repeater:
             value = ir.Value(name=known.name, type=known.type, shape=known.shape)
             self.graph.inputs.append(value)
             self.values[node] = self.shared[known] = value
-        for node, (name, weight) in program.tensors.items():
-            tensor = TorchTensor(weight.detach(), name=name)
-            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        for node, weight in program.weights.items():
+            tensor = _tensor(weight, ir.Shape(node.meta["val"].shape))
+            value = ir.Value(name=weight.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
             self.graph.register_initializer(value)
             self.values[node] = value
         bodies: dict[Call, list[ir.Node]] = {}
@@ -160,3 +160,11 @@ class _Repeater:
                 alone = not read or not node.inputs
                 (self.shared if alone else own).update(zip(node.outputs, values, strict=True))
         return own
+
+
+def _tensor(weight: Weight, shape: ir.Shape) -> TorchTensor | ir.LazyTensor:
+    """The tensor of a weight; one that is padded is made when it is written, as it needs memory of its own."""
+    tensor = TorchTensor(weight.tensor.detach(), name=weight.name)
+    if not weight.padding:
+        return tensor
+    return ir.LazyTensor(lambda: TorchTensor(weight.padded()), dtype=tensor.dtype, shape=shape, name=weight.name)
