@@ -62,7 +62,8 @@ class Explainer:
 
         Args:
             path: The file that export wrote. A .pt file is opened with PyTorch, which has to be installed then, all
-                others with onnxruntime.
+                others with onnxruntime. The weights are read where they lie in it, so while it is open, the file may be
+                removed or replaced, but not written into.
             device: "cpu", "cuda", or "auto": the first device that onnxruntime offers, CUDA before the CPU.
             threads: How many threads a run uses on the CPU; None for all cores.
             cache: Keep the graph as onnxruntime has optimized it, in the folder `path`.cache, as large as the file. The

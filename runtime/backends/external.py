@@ -4,7 +4,10 @@ An artifact is one file. A tensor whose data are external names a file to read, 
 """
 
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from onnxplain.contract.errors import ArtifactError
 
@@ -29,18 +32,47 @@ SHORT = 2**16  # bytes: it is faster to search shorter messages for WORD than to
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
 
 
+class Field(NamedTuple):
+    """A field of a message as it lies in the file.
+
+    Attributes:
+        number: Its number in onnx.proto.
+        kind: Its wire type.
+        begin: Where it begins, with its number.
+        start: Where its value does.
+        end: Where it ends.
+    """
+
+    number: int
+    kind: int
+    begin: int
+    start: int
+    end: int
+
+
 def refuse_external_data(path: Path) -> None:
     """Raise ArtifactError if the file is no ONNX file by its structure, or has a tensor with external data."""
+    with onnx_content(path):
+        pass
+
+
+@contextmanager
+def onnx_content(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of an ONNX file.
+
+    Raises:
+        ArtifactError: As `refuse_external_data`.
+    """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            external = _has_external_data(content)
+            if _has_external_data(content):
+                raise ArtifactError(
+                    f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "
+                    "export it again"
+                )
+            yield content
     except ValueError as error:
         raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
-    if external:
-        raise ArtifactError(
-            f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "
-            "export it again"
-        )
 
 
 def _has_external_data(content: mmap.mmap) -> bool:
@@ -50,27 +82,35 @@ def _has_external_data(content: mmap.mmap) -> bool:
         message, position, end = waiting.pop()
         if end - position < SHORT and content.find(WORD, position, end) < 0:
             continue
-        while position < end:
-            tag, position = _varint(content, position)
-            number, kind = tag >> 3, tag & 7
-            if tag >= 2**32 or number == 0:
-                raise ValueError(f"a field with the number {number}")
-            size, position = _varint(content, position) if kind in {VARINT, BYTES} else (0, position)
-            start = position
-            if kind == BYTES:
-                position += size
-            elif kind in {EIGHT_BYTES, FOUR_BYTES}:
-                position += 8 if kind == EIGHT_BYTES else 4
-            elif kind != VARINT:
-                raise ValueError(f"a field of the wire type {kind}")
-            if position > end:
-                raise ValueError("a field that goes beyond its message")
-            inner = FIELDS[message].get(number) if kind == BYTES else None
+        for field in fields_of(content, position, end):
+            inner = FIELDS[message].get(field.number) if field.kind == BYTES else None
             if inner == EXTERNAL:
                 return True
             if inner is not None:
-                waiting.append((inner, start, position))
+                waiting.append((inner, field.start, field.end))
     return False
+
+
+def fields_of(content: mmap.mmap, position: int, end: int) -> Iterator[Field]:
+    """The fields of the message that lies from `position` to `end`; raises ValueError where it is no valid one."""
+    while position < end:
+        begin = position
+        tag, position = _varint(content, position)
+        number, kind = tag >> 3, tag & 7
+        if tag >= 2**32 or number == 0:
+            raise ValueError(f"a field with the number {number}")
+        start = position
+        size, position = _varint(content, position) if kind in {VARINT, BYTES} else (0, position)
+        if kind == BYTES:
+            start = position
+            position += size
+        elif kind in {EIGHT_BYTES, FOUR_BYTES}:
+            position += 8 if kind == EIGHT_BYTES else 4
+        elif kind != VARINT:
+            raise ValueError(f"a field of the wire type {kind}")
+        if position > end:
+            raise ValueError("a field that goes beyond its message")
+        yield Field(number, kind, begin, start, position)
 
 
 def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
