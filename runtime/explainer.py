@@ -24,6 +24,7 @@ from .images.preprocessing import denormalize
 from .methods.choice import MethodCall, Methods, call_method, call_methods, find_outputs
 from .outcome import Explanations, Outcome
 from .pipeline import ByMethod, Request, explain_batches, explain_image
+from .target_parts import run_in_parts
 from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
@@ -436,7 +437,7 @@ class Explainer:
             RunError: If the run fails, or an output holds NaN or infinity.
         """
         outputs, targets = find_outputs(passes, self.metadata), self._targets(target)
-        values = self._artifact.run(self._prepare(image).input[None], targets, outputs)
+        values = run_in_parts(self._artifact, self._prepare(image).input[None], targets, outputs)
         for name, tensor in values.items():
             check_finite(f"the values of {name}", tensor)
         return values
