@@ -7,9 +7,10 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from onnxplain.contract.errors import ArtifactError
+
+from .wire import BYTES, fields_of
 
 # The fields that lead to tensors, by message of onnx.proto: {field number: message}
 FIELDS: dict[str, dict[int, str]] = {
@@ -28,26 +29,6 @@ FIELDS: dict[str, dict[int, str]] = {
 EXTERNAL = "StringStringEntryProto"  # of TensorProto.external_data
 WORD = b"location"  # the key under which an external tensor names its file
 SHORT = 2**16  # bytes: it is faster to search shorter messages for WORD than to parse them
-
-VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
-
-
-class Field(NamedTuple):
-    """A field of a message as it lies in the file.
-
-    Attributes:
-        number: Its number in onnx.proto.
-        kind: Its wire type.
-        begin: Where it begins, with its number.
-        start: Where its value does.
-        end: Where it ends.
-    """
-
-    number: int
-    kind: int
-    begin: int
-    start: int
-    end: int
 
 
 def refuse_external_data(path: Path) -> None:
@@ -89,39 +70,3 @@ def _has_external_data(content: mmap.mmap) -> bool:
             if inner is not None:
                 waiting.append((inner, field.start, field.end))
     return False
-
-
-def fields_of(content: mmap.mmap, position: int, end: int) -> Iterator[Field]:
-    """The fields of the message that lies from `position` to `end`; raises ValueError where it is no valid one."""
-    while position < end:
-        begin = position
-        tag, position = _varint(content, position)
-        number, kind = tag >> 3, tag & 7
-        if tag >= 2**32 or number == 0:
-            raise ValueError(f"a field with the number {number}")
-        start = position
-        size, position = _varint(content, position) if kind in {VARINT, BYTES} else (0, position)
-        if kind == BYTES:
-            start = position
-            position += size
-        elif kind in {EIGHT_BYTES, FOUR_BYTES}:
-            position += 8 if kind == EIGHT_BYTES else 4
-        elif kind != VARINT:
-            raise ValueError(f"a field of the wire type {kind}")
-        if position > end:
-            raise ValueError("a field that goes beyond its message")
-        yield Field(number, kind, begin, start, position)
-
-
-def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
-    """Protobuf's integer of seven bits a byte at `position`, and the position behind it."""
-    value = shift = 0
-    while True:
-        if position >= len(content) or shift > 63:
-            raise ValueError("a number without an end")
-        byte = content[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7

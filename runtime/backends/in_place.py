@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .external import BYTES, VARINT, Field, fields_of, onnx_content
+from .external import onnx_content
+from .wire import BYTES, VARINT, Field, bytes_field, fields_of, varint
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
 EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # of TensorProto, and a value of the latter
@@ -44,7 +45,7 @@ def in_place(path: Path) -> InPlace:
 def _model(content: mmap.mmap, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, 0, len(content)):
         if field.number == GRAPH and field.kind == BYTES:
-            yield _bytes(GRAPH, b"".join(_graph(content, field, name)))
+            yield bytes_field(GRAPH, b"".join(_graph(content, field, name)))
         else:
             yield content[field.begin : field.end]
 
@@ -53,7 +54,9 @@ def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, graph.start, graph.end):
         large = field.number == INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_BYTES
         yield (
-            _bytes(INITIALIZER, b"".join(_tensor(content, field, name))) if large else content[field.begin : field.end]
+            bytes_field(INITIALIZER, b"".join(_tensor(content, field, name)))
+            if large
+            else content[field.begin : field.end]
         )
 
 
@@ -65,20 +68,5 @@ def _tensor(content: mmap.mmap, tensor: Field, name: bytes) -> Iterator[bytes]:
             continue
         place = {"location": name, "offset": str(field.start).encode(), "length": str(size).encode()}
         for key, value in place.items():
-            yield _bytes(EXTERNAL_DATA, _bytes(KEY, key.encode()) + _bytes(VALUE, value))
-        yield _varint(DATA_LOCATION << 3 | VARINT) + _varint(EXTERNAL)
-
-
-def _bytes(number: int, value: bytes) -> bytes:
-    """A field of a message as protobuf writes it."""
-    return _varint(number << 3 | BYTES) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    """Protobuf's integer of seven bits a byte."""
-    written = bytearray()
-    while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)
+            yield bytes_field(EXTERNAL_DATA, bytes_field(KEY, key.encode()) + bytes_field(VALUE, value))
+        yield varint(DATA_LOCATION << 3 | VARINT) + varint(EXTERNAL)

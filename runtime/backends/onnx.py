@@ -27,20 +27,8 @@ from onnxplain.contract.digest import open_intact
 from .external import refuse_external_data
 from .in_place import in_place
 from .optimized_cache import open_cached
+from .optimizers import UNUSED
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
-
-# Of onnxruntime's optimizations those that never apply to our graphs, or are done at export: half the time of opening
-UNUSED = [
-    "AttentionFusion", "BiasDropoutFusion", "BiasGeluFusion", "BiasSkipLayerNormFusion", "BiasSoftmaxFusion",
-    "ConstantSharing", "CommonSubexpressionElimination", "DoubleQDQPairsRemover", "EmbedLayerNormFusion",
-    "EnsureUniqueDQForNodeUnit", "FastGeluFusion", "FuseFp16InitializerToFp32NodeTransformer", "GatherToSliceFusion",
-    "GeluFusionL1", "GeluFusionL2", "GemmActivationFusion", "GroupQueryAttentionFusion",
-    "GroupQueryAttentionPreNormFusion", "LayerNormFusionL1", "LayerNormFusionL2", "Level2_RuleBasedTransformer",
-    "MatMulActivationFusion", "MatMulAddFusion", "MatMulNBitsFusion", "NhwcTransformer", "QDQFinalCleanupTransformer",
-    "QDQPropagationTransformer", "QDQS8ToU8Transformer", "QDQSelectorActionTransformer", "QuickGeluFusion",
-    "ReshapeFusion", "SimplifiedLayerNormFusion", "SkipLayerNormFusion", "SliceConcatToSpaceToDepthFusion",
-    "TransposeOptimizer", "TransposeOptimizer_CPUExecutionProvider", "WeightBiasQuantization", "WhereDummyDq",
-]  # fmt: skip
 
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
 
