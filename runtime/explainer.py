@@ -24,6 +24,7 @@ from .images.preprocessing import denormalize
 from .methods.choice import MethodCall, Methods, call_method, call_methods, find_outputs
 from .outcome import Explanations, Outcome
 from .pipeline import ByMethod, Request, explain_batches, explain_image
+from .target_parts import run_in_parts
 from .targets import Target, resolve_target
 
 Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
@@ -62,7 +63,8 @@ class Explainer:
 
         Args:
             path: The file that export wrote. A .pt file is opened with PyTorch, which has to be installed then, all
-                others with onnxruntime.
+                others with onnxruntime. The weights are read where they lie in it, so while it is open, the file may be
+                removed or replaced, but not written into.
             device: "cpu", "cuda", or "auto": the first device that onnxruntime offers, CUDA before the CPU.
             threads: How many threads a run uses on the CPU; None for all cores.
             cache: Keep the graph as onnxruntime has optimized it, in the folder `path`.cache, as large as the file. The
@@ -435,7 +437,7 @@ class Explainer:
             RunError: If the run fails, or an output holds NaN or infinity.
         """
         outputs, targets = find_outputs(passes, self.metadata), self._targets(target)
-        values = self._artifact.run(self._prepare(image).input[None], targets, outputs)
+        values = run_in_parts(self._artifact, self._prepare(image).input[None], targets, outputs)
         for name, tensor in values.items():
             check_finite(f"the values of {name}", tensor)
         return values

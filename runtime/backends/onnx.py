@@ -25,7 +25,9 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
+from .in_place import in_place
 from .optimized_cache import open_cached
+from .optimizers import UNUSED
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
 
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
@@ -97,15 +99,28 @@ def _open(
     # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
+    # A packed copy of a weight for each kind of its products takes more memory and time than it saves in some ten runs
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    on_cpu = providers == [CPU]
     if threads is not None:
         options.intra_op_num_threads = threads
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
-        if file == path:  # not a cached graph, which has its weights in a file beside it
+        model: str | bytes = str(file)
+        if file == path and on_cpu:  # not a cached graph, which has its weights in a file beside it
+            model, folder = in_place(file)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        elif file == path:
             refuse_external_data(file)
-        retry = providers != [CPU]  # with the CPU, after printing that on standard output
+        retry = not on_cpu  # with the CPU, after printing that on standard output
         try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
+            session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=providers,
+                disabled_optimizers=UNUSED if on_cpu else None,
+                enable_fallback=retry,
+            )
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
         try:
@@ -113,7 +128,7 @@ def _open(
         except UnicodeDecodeError as error:
             raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
-    session, metadata = (open_cached if cache and providers == [CPU] else open_intact)(path, start)
+    session, metadata = (open_cached if cache and on_cpu else open_intact)(path, start)
     _give_memory_back()
     return session, metadata
 
