@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .external import onnx_content
-from .wire import BYTES, VARINT, Field, bytes_field, fields_of, varint
+from .wire import BYTES, VARINT, Field, bytes_field, fields_of, values_of, varint
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
 EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # of TensorProto, and a value of the latter
+METADATA_PROPS = 14  # field of ModelProto
 KEY, VALUE = 1, 2  # of StringStringEntryProto
 LEAST_BYTES = 2**12  # of a weight that is left in the file: what onnxruntime computes shapes from is smaller
 
@@ -29,6 +30,13 @@ class InPlace(NamedTuple):
 
     model: bytes
     folder: Path
+
+    def metadata(self, key: str) -> str:
+        """The text under a key of the model's metadata; empty if there is none."""
+        for entry in values_of(self.model, {METADATA_PROPS}):
+            if key.encode() in values_of(entry, {KEY}):
+                return b"".join(values_of(entry, {VALUE})).decode(errors="replace")
+        return ""
 
 
 def in_place(path: Path) -> InPlace:

@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
-from .wire import BYTES, bytes_field, fields_of
+from .wire import BYTES, bytes_field, fields_of, values_of
 
 GRAPH = 7  # field of ModelProto
 NODE = 1  # of GraphProto
@@ -36,18 +36,18 @@ def in_order_of(model: bytes, original: bytes) -> bytes:
     A node that is not in the original comes before the first one that needs it.
     """
     places: dict[bytes, int] = {}
-    for graph in _values(original, {GRAPH}):
+    for graph in values_of(original, {GRAPH}):
         _note_places(graph, places)
     return _changed(model, {GRAPH}, lambda graph: _ordered(graph, places))
 
 
 def _note_places(graph: bytes, places: dict[bytes, int]) -> None:
     """Note for each value the place of the node that gives it, among all nodes."""
-    for node in _values(graph, {NODE}):
+    for node in values_of(graph, {NODE}):
         for branch in _branches(node):
             _note_places(branch, places)
         place = len(places)
-        places.update(dict.fromkeys(_values(node, {OUTPUT}), place))
+        places.update(dict.fromkeys(values_of(node, {OUTPUT}), place))
 
 
 def _ordered(graph: bytes, places: dict[bytes, int]) -> bytes:
@@ -55,8 +55,8 @@ def _ordered(graph: bytes, places: dict[bytes, int]) -> bytes:
         return _changed(attribute, BRANCHES, lambda branch: _ordered(branch, places))
 
     nodes = [
-        Node(_changed(node, {ATTRIBUTE}, with_branches), [*_read(node)], [*_values(node, {OUTPUT})])
-        for node in _values(graph, {NODE})
+        Node(_changed(node, {ATTRIBUTE}, with_branches), [*_read(node)], [*values_of(node, {OUTPUT})])
+        for node in values_of(graph, {NODE})
     ]
     rest = b"".join(graph[field.begin : field.end] for field in fields_of(graph, 0, len(graph)) if field.number != NODE)
     return b"".join(bytes_field(NODE, node.content) for node in _sorted(nodes, places)) + rest
@@ -88,22 +88,15 @@ def _sorted(nodes: list[Node], places: dict[bytes, int]) -> Iterator[Node]:
 
 def _read(node: bytes) -> Iterator[bytes]:
     """The names of all values that a node or its branches read; what branches compute themselves is among them."""
-    yield from _values(node, {INPUT})
+    yield from values_of(node, {INPUT})
     for branch in _branches(node):
-        for inner in _values(branch, {NODE}):
+        for inner in values_of(branch, {NODE}):
             yield from _read(inner)
 
 
 def _branches(node: bytes) -> Iterator[bytes]:
-    for attribute in _values(node, {ATTRIBUTE}):
-        yield from _values(attribute, BRANCHES)
-
-
-def _values(message: bytes, numbers: Container[int]) -> Iterator[bytes]:
-    """The values of the message's fields with these numbers, which are texts or messages."""
-    for field in fields_of(message, 0, len(message)):
-        if field.number in numbers and field.kind == BYTES:
-            yield message[field.start : field.end]
+    for attribute in values_of(node, {ATTRIBUTE}):
+        yield from values_of(attribute, BRANCHES)
 
 
 def _changed(message: bytes, numbers: Container[int], change: Callable[[bytes], bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
 import ctypes
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import ALWAYS
+from onnxplain.contract.precisions import INT8
 
 from .base import check_arguments, read_metadata, rows_of, run_error
 
@@ -25,7 +27,7 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
-from .in_place import in_place
+from .in_place import InPlace, in_place
 from .optimized_cache import open_cached
 from .optimizers import UNUSED
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
@@ -43,10 +45,11 @@ class OnnxArtifact:
         threads: int | None,
         cache: bool = False,
         providers: Sequence[Provider] | None = None,
+        packed: bool = False,
     ) -> None:
         check_arguments(path, threads)
         chosen = _choose_providers(device, providers)
-        self._session, self.metadata = _open(path, chosen, threads, cache)
+        self._session, self.metadata = _open(path, chosen, threads, cache, packed)
         first, used = provider_name(chosen[0]), self._session.get_providers()[0]
         if first != used and (device != "auto" or providers is not None):
             raise OnnxplainError(f"onnxruntime cannot use {first} here and fell back to {used}; use that, or another")
@@ -90,7 +93,7 @@ def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list
 
 
 def _open(
-    path: Path, providers: list[Provider], threads: int | None, cache: bool
+    path: Path, providers: list[Provider], threads: int | None, cache: bool, packed: bool
 ) -> tuple[onnxruntime.InferenceSession, Metadata]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -99,17 +102,20 @@ def _open(
     # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
-    # A packed copy of a weight for each kind of its products takes more memory and time than it saves in some ten runs
-    options.add_session_config_entry("session.disable_prepacking", "1")
     on_cpu = providers == [CPU]
     if threads is not None:
         options.intra_op_num_threads = threads
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
         model: str | bytes = str(file)
-        if file == path and on_cpu:  # not a cached graph, which has its weights in a file beside it
-            model, folder = in_place(file)
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        if on_cpu:
+            small = in_place(path)
+            # A packed copy of a weight for each kind of its products takes more memory and time than ten runs save
+            unpacked = not packed and not _is_int8(small)
+            options.add_session_config_entry("session.disable_prepacking", str(int(unpacked)))
+            if file == path:  # not a cached graph, which has its weights in a file beside it
+                model, folder = small.model, str(small.folder)
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         elif file == path:
             refuse_external_data(file)
         retry = not on_cpu  # with the CPU, after printing that on standard output
@@ -131,6 +137,13 @@ def _open(
     session, metadata = (open_cached if cache and on_cpu else open_intact)(path, start)
     _give_memory_back()
     return session, metadata
+
+
+def _is_int8(model: InPlace) -> bool:
+    """Whether its backward passes are in int8: such weights take little memory when they are packed."""
+    with suppress(ValueError, AttributeError):  # what is wrong with the metadata is told once the file is open
+        return bool(json.loads(model.metadata(METADATA_KEY)).get("precision") == INT8)
+    return False
 
 
 def _give_memory_back() -> None:

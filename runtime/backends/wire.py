@@ -1,7 +1,7 @@
 """Protobuf messages as bytes: their fields, found without reading what is in them, and written again."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types
@@ -46,6 +46,13 @@ def fields_of(content: Content, position: int, end: int) -> Iterator[Field]:
         if position > end:
             raise ValueError("a field that goes beyond its message")
         yield Field(number, kind, begin, start, position)
+
+
+def values_of(message: bytes, numbers: Container[int]) -> Iterator[bytes]:
+    """The values of the message's fields with these numbers, which are texts or messages."""
+    for field in fields_of(message, 0, len(message)):
+        if field.number in numbers and field.kind == BYTES:
+            yield message[field.start : field.end]
 
 
 def _read_varint(content: Content, position: int) -> tuple[int, int]:
