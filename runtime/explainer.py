@@ -77,8 +77,8 @@ class Explainer:
                 `onnxruntime.get_available_providers()` gives, or pairs of a name and a dict of its options. Those of
                 CUDA have `{"use_tf32": "0"}` unless they are given here, as TF32 is too coarse for relevance.
             packed: On the CPU, keep the weights of an ONNX file once more for each kind of product, in the order in
-                which that reads them: a run takes a tenth less time, opening twice as long. It pays for many images. Weights
-                of int8 artifacts, which are small, are packed in any case.
+                which that reads them: a run takes a tenth less time, opening twice as long. It pays for many images.
+                Weights of int8 artifacts, which are small, are packed in any case.
 
         Raises:
             ArtifactError: If the file is missing, not an artifact, changed since export, as its digest tells, or a .pt
