@@ -6,9 +6,12 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 
 from onnxplain.lrp_graph.rules.products import LARGEST_WEIGHT, TINY
+
+op: Any = opset18
+"""Its methods make constants of numbers and lists, which their types do not say."""
 
 
 def _weight_codes(w: Any) -> Any:

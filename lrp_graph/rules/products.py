@@ -75,7 +75,8 @@ def _product(x: Tensor, greatest: Tensor, largest: int, zero: int, codes: Tensor
     """Rows of values [..., k], whose greatest magnitudes are given, times codes [k, n]."""
     step = (greatest / largest).clamp(min=TINY)
     rows = torch.ops.onnxplain.row_codes(x / step, zero)
-    return torch.ops.onnxplain.integer_product(rows, codes, zero).to(x.dtype) * step
+    sums: Tensor = torch.ops.onnxplain.integer_product(rows, codes, zero)
+    return sums.to(x.dtype) * step
 
 
 INT8 = Products(_codes, _forward, _back)
