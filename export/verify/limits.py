@@ -27,6 +27,9 @@ FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
 """Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
 times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
 
+COMMON = 1e-5
+"""Relative error up to which two programs in float32 count as the same; beyond it float64 decides."""
+
 IN_BOTH = {"logits", "attention"}
 """What is compared in float32 as well."""
 
@@ -59,6 +62,9 @@ def limit_in_double(name: str) -> float:
 
 def checks(name: str, errors: Errors) -> Iterator[Check]:
     """The lines of the report for one output."""
+    if not errors.double:
+        yield _check(name, IN_FLOAT32, errors.single, COMMON)
+        return
     limit = max(limit_in_double(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
     if name in IN_BOTH:

@@ -1,8 +1,6 @@
 """Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
-import ctypes
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
+from .memory import give_memory_back
 from .optimized_cache import open_cached
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
 
@@ -41,10 +40,11 @@ class OnnxArtifact:
         threads: int | None,
         cache: bool = False,
         providers: Sequence[Provider] | None = None,
+        frugal: bool = False,
     ) -> None:
         check_arguments(path, threads)
         chosen = _choose_providers(device, providers)
-        self._session, self.metadata = _open(path, chosen, threads, cache)
+        self._session, self.metadata = _open(path, chosen, threads, cache, frugal)
         first, used = provider_name(chosen[0]), self._session.get_providers()[0]
         if first != used and (device != "auto" or providers is not None):
             raise OnnxplainError(f"onnxruntime cannot use {first} here and fell back to {used}; use that, or another")
@@ -88,7 +88,7 @@ def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list
 
 
 def _open(
-    path: Path, providers: list[Provider], threads: int | None, cache: bool
+    path: Path, providers: list[Provider], threads: int | None, cache: bool, frugal: bool
 ) -> tuple[onnxruntime.InferenceSession, Metadata]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -97,6 +97,11 @@ def _open(
     # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
+    if frugal:  # without what makes runs faster: copies of weights, repacked or their magnitude, and freed memory kept
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
+        options.execution_order = onnxruntime.ExecutionOrder.DEFAULT
+    unwanted = ["ConstantFolding"] if frugal else []
     if threads is not None:
         options.intra_op_num_threads = threads
 
@@ -105,7 +110,9 @@ def _open(
             refuse_external_data(file)
         retry = providers != [CPU]  # with the CPU, after printing that on standard output
         try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
+            session = onnxruntime.InferenceSession(
+                str(file), options, providers=providers, enable_fallback=retry, disabled_optimizers=unwanted
+            )
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
         try:
@@ -114,14 +121,8 @@ def _open(
             raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
     session, metadata = (open_cached if cache and providers == [CPU] else open_intact)(path, start)
-    _give_memory_back()
+    give_memory_back()
     return session, metadata
-
-
-def _give_memory_back() -> None:
-    """Return freed memory to the system, which the C library of Linux would keep: 1.1 GB after opening a ViT-B."""
-    with suppress(OSError, TypeError, AttributeError):  # other systems have no such function, and no such habit
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
