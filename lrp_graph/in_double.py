@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
 
-from .torch_internals import TorchDispatchMode
+from .torch_internals import TorchDispatchMode, is_mutable, returns_view
 
 aten = torch.ops.aten
 
@@ -29,25 +30,43 @@ def _widened(arg: Any) -> Any:
     return torch.float64 if arg is torch.float32 else arg
 
 
+def _wide(arg: Any) -> Any:
+    """A weight for the time of one op: all of them in float64 would take twice the memory of the model."""
+    narrow = isinstance(arg, Tensor) and arg.is_floating_point() and arg.dtype != torch.float64
+    return arg.double() if narrow else arg
+
+
 class _InDouble(TorchDispatchMode):
-    """Has code that was written for float32 compute in float64, with float32's constants."""
+    """Has code that was written for float32 compute in float64, with float32's constants and weights."""
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened)
+        if not is_mutable(op) and not returns_view(op):  # what is kept of weights, as by autograd, stays as it is
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _wide)
         result = op(*args, **kwargs)
         if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
             return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of
         return result
 
 
+class _WideConvolutions(TorchFunctionMode):
+    """The same for convolutions, which ask for one dtype before they come to the dispatcher."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tuple(args), kwargs or {}
+        if getattr(function, "__name__", "").startswith("conv"):
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _wide)
+        return function(*args, **kwargs)
+
+
 @contextmanager
 def in_double() -> Iterator[None]:
-    """A context in which modules whose weights were cast to float64 compute in float64 throughout."""
+    """A context in which modules compute in float64 throughout, given inputs in float64."""
     before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
     torch.set_default_dtype(torch.float64)
     try:
         narrow = patch.object(torch, "finfo", lambda dtype=None: limits)  # rules ask how coarse numbers are
-        with _InDouble(), narrow:  # type: ignore[no-untyped-call]
+        with _WideConvolutions(), _InDouble(), narrow:  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(before)

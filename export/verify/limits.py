@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.outputs import HEATMAP
+from onnxplain.contract.outputs import HEATMAP, output_of
+from onnxplain.runtime.methods.table import METHODS
 
 from .autograd_reference import BY_AUTOGRAD
 from .report import Check
@@ -27,9 +28,20 @@ FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
 """Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
 times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
 
+COMMON = 1e-5
+"""Relative error up to which two programs in float32 count as the same; beyond it float64 decides."""
+
+DIVIDING = ("relevance", "pixel_relevance")
+"""The passes that divide by sums near zero."""
+
 IN_BOTH = {"logits", "attention"}
 """What is compared in float32 as well."""
 
+ROUNDED, ROUNDED_DIVIDING, ROUNDED_FACTOR = 0.25, 1.0, 2.0
+"""Norm of what products in int8 change, relative to the output's, that is always allowed, also of passes that divide by
+sums near zero; and how many times what float32 changes."""
+
+OF_INT8 = "what int8 changes, in float64"
 EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
 SOUND = "finite and of the right shape"
 RANKS = "ranks that stand for another class than they should"
@@ -44,12 +56,16 @@ class Errors:
         noise: Of PyTorch in float64 where the pixels change by their last bit, for samples in which it had to be known.
         single: Of the file in float32.
         eager: Of PyTorch in float32 where the pixels change by their last bit, likewise.
+        int8: How much products in int8 change, in artifacts that have them.
+        float32: How much float32 does, for samples in which it had to be known.
     """
 
     double: list[float] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
     eager: list[float] = field(default_factory=list)
+    int8: list[float] = field(default_factory=list)
+    float32: list[float] = field(default_factory=list)
 
 
 def limit_in_double(name: str) -> float:
@@ -59,11 +75,27 @@ def limit_in_double(name: str) -> float:
 
 def checks(name: str, errors: Errors) -> Iterator[Check]:
     """The lines of the report for one output."""
+    if not errors.double:
+        yield _check(name, IN_FLOAT32, errors.single, COMMON)
+        return
     limit = max(limit_in_double(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
+    if errors.int8:
+        yield _check_of_int8(name, errors)
     if name in IN_BOTH:
         limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
         yield _check(name, IN_FLOAT32, errors.single, limit)
+
+
+def limit_of_int8(name: str) -> float:
+    """How much products in int8 may change an output in any case."""
+    passes = METHODS[name.removeprefix(HEATMAP)].passes if name.startswith(HEATMAP) else output_of(name).passes
+    return ROUNDED if set(DIVIDING).isdisjoint(passes) else ROUNDED_DIVIDING
+
+
+def _check_of_int8(name: str, errors: Errors) -> Check:
+    """The line of the report for what products in int8 change."""
+    return _check(name, OF_INT8, errors.int8, max(limit_of_int8(name), ROUNDED_FACTOR * _finite(errors.float32)))
 
 
 def check_of_ranks(wrong: int) -> Check:
@@ -74,6 +106,11 @@ def check_of_ranks(wrong: int) -> Check:
 def relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
     """The greatest difference relative to the greatest value of ``b``."""
     return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
+
+
+def relative_norm(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The norm of the difference relative to that of ``b``."""
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), np.finfo(np.float32).tiny))
 
 
 def _worst(errors: Sequence[float]) -> float:

@@ -1,6 +1,5 @@
 """Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
-import ctypes
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
 from .in_place import InPlace, in_place
+from .memory import give_memory_back
 from .optimized_cache import open_cached
 from .optimizers import UNUSED
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
@@ -46,10 +46,11 @@ class OnnxArtifact:
         cache: bool = False,
         providers: Sequence[Provider] | None = None,
         packed: bool = False,
+        frugal: bool = False,
     ) -> None:
         check_arguments(path, threads)
         chosen = _choose_providers(device, providers)
-        self._session, self.metadata = _open(path, chosen, threads, cache, packed)
+        self._session, self.metadata = _open(path, chosen, threads, cache, packed, frugal)
         first, used = provider_name(chosen[0]), self._session.get_providers()[0]
         if first != used and (device != "auto" or providers is not None):
             raise OnnxplainError(f"onnxruntime cannot use {first} here and fell back to {used}; use that, or another")
@@ -93,7 +94,7 @@ def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list
 
 
 def _open(
-    path: Path, providers: list[Provider], threads: int | None, cache: bool, packed: bool
+    path: Path, providers: list[Provider], threads: int | None, cache: bool, packed: bool, frugal: bool
 ) -> tuple[onnxruntime.InferenceSession, Metadata]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -103,6 +104,11 @@ def _open(
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
     on_cpu = providers == [CPU]
+    unwanted = list(UNUSED) if on_cpu else []
+    if frugal:  # without what makes runs faster: magnitudes of weights computed once, and freed memory kept
+        options.enable_cpu_mem_arena = False
+        options.execution_order = onnxruntime.ExecutionOrder.DEFAULT
+        unwanted.append("ConstantFolding")
     if threads is not None:
         options.intra_op_num_threads = threads
 
@@ -121,11 +127,7 @@ def _open(
         retry = not on_cpu  # with the CPU, after printing that on standard output
         try:
             session = onnxruntime.InferenceSession(
-                model,
-                options,
-                providers=providers,
-                disabled_optimizers=UNUSED if on_cpu else None,
-                enable_fallback=retry,
+                model, options, providers=providers, disabled_optimizers=unwanted, enable_fallback=retry
             )
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
@@ -135,7 +137,7 @@ def _open(
             raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
     session, metadata = (open_cached if cache and on_cpu else open_intact)(path, start)
-    _give_memory_back()
+    give_memory_back()
     return session, metadata
 
 
@@ -144,12 +146,6 @@ def _is_int8(model: InPlace) -> bool:
     with suppress(ValueError, AttributeError):  # what is wrong with the metadata is told once the file is open
         return bool(json.loads(model.metadata(METADATA_KEY)).get("precision") == INT8)
     return False
-
-
-def _give_memory_back() -> None:
-    """Return freed memory to the system, which the C library of Linux would keep: 1.1 GB after opening a ViT-B."""
-    with suppress(OSError, TypeError, AttributeError):  # other systems have no such function, and no such habit
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:
