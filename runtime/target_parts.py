@@ -26,6 +26,8 @@ def run_in_parts(
     classes at once, has a run of its own.
     """
     names = list(dict.fromkeys(outputs))
+    if len(targets) <= 1:
+        return artifact.run(inputs, targets, names)
     backward = [name for name in names if _is_backward(artifact.metadata, name)]
     count = math.ceil(len(targets) / targets_per_run(artifact.metadata, len(inputs), backward)) if backward else 1
     if count <= 1:
