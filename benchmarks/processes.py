@@ -95,7 +95,7 @@ def interleaved(acts: Mapping[Key, Callable[[], Record]], runs: int, budget: flo
     """
     first = {key: act() for key, act in acts.items()}
     took = {key: answer["seconds"] for key, answer in first.items() if "seconds" in answer}
-    often = {key: min(runs, max(int(budget / seconds), seconds <= LONG)) for key, seconds in took.items()}
+    often = {key: max(int(min(runs, budget / seconds)), seconds <= LONG) for key, seconds in took.items()}
     times: dict[Key, list[float]] = {key: [] for key in often}
     rounds = max(often.values(), default=0)
     for turn in range(rounds):
