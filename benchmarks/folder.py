@@ -58,7 +58,7 @@ def write_images(folder: Path, count: int) -> list[Path]:
         whole = photographs[index % len(photographs)]
         height = int(random.uniform(*SHARE) * whole.height)
         width = min(height * SIZE[0] // SIZE[1], whole.width)
-        left, top = random.integers(whole.width - width + 1), random.integers(whole.height - height + 1)
+        left, top = (int(random.integers(room + 1)) for room in (whole.width - width, whole.height - height))
         whole.resize(SIZE, box=(left, top, left + width, top + height)).save(file)
     return files
 
@@ -129,8 +129,11 @@ def drawn(setting: Setting) -> None:
 
 def measure(setting: Setting, runs: int) -> dict[str, Record]:
     """By the loop, what `interleaved` tells of it."""
-    loops = {BARE: partial(bare, setting, batches_of(setting)), EXPLAINED: partial(explained, setting)}
-    loops[DRAWN] = partial(drawn, setting)
+    loops: dict[str, Callable[[], object]] = {
+        BARE: partial(bare, setting, batches_of(setting)),
+        EXPLAINED: partial(explained, setting),
+        DRAWN: partial(drawn, setting),
+    }
     return interleaved({name: partial(_timed, loop) for name, loop in loops.items()}, runs, float("inf"))
 
 

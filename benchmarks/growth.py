@@ -178,22 +178,18 @@ def _megabytes(size: float) -> str:
 def measure(axis: Axis, base: Point, folder: Path) -> list[Record]:
     """What runs take at the points of an axis."""
     points = [axis.change(base, value) for value in axis.values]
+    # A plain forward pass knows of no classes
+    keys = [(point, *asked) for asked in ASKED for point in points if asked[0] != "plain" or point.case.targets == 1]
     with ExitStack() as stack:
         workers: dict[tuple[Point, str], Worker] = {}
-        for point in points:
+        for point, way in dict.fromkeys((point, way) for point, way, _ in keys):
             place = folder / f"{point.case.size}-{point.depth}"
             if not place.exists():
                 place.mkdir(parents=True)
-                write_files(point.case, [way for way, _ in ASKED], place, point.depth)
-            for way in dict(ASKED):
-                workers[point, way] = Worker(way, place, point.case)
-                stack.callback(workers[point, way].close)
-        acts = {
-            (point, way, what): partial(workers[point, way].run, what, point.case)
-            for way, what in ASKED
-            for point in points
-            if not (way == "plain" and point.case.targets > 1)  # which knows of no classes
-        }
+                write_files(point.case, list(dict(ASKED)), place, point.depth)
+            workers[point, way] = Worker(way, place, point.case)
+            stack.callback(workers[point, way].close)
+        acts = {(point, way, what): partial(workers[point, way].run, what, point.case) for point, way, what in keys}
         taken = interleaved(acts, RUNS, BUDGET)
     return [
         {"machine": base.case.machine, "model": base.case.model, "axis": axis.name, "n": point.n}
