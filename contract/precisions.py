@@ -9,8 +9,6 @@ FLOAT32, INT8 = "float32", "int8"
 PRECISIONS = {
     FLOAT32: "weights and arithmetic in float32",
     INT8: "products with weights in backward passes in int8, the rest in float32",
-    "float16": "weights stored as float16, arithmetic in float32",
-    "float64": "arithmetic in float64",
 }
 """By name, what it means. Inputs and outputs are float32 in each."""
 

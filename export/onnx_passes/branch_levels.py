@@ -1,6 +1,6 @@
 """In which order the branches run: products with weights stand between them, in levels.
 
-Unless told otherwise, as by our runtime, onnxruntime packs a weight for each product and lets go of the original once all
+Unless told otherwise, onnxruntime packs a weight for each product and lets go of the original once all
 products have theirs, but not before the end of opening where one stands in a branch: a file of 0.35 GB took 0.6 GB
 more. So products with large weights run always, and have no rows where nobody wants them. What is between two of them
 forms a level, and levels alternate with products. Gradient and relevance then walk back side by side, and what they
