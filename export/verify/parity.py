@@ -103,7 +103,8 @@ class _Gate:
         with _one_line("the file that was written cannot be computed in float64"):
             self.file_in_double = open_in_double(path)
         int8 = metadata.precision == INT8  # then PyTorch's gradients are not those of the file
-        self.exact, self.by_autograd = (graph.exact(), OF_FORWARD) if int8 else (None, BY_AUTOGRAD)
+        self.exact = graph.exact() if int8 else None
+        self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
         self.errors: dict[str, Errors] = defaultdict(Errors)
         self.broken: dict[str, None] = {}
         self.wrong_ranks: int | None = None
@@ -204,7 +205,7 @@ class _Gate:
         double = self._op_by_op(pixels, batch.targets, names)
         names = [name for name in names if name not in self.broken]
         for (image, target), single in singles.items():
-            exact = _sample(double, names, batch.images.index(image), batch.targets.index(target))
+            exact: Tensors = _sample(double, names, batch.images.index(image), batch.targets.index(target))
             if self.exact is not None:
                 exact = self._without_int8(image, target, exact)
             self.resolution.add(single, exact, self.pixels[image].numpy())
