@@ -110,7 +110,7 @@ class FusedGraph(nn.Module):
         self.names = self._computed
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
-            self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
+            self.layout = read_layout(traced, self._nodes, self._given(noise.to(next(model.parameters()))))
 
     def exact(self) -> FusedGraph:
         """A graph over the same weights whose products are all in the dtype of the model."""
@@ -210,13 +210,17 @@ class FusedGraph(nn.Module):
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
+        return interpret(self._nodes, self._given(pixels))
+
+    def _given(self, pixels: Tensor) -> dict[fx.Node, Any]:
+        """What the traced forward pass starts from: the images, weights and constants."""
         values: dict[fx.Node, Any] = {self._trace.pixels: pixels}
         for node, path in self._trace.weights.items():
             owner, _, name = path.rpartition(".")
             values[node] = getattr(self.model.get_submodule(owner), name).detach()  # nothing here uses autograd
         for node, name in zip(self._trace.constants, self._constants, strict=True):
             values[node] = self.get_buffer(name)
-        return interpret(self._nodes, values)
+        return values
 
 
 def fuse(
