@@ -11,7 +11,7 @@ import torch
 
 from onnxplain.contract.outputs import HEATMAP
 from onnxplain.export import GateError, export_model, heatmaps, load_backbone
-from onnxplain.export.verify import parity
+from onnxplain.export.verify import portions
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError, available_methods
 from onnxplain.runtime.images.geometry import interpolation
@@ -235,7 +235,7 @@ def test_the_gate_finds_wrong_heatmaps(large, tmp_path, plain, monkeypatch):
     """Against the runtime's functions of what autograd gives: wrong gradients, wrong maps."""
     options = {"labels": LABELS, "preprocessing": preprocessing(plain)}
     if large:  # the outputs are compared in portions
-        monkeypatch.setattr(parity, "MAX_RAW", 1)
+        monkeypatch.setattr(portions, "MAX_RAW", 1)
     methods = ["rollout", "grad_rollout", "gradient"]
     assert export_model(plain, tmp_path / "right.onnx", heatmaps=methods, **options).passed
     with monkeypatch.context() as patch:

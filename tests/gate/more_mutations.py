@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from .mutations import FLOATS, Mutate, is_float, is_open, nodes_of, pick, put_before
 
-SMALL = 1e-4
+SHARE = 1e-3
 """By how much an image feels its neighbours."""
 
 
@@ -103,26 +103,27 @@ def other_weight(model: ir.Model, rng: Generator) -> str | None:
 
 
 def neighbour(model: ir.Model, rng: Generator) -> str | None:
-    """A value that takes a little of the mean over the images of the batch, or over the classes."""
+    """A value that depends a little on those of other images, or other classes, and not where there is but one."""
     found = [node for node in nodes_of(model) if node.op_type not in ("If", "Constant") and is_open(node.outputs[0])]
     node = pick(rng, [node for node in found if node.outputs[0].uses()])
     if node is None:
         return None
-    value, axes = node.outputs[0], ir.node("Constant", [], {"value_ints": [0]})
-    share = ir.node("Constant", [], {"value": ir.tensor(np.float32(SMALL), name="share")})
+    value = node.outputs[0]
+    users = list(value.uses())
+    axes = ir.node("Constant", [], {"value_ints": [0]})
+    share = ir.node("Constant", [], {"value": ir.tensor(np.float32(SHARE), name="share")})
     mean = ir.node("ReduceMean", [value, axes.outputs[0]], {"keepdims": 1})
-    part = ir.node("Mul", [mean.outputs[0], share.outputs[0]])
+    difference = ir.node("Sub", [value, mean.outputs[0]])
+    part = ir.node("Mul", [difference.outputs[0], share.outputs[0]])
     mixed = ir.node("Add", [value, part.outputs[0]])
-    new = [axes, share, mean, part, mixed]
+    new = [axes, share, mean, difference, part, mixed]
     for place, one in enumerate(new):
         one.outputs[0].name = f"{value.name}/mixed{place}"
         one.outputs[0].type = ir.TensorType(ir.DataType.INT64) if one is axes else value.type
-    mixed.outputs[0].shape = value.shape
-    users = [use for use in value.uses()]
     node.graph.insert_after(node, new)
     for user, place in users:
         user.replace_input_with(place, mixed.outputs[0])
-    return f"{node.name} ({node.op_type}): feels the mean over its first axis"
+    return f"{node.name} ({node.op_type}): feels the others along its first axis"
 
 
 def wrong_perm(model: ir.Model, rng: Generator) -> str | None:

@@ -147,13 +147,13 @@ def baked_in(model: ir.Model, rng: Generator) -> str | None:
     node = pick(rng, found)
     if node is None:
         return None
+    sizes = [size for size in next(value for value in model.graph.inputs if value.name == "pixels").shape][1:]
+    pixels = torch.from_numpy(rng.normal(size=[1, *sizes])).expand(2, -1, -1, -1)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         ir.save(model, file.name)
         watching = _Watching(Path(file.name))
-    watching.watched = node.outputs[0].name
-    sizes = [size for size in next(value for value in model.graph.inputs if value.name == "pixels").shape][1:]
-    pixels = torch.from_numpy(rng.normal(size=[1, *sizes])).expand(2, -1, -1, -1)
-    watching.run(pixels, torch.zeros(2, 2, dtype=torch.int64), [value.name for value in model.graph.outputs])
+        watching.watched = node.outputs[0].name
+        watching.run(pixels, torch.zeros(2, 2, dtype=torch.int64), [value.name for value in model.graph.outputs])
     if watching.seen is None:
         return None
     new = ir.node("Constant", [], {"value": ir.tensor(watching.seen.numpy().astype(np.float32))})

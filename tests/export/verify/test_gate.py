@@ -13,7 +13,7 @@ from torch import nn
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.export import GateError, artifact, export_model
 from onnxplain.export.formats.table import WRITERS
-from onnxplain.export.verify import limits, parity
+from onnxplain.export.verify import limits, portions
 from onnxplain.export.verify.report import Report
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, OnnxplainError
@@ -101,7 +101,7 @@ def _baked_in(output, bound=False):
     def damage(file, path):
         feeds = {"pixels": np.ones((1, 3, 32, 32), np.float32), "target": np.zeros((1, 1), np.int64)}
         (tensor,) = onnxruntime.InferenceSession(path).run([output], feeds)
-        times = [parity.IMAGES, parity.TARGETS] if output in PER_TARGET else [parity.IMAGES]
+        times = [portions.IMAGES, portions.TARGETS] if output in PER_TARGET else [portions.IMAGES]
         if bound:
             tensor = np.tile(tensor, [*times, *[1] * (tensor.ndim - len(times))])
         branch = branch_of(file, output)
@@ -155,7 +155,7 @@ def test_wrong_rule_is_refused(model, kept, monkeypatch):
 
 def test_wrong_rule_is_refused_where_only_reductions_are_compared(model, kept, monkeypatch):
     monkeypatch.setitem(GRADIENT, aten.gelu, GRADIENT[aten.relu])
-    monkeypatch.setattr(parity, "MAX_RAW", 1)
+    monkeypatch.setattr(portions, "MAX_RAW", 1)
     with pytest.raises(GateError) as caught:
         export_model(model, kept, labels=LABELS, preprocessing=PREPROCESSING, passes=["gradient"])
     assert ("gradient_attention_mean", EQUAL) in _failures(caught.value)
@@ -173,7 +173,7 @@ def test_wrong_rule_is_refused_where_only_reductions_are_compared(model, kept, m
 )
 def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monkeypatch):
     """Where raw tensors are too large to take out, their reductions are compared, and the report says so."""
-    monkeypatch.setattr(parity, "MAX_RAW", 4 * 2 * 4 * 17 * 17 - 1)
+    monkeypatch.setattr(portions, "MAX_RAW", 4 * 2 * 4 * 17 * 17 - 1)
     large = {"attention", "attention_gradient", "relevance", "layer_gradient"}
     runs, run = [], OnnxArtifact.run
     monkeypatch.setattr(OnnxArtifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
@@ -192,7 +192,7 @@ def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monke
         with pytest.raises(GateError) as caught:
             export_model(model, path, **options)
         assert DAMAGES[name][1] == {item for item in _failures(caught.value) if item[1] == EQUAL}
-    assert large.isdisjoint(set().union(*runs)) and len(runs) > parity.TARGETS
+    assert large.isdisjoint(set().union(*runs)) and len(runs) > portions.TARGETS
 
 
 @pytest.mark.parametrize("stage", range(STAGES))

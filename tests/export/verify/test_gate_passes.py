@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from onnxplain.export import GateError, export_model
 from onnxplain.export.formats import torchscript_file
 from onnxplain.export.formats.table import WRITERS
-from onnxplain.export.verify import limits, parity
+from onnxplain.export.verify import limits, portions
 from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.export.verify.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
@@ -94,7 +94,7 @@ def test_damaged_torchscript_is_refused(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("factor", [1.0, 1.0001])
 def test_reciprocam_of_many_patches_is_compared_for_one_image(factor, plain, tmp_path, translated_wrongly, monkeypatch):
     """Its copies of an image would not fit in memory twice."""
-    monkeypatch.setattr(parity, "MAX_COPIES", 0)
+    monkeypatch.setattr(portions, "MAX_COPIES", 0)
     batches, run = [], OnnxInDouble.run
     monkeypatch.setattr(OnnxInDouble, "run", lambda *given: batches.append((len(given[1]), *given[3])) or run(*given))
     path = tmp_path / "x.onnx"
