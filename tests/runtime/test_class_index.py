@@ -17,9 +17,13 @@ IMAGES = [random_image(seed) for seed in range(3)]
 
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory):
-    """A model whose classes 1, 2 and 4 have the same weights, and so the same logits."""
+    """A model whose classes 1, 2 and 4 read one feature with the same weight, and so have the same logits.
+
+    Of several features, a product may add up those of each class in another order.
+    """
     model = export_cases.build("plain")
     with torch.no_grad():
+        model.head.weight[1, 1:] = 0
         for row in (2, 4):
             model.head.weight[row] = model.head.weight[1]
             model.head.bias[row] = model.head.bias[1]
