@@ -28,14 +28,14 @@ def test_export_defaults(exporter):
 
 
 ALL = (["--gamma", 0.25], (0.25, None, None, None, "float32"))
-OWN = (None, 0.25, 0.05, 0.01, "float64")
+OWN = (None, 0.25, 0.05, 0.01, "int8")
 HEATMAPS = ["--model", "vit", "--heatmaps", "rollout,gmar"]
 
 
 def test_export_options(exporter):
     Path("labels.txt").write_text("\ufeffzero\none \n\n", encoding="utf-8")
     Path("labels.json").write_text('["zero", "one"]')
-    own = ["--gamma-conv", 0.25, "--gamma-linear", 0.05, "--gamma-attention", 0.01, "--precision", "float64"]
+    own = ["--gamma-conv", 0.25, "--gamma-linear", 0.05, "--gamma-attention", 0.01, "--precision", "int8"]
     for labels, size, passes, expected, gammas, constants in (
         ("labels.txt", "32x48", ["--passes", "attention,gradient"], ("gradient",), own, OWN),
         ("labels.json", "32", ["--passes", "relevance", "--passes", "gradient"], ("gradient", "relevance"), *ALL),
