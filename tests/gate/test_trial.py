@@ -21,5 +21,6 @@ def test_right_file(case):
 @pytest.mark.slow
 def test_wrong_files():
     subject, rng = Mutable("layer_scale", "fan in", seed=0), np.random.default_rng(0)
-    verdicts = [subject.mutated(rng) for _ in range(3)]
-    assert {verdict for _, verdict in verdicts} == {"caught"}, verdicts
+    verdicts = [subject.mutated(rng) for _ in range(5)]
+    effective = [verdict for _, verdict in verdicts if not verdict.startswith("changes nothing")]
+    assert len(effective) >= 3 and set(effective) == {"caught"}, verdicts
