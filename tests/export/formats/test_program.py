@@ -88,6 +88,16 @@ def test_arithmetic_of_open_sizes(by_pytorch):
     assert_right(fused(change=lambda logits, targets: logits.repeat(targets, 2)[: len(logits)]))
 
 
+def test_convolutions_padded_by_a_word(by_pytorch):
+    """As transformers writes the patch embedding of SigLIP."""
+
+    def convolved(logits, targets):
+        return torch.nn.functional.conv2d(logits[:, None, None], logits.new_ones(1, 1, 1, 3), padding="same")[:, 0, 0]
+
+    assert_right(fused(change=convolved))
+    assert not by_pytorch
+
+
 @pytest.mark.parametrize(
     "change",
     [
