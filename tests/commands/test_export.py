@@ -21,22 +21,23 @@ def test_export_defaults(exporter):
     assert result.exit_code == 0 and result.stderr == "" and path.exists()
     assert exporter.calls == [
         ("timm/vit_small.tv", None, True, None, None, None, None, None),
-        (BACKBONE, path, "onnx", None, 20, 1.0, None, None, None, None, None),
+        (BACKBONE, path, "onnx", None, 20, 1.0, None, None, None, None, None, "float32"),
     ]
     assert "≤ 1e-06" in result.stdout and "≤ 1e-05" not in result.stdout and f"wrote {path}: 0.1 MB" in result.stdout
     assert f" explain {path} IMAGE" in result.stdout
 
 
-ALL = (["--gamma", 0.25], (0.25, None, None, None))
+ALL = (["--gamma", 0.25], (0.25, None, None, None, "float32"))
+OWN = (None, 0.25, 0.05, 0.01, "float64")
 HEATMAPS = ["--model", "vit", "--heatmaps", "rollout,gmar"]
 
 
 def test_export_options(exporter):
     Path("labels.txt").write_text("\ufeffzero\none \n\n", encoding="utf-8")
     Path("labels.json").write_text('["zero", "one"]')
-    own = ["--gamma-conv", 0.25, "--gamma-linear", 0.05, "--gamma-attention", 0.01]
+    own = ["--gamma-conv", 0.25, "--gamma-linear", 0.05, "--gamma-attention", 0.01, "--precision", "float64"]
     for labels, size, passes, expected, gammas, constants in (
-        ("labels.txt", "32x48", ["--passes", "attention,gradient"], ("gradient",), own, (None, 0.25, 0.05, 0.01)),
+        ("labels.txt", "32x48", ["--passes", "attention,gradient"], ("gradient",), own, OWN),
         ("labels.json", "32", ["--passes", "relevance", "--passes", "gradient"], ("gradient", "relevance"), *ALL),
         ("labels.json", "32", ["--passes", "attention"], (), *ALL),
     ):
