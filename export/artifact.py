@@ -184,7 +184,7 @@ def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
 def translate(plan: Plan, graph: FusedGraph) -> Translated:
     """Translate the fused graph to the plan's format, and describe it."""
     size = plan.backbone.preprocessing.size
-    model = WRITERS[plan.format].translate(graph, size, plan.opset, plan.flags)
+    model = WRITERS[plan.format].translate(graph, size, plan.opset, plan.flags, plan.precision)
     return Translated(plan.format, model, describe(plan, graph))
 
 
@@ -274,6 +274,7 @@ def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
     model = plan.backbone.model
     example = torch.zeros(1, 3, *plan.backbone.preprocessing.size).to(next(model.parameters()))
     try:
-        return fuse(model, example, passes, **plan.rules)
+        graph = fuse(model, example, passes, **plan.rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error
+    return graph.with_exact_constants() if computes_in_double(plan.precision) else graph

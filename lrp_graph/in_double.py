@@ -1,9 +1,9 @@
-"""Run code that was written for float32 in float64, with the constants that float32 has."""
+"""Run code that was written for float32 in float64, with the constants that float32 has or with exact ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -19,35 +19,52 @@ DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.floa
 """The epsilon that a norm adds by default, in float64 and in float32."""
 
 
-def _widened(arg: Any) -> Any:
-    """An argument of an op for float64: a number as float32 rounds it, and the dtype float64 in place of float32."""
+def widened(arg: Any) -> Any:
+    """An argument of an op for float64: the dtype float64 in place of float32, but float32's epsilon."""
     if isinstance(arg, float) and arg == DOUBLE_EPS:
         return SINGLE_EPS
-    if isinstance(arg, float):
-        with np.errstate(over="ignore"):
-            return float(np.float32(arg))
     return torch.float64 if arg is torch.float32 else arg
 
 
+def _rounded(arg: Any) -> Any:
+    """As `widened`, and a number as float32 rounds it."""
+    arg = widened(arg)
+    if isinstance(arg, float):
+        with np.errstate(over="ignore"):
+            return float(np.float32(arg))
+    return arg
+
+
 class _InDouble(TorchDispatchMode):
-    """Has code that was written for float32 compute in float64, with float32's constants."""
+    """Has code that was written for float32 compute in float64."""
+
+    def __init__(self, exact: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.exact = exact
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened)
+        change = widened if self.exact else _rounded
+        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), change)
         result = op(*args, **kwargs)
         if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
-            return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of
+            # A number that the code has made a tensor of
+            return (result if self.exact else result.to(torch.float32)).to(torch.float64)
         return result
 
 
 @contextmanager
-def in_double() -> Iterator[None]:
-    """A context in which modules whose weights were cast to float64 compute in float64 throughout."""
+def in_double(exact: bool = False) -> Iterator[None]:
+    """A context in which modules whose weights were cast to float64 compute in float64 throughout.
+
+    Args:
+        exact: Whether numbers in the code are what they are, and rules take numbers to be as fine as in float64; else
+            they are rounded to float32, so that the result can be compared with a program of float32.
+    """
     before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
     torch.set_default_dtype(torch.float64)
     try:
-        narrow = patch.object(torch, "finfo", lambda dtype=None: limits)  # rules ask how coarse numbers are
-        with _InDouble(), narrow:  # type: ignore[no-untyped-call]
+        narrow = nullcontext() if exact else patch.object(torch, "finfo", lambda dtype=None: limits)
+        with _InDouble(exact), narrow:
             yield
     finally:
         torch.set_default_dtype(before)

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, Preprocessing
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
+from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
@@ -39,7 +40,9 @@ SHAPE_ARITHMETIC = 16
 """Entries of the largest constants that the export computes with; larger ones are weights."""
 
 
-def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, flags: str = "optional") -> ir.Model:
+def onnx_model(
+    graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, flags: str = "optional", precision: str = FLOAT32
+) -> ir.Model:
     """Translate the fused graph.
 
     Args:
@@ -47,13 +50,14 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         size: (height, width) of the images; their number, and that of the targets, stay open.
         opset: One of OPSETS.
         flags: One of FLAGS.
+        precision: One of PRECISIONS.
 
     Returns:
         The model, each output behind its flag if it has one, weights by their paths in the PyTorch model.
     """
     with silent(), torch.inference_mode():
         program = torch.onnx.export(
-            _decomposed_if_need_be(flat_program(graph, size)),
+            _decomposed_if_need_be(flat_program(graph, size, precision)),
             dynamo=True,
             opset_version=opset,
             input_names=["pixels", "target"],

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
+from onnxplain.contract import OnnxplainError
+from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.lrp_graph.torch_internals import (
     TorchDispatchMode,
     enable_python_dispatcher,
     fake_mode_of,
     is_mutable,
+    schema_of,
     size_expression,
 )
 
+from .arithmetic import ARITHMETIC, Arithmetic
+from .double_ops import DOUBLE_OPS
 from .padding import padded_parameters
 
 aten = torch.ops.aten
@@ -67,12 +75,13 @@ class _CannotRecordError(Exception):
     """An op takes an open size for a number, sizes are computed in a way not known here, or a value is changed."""
 
 
-def flat_program(graph: FusedGraph, size: tuple[int, int]) -> ExportedProgram:
+def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOAT32) -> ExportedProgram:
     """Record the fused graph as one program.
 
     Args:
         graph: The fused graph.
         size: (height, width) of the images; their number, and that of the targets, stay open.
+        precision: One of PRECISIONS.
 
     Returns:
         The program, its outputs in the order of ``graph.names``.
@@ -82,14 +91,19 @@ def flat_program(graph: FusedGraph, size: tuple[int, int]) -> ExportedProgram:
     shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
     program = torch.export.export(_Outline(graph), example, dynamic_shapes=shapes, strict=False)
     try:
-        _widen(program, padded_parameters(graph))
-        _Recorder(program).record(graph)
-    except _CannotRecordError:
+        _replace(program, padded_parameters(graph))
+        _Recorder(program, ARITHMETIC[precision]).record(graph)
+    except _CannotRecordError as error:
+        if precision != FLOAT32:
+            reason = f" ({error})" if str(error) else ""
+            raise OnnxplainError(
+                f"this model cannot be written in {precision}{reason}; leave out `precision`"
+            ) from error
         program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     return program
 
 
-def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
+def _replace(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
     """Give ``program`` other parameters, by their paths in the model, before anything is recorded with them."""
     names = {path: name for name, path in program.graph_signature.inputs_to_parameters.items()}
     nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
@@ -102,9 +116,12 @@ def _widen(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
 class _Recorder(TorchDispatchMode):
     """Records the calls made under it in the graph of ``program``, before its outputs."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, arithmetic: Arithmetic) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.program = program
+        self.arithmetic = arithmetic
+        self.in_double = arithmetic.computed == torch.float64
+        self.replaced = {**REPLACED, **DOUBLE_OPS} if self.in_double else REPLACED
         self.graph = program.graph
         self.signature = program.graph_signature
         (self.output,) = self.graph.find_nodes(op="output")
@@ -115,6 +132,7 @@ class _Recorder(TorchDispatchMode):
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
         self.known: dict[str, Any] = {}
+        self.numbers: dict[float, Tensor] = {}
         self.sizes: dict[sympy.Expr, fx.Node] = {}
 
     def record(self, graph: FusedGraph) -> None:
@@ -132,13 +150,14 @@ class _Recorder(TorchDispatchMode):
                 if first is node:
                     self._hold(given[node], node)
             lengths = [self._open(node, axis) for node, axis in ((self.pixels, 0), (self.target, 1))]
+            given = {node: self._cast(tensor, self.arithmetic.computed) for node, tensor in given.items()}
             weights = {paths[node.name]: tensor for node, tensor in given.items() if node.name in paths}
-            with self:
+            with self, in_double(exact=True) if self.in_double else nullcontext():
                 inputs = given[self.pixels], given[self.target]
                 outputs = torch.func.functional_call(graph, weights, inputs, tie_weights=False)  # all are given
         if any(size_expression(length).is_number for length in lengths):
             raise _CannotRecordError
-        self._finish([outputs[name] for name in graph.names])
+        self._finish([self._cast(outputs[name], torch.float32) for name in graph.names])
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -146,15 +165,16 @@ class _Recorder(TorchDispatchMode):
             return op(*args, **kwargs)
         if op in NO_OPS:
             return args[0]
-        if op.overloadpacket not in COMPOSITE:
+        if op in self.replaced or op.overloadpacket not in COMPOSITE:
             with self:
-                result = REPLACED.get(op, op.decompose)(*args, **kwargs)
+                result = self.replaced.get(op, op.decompose)(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         if is_mutable(op):
             raise _CannotRecordError
         with self.graph.inserting_before(self.output):
-            recorded = fx.node.map_aggregate((tuple(args), kwargs), self._recorded)
+            given = self._exact(op, args) if self.in_double else tuple(args)
+            recorded = fx.node.map_aggregate((given, kwargs), self._recorded)
             call = f"{op} {recorded}"
             if call not in self.known:
                 self.known[call] = op(*args, **kwargs)
@@ -168,7 +188,23 @@ class _Recorder(TorchDispatchMode):
             self.sizes[size_expression(length)] = self._call(aten.sym_size.int, (node, axis), length)
         return length
 
+    def _cast(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """The same in another dtype, if it is of floating-point numbers."""
+        if tensor.dtype == dtype or not tensor.is_floating_point():
+            return tensor
+        node = self.nodes[id(tensor)]
+        call = f"cast of {node} to {dtype}"
+        if call not in self.known:
+            self.known[call] = tensor.to(dtype)
+            with self.graph.inserting_before(self.output):
+                cast = self._call(aten._to_copy.default, (node,), self.known[call], {"dtype": dtype})
+            self._hold(self.known[call], cast)
+        result: Tensor = self.known[call]
+        return result
+
     def _finish(self, outputs: list[Tensor]) -> None:
+        for number, tensor in self.numbers.items():
+            self.program.constants[self.nodes[id(tensor)].name] = torch.tensor(number, dtype=torch.float64)
         results: list[fx.Node] = []
         with self.graph.inserting_before(self.output):
             for tensor in outputs:
@@ -194,6 +230,17 @@ class _Recorder(TorchDispatchMode):
             for place, item in enumerate(value):
                 self._hold(item, self._call(operator.getitem, (node, place), item))
 
+    def _exact(self, op: Any, args: Any) -> tuple[Any, ...]:
+        """The arguments of an op, with tensors in place of numbers that the exporter would round to float32."""
+        result = []
+        for argument, value in zip(schema_of(op).arguments, args, strict=False):
+            if isinstance(value, float) and value != float(np.float32(value)):
+                if str(argument.type) != "Tensor":
+                    raise _CannotRecordError(f"{op} with {value}")
+                value = self._number(value)
+            result.append(value)
+        return tuple(result)
+
     def _recorded(self, arg: Any) -> Any:
         """An argument as it stands in the graph."""
         if isinstance(arg, Tensor):
@@ -202,14 +249,25 @@ class _Recorder(TorchDispatchMode):
 
     def _constant(self, tensor: Tensor) -> fx.Node:
         """A tensor that a rule has made of numbers."""
-        name = f"number_{len(self.program.constants)}"
+        node = self._new_constant(self.fake_mode.from_tensor(tensor, static_shapes=True))
+        self.program.constants[node.name] = tensor
+        self._hold(tensor, node)
+        return node
+
+    def _number(self, number: float) -> Tensor:
+        """A tensor of float64 that stands for a number; it gets its value in the end, as none is a value here."""
+        if number not in self.numbers:
+            self.numbers[number] = torch.empty((), dtype=torch.float64)
+            self._hold(self.numbers[number], self._new_constant(self.numbers[number]))
+        return self.numbers[number]
+
+    def _new_constant(self, value: Tensor) -> fx.Node:
+        name = f"number_{len(self.signature.input_specs)}"
         with self.graph.inserting_before(self.pixels):
             node: fx.Node = self.graph.placeholder(name)
-        node.meta["val"] = self.fake_mode.from_tensor(tensor, static_shapes=True)
+        node.meta["val"] = value
         place = [spec.arg.name for spec in self.signature.input_specs].index(self.pixels.name)
         self.signature.input_specs.insert(place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), name))
-        self.program.constants[name] = tensor
-        self._hold(tensor, node)
         return node
 
     def _length(self, length: sympy.Expr) -> Any:

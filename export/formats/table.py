@@ -39,12 +39,13 @@ class Writer:
 
     Attributes:
         translate: Turns a fused graph into a model of the format, for images of (height, width), an ONNX opset, which
-            formats without one ignore, and one of FLAGS, of which other formats than ONNX have "optional" alone.
+            formats without one ignore, one of FLAGS, of which other formats than ONNX have "optional" alone, and one of
+            PRECISIONS, of which they have float32 alone.
         save: Writes that model, the JSON document of the metadata and the digest to a path.
         in_double: Opens a file to be run in float64, for the gate.
     """
 
-    translate: Callable[[FusedGraph, tuple[int, int], int, str], Any]
+    translate: Callable[[FusedGraph, tuple[int, int], int, str, str], Any]
     save: Callable[[Any, str, Path], None]
     in_double: Callable[[Path], InDouble]
 
@@ -52,7 +53,9 @@ class Writer:
 WRITERS: dict[str, Writer] = {
     "onnx": Writer(onnx_model, save_onnx, OnnxInDouble),
     "torchscript": Writer(
-        lambda graph, size, opset, flags: torchscript_model(graph, size), save_torchscript, ScriptInDouble
+        lambda graph, size, opset, flags, precision: torchscript_model(graph, size),
+        save_torchscript,
+        ScriptInDouble,
     ),
 }
 """By the format's name."""
