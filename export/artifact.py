@@ -20,6 +20,7 @@ from onnxplain.runtime.methods.choice import Methods, call_methods
 from onnxplain.runtime.methods.table import METHODS
 
 from .atomic_files import atomic_file
+from .formats.arithmetic import ARITHMETIC
 from .formats.onnx_file import OPSET, take_image_input
 from .formats.table import WRITERS
 from .heatmaps import with_heatmaps
@@ -277,4 +278,4 @@ def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
         graph = fuse(model, example, passes, **plan.rules)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error
-    return graph.with_exact_constants() if computes_in_double(plan.precision) else graph
+    return graph.with_exact_constants() if ARITHMETIC[plan.precision].in_double else graph

@@ -21,6 +21,11 @@ class Arithmetic:
     computed: torch.dtype = torch.float32
     stored: torch.dtype = torch.float32
 
+    @property
+    def in_double(self) -> bool:
+        """Whether arithmetic is in float64."""
+        return self.computed == torch.float64
+
 
 ARITHMETIC = {
     "float32": Arithmetic(),

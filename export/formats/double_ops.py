@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -204,7 +205,39 @@ def batch_norm(
     return y if b is None else y + b.reshape(after)
 
 
-DOUBLE_OPS: dict[Any, Callable[..., Tensor]] = {
+def is_single(number: Any) -> bool:
+    """Whether a number is none of float64 alone, which the exporter would round to float32."""
+    with np.errstate(over="ignore"):
+        return not isinstance(number, float) or number != number or number == float(np.float32(number))
+
+
+def _filled(ones: Callable[..., Tensor]) -> Callable[..., Any]:
+    """A tensor full of a number, as the product of ones and the number."""
+
+    def fill(*args: Any, **options: Any) -> Any:
+        *like, number = args
+        return NotImplemented if is_single(number) else ones(*like, **options) * number
+
+    return fill
+
+
+def clamp(x: Tensor, low: Any = None, high: Any = None) -> Any:
+    """x within bounds, as maximum and minimum of tensors."""
+    if is_single(low) and is_single(high):
+        return NotImplemented
+    x = x if low is None else torch.maximum(x, x.new_ones(()) * low)
+    return x if high is None else torch.minimum(x, x.new_ones(()) * high)
+
+
+DOUBLE_OPS: dict[Any, Callable[..., Any]] = {
+    aten.full.default: _filled(aten.ones.default),
+    aten.full_like.default: _filled(aten.ones_like.default),
+    aten.new_full.default: _filled(aten.new_ones.default),
+    aten.where.ScalarSelf: lambda condition, a, b: torch.where(condition, b.new_ones(()) * a, b),
+    aten.where.ScalarOther: lambda condition, a, b: torch.where(condition, a, a.new_ones(()) * b),
+    aten.clamp.default: clamp,
+    aten.clamp_min.default: clamp,
+    aten.clamp_max.default: lambda x, high: clamp(x, None, high),
     aten.erf.default: erf,
     aten.gelu.default: gelu,
     aten.leaky_relu.default: leaky_relu,

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import sympy
 import torch
 from torch import Tensor, fx, nn
@@ -33,8 +32,9 @@ from onnxplain.lrp_graph.torch_internals import (
 )
 
 from .arithmetic import ARITHMETIC, Arithmetic
-from .double_ops import DOUBLE_OPS
+from .double_ops import DOUBLE_OPS, is_single
 from .padding import padded_parameters
+from .rounding import narrowed
 
 aten = torch.ops.aten
 
@@ -91,8 +91,9 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
     shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
     program = torch.export.export(_Outline(graph), example, dynamic_shapes=shapes, strict=False)
     try:
-        _replace(program, padded_parameters(graph))
-        _Recorder(program, ARITHMETIC[precision]).record(graph)
+        arithmetic = ARITHMETIC[precision]
+        _replace(program, _stored_parameters(graph, arithmetic))
+        _Recorder(program, arithmetic).record(graph)
     except _CannotRecordError as error:
         if precision != FLOAT32:
             reason = f" ({error})" if str(error) else ""
@@ -101,6 +102,16 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
             ) from error
         program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     return program
+
+
+def _stored_parameters(graph: FusedGraph, arithmetic: Arithmetic) -> dict[str, Tensor]:
+    """The parameters that are stored in another form than the model has them in, by their paths there."""
+    stored = padded_parameters(graph)
+    if arithmetic.stored != torch.float32:
+        every = {path: tensor.detach() for path, tensor in graph.model.named_parameters(remove_duplicate=False)}
+        stored = {path: narrowed(tensor, arithmetic.stored) for path, tensor in {**every, **stored}.items()}
+        stored = {path: tensor for path, tensor in stored.items() if tensor is not every[path]}
+    return stored
 
 
 def _replace(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
@@ -120,8 +131,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.program = program
         self.arithmetic = arithmetic
-        self.in_double = arithmetic.computed == torch.float64
-        self.replaced = {**REPLACED, **DOUBLE_OPS} if self.in_double else REPLACED
+        self.replaced = {**REPLACED, **DOUBLE_OPS} if arithmetic.in_double else REPLACED
         self.graph = program.graph
         self.signature = program.graph_signature
         (self.output,) = self.graph.find_nodes(op="output")
@@ -152,7 +162,7 @@ class _Recorder(TorchDispatchMode):
             lengths = [self._open(node, axis) for node, axis in ((self.pixels, 0), (self.target, 1))]
             given = {node: self._cast(tensor, self.arithmetic.computed) for node, tensor in given.items()}
             weights = {paths[node.name]: tensor for node, tensor in given.items() if node.name in paths}
-            with self, in_double(exact=True) if self.in_double else nullcontext():
+            with self, in_double(exact=True) if self.arithmetic.in_double else nullcontext():
                 inputs = given[self.pixels], given[self.target]
                 outputs = torch.func.functional_call(graph, weights, inputs, tie_weights=False)  # all are given
         if any(size_expression(length).is_number for length in lengths):
@@ -173,7 +183,7 @@ class _Recorder(TorchDispatchMode):
         if is_mutable(op):
             raise _CannotRecordError
         with self.graph.inserting_before(self.output):
-            given = self._exact(op, args) if self.in_double else tuple(args)
+            given = self._exact(op, args) if self.arithmetic.in_double else tuple(args)
             recorded = fx.node.map_aggregate((given, kwargs), self._recorded)
             call = f"{op} {recorded}"
             if call not in self.known:
@@ -234,7 +244,7 @@ class _Recorder(TorchDispatchMode):
         """The arguments of an op, with tensors in place of numbers that the exporter would round to float32."""
         result = []
         for argument, value in zip(schema_of(op).arguments, args, strict=False):
-            if isinstance(value, float) and value != float(np.float32(value)):
+            if not is_single(value):
                 if str(argument.type) != "Tensor":
                     raise _CannotRecordError(f"{op} with {value}")
                 value = self._number(value)
