@@ -27,10 +27,18 @@ FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
 """Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
 times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
 
+EXACT = 1e-6
+"""Relative error of any output from a file that computes in float64, run as it is: outputs are rounded to float32."""
+ROUNDED = 5e-2
+"""Relative error of logits and attention that weights rounded to float16 may cause; right files are off by 1e-2 and
+less."""
+
 IN_BOTH = {"logits", "attention"}
 """What is compared in float32 as well."""
 
 EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
+AS_IT_IS = "error against PyTorch in float64, the file run as it is"
+OF_ROUNDING = "error against the model whose weights are not rounded, in float64"
 SOUND = "finite and of the right shape"
 RANKS = "ranks that stand for another class than they should"
 
@@ -44,24 +52,38 @@ class Errors:
         noise: Of PyTorch in float64 where the pixels change by their last bit, for samples in which it had to be known.
         single: Of the file in float32.
         eager: Of PyTorch in float32 where the pixels change by their last bit, likewise.
+        as_it_is: Of a file that computes in float64, run as it is.
+        rounding: Of the file in float64 against the model whose weights are not rounded.
     """
 
     double: list[float] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
     eager: list[float] = field(default_factory=list)
+    as_it_is: list[float] = field(default_factory=list)
+    rounding: list[float] = field(default_factory=list)
 
 
-def limit_in_double(name: str) -> float:
-    """The relative error in float64 that is always allowed for an output; of heatmaps, too, autograd has a part."""
-    return LIMIT_BY_AUTOGRAD if name in BY_AUTOGRAD or name.startswith(HEATMAP) else LIMIT
+def limit_in_double(name: str, exact: bool = False) -> float:
+    """The relative error in float64 that is always allowed for an output.
+
+    Args:
+        name: Of the output; of heatmaps, too, autograd has a part.
+        exact: Whether the file computes in float64, with constants that are not rounded to float32.
+    """
+    by_autograd = name in BY_AUTOGRAD or name.startswith(HEATMAP)
+    return LIMIT_BY_AUTOGRAD if by_autograd and not exact else LIMIT
 
 
-def checks(name: str, errors: Errors) -> Iterator[Check]:
-    """The lines of the report for one output."""
-    limit = max(limit_in_double(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
+def checks(name: str, errors: Errors, exact: bool = False) -> Iterator[Check]:
+    """The lines of the report for one output; ``exact`` is as for ``limit_in_double``."""
+    limit = max(limit_in_double(name, exact), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
-    if name in IN_BOTH:
+    if errors.rounding:
+        yield _check(name, OF_ROUNDING, errors.rounding, ROUNDED)
+    if errors.as_it_is:
+        yield _check(name, AS_IT_IS, errors.as_it_is, max(EXACT, limit))
+    elif name in IN_BOTH:
         limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
         yield _check(name, IN_FLOAT32, errors.single, limit)
 

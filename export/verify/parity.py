@@ -41,6 +41,7 @@ from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.methods.table import METHODS
 from onnxplain.runtime.pipeline import map_of
 
+from ..formats.arithmetic import ARITHMETIC
 from ..formats.table import open_in_double
 from .autograd_reference import eager_outputs
 from .limits import FLOAT32, IN_BOTH, SOUND, Errors, check_of_ranks, checks, limit_in_double, relative_error
@@ -67,7 +68,9 @@ class _Portion:
     names: Sequence[str]
 
 
-def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> Report:
+def compare(
+    path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph, original: FusedGraph | None = None
+) -> Report:
     """Run the artifact on random images and classes, and compare all it gives with PyTorch.
 
     What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
@@ -77,6 +80,8 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
         metadata: What the file says about itself.
         model: Of which the fused graph is.
         graph: Of which the file is.
+        original: Of the model that was given, where ``model`` has rounded weights in its place: what that changes is
+            compared, and maps are to be those of the original.
 
     Returns:
         The report, a line for each output and kind of comparison.
@@ -84,7 +89,7 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
     Raises:
         OnnxplainError: The file, the model or the graph cannot be run.
     """
-    gate = _Gate(path, metadata, model, graph)
+    gate = _Gate(path, metadata, model, graph, original)
     gate.compare_ranks()
     raw = [PASSES[name] for name in metadata.passes]
     large = [item for item in raw if item.axes == MATRICES and _bytes(metadata, item) > MAX_RAW]
@@ -96,8 +101,11 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
 class _Gate:
     """The comparison. ``asked``: the class by image for which PyTorch is run."""
 
-    def __init__(self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> None:
+    def __init__(
+        self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph, original: FusedGraph | None
+    ) -> None:
         self.path, self.metadata, self.graph = path, metadata, graph
+        self.exact = ARITHMETIC[metadata.precision].in_double
         generator = torch.Generator().manual_seed(0)
         self.pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
         self.targets = torch.randperm(len(metadata.labels), generator=generator)[:TARGETS]
@@ -108,6 +116,7 @@ class _Gate:
         with _one_line("the model cannot be copied to compare with"):
             self.model_in_double = copy.deepcopy(model).double()
             self.graph_in_double = _over(graph, self.model_in_double)
+            self.original = None if original is None else _over(original, copy.deepcopy(original.model).double())
         self.errors: dict[str, Errors] = defaultdict(Errors)
         self.broken: dict[str, None] = {}
         self.wrong_ranks = 0
@@ -169,10 +178,21 @@ class _Gate:
         exact = self._in_double(portion)
         names = [name for name in portion.names if name not in self.broken]
         for row, number in enumerate(portion.images):
-            single = _sample(ours, names, row, 0)
-            self.resolution.add(single, _sample(exact, names, row, 0), self.pixels[number].numpy())
+            single, right = (_sample(given, names, row, 0) for given in (ours, exact))
+            if self.original is not None:
+                right = self._of_original(number, portion.targets[:1], right)
+            self.resolution.add(single, right, self.pixels[number].numpy())
             column = portion.targets.tolist().index(self.asked[number])
             self._judge(portion, row, column, single, _sample(exact, names, row, column))
+
+    def _of_original(self, number: int, target: Tensor, double: Tensors) -> Tensors:
+        """What the model gives whose weights are not rounded, in float64, and what that changes in ``double``."""
+        assert self.original is not None
+        image = self.pixels[number : number + 1].double()
+        right = self._pytorch_in_double(image, target[None], double, self.original)
+        for name in IN_BOTH & double.keys():
+            self.errors[name].rounding.append(relative_error(double[name], right[name]))
+        return right
 
     def rows(self) -> Iterator[Check]:
         """What came of it."""
@@ -180,21 +200,24 @@ class _Gate:
         for name in self.broken:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name, errors in self.errors.items():
-            yield from checks(name, errors)
+            yield from checks(name, errors, self.exact)
 
     def _judge(self, portion: _Portion, row: int, column: int, single: Tensors, double: Tensors) -> None:
         """Compare the file's outputs for one image and class with those of PyTorch."""
         image = self.pixels[portion.images[row]].unsqueeze(0)
         target = portion.targets[column].reshape(1, 1)
-        right = self._pytorch_in_double(image.double(), target, double)
+        right = self._pytorch_in_double(image.double(), target, double, self.graph_in_double)
         for name in double:
             self.errors[name].double.append(relative_error(double[name], right[name]))
-        for name in IN_BOTH & double.keys():
-            self.errors[name].single.append(relative_error(single[name], right[name]))
-        if any(self.errors[name].double[-1] > limit_in_double(name) for name in double):
-            again = self._pytorch_in_double(_last_bit(image.double()), target, double)
+        for name in IN_BOTH & double.keys() if not self.exact else double if column == 0 else ():
+            errors = self.errors[name]
+            (errors.as_it_is if self.exact else errors.single).append(relative_error(single[name], right[name]))
+        if any(self.errors[name].double[-1] > limit_in_double(name, self.exact) for name in double):
+            again = self._pytorch_in_double(_last_bit(image.double()), target, double, self.graph_in_double)
             for name in double:
                 self.errors[name].noise.append(relative_error(again[name], right[name]))
+        if self.exact:
+            return
         doubtful = {name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32}
         doubtful |= self.resolution.doubtful & double.keys()
         if doubtful:
@@ -229,15 +252,15 @@ class _Gate:
             if given[name].shape != shape or not np.isfinite(given[name]).all():
                 self.broken[name] = None
 
-    def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str]) -> Tensors:
-        """What PyTorch gives in float64, by autograd where it can."""
-        with _one_line("the model cannot be run in PyTorch to compare with"), in_double():
+    def _pytorch_in_double(self, image: Tensor, target: Tensor, names: Collection[str], graph: FusedGraph) -> Tensors:
+        """What PyTorch gives in float64, by autograd where it can; ``graph``: in float64."""
+        with _one_line("the model cannot be run in PyTorch to compare with"), in_double(self.exact):
             calls = self.heatmaps
             wanted = {name for name in names if name not in calls}
             wanted |= {need for name in names if name in calls for need in self.metadata.with_pool(calls[name].outputs)}
-            outputs = eager_outputs(self.model_in_double, image, target, self.graph.layout, wanted)
+            outputs = eager_outputs(graph.model, image, target, graph.layout, wanted)
             with torch.no_grad():
-                outputs |= self.graph_in_double.compute(image, target, wanted - outputs.keys())
+                outputs |= graph.compute(image, target, wanted - outputs.keys())
             given = {name: tensor[0].numpy() for name, tensor in outputs.items()}
             for name in calls.keys() & set(names):
                 given[name] = self._heatmap(calls[name], given, image[0].numpy())[None]
