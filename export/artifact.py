@@ -22,7 +22,6 @@ from onnxplain.runtime.methods.table import METHODS
 from .atomic_files import atomic_file
 from .formats.arithmetic import ARITHMETIC
 from .formats.onnx_file import OPSET, take_image_input
-from .formats.rounding import rounded_copy
 from .formats.table import WRITERS
 from .heatmaps import with_heatmaps
 from .models.backbones import Backbone
@@ -123,7 +122,6 @@ def export_model(
         input,
         precision,
     )
-    given, plan = plan, with_rounded_weights(plan)
     with atomic_file(Path(path)) as file:
         progress("tracing the model")
         graph, notes = fuse_passes(plan)
@@ -132,7 +130,7 @@ def export_model(
             artifact = translate(plan, graph)
             write(artifact, file)
             progress("comparing the file with the model")
-            report = verify(file, artifact, plan, graph, notes, given)
+            report = verify(file, artifact, plan, graph, notes)
             if report.passed:
                 break
             graph, left_out = fuse_without_failed(plan, graph, report)
@@ -158,14 +156,6 @@ class Translated:
     format: str
     model: Any
     metadata: Metadata
-
-
-def with_rounded_weights(plan: Plan) -> Plan:
-    """The plan, if its precision stores weights as numbers of another dtype, for a copy of the model that has these."""
-    stored = ARITHMETIC[plan.precision].stored
-    if stored == torch.float32:
-        return plan
-    return replace(plan, backbone=replace(plan.backbone, model=rounded_copy(plan.backbone.model, stored)))
 
 
 def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
@@ -204,15 +194,11 @@ def write(artifact: Translated, path: Path) -> None:
     WRITERS[artifact.format].save(artifact.model, artifact.metadata.to_json(), path)
 
 
-def verify(
-    path: Path, artifact: Translated, plan: Plan, graph: FusedGraph, notes: tuple[str, ...], given: Plan
-) -> Report:
-    """Compare the file with the model, and with that of ``given`` where it has rounded weights in that model's place.
-
-    Returns:
-        The report, which has these notes after its own.
-    """
-    original = None if given is plan else _fused(given, graph.passes)
+def verify(path: Path, artifact: Translated, plan: Plan, graph: FusedGraph, notes: tuple[str, ...]) -> Report:
+    """Compare the file with the model; the report has these notes after its own."""
+    original = None
+    if plan.original is not None:
+        original = _fused(replace(plan, backbone=replace(plan.backbone, model=plan.original)), graph.passes)
     report = compare(path, artifact.metadata, plan.backbone.model, graph, original)
     return replace(report, notes=report.notes + notes)
 
