@@ -183,8 +183,8 @@ class _Recorder(TorchDispatchMode):
         if is_mutable(op):
             raise _CannotRecordError
         with self.graph.inserting_before(self.output):
-            given = self._exact(op, args) if self.arithmetic.in_double else tuple(args)
-            recorded = fx.node.map_aggregate((given, kwargs), self._recorded)
+            given = self._exact(op, args, kwargs) if self.arithmetic.in_double else (tuple(args), kwargs)
+            recorded = fx.node.map_aggregate(given, self._recorded)
             call = f"{op} {recorded}"
             if call not in self.known:
                 self.known[call] = op(*args, **kwargs)
@@ -240,16 +240,20 @@ class _Recorder(TorchDispatchMode):
             for place, item in enumerate(value):
                 self._hold(item, self._call(operator.getitem, (node, place), item))
 
-    def _exact(self, op: Any, args: Any) -> tuple[Any, ...]:
-        """The arguments of an op, with tensors in place of numbers that the exporter would round to float32."""
-        result = []
-        for argument, value in zip(schema_of(op).arguments, args, strict=False):
-            if not is_single(value):
-                if str(argument.type) != "Tensor":
-                    raise _CannotRecordError(f"{op} with {value}")
-                value = self._number(value)
-            result.append(value)
-        return tuple(result)
+    def _exact(self, op: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of an op for float64: the exporter rounds numbers to float32, which tensors stand for here.
+
+        To ops that make a tensor of nothing it gives float32 as well, unless they say another dtype.
+        """
+        arguments = schema_of(op).arguments
+        types = [str(argument.type) for argument in arguments]
+        exact = [value if is_single(value) else self._number(value) for value in args]
+        changed = [kind for kind, before, after in zip(types, args, exact, strict=False) if after is not before]
+        if set(changed) - {"Tensor"} or not all(map(is_single, kwargs.values())):
+            raise _CannotRecordError(f"{op} of numbers that float32 does not have")
+        if "Tensor" not in types and "dtype" in {argument.name for argument in arguments}:
+            kwargs = {**kwargs, "dtype": op(*args, **kwargs).dtype}
+        return tuple(exact), kwargs
 
     def _recorded(self, arg: Any) -> Any:
         """An argument as it stands in the graph."""
