@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onnxplain.lrp_graph.in_double import SINGLE_EPS
-from onnxplain.lrp_graph.rules.conv_and_pool import pair, window_sizes
+from onnxplain.lrp_graph.rules.conv_and_pool import pair
 
 aten = torch.ops.aten
 
@@ -159,12 +159,19 @@ def avg_pool2d(
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Means over windows, or sums over a divisor."""
-    if ceil_mode:
-        raise NotImplementedError("avg_pool2d with ceil_mode")
-    ones = x.new_ones(x.shape[1], 1, *pair(kernel))
-    sums = conv2d(x, ones, None, stride or kernel, padding, 1, x.shape[1])
-    rows, columns = window_sizes(sums, x, kernel, stride, padding, count_include_pad)
-    return sums / (divisor_override or rows[:, None] * columns)
+    borders, beyond = [], []
+    for size, k, s, p in zip(x.shape[-2:], pair(kernel), pair(stride or kernel), pair(padding), strict=True):
+        rest = (size + 2 * p - k) % s
+        reaches = ceil_mode and rest > 0 and p + s < k + rest  # one window more, if it begins before the border
+        borders = [p, p, *borders]
+        beyond = [0, s - rest if reaches else 0, *beyond]
+
+    def sums(values: Tensor) -> Tensor:
+        ones = x.new_ones(values.shape[1], 1, *pair(kernel))
+        return conv2d(F.pad(values, beyond), ones, None, stride or kernel, 0, 1, values.shape[1])
+
+    counted = F.pad(x.new_ones(1, 1, *x.shape[-2:]), borders, value=float(count_include_pad))
+    return sums(F.pad(x, borders)) / (divisor_override or sums(counted))
 
 
 def layer_norm(

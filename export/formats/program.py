@@ -41,7 +41,7 @@ aten = torch.ops.aten
 MODEL = "model."
 """What stands before the path of a parameter of the model in the program."""
 
-NO_OPS = {aten.detach.default, aten.alias.default, aten.lift_fresh.default}
+NO_OPS = {aten.detach.default, aten.detach_.default, aten.alias.default, aten.lift_fresh.default}
 """What changes nothing where there is no autograd and no value is written to."""
 
 COMPOSITE = {
@@ -90,16 +90,18 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
     example = torch.zeros(2, 3, *size), torch.zeros(2, 3, dtype=torch.int64)
     shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
     program = torch.export.export(_Outline(graph), example, dynamic_shapes=shapes, strict=False)
+    arithmetic = ARITHMETIC[precision]
     try:
-        arithmetic = ARITHMETIC[precision]
         _replace(program, _stored_parameters(graph, arithmetic))
         _Recorder(program, arithmetic).record(graph)
-    except _CannotRecordError as error:
-        if precision != FLOAT32:
-            reason = f" ({error})" if str(error) else ""
+    except (_CannotRecordError, NotImplementedError) as error:
+        if arithmetic != ARITHMETIC[FLOAT32]:
+            reason = f", {error}" if str(error) else ""
             raise OnnxplainError(
-                f"this model cannot be written in {precision}{reason}; leave out `precision`"
+                f"the model cannot be written in {precision}{reason}; leave out `precision`"
             ) from error
+        if isinstance(error, NotImplementedError):
+            raise
         program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
     return program
 
@@ -142,7 +144,7 @@ class _Recorder(TorchDispatchMode):
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
         self.known: dict[str, Any] = {}
-        self.numbers: dict[float, Tensor] = {}
+        self.numbers: dict[tuple[float, tuple[int, ...]], Tensor] = {}
         self.sizes: dict[sympy.Expr, fx.Node] = {}
 
     def record(self, graph: FusedGraph) -> None:
@@ -213,8 +215,8 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def _finish(self, outputs: list[Tensor]) -> None:
-        for number, tensor in self.numbers.items():
-            self.program.constants[self.nodes[id(tensor)].name] = torch.tensor(number, dtype=torch.float64)
+        for (number, shape), tensor in self.numbers.items():
+            self.program.constants[self.nodes[id(tensor)].name] = torch.full(shape, number, dtype=torch.float64)
         results: list[fx.Node] = []
         with self.graph.inserting_before(self.output):
             for tensor in outputs:
@@ -247,7 +249,8 @@ class _Recorder(TorchDispatchMode):
         """
         arguments = schema_of(op).arguments
         types = [str(argument.type) for argument in arguments]
-        exact = [value if is_single(value) else self._number(value) for value in args]
+        shape = next((tuple(value.shape[-1:]) for value in args if isinstance(value, Tensor)), ())
+        exact = [value if is_single(value) else self._number(value, shape) for value in args]
         changed = [kind for kind, before, after in zip(types, args, exact, strict=False) if after is not before]
         if set(changed) - {"Tensor"} or not all(map(is_single, kwargs.values())):
             raise _CannotRecordError(f"{op} of numbers that float32 does not have")
@@ -268,12 +271,17 @@ class _Recorder(TorchDispatchMode):
         self._hold(tensor, node)
         return node
 
-    def _number(self, number: float) -> Tensor:
-        """A tensor of float64 that stands for a number; it gets its value in the end, as none is a value here."""
-        if number not in self.numbers:
-            self.numbers[number] = torch.empty((), dtype=torch.float64)
-            self._hold(self.numbers[number], self._new_constant(self.numbers[number]))
-        return self.numbers[number]
+    def _number(self, number: float, shape: tuple[Any, ...]) -> Tensor:
+        """A tensor of float64 that stands for a number; it gets its value in the end, as none is a value here.
+
+        Where it can be, it is a row of equal numbers: a factor that is one number, onnxruntime makes an attribute of a
+        product of matrices, which is float32.
+        """
+        shape = shape if all(isinstance(size, int) for size in shape) else ()
+        if (number, shape) not in self.numbers:
+            self.numbers[number, shape] = torch.empty(shape, dtype=torch.float64)
+            self._hold(self.numbers[number, shape], self._new_constant(self.numbers[number, shape]))
+        return self.numbers[number, shape]
 
     def _new_constant(self, value: Tensor) -> fx.Node:
         name = f"number_{len(self.signature.input_specs)}"

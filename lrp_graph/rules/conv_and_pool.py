@@ -75,24 +75,14 @@ def avg_pool_vjp(
 ) -> Tensor:  # fmt: skip
     """Each output's cotangent over the number of entries it is the mean of, to each of these."""
     sides, steps, pads = pair(kernel), pair(stride or kernel), pair(padding)
-    rows, columns = window_sizes(g, x, kernel, stride, padding, count_include_pad)
-    divisor = divisor_override or rows[:, None] * columns
-    ones = x.new_ones(x.shape[1], 1, *sides)
-    return transposed_convolution(g / divisor, x, ones, steps, pads, (1, 1), x.shape[1])
-
-
-def window_sizes(
-    y: Tensor, x: Tensor, kernel: Any, stride: Any, padding: Any, count_include_pad: bool
-) -> tuple[Tensor, Tensor]:
-    """How many rows, and how many columns, each output of a mean over windows is the mean of."""
     counts = []
-    for n, k, s, p, size in zip(
-        y.shape[-2:], pair(kernel), pair(stride or kernel), pair(padding), x.shape[-2:], strict=True
-    ):
+    for n, k, s, p, size in zip(g.shape[-2:], sides, steps, pads, x.shape[-2:], strict=True):
         margin = p if count_include_pad else 0
         ends = [(max(o * s - p, -margin), min(o * s - p + k, size + margin)) for o in range(n)]
-        counts.append(torch.tensor([end - start for start, end in ends]).to(y))
-    return counts[0], counts[1]
+        counts.append(torch.tensor([end - start for start, end in ends]).to(g))
+    divisor = divisor_override or counts[0][:, None] * counts[1]
+    ones = x.new_ones(x.shape[1], 1, *sides)
+    return transposed_convolution(g / divisor, x, ones, steps, pads, (1, 1), x.shape[1])
 
 
 def group_norm_rule(layer_norm_rule: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -32,6 +32,9 @@ CASES = [
     (aten.avg_pool2d.default, (X, [3, 2]), {}),
     (aten.avg_pool2d.default, (X, [3, 3], [2, 2], [1, 1]), {}),
     (aten.avg_pool2d.default, (X, [3, 3], [2, 1], [1, 1], False, False), {}),
+    (aten.avg_pool2d.default, (X, [2, 2], [2, 2], [0, 0], True, False), {}),
+    (aten.avg_pool2d.default, (X, [3, 2], [3, 3], [1, 1], True, True), {}),
+    (aten.avg_pool2d.default, (X, [2, 2], [4, 3], [0, 1], True, False), {}),
     (aten.layer_norm.default, (X + 1, [11], numbers(11), numbers(11, seed=1), 1e-6), {}),
     (aten.layer_norm.default, (X, [13, 11]), {}),
     (aten.rms_norm.default, (X, [11], numbers(11), 1e-6), {}),
@@ -107,7 +110,6 @@ def test_epsilon_of_a_norm_without_one_is_that_of_float32():
     "call",
     [
         lambda: double_ops.leaky_relu(X, 2.0),
-        lambda: double_ops.avg_pool2d(X, 3, 2, 0, True),
         lambda: double_ops.conv_transpose2d(X, numbers(6, 2, 3, 3), None, 2, 1),
     ],
 )
