@@ -1,5 +1,6 @@
 """The arguments of commands, read and checked before any work begins."""
 
+import gc
 import json
 import os
 import re
@@ -51,10 +52,13 @@ def one_value_each(arguments: Iterable[str]) -> list[str]:
 
 def export_package() -> Any:
     """Import onnxplain.export; raises ImportError that says what to install to have it."""
+    gc.disable()  # Python's collector would go through PyTorch's objects again and again, and find that all stay
     try:
         from onnxplain import export as package
     except ModuleNotFoundError as error:
         raise ImportError(f"this command needs {error.name}: pip install 'onnxplain[export]'") from error
+    finally:
+        gc.enable()
     return package
 
 

@@ -20,6 +20,7 @@ from onnxplain.runtime.methods.choice import Methods, call_methods
 from onnxplain.runtime.methods.table import METHODS
 
 from .atomic_files import atomic_file
+from .collector import collector_paused
 from .formats.arithmetic import ARITHMETIC
 from .formats.onnx_file import OPSET, take_image_input
 from .formats.table import WRITERS
@@ -158,6 +159,7 @@ class Translated:
     metadata: Metadata
 
 
+@collector_paused()
 def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
     """Fuse the model with the passes that are asked for, or all that are possible.
 
@@ -182,6 +184,7 @@ def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
     return graph, notes
 
 
+@collector_paused()
 def translate(plan: Plan, graph: FusedGraph) -> Translated:
     """Translate the fused graph to the plan's format, and describe it."""
     size = plan.backbone.preprocessing.size

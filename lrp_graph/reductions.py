@@ -53,7 +53,7 @@ def _weighted_by_gradient(attention: Tensor, gradient: Tensor, order: int) -> Te
 
 def _gradcam(layout: Layout, attention: Tensor, gradient: Tensor) -> Tensor:
     """E_h[w_h a_h]: a_h, g_h the readout rows of A and G, w_h the mean of g_h over the patches (GradCAM)."""
-    rows = [0] if layout.pool else list(layout.readout)
+    rows = torch.tensor([0] if layout.pool else layout.readout)
     a, g = (tensor[..., rows, :].mean(-2) for tensor in (attention, gradient))
     weights = g[..., layout.prefix_tokens :].mean(-1, keepdim=True)
     return (weights * a).mean(-2)

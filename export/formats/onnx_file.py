@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as tidy
-import torch
-from onnxscript import opset18 as op
 from onnxscript import optimizer
-from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, Preprocessing
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
@@ -28,9 +21,10 @@ from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
-from .program import MODEL, flat_program
-from .sealing import KEY, seal_onnx
-from .silent import silent
+from .onnx_stream import write_onnx
+from .program import MODEL
+from .sealing import KEY, sealed_onnx
+from .translation import to_onnx
 
 OPSET = 20
 OPSETS = range(18, 24)
@@ -55,20 +49,7 @@ def onnx_model(
     Returns:
         The model, each output behind its flag if it has one, weights by their paths in the PyTorch model.
     """
-    with silent(), torch.inference_mode():
-        program = torch.onnx.export(
-            _decomposed_if_need_be(flat_program(graph, size, precision)),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["pixels", "target"],
-            output_names=list(graph.names),
-            dynamic_shapes=({0: "batch"}, {0: "batch", 1: "targets"}),  # their names
-            custom_translation_table=_translations(opset),
-            optimize=False,  # it would fold the transposed weights into second copies
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model
+    model = to_onnx(graph, size, opset, precision)
     paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)
@@ -126,48 +107,6 @@ def _paths_of_weights(graph: ir.Graph) -> dict[str, str]:
     return paths | {name: path for name, path in transposed.items() if name}
 
 
-def _translations(opset: int) -> dict[Any, Any]:
-    """The ops that are translated in another way than the exporter's."""
-    translations: dict[Any, Any] = {torch.ops.aten.sort.stable: _stable_sort}
-    if opset < 20:  # before ONNX had the op
-        translations[torch.ops.aten.gelu.default] = _gelu
-    return translations
-
-
-def _gelu(x: Any, approximate: str = "none") -> Any:
-    """x / 2 (1 + erf(x / sqrt(2))), with a factor of two numbers, as one of float32 is too coarse to be compared."""
-    if approximate == "tanh":
-        cubic = op.Add(x, _times(op.Mul(x, op.Mul(x, x)), 0.044715))
-        bent = op.Tanh(_times(cubic, math.sqrt(2 / math.pi)))
-    else:
-        bent = op.Erf(_times(x, math.sqrt(1 / 2)))
-    return op.Mul(op.Mul(x, 0.5), op.Add(bent, 1.0))
-
-
-def _times(x: Any, factor: float) -> Any:
-    """x times a number of float64, as the sum of two of float32."""
-    first = float(np.float32(factor))
-    return op.Add(op.Mul(x, first), op.Mul(x, factor - first))
-
-
-def _stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
-    """PyTorch's op as ONNX has it: TopK puts of equal entries the one with the lower index first, by its definition."""
-    length: Any = [x.shape[dim]]
-    return op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
-
-
-def _decomposed_if_need_be(program: ExportedProgram) -> ExportedProgram:
-    """Have the exporter trace the program once more only if there are ops that it has no translation for."""
-    decompose = program.run_decompositions
-
-    def run_decompositions(table: Mapping[Any, Any], **options: Any) -> ExportedProgram:
-        known = all(node.target not in table for node in program.graph.nodes)
-        return program if known else decompose(table, **options)
-
-    program.run_decompositions = run_decompositions
-    return program
-
-
 def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
     """Write an ONNX model as an artifact.
 
@@ -178,11 +117,5 @@ def save_onnx(model: ir.Model, metadata: str, path: Path) -> None:
     """
     model.metadata_props[METADATA_KEY] = metadata
     model.metadata_props.pop(KEY, None)  # of a model that was read from an artifact
-    proto = ir.to_proto(model)
-    # Tools that change weights, such as those for int8 and float16, take a type that is declared for that of the weight
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    declared = [info for info in proto.graph.value_info if info.name not in weights]
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(declared)
-    onnx.save(proto, path)
-    seal_onnx(path)
+    with sealed_onnx(path) as stream:
+        write_onnx(model, stream)

@@ -7,8 +7,6 @@ with weights of 0, so nothing else changes.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
 from onnxplain.lrp_graph import FusedGraph
 
 CACHE_STRIDE = 1024
@@ -17,13 +15,11 @@ ADDED = 16
 """The columns added: as many as a register holds."""
 
 
-def padded_parameters(graph: FusedGraph) -> dict[str, Tensor]:
-    """The parameters around such hidden layers, by their paths in the model, with the columns added."""
-    padded: dict[str, Tensor] = {}
+def paddings(graph: FusedGraph) -> dict[str, list[int]]:
+    """For the parameters around such hidden layers, by path in the model, the zeros to add, as PyTorch's pad has it."""
+    found: dict[str, list[int]] = {}
     for layer in graph.hidden_layers:
         if layer.width % CACHE_STRIDE == 0:
             sides = {layer.in_weight: [0, 0, 0, ADDED], layer.in_bias: [0, ADDED], layer.out_weight: [0, ADDED]}
-            for path, columns in sides.items():
-                if path is not None:
-                    padded[path] = nn.functional.pad(graph.model.get_parameter(path).detach(), columns)
-    return padded
+            found |= {path: columns for path, columns in sides.items() if path is not None}
+    return found

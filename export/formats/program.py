@@ -1,39 +1,33 @@
 """The fused graph as one flat ATen program, with the numbers of images and targets left open.
 
-torch.export finds the same program in ten times the time, as each call goes through several of its layers. So it is
-given the weights and inputs only, and what is computed is written into its program call by call, with tensors that have
-a shape and no values; equal calls are made once.
+torch.export finds the same program in fifty times the time, as each call goes through several of its layers and
+computes with open sizes. Here the fused graph runs on tensors that have a shape and no values, and every call is
+written down, equal ones once. Two primes stand for the numbers of images and targets: a size that is a multiple of one
+is so many times that number. The graph runs twice, with other primes; the programs differ where anything else depends
+on these numbers, or where a size is a multiple by chance.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
-from onnxplain.lrp_graph.torch_internals import (
-    TorchDispatchMode,
-    enable_python_dispatcher,
-    fake_mode_of,
-    is_mutable,
-    schema_of,
-    size_expression,
-)
+from onnxplain.lrp_graph.torch_internals import TorchDispatchMode, is_mutable, schema_of
 
 from .arithmetic import ARITHMETIC, Arithmetic
 from .double_ops import DOUBLE_OPS, is_single
-from .padding import padded_parameters
+from .padding import paddings
 from .rounding import narrowed
 
 aten = torch.ops.aten
@@ -50,32 +44,87 @@ COMPOSITE = {
 }
 """Composite ops that are recorded as one call, as ONNX has them; others are recorded as what they are made of."""
 
+DECOMPOSED = {aten.conv2d.padding}
+"""Those of them that are recorded as what they are made of, as PyTorch has no translation to ONNX for them."""
+
 REPLACED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
 """Ops that are recorded as others, which ONNX has."""
 
-SIZES = {sympy.Add: operator.add, sympy.Mul: operator.mul}
-"""Arithmetic of sizes."""
+Sizes: TypeAlias = tuple[int, int]
+"""The numbers of images and targets."""
+
+PRIMES: tuple[Sizes, Sizes] = ((10007, 10009), (10037, 10039))
+"""What stands for them, in two runs: so large that hardly any other size is a multiple, for which PyTorch is asked."""
+
+EXAMPLE_SIZES: Sizes = (2, 3)
+"""The same where PyTorch traces: sizes of 1 would be taken for constants, and equal ones for the same."""
+
+OPEN_SIZES = ({0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")})
+"""The open axes of images and targets."""
 
 
-class _Outline(nn.Module):
-    """What goes into a fused graph, and how many tensors come out."""
+@dataclass(frozen=True)
+class Weight:
+    """A tensor that a program takes.
 
-    def __init__(self, graph: FusedGraph) -> None:
-        super().__init__()
-        self.model = graph.model
-        self.outputs = len(graph.names)
-        for name, buffer in graph.named_buffers(recurse=False):
-            self.register_buffer(name, buffer)
+    Attributes:
+        name: ``model.`` and its path for a parameter of the model.
+        tensor: What it is in the fused graph, in the dtype that it is stored in.
+        padding: The zeros that are added to it, as PyTorch's pad has them.
+    """
 
-    def forward(self, pixels: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        return tuple(pixels.sum() + target.sum() for _ in range(self.outputs))
+    name: str
+    tensor: Tensor
+    padding: Sequence[int] = ()
+
+    def padded(self) -> Tensor:
+        """The tensor as the program takes it; without padding it shares its memory."""
+        tensor = self.tensor.detach()
+        return nn.functional.pad(tensor, list(self.padding)) if self.padding else tensor
+
+
+@dataclass(frozen=True)
+class FlatProgram:
+    """The calls that compute a fused graph.
+
+    Attributes:
+        graph: The program; ``meta["val"]`` of each node is a tensor without values, a list of these, or a number.
+        pixels: The placeholder of the images.
+        target: That of the targets.
+        weights: What each other placeholder stands for.
+        sizes: The numbers of images and targets that the shapes of the values are for.
+        exported: Where the calls could not be recorded, the program that PyTorch found.
+    """
+
+    graph: fx.Graph
+    pixels: fx.Node
+    target: fx.Node
+    weights: Mapping[fx.Node, Weight]
+    sizes: Sizes
+    exported: ExportedProgram | None = None
+
+    @property
+    def outputs(self) -> tuple[fx.Node, ...]:
+        """What the program returns."""
+        (output,) = self.graph.find_nodes(op="output")
+        return tuple(output.args[0])
+
+
+def factors(size: int, sizes: Sizes) -> tuple[int, int, int]:
+    """A size as (number, i, j): the number times that of the images to the power i and of the targets to j."""
+    powers = [0, 0]
+    for place, prime in enumerate(sizes):
+        while size and size % prime == 0:
+            size //= prime
+            powers[place] += 1
+    return size, powers[0], powers[1]
 
 
 class _CannotRecordError(Exception):
-    """An op takes an open size for a number, sizes are computed in a way not known here, or a value is changed."""
+    """Sizes are computed in a way not known here, a value is changed, or an op has no form for the precision."""
 
 
-def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOAT32) -> ExportedProgram:
+def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOAT32) -> FlatProgram:
     """Record the fused graph as one program.
 
     Args:
@@ -85,91 +134,111 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
 
     Returns:
         The program, its outputs in the order of ``graph.names``.
+
+    Raises:
+        OnnxplainError: The model has an op that has no form for the precision.
     """
-    # Sizes of 1 would be taken for constants, and equal ones for the same.
-    example = torch.zeros(2, 3, *size), torch.zeros(2, 3, dtype=torch.int64)
-    shapes = {0: Dim("batch")}, {0: Dim("batch"), 1: Dim("targets")}
-    program = torch.export.export(_Outline(graph), example, dynamic_shapes=shapes, strict=False)
     arithmetic = ARITHMETIC[precision]
     try:
-        _replace(program, _stored_parameters(graph, arithmetic))
-        _Recorder(program, arithmetic).record(graph)
-    except (_CannotRecordError, NotImplementedError) as error:
-        if arithmetic != ARITHMETIC[FLOAT32]:
-            reason = f", {error}" if str(error) else ""
-            raise OnnxplainError(
-                f"the model cannot be written in {precision}{reason}; leave out `precision`"
-            ) from error
-        if isinstance(error, NotImplementedError):
-            raise
-        program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
-    return program
+        first, second = (_Recorder(sizes, arithmetic).record(graph, size) for sizes in PRIMES)
+    except _CannotRecordError as error:
+        return exported_program(graph, size, precision, str(error))
+    return first if _calls(first) == _calls(second) else exported_program(graph, size, precision)
 
 
-def _stored_parameters(graph: FusedGraph, arithmetic: Arithmetic) -> dict[str, Tensor]:
-    """The parameters that are stored in another form than the model has them in, by their paths there."""
-    stored = padded_parameters(graph)
-    if arithmetic.stored != torch.float32:
-        every = {path: tensor.detach() for path, tensor in graph.model.named_parameters(remove_duplicate=False)}
-        stored = {path: narrowed(tensor, arithmetic.stored) for path, tensor in {**every, **stored}.items()}
-        stored = {path: tensor for path, tensor in stored.items() if tensor is not every[path]}
-    return stored
-
-
-def _replace(program: ExportedProgram, padded: Mapping[str, Tensor]) -> None:
-    """Give ``program`` other parameters, by their paths in the model, before anything is recorded with them."""
-    names = {path: name for name, path in program.graph_signature.inputs_to_parameters.items()}
+def exported_program(
+    graph: FusedGraph, size: tuple[int, int], precision: str = FLOAT32, reason: str = ""
+) -> FlatProgram:
+    """As flat_program, but as PyTorch finds the program; ``reason``: what has to be said where that is no way."""
+    if ARITHMETIC[precision] != ARITHMETIC[FLOAT32]:
+        reason = reason or "it cannot be written call by call"
+        raise OnnxplainError(f"the model has no form in {precision}: {reason}; leave out `precision`")
+    example = torch.zeros(EXAMPLE_SIZES[0], 3, *size), torch.zeros(EXAMPLE_SIZES, dtype=torch.int64)
+    program = torch.export.export(graph, example, dynamic_shapes=OPEN_SIZES, strict=False)
+    signature = program.graph_signature
     nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
-    for path, tensor in padded.items():
-        node = nodes[names[MODEL + path]]
-        node.meta["val"] = fake_mode_of(node.meta["val"]).from_tensor(tensor, static_shapes=True)
-        program.state_dict[MODEL + path] = nn.Parameter(tensor, requires_grad=False)
+    pixels, target = (nodes[name] for name in signature.user_inputs)
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors = {**program.constants, **program.state_dict}
+    given = {nodes[node]: Weight(name, tensors[name]) for node, name in names.items()}
+    return FlatProgram(program.graph, pixels, target, given, EXAMPLE_SIZES, program)
+
+
+def _calls(program: FlatProgram) -> list[Any]:
+    """What two runs have to agree in: the calls, and the shapes of their results, in terms of the open sizes."""
+
+    def shape(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [shape(item) for item in value]
+        return [factors(size, program.sizes) for size in value.shape] if isinstance(value, Tensor) else None
+
+    return [
+        (node.op, node.target, str(node.args), str(node.kwargs), shape(node.meta.get("val")))
+        for node in program.graph.nodes
+    ]
 
 
 class _Recorder(TorchDispatchMode):
-    """Records the calls made under it in the graph of ``program``, before its outputs."""
+    """Writes down the calls made under it."""
 
-    def __init__(self, program: ExportedProgram, arithmetic: Arithmetic) -> None:
+    def __init__(self, sizes: Sizes, arithmetic: Arithmetic) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.program = program
+        self.sizes = sizes
         self.arithmetic = arithmetic
         self.replaced = {**REPLACED, **DOUBLE_OPS} if arithmetic.in_double else REPLACED
-        self.graph = program.graph
-        self.signature = program.graph_signature
-        (self.output,) = self.graph.find_nodes(op="output")
-        self.pixels, self.target = (
-            node for node in self.graph.find_nodes(op="placeholder") if node.name in self.signature.user_inputs
-        )
-        self.fake_mode = fake_mode_of(self.pixels.meta["val"])
+        self.graph = fx.Graph()
+        self.weights: dict[fx.Node, Weight] = {}
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
+        self.numbers: list[Tensor] = []
+        self.exact: dict[tuple[float, tuple[int, ...]], Tensor] = {}
         self.known: dict[str, Any] = {}
-        self.numbers: dict[tuple[float, tuple[int, ...]], Tensor] = {}
-        self.sizes: dict[sympy.Expr, fx.Node] = {}
+        self.results: dict[str, Any] = {}
+        self.lengths: dict[int, fx.Node] = {}
 
-    def record(self, graph: FusedGraph) -> None:
-        """Make the outputs of ``graph`` those of the program."""
-        paths = {**self.signature.inputs_to_parameters, **self.signature.inputs_to_buffers}
-        # In inference mode composite ops stay in one piece; without the dispatcher some would fix open sizes.
-        with torch.inference_mode(), enable_python_dispatcher(), self.fake_mode:
-            given: dict[fx.Node, Tensor] = {}
-            tied: dict[Any, fx.Node] = {}
-            for node in self.graph.find_nodes(op="placeholder"):
-                path = self.signature.inputs_to_parameters.get(node.name)
-                key = node if path is None else (graph.get_parameter(path), node.meta["val"].shape)
-                first = tied.setdefault(key, node)
-                given[node] = given[first] if first in given else torch.empty_like(node.meta["val"])
-                if first is node:
-                    self._hold(given[node], node)
-            lengths = [self._open(node, axis) for node, axis in ((self.pixels, 0), (self.target, 1))]
-            given = {node: self._cast(tensor, self.arithmetic.computed) for node, tensor in given.items()}
-            weights = {paths[node.name]: tensor for node, tensor in given.items() if node.name in paths}
+    def record(self, graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
+        """The program that gives the outputs of ``graph``."""
+        with torch.inference_mode():  # in which composite ops stay in one piece
+            stand_ins = self._stand_ins(graph)
+            batch, targets = self.sizes
+            pixels = torch.empty(batch, 3, *size, device="meta")
+            target = torch.empty(batch, targets, dtype=torch.int64, device="meta")
+            self.pixels = self._placeholder("pixels", pixels)
+            given = self.pixels, self._placeholder("target", target)
+            self.lengths = {
+                length: self._call(aten.sym_size.int, (node, axis), length)
+                for length, node, axis in zip(self.sizes, given, (0, 1), strict=True)
+            }
+            computed = self.arithmetic.computed
+            inputs = self._cast(pixels, computed), target
+            stand_ins = {path: self._cast(tensor, computed) for path, tensor in stand_ins.items()}
             with self, in_double(exact=True) if self.arithmetic.in_double else nullcontext():
-                inputs = given[self.pixels], given[self.target]
-                outputs = torch.func.functional_call(graph, weights, inputs, tie_weights=False)  # all are given
-        if any(size_expression(length).is_number for length in lengths):
-            raise _CannotRecordError
-        self._finish([self._cast(outputs[name], torch.float32) for name in graph.names])
+                outputs = torch.func.functional_call(graph, stand_ins, inputs, tie_weights=False)
+        results: list[fx.Node] = []
+        for name in graph.names:
+            output = self._cast(outputs[name], torch.float32)
+            node = self.nodes[id(output)]
+            results.append(self._call(aten.clone.default, (node,), output) if node in results else node)
+        self.graph.output(tuple(results))
+        self.graph.eliminate_dead_code()
+        return FlatProgram(self.graph, *given, self.weights, self.sizes)
+
+    def _stand_ins(self, graph: FusedGraph) -> dict[str, Tensor]:
+        """Tensors without values for all parameters and buffers, by path; one for parameters that are tied."""
+        padding = {MODEL + path: zeros for path, zeros in paddings(graph).items()}
+        found: dict[str, Tensor] = {}
+        tied: dict[nn.Parameter, Tensor] = {}
+        for path, parameter in graph.named_parameters(remove_duplicate=False):
+            if parameter not in tied:
+                stored = narrowed(parameter, self.arithmetic.stored)
+                tied[parameter] = self._stand_in(Weight(path, stored, padding.get(path, ())))
+            found[path] = tied[parameter]
+        buffers = graph.named_buffers(remove_duplicate=False)
+        return found | {path: self._stand_in(Weight(path, buffer)) for path, buffer in buffers}
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -177,28 +246,56 @@ class _Recorder(TorchDispatchMode):
             return op(*args, **kwargs)
         if op in NO_OPS:
             return args[0]
-        if op in self.replaced or op.overloadpacket not in COMPOSITE:
+        if op.overloadpacket not in COMPOSITE or op in DECOMPOSED or op in self.replaced:
             with self:
-                result = self.replaced.get(op, op.decompose)(*args, **kwargs)
+                result = self._written_as(op, args, kwargs)
             if result is not NotImplemented:
                 return result
         if is_mutable(op):
             raise _CannotRecordError
-        with self.graph.inserting_before(self.output):
-            given = self._exact(op, args, kwargs) if self.arithmetic.in_double else (tuple(args), kwargs)
-            recorded = fx.node.map_aggregate(given, self._recorded)
-            call = f"{op} {recorded}"
-            if call not in self.known:
-                self.known[call] = op(*args, **kwargs)
-                self._hold(self.known[call], self._call(op, recorded[0], self.known[call], recorded[1]))
+        given = self._exactly(op, args, kwargs) if self.arithmetic.in_double else (tuple(args), kwargs)
+        recorded = fx.node.map_aggregate(given, self._recorded)
+        call = f"{op} {recorded}"
+        if call not in self.known:
+            self.known[call] = self._result(op, args, kwargs)
+            self._hold(self.known[call], self._call(op, recorded[0], self.known[call], recorded[1]))
         return self.known[call]
 
-    def _open(self, node: fx.Node, axis: int) -> torch.SymInt:
-        """Note where an open size comes from."""
-        length: torch.SymInt = node.meta["val"].shape[axis]
-        with self.graph.inserting_before(self.output):
-            self.sizes[size_expression(length)] = self._call(aten.sym_size.int, (node, axis), length)
-        return length
+    def _written_as(self, op: Any, args: Any, kwargs: Any) -> Any:
+        """The result of an op by others, NotImplemented if it is recorded as it is."""
+        if op not in self.replaced:
+            return op.decompose(*args, **kwargs)
+        try:
+            return self.replaced[op](*args, **kwargs)
+        except NotImplementedError as error:
+            raise _CannotRecordError(str(error)) from error
+
+    def _exactly(self, op: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of an op for float64: the exporter rounds numbers to float32, which tensors stand for here.
+
+        To ops that make a tensor of nothing it gives float32 as well, unless they say another dtype.
+        """
+        arguments = schema_of(op).arguments
+        types = [str(argument.type) for argument in arguments]
+        row = next((tuple(value.shape[-1:]) for value in args if isinstance(value, Tensor)), ())
+        exact = [value if is_single(value) else self._number(value, row) for value in args]
+        changed = {kind for kind, before, after in zip(types, args, exact, strict=False) if after is not before}
+        if changed - {"Tensor"} or not all(map(is_single, kwargs.values())):
+            raise _CannotRecordError(f"{op} of a number that float32 does not have")
+        if "Tensor" not in types and "dtype" in {argument.name for argument in arguments}:
+            kwargs = {**kwargs, "dtype": self._result(op, args, kwargs).dtype}
+        return tuple(exact), kwargs
+
+    def _number(self, number: float, row: tuple[int, ...]) -> Tensor:
+        """A tensor of float64 that stands for a number.
+
+        Where the axis is not open it is a row of equal numbers: of a factor that is one number, onnxruntime makes an
+        attribute of a product of matrices, which is float32.
+        """
+        shape = row if max(row, default=0) < min(self.sizes) else ()
+        if (number, shape) not in self.exact:
+            self.exact[number, shape] = torch.full(shape, number, dtype=torch.float64)
+        return self.exact[number, shape]
 
     def _cast(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         """The same in another dtype, if it is of floating-point numbers."""
@@ -208,25 +305,30 @@ class _Recorder(TorchDispatchMode):
         call = f"cast of {node} to {dtype}"
         if call not in self.known:
             self.known[call] = tensor.to(dtype)
-            with self.graph.inserting_before(self.output):
-                cast = self._call(aten._to_copy.default, (node,), self.known[call], {"dtype": dtype})
-            self._hold(self.known[call], cast)
-        result: Tensor = self.known[call]
-        return result
+            self._hold(self.known[call], self._call(aten._to_copy.default, (node,), self.known[call], {"dtype": dtype}))
+        cast: Tensor = self.known[call]
+        return cast
 
-    def _finish(self, outputs: list[Tensor]) -> None:
-        for (number, shape), tensor in self.numbers.items():
-            self.program.constants[self.nodes[id(tensor)].name] = torch.full(shape, number, dtype=torch.float64)
-        results: list[fx.Node] = []
-        with self.graph.inserting_before(self.output):
-            for tensor in outputs:
-                node = self.nodes[id(tensor)]
-                results.append(self._call(aten.clone.default, (node,), tensor) if node in results else node)
-        self.output.args = (tuple(results),)
-        for spec, node in zip(self.signature.output_specs, results, strict=True):
-            spec.arg = TensorArgument(node.name)
-        self.graph.eliminate_dead_code()
-        self.program.graph_module.recompile()
+    def _result(self, op: Any, args: Any, kwargs: Any) -> Any:
+        """What a call returns, without values; found once for arguments of the same shapes."""
+        given = fx.node.map_aggregate((tuple(args), kwargs), self._without_values)
+        kind = f"{op} {fx.node.map_aggregate(given, _kind)}"
+        if kind in self.results:
+            return fx.node.map_aggregate(self.results[kind], _another)
+        self.results[kind] = op(*given[0], **given[1])
+        return self.results[kind]
+
+    def _stand_in(self, weight: Weight) -> Tensor:
+        """A tensor without values for one that the program takes."""
+        tensor = replace(weight, tensor=torch.empty_like(weight.tensor, device="meta")).padded()
+        self.weights[self._placeholder(weight.name, tensor)] = weight
+        return tensor
+
+    def _placeholder(self, name: str, tensor: Tensor) -> fx.Node:
+        node: fx.Node = self.graph.placeholder(name.replace(".", "_"))
+        node.meta["val"] = tensor
+        self._hold(tensor, node)
+        return node
 
     def _call(self, op: Any, args: Any, value: Any, kwargs: Any = None) -> fx.Node:
         node: fx.Node = self.graph.call_function(op, args, kwargs)
@@ -242,67 +344,54 @@ class _Recorder(TorchDispatchMode):
             for place, item in enumerate(value):
                 self._hold(item, self._call(operator.getitem, (node, place), item))
 
-    def _exact(self, op: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of an op for float64: the exporter rounds numbers to float32, which tensors stand for here.
-
-        To ops that make a tensor of nothing it gives float32 as well, unless they say another dtype.
-        """
-        arguments = schema_of(op).arguments
-        types = [str(argument.type) for argument in arguments]
-        shape = next((tuple(value.shape[-1:]) for value in args if isinstance(value, Tensor)), ())
-        exact = [value if is_single(value) else self._number(value, shape) for value in args]
-        changed = [kind for kind, before, after in zip(types, args, exact, strict=False) if after is not before]
-        if set(changed) - {"Tensor"} or not all(map(is_single, kwargs.values())):
-            raise _CannotRecordError(f"{op} of numbers that float32 does not have")
-        if "Tensor" not in types and "dtype" in {argument.name for argument in arguments}:
-            kwargs = {**kwargs, "dtype": op(*args, **kwargs).dtype}
-        return tuple(exact), kwargs
-
     def _recorded(self, arg: Any) -> Any:
         """An argument as it stands in the graph."""
         if isinstance(arg, Tensor):
             return self.nodes[id(arg)] if id(arg) in self.nodes else self._constant(arg)
-        return self._length(size_expression(arg)) if isinstance(arg, torch.SymInt) else arg
+        if isinstance(arg, torch.device):
+            return torch.device("cpu")
+        return self._length(arg) if type(arg) is int else arg
+
+    def _without_values(self, arg: Any) -> Any:
+        """An argument as it is computed with."""
+        if isinstance(arg, Tensor):
+            return self.nodes[id(arg)].meta["val"]
+        return torch.device("meta") if isinstance(arg, torch.device) else arg
 
     def _constant(self, tensor: Tensor) -> fx.Node:
         """A tensor that a rule has made of numbers."""
-        node = self._new_constant(self.fake_mode.from_tensor(tensor, static_shapes=True))
-        self.program.constants[node.name] = tensor
-        self._hold(tensor, node)
-        return node
-
-    def _number(self, number: float, shape: tuple[Any, ...]) -> Tensor:
-        """A tensor of float64 that stands for a number; it gets its value in the end, as none is a value here.
-
-        Where it can be, it is a row of equal numbers: a factor that is one number, onnxruntime makes an attribute of a
-        product of matrices, which is float32.
-        """
-        shape = shape if all(isinstance(size, int) for size in shape) else ()
-        if (number, shape) not in self.numbers:
-            self.numbers[number, shape] = torch.empty(shape, dtype=torch.float64)
-            self._hold(self.numbers[number, shape], self._new_constant(self.numbers[number, shape]))
-        return self.numbers[number, shape]
-
-    def _new_constant(self, value: Tensor) -> fx.Node:
-        name = f"number_{len(self.signature.input_specs)}"
+        if tensor.is_meta:  # which PyTorch has made, and of which the numbers are lost
+            raise _CannotRecordError
         with self.graph.inserting_before(self.pixels):
-            node: fx.Node = self.graph.placeholder(name)
-        node.meta["val"] = value
-        place = [spec.arg.name for spec in self.signature.input_specs].index(self.pixels.name)
-        self.signature.input_specs.insert(place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), name))
+            stand_in = self._stand_in(Weight(f"number_{len(self.numbers)}", tensor))
+        self.numbers.append(tensor)
+        self.nodes[id(tensor)] = self.nodes[id(stand_in)]
+        return self.nodes[id(tensor)]
+
+    def _length(self, length: int) -> Any:
+        """A number of images or targets, or so many times these, as a node; all others as they are."""
+        if length in self.lengths or length < min(self.sizes):
+            return self.lengths.get(length, length)
+        number, *powers = factors(length, self.sizes)
+        if not any(powers):
+            return length
+        powers_of = zip(self.sizes, powers, strict=True)
+        parts: list[Any] = [self.lengths[size] for size, power in powers_of for _ in range(power)]
+        node, *rest = parts if number == 1 else [number, *parts]
+        for part in rest:
+            number = part.meta["val"] * (node.meta["val"] if isinstance(node, fx.Node) else node)
+            node = self._call(operator.mul, (node, part), number)
+        self.lengths[length] = node
         return node
 
-    def _length(self, length: sympy.Expr) -> Any:
-        """A number of images or targets, or what is computed from these."""
-        if length.is_Integer:
-            return int(length)
-        if length not in self.sizes:
-            if length.func not in SIZES:
-                raise _CannotRecordError
-            combine = SIZES[length.func]
-            node, *rest = map(self._length, length.args)
-            for part in rest:
-                value = combine(*(item.meta["val"] if isinstance(item, fx.Node) else item for item in (node, part)))
-                node = self._call(combine, (node, part), value)
-            self.sizes[length] = node
-        return self.sizes[length]
+
+def _kind(value: Any) -> Any:
+    """What of an argument decides on the shape of a result."""
+    return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
+
+
+def _another(value: Any) -> Any:
+    """Another tensor of the same shape."""
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")

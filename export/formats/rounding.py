@@ -27,8 +27,10 @@ def rounded_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A large weight in ``dtype`` if that has all of its numbers; else the tensor itself."""
+    if tensor.dtype == dtype or not _is_large(tensor):
+        return tensor
     narrow = tensor.to(dtype)
-    return narrow if _is_large(tensor) and torch.equal(narrow.to(tensor.dtype), tensor) else tensor
+    return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
 
 
 def _is_large(tensor: Tensor) -> bool:

@@ -19,14 +19,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import ExportedProgram
 
 from onnxplain.contract import METADATA_KEY, OnnxplainError
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.torch_internals import OpOverload, is_mutable, schema_of
 
-from .program import flat_program
+from .program import FlatProgram, flat_program
 from .sealing import seal_torchscript
 from .silent import silent
 
@@ -59,8 +58,7 @@ def torchscript_model(graph: FusedGraph, size: tuple[int, int]) -> torch.jit.Scr
     words = _weights(program, module)
     lines = _lines(program, words)
     flags = {name: OUTPUTS[name].flag for name in graph.names if name not in ALWAYS}
-    (output,) = program.graph.find_nodes(op="output")
-    results = {name: words[node] for name, node in zip(graph.names, output.args[0], strict=True)}
+    results = {name: words[node] for name, node in zip(graph.names, program.outputs, strict=True)}
     with silent():
         script: torch.jit.ScriptModule = torch.jit.script(module)
         script.define(_forward(lines, results, flags))
@@ -82,24 +80,15 @@ def save_torchscript(model: torch.jit.ScriptModule, metadata: str, path: Path) -
     seal_torchscript(path)
 
 
-def _weights(program: ExportedProgram, module: nn.Module) -> dict[fx.Node, str]:
+def _weights(program: FlatProgram, module: nn.Module) -> dict[fx.Node, str]:
     """Give ``module`` every tensor that the graph takes beside its inputs; returns how the code calls all of these."""
-    signature = program.graph_signature
-    paths = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
-    words: dict[fx.Node, str] = {}
+    words = {node: node.name for node in (program.pixels, program.target)}
     held: dict[tuple[Any, ...], str] = {}
-    for node in program.graph.find_nodes(op="placeholder"):
-        words[node] = node.name
-        if node.name in paths:
-            path = paths[node.name]
-            tensor = program.state_dict[path] if path in program.state_dict else program.constants[path]
-            key = tensor.data_ptr(), tensor.shape, tensor.stride()  # weights that are tied are held once
-            words[node] = f"self.{held.setdefault(key, node.name)}"
-            module.register_buffer(held[key], tensor.detach())
+    for node, weight in program.weights.items():
+        tensor = weight.padded()
+        key = tensor.data_ptr(), tensor.shape, tensor.stride()  # weights that are tied are held once
+        words[node] = f"self.{held.setdefault(key, node.name)}"
+        module.register_buffer(held[key], tensor)
     return words
 
 
@@ -120,7 +109,7 @@ class _Line:
     nothing: str | None
 
 
-def _lines(program: ExportedProgram, words: dict[fx.Node, str]) -> list[_Line]:
+def _lines(program: FlatProgram, words: dict[fx.Node, str]) -> list[_Line]:
     """The calls of the graph in order, equal ones once; adds to ``words`` the names of their values."""
     lines: dict[str, _Line] = {}
     for node in program.graph.nodes:

@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from onnxplain.export.formats.sealing import seal_onnx
 from onnxplain.runtime import Explainer, OnnxplainError
 from onnxplain.runtime.backends import external as module
 from onnxplain.runtime.backends.external import FIELDS, refuse_external_data
@@ -127,7 +126,7 @@ def _second_graph():
 def test_numbers_that_are_longer_than_they_need_be(artifact):
     with artifact.open("ab") as file:
         file.write(_second_graph())
-    seal_onnx(artifact)
+    tiny_artifact.seal(artifact)
     assert uses_external_data(onnx.load(artifact, load_external_data=False).graph.initializer[-1])
     _refused(artifact)
 
@@ -136,7 +135,7 @@ def test_numbers_of_fields_that_are_too_large(artifact):
     """Some programs take the lower 32 bits of a field's number, so that this would be the graph for them."""
     with artifact.open("ab") as file:
         file.write(bytes([7 << 3 | 2 | 0x80, 0x80, 0x80, 0x80, 0x10]) + _second_graph()[3:])
-    seal_onnx(artifact)
+    tiny_artifact.seal(artifact)
     with pytest.raises(OnnxplainError, match="not an ONNX file, or it is truncated: a field with the number 5368709"):
         Explainer(artifact, "cpu", 1)
 

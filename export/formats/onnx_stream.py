@@ -1,0 +1,109 @@
+"""An ONNX model written with its weights from where they are in memory.
+
+A ModelProto would hold a copy of all weights, and its bytes a second one. So it is made without those that are large,
+and they are put in their places in its bytes. In these, fields come in the order of their numbers; a message in a field
+is a tag, its length, and its own bytes, and so is raw data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
+INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
+WITH_LENGTH = 2
+"""The last bits of the tag of a field that has a length."""
+LARGE = 2**12
+"""Bytes of a tensor from which on it is written from its place in memory."""
+
+
+class Stream(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, data: Any, /) -> Any:
+        """Write bytes, or what has them in memory."""
+
+
+def write_onnx(model: ir.Model, stream: Stream) -> None:
+    """Write the bytes of a model: those of its ModelProto, without types for weights beside their own.
+
+    Args:
+        model: The model.
+        stream: What to write to.
+    """
+    tensors = _tensors(model.graph).values()
+    with _without_large_tensors(model.graph):
+        proto = ir.to_proto(model)
+    graph = proto.graph
+    # Tools that change weights, such as those for int8 and float16, take a type that is declared for that of the weight
+    weights = {tensor.name for tensor in graph.initializer}
+    declared = [info for info in graph.value_info if info.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(declared)
+
+    heads, data = [], []
+    for tensor, written in zip(tensors, graph.initializer, strict=True):
+        head, size = written.SerializeToString(), 0
+        if tensor.nbytes >= LARGE:
+            size = tensor.nbytes
+            head = head.removesuffix(_varint(0)) + _varint(size)  # the raw data is the last field
+        heads.append(_head(INITIALIZER, len(head) + size) + head)
+        data.append((tensor, size))
+    before, behind = _fields(graph, lambda number: number < INITIALIZER), _fields(graph, lambda n: n > INITIALIZER)
+    length = len(before) + sum(map(len, heads)) + sum(size for _, size in data) + len(behind)
+
+    stream.write(_fields(proto, lambda number: number < GRAPH) + _head(GRAPH, length) + before)
+    for head, (tensor, size) in zip(heads, data, strict=True):
+        stream.write(head)
+        if size:
+            tensor.tofile(stream)
+    stream.write(behind + _fields(proto, lambda number: number > GRAPH))
+
+
+def _tensors(graph: ir.Graph) -> dict[ir.Value, Any]:
+    return {value: value.const_value for value in graph.initializers.values()}
+
+
+@contextmanager
+def _without_large_tensors(graph: ir.Graph) -> Iterator[None]:
+    """Have large initializers of a graph no data meanwhile, but their types and shapes."""
+    large = {value: tensor for value, tensor in _tensors(graph).items() if tensor.nbytes >= LARGE}
+    nothing = ir.tensor(np.zeros(0, np.uint8))
+    try:
+        for value, tensor in large.items():
+            value.const_value = ir.LazyTensor(lambda: nothing, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+        yield
+    finally:
+        for value, tensor in large.items():
+            value.const_value = tensor
+
+
+def _fields(message: Any, wanted: Callable[[int], bool]) -> bytes:
+    """The bytes of a message with those of its fields whose numbers are wanted."""
+    part = type(message)()
+    part.CopyFrom(message)
+    for field, _ in message.ListFields():
+        if not wanted(field.number):
+            part.ClearField(field.name)
+    data: bytes = part.SerializeToString()
+    return data
+
+
+def _head(number: int, length: int) -> bytes:
+    """What stands before the content of a field."""
+    return _varint(number << 3 | WITH_LENGTH) + _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits in a byte, the lowest first; the eighth says that more follow."""
+    parts = []
+    while number >= 0x80:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])

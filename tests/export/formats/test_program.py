@@ -1,0 +1,113 @@
+"""The fused graph as a flat program, and its translation call by call: what PyTorch makes of the whole graph."""
+
+import copy
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from onnxplain.export.formats import program as module
+from onnxplain.export.formats.distinct_calls import DistinctCalls
+from onnxplain.export.formats.program import exported_program, flat_program
+from onnxplain.export.formats.translation import to_onnx
+from onnxplain.lrp_graph import fuse
+from onnxplain.lrp_graph.fuse import FusedGraph
+from tests.helpers.export_cases import build
+
+SIZE = (32, 32)
+
+
+class Changed(FusedGraph):
+    """A fused graph with logits that are computed from the numbers of images and targets as well."""
+
+    def forward(self, pixels, target):
+        outputs = super().forward(pixels, target)
+        return outputs | {"logits": self.change(outputs["logits"], target.shape[1])}
+
+
+def fused(name="registers", change=None):
+    graph = fuse(build(name), torch.zeros(1, 3, *SIZE), ["gradient"])
+    if change is not None:
+        graph = copy.copy(graph)
+        graph.__class__, graph.change = Changed, change
+    return graph
+
+
+def outputs_of(model, graph, images, targets):
+    pixels = np.random.default_rng(0).normal(size=(images, 3, *SIZE)).astype(np.float32)
+    inputs = pixels, np.ones((images, targets), int)
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    given = session.run(list(graph.names), dict(zip(("pixels", "target"), inputs, strict=True)))
+    with torch.no_grad():
+        wanted = graph(*map(torch.from_numpy, inputs))
+    return given, [wanted[name].numpy() for name in graph.names]
+
+
+def assert_right(graph):
+    model = to_onnx(graph, SIZE, 20)
+    for images, targets in ((1, 1), (3, 2)):
+        for given, wanted in zip(*outputs_of(model, graph, images, targets), strict=True):
+            np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max()))
+    return model
+
+
+@pytest.fixture
+def by_pytorch(monkeypatch):
+    """How often PyTorch traced the whole graph."""
+    traced = []
+
+    def trace(graph, size):
+        traced.append(graph)
+        return exported_program(graph, size)
+
+    monkeypatch.setattr(module, "exported_program", trace)
+    monkeypatch.setattr("onnxplain.export.formats.translation.exported_program", trace)
+    return traced
+
+
+def test_calls_are_recorded_and_repeated(by_pytorch):
+    graph = fused()
+    assert_right(graph)
+    assert not by_pytorch
+    uses = DistinctCalls(flat_program(graph, SIZE)).uses
+    assert len({use.call for use in uses}) < 0.7 * len(uses)  # of two blocks
+
+
+def test_weights_share_their_memory():
+    graph = fused()
+    model = to_onnx(graph, SIZE, 20)
+    weights = dict(graph.named_parameters())
+    held = {name: value.const_value.raw for name, value in model.graph.initializers.items() if name in weights}
+    assert held.keys() == weights.keys()
+    assert all(tensor.data_ptr() == weights[name].data_ptr() for name, tensor in held.items())
+
+
+def test_arithmetic_of_open_sizes(by_pytorch):
+    assert_right(fused(change=lambda logits, targets: logits.repeat(targets, 2)[: len(logits)]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits, targets: logits + len(logits) / 7,
+        lambda logits, targets: torch.cat([logits, logits[:1]])[1:],
+        lambda logits, targets: logits * 2 if len(logits) > 10020 else logits,
+        lambda logits, targets: logits.clone().add_(1),
+    ],
+)
+def test_what_depends_on_open_sizes_in_other_ways_is_left_to_pytorch(change, monkeypatch):
+    monkeypatch.setattr(module, "exported_program", lambda graph, size: None)  # which may refuse it
+    assert flat_program(fused(change=change), SIZE) is None
+
+
+def test_a_size_that_is_a_multiple_of_a_prime(by_pytorch):
+    (first, *_), *_ = module.PRIMES
+    graph = fused(change=lambda logits, targets: logits[:, None].expand(-1, first, -1).mean(1))
+    assert flat_program(graph, SIZE).exported is not None and len(by_pytorch) == 1
+
+
+def test_ops_without_a_translation_are_left_to_pytorch(by_pytorch):
+    assert_right(fused(change=lambda logits, targets: torch.ops.aten.squeeze.dims(logits[None, None], [0, 1])))
+    assert len(by_pytorch) == 1
