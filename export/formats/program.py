@@ -141,18 +141,24 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
     arithmetic = ARITHMETIC[precision]
     try:
         first, second = (_Recorder(sizes, arithmetic).record(graph, size) for sizes in PRIMES)
+        if _calls(first) == _calls(second):
+            return first
+        reason = ""
     except _CannotRecordError as error:
-        return exported_program(graph, size, precision, str(error))
-    return first if _calls(first) == _calls(second) else exported_program(graph, size, precision)
+        reason = str(error)
+    require_float32(precision, reason)
+    return exported_program(graph, size)
 
 
-def exported_program(
-    graph: FusedGraph, size: tuple[int, int], precision: str = FLOAT32, reason: str = ""
-) -> FlatProgram:
-    """As flat_program, but as PyTorch finds the program; ``reason``: what has to be said where that is no way."""
+def require_float32(precision: str, reason: str = "") -> None:
+    """Raise OnnxplainError, with a reason, if PyTorch's own program would be of another precision."""
     if ARITHMETIC[precision] != ARITHMETIC[FLOAT32]:
-        reason = reason or "it cannot be written call by call"
+        reason = reason or "not every call of it can be written alone"
         raise OnnxplainError(f"the model has no form in {precision}: {reason}; leave out `precision`")
+
+
+def exported_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
+    """As flat_program, but as PyTorch finds the program."""
     example = torch.zeros(EXAMPLE_SIZES[0], 3, *size), torch.zeros(EXAMPLE_SIZES, dtype=torch.int64)
     program = torch.export.export(graph, example, dynamic_shapes=OPEN_SIZES, strict=False)
     signature = program.graph_signature

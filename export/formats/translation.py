@@ -23,7 +23,7 @@ from onnxplain.lrp_graph import FusedGraph
 from ..onnx_passes.ancestors import ancestors
 from .distinct_calls import Call, DistinctCalls
 from .op_translations import translations
-from .program import FlatProgram, Weight, exported_program, flat_program
+from .program import FlatProgram, Weight, exported_program, flat_program, require_float32
 from .silent import silent
 
 INPUTS = ("pixels", "target")
@@ -52,7 +52,8 @@ def to_onnx(graph: FusedGraph, size: tuple[int, int], opset: int, precision: str
         try:
             return _repeated(program, graph, opset)
         except (torch.onnx.errors.OnnxExporterError, _BranchesError):  # an op that has to be decomposed
-            program = exported_program(graph, size, precision)
+            require_float32(precision)
+            program = exported_program(graph, size)
     assert program.exported is not None
     return _export(_decomposed_if_need_be(program.exported), opset, output_names=list(graph.names))
 
