@@ -29,9 +29,9 @@ times that of eager float32, pixels changed by their last bit: this finds a file
 
 EXACT = 1e-6
 """Relative error of any output from a file that computes in float64, run as it is: outputs are rounded to float32."""
-ROUNDED = 5e-2
-"""Relative error of logits and attention that weights rounded to float16 may cause; right files are off by 1e-2 and
-less."""
+ROUNDED = 1e-1
+"""Relative error of logits and attention that weights rounded to float16 may cause: it is 1e-3 and less, and up to 6e-2
+where weights are so large that attention is all but on single tokens."""
 
 IN_BOTH = {"logits", "attention"}
 """What is compared in float32 as well."""
