@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all test-web check fuzz benchmark benchmark-cost
+.PHONY: demo test test-all test-web check fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -45,7 +45,16 @@ fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered right
 benchmark-cost: .venv/installed  ## what an explanation costs: fills the tables of docs/performance.md
 	$(BIN)/python -m benchmarks.cost --document docs/performance.md
 
-benchmark: benchmark-cost  ## that, and the table of "Which method?" in README.md
+benchmark-growth: .venv/installed  ## how that grows with tokens, layers, classes and images: a table and plots there
+	$(BIN)/python -m benchmarks.growth --document docs/performance.md
+
+benchmark-folder: .venv/installed  ## images per second of a folder, against a loop that only runs the graph
+	$(BIN)/python -m benchmarks.folder --document docs/performance.md
+
+benchmark-gpu: .venv/installed  ## the tests that need a CUDA device, and the tables of benchmark-cost on it
+	$(BIN)/python -m benchmarks.gpu --document docs/performance.md
+
+benchmark: benchmark-cost benchmark-growth benchmark-folder  ## these, and the table of "Which method?" in README.md
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
 	$(BIN)/python -m benchmarks.which_method
 

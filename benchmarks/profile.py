@@ -14,7 +14,7 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,10 @@ import typer
 from onnx import helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
+
+from onnxplain.runtime.backends.providers import CPU, Provider
+
+from .subjects import fed
 
 PRODUCTS = {"MatMul", "FusedMatMul", "Gemm"}
 CONTROL = {"If", "Loop", "Scan"}
@@ -89,13 +93,16 @@ def summary(events: Iterable[Event], first: int) -> dict[str, Any]:
     }
 
 
-def _session(model: str | bytes, **settings: Any) -> onnxruntime.InferenceSession:
+def open_session(
+    model: str | bytes, providers: Sequence[Provider] = (CPU,), **settings: Any
+) -> onnxruntime.InferenceSession:
+    """On one thread, with nodes in the order that the runtime has them in, and these settings of SessionOptions."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # as the runtime has it
     for name, value in settings.items():
         setattr(options, name, value)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=list(providers))
 
 
 def _square(side: int) -> bytes:
@@ -111,20 +118,15 @@ def _square(side: int) -> bytes:
 def measure(artifact: Path, output: str, batch: int, targets: int, runs: int) -> dict[str, Any]:
     """`summary` of ``runs`` runs after one that does not count, and "peak_rate", that of the best square product."""
     random = np.random.default_rng(0)
-    squares = [(_session(_square(side)), random.normal(size=(side, side)).astype(np.float32)) for side in SIDES]
+    squares = [(open_session(_square(side)), random.normal(size=(side, side)).astype(np.float32)) for side in SIDES]
     rates = []
     with tempfile.TemporaryDirectory() as folder:
-        file = _session(str(artifact), enable_profiling=True, profile_file_prefix=f"{folder}/profile")
+        file = open_session(str(artifact), enable_profiling=True, profile_file_prefix=f"{folder}/profile")
         shapes = {value.name: value.shape for value in file.get_inputs()}
-        flags = {value.name: np.array(False) for value in file.get_overridable_initializers()}
-        feeds = {
-            "pixels": random.normal(size=(batch, *shapes["pixels"][1:])).astype(np.float32),
-            "target": np.tile(np.arange(targets), (batch, 1)),
-            **flags,
-            f"with_{output}": np.array(True),
-        }
+        pixels = random.normal(size=(batch, *shapes["pixels"][1:])).astype(np.float32)
+        feeds, names = fed(file, pixels, list(range(targets)), output)
         for _ in range(runs + 1):
-            file.run(["logits", output], feeds)
+            file.run(names, feeds)
             for square, x in squares * SQUARES:
                 start = time.perf_counter()
                 square.run(None, {"x": x})

@@ -1,7 +1,7 @@
 """What benchmarks/cost.py found out: lines of JSON that are added as they come, and the tables made from them.
 
 A line is one way, and what it computed, in one Case, with "seconds" (the median of "runs"), "peak", "opened" and
-"file", or with "skipped", the reason why not; or it is what benchmarks/profile.py says of one file.
+"file", or with "skipped", the reason why not; or it is what benchmarks/profile.py or copies.py says of one file.
 """
 
 from __future__ import annotations
@@ -15,20 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .ways import CPU, EXPORTED, WAYS
+
 Record = dict[str, Any]
 Seconds = Callable[["Case", str, str], float | None]
 """The time of a way in a case, if there is one."""
 
-LABELS = {
-    "plain": "plain forward pass (F)",
-    "onnx": "ONNX artifact",
-    "onnx_attention": "ONNX, attention alone",
-    "torchscript": "TorchScript artifact",
-    "fused": "fused graph, eager",
-    "lean": "reference, lean",
-    "published": "reference, as published",
-}
-BEGIN, END = "<!-- written by benchmarks/cost.py: begin -->", "<!-- end -->"
+COST = "<!-- written by benchmarks/cost.py: begin -->"
+END = "<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,11 @@ class Results:
 
     def profiles(self) -> list[Record]:
         """The lines that benchmarks/profile.py wrote."""
-        return [record for record in self.records if "way" not in record]
+        return [record for record in self.records if "share" in record]
+
+    def copies(self) -> list[Record]:
+        """The lines that benchmarks/copies.py wrote."""
+        return [record for record in self.records if "copies" in record]
 
 
 @dataclass(frozen=True)
@@ -136,38 +134,50 @@ def sections(results: Results) -> list[Section]:
         keys.sort(key=_order)
         rows = [_row(times[key], *key, seconds) for key in keys]
         tables.append(Section(f"{model} at {size}, {device}, {threads} thread{'s' * (threads > 1)}", HEADS, rows))
-    profiles = [_profiles(results.profiles())] if results.profiles() else []
-    return [_summary(times, seconds), *profiles, *tables]
+    facts = [_profiles(results.profiles())] if results.profiles() else []
+    facts += [_copies(results.copies())] if results.copies() else []
+    return [_summary(times, seconds), *facts, *tables]
 
 
 def _summary(times: dict[tuple[Case, str, str], Record], seconds: Seconds) -> Section:
-    """Of the ONNX artifact alone: one image and class on one thread (CUDA: all), and what more of each does to it."""
+    """Of the ONNX files, one image and class on one thread (CUDA: all), and what more of each do."""
     heads = (
-        "model", "device", "computes", "F", "published / this", "lean / this", "10 classes: F", "published / this",
-        "8 single runs / batch of 8", "1 thread / all threads", "peak MB", "opens in s",
+        "model", "device", "computes", "file", "F", "published / this", "lean / this", "10 classes: F",
+        "published / this", "a further class: F", "8 single runs / batch of 8", "1 thread / all threads", "peak MB",
+        "file MB", "opens in s",
     )  # fmt: skip
     threads = max((case.threads for case, _, _ in times), default=1)
     rows = []
-    for (case, way, what), record in times.items():
-        if way != "onnx" or "skipped" in record or case.batch > 1 or case.targets > 1:
+    for case, way, what in sorted(times, key=lambda key: (*_group(key[0]), *_order(key))):
+        record = times[case, way, what]
+        if way not in ("plain", *EXPORTED) or "skipped" in record or case.batch > 1 or case.targets > 1:
             continue
-        if case.device == "cpu" and case.threads > 1:
+        if case.device == CPU and case.threads > 1:
             continue
         ten, reference = case.like(targets=10), _published(what)
-        this, more = record["seconds"], seconds(ten, way, what)
+        this = record["seconds"]
+        # A plain forward pass knows of no classes: of one with ten, there would be the same once more
+        more = None if way == "plain" else seconds(ten, way, what)
+        one, all_ten = ratio(this, seconds(case, "plain", "logits")), ratio(more, seconds(ten, "plain", "logits"))
         numbers = [
-            ratio(this, seconds(case, "plain", "logits")),
+            one,
             ratio(seconds(case, reference, what), this),
             ratio(seconds(case, "lean", what), this),
-            ratio(more, seconds(ten, "plain", "logits")),
+            all_ten,
             ratio(seconds(ten, reference, what), more),
+            (all_ten - one) / (ten.targets - 1) if one and all_ten else None,
             ratio(8 * this, seconds(case.like(batch=8), way, what)),
             ratio(this, seconds(case.like(threads=threads), way, what)) if threads > case.threads else None,
             record["peak"] / 1e6,
+            record["file"] / 1e6,
             record["opened"],
         ]
-        rows.append([f"{case.model} at {case.size}", case.device, what, *map(number, numbers)])
-    return Section("The ONNX artifact, one image, one class, one thread", heads, rows)
+        rows.append([f"{case.model} at {case.size}", case.device, what, WAYS[way].label, *map(number, numbers)])
+    return Section("The files, one image, one class, one thread", heads, rows)
+
+
+def _group(case: Case) -> tuple[str, int, str, int]:
+    return case.model, case.size, case.device, case.threads
 
 
 def _published(what: str) -> str:
@@ -177,12 +187,12 @@ def _published(what: str) -> str:
 
 def _order(key: tuple[Case, str, str]) -> tuple[int | bool | str, ...]:
     case, way, what = key
-    return case.batch, case.targets, what != "logits", what, list(LABELS).index(way)
+    return case.batch, case.targets, what != "logits", what, list(WAYS).index(way)
 
 
 def _row(record: Record, case: Case, way: str, what: str, seconds: Seconds) -> list[str]:
     """One line of HEADS. What is no measurement says so: '~' before what follows from another, the reason in words."""
-    head = [what, str(case.batch), str(case.targets), LABELS[way]]
+    head = [what, str(case.batch), str(case.targets), WAYS[way].label]
     if "skipped" in record:
         return [*head, f"not run: {record['skipped']}", *[""] * (len(HEADS) - len(head) - 1)]
     this = record["seconds"]
@@ -219,6 +229,18 @@ def _profiles(records: Sequence[Record]) -> Section:
     return Section("Where the time goes: relevance, ONNX artifact, 1 thread", heads, rows)
 
 
+def _copies(records: Sequence[Record]) -> Section:
+    heads = ("model", "file", "computes", "copies in a run", "nodes", "of these on the CPU")
+    rows = []
+    for record in records:
+        on_cpu = ", ".join(f"{count} {name}" for name, count in record["on_cpu"].items())
+        name = f"{record['model']} at {record['size']}"
+        rows.append(
+            [name, WAYS[record["of"]].label, record["what"], str(record["copies"]), str(record["nodes"]), on_cpu]
+        )
+    return Section("Copies between the GPU and the host within a run", heads, rows)
+
+
 def document(results: Results) -> str:
     """All tables as Markdown, under the machines that they were measured on."""
     machines = dict.fromkeys(record["machine"] for record in results.records)
@@ -230,16 +252,16 @@ def document(results: Results) -> str:
     return "\n".join(parts)
 
 
-def around(path: Path) -> tuple[str, str]:
-    """What stands in ``path`` before and after the tables; raises ValueError if there is no place for them."""
-    before, begin, rest = path.read_text().partition(BEGIN)
+def around(path: Path, begin: str) -> tuple[str, str]:
+    """What stands in ``path`` before and after the place that ``begin`` marks; raises ValueError if there is none."""
+    before, found, rest = path.read_text().partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no place for the tables, between {BEGIN!r} and {END!r}")
+    if not found or not end:
+        raise ValueError(f"{path} has no place for the tables, between {begin!r} and {END!r}")
     return before, after
 
 
-def write_document(results: Results, path: Path) -> None:
-    """Put the tables in their place in ``path``."""
-    before, after = around(path)
-    path.write_text(f"{before}{BEGIN}\n\n{document(results)}\n{END}{after}")
+def write_between(path: Path, begin: str, text: str) -> None:
+    """Put the text in the place that ``begin`` marks in ``path``."""
+    before, after = around(path, begin)
+    path.write_text(f"{before}{begin}\n\n{text}\n{END}{after}")

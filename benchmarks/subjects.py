@@ -1,7 +1,4 @@
-"""The ways to get an explanation that benchmarks/cost.py compares, each opened and run by benchmarks/worker.py.
-
-What a way computes is named after what its methods need: ``attention`` (rollout), ``gradient`` (grad_rollout) and
-``relevance`` (transformer_attribution, which needs both of the others).
+"""How each way of benchmarks/ways.py is opened and run; benchmarks/worker.py does it.
 
 A way that needs a file imports no more than a user of that file would.
 """
@@ -16,37 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .ways import CPU, METHOD, OUTPUTS, WAYS
+
 Run = Callable[[NDArray[np.float32], list[int], str], Any]
 """(pixels [batch, 3, H, W], classes, what) -> whatever it computes."""
 Opened = tuple[Run, float | None]
 """And the seconds that it took to open; None where that would be the making of random weights."""
 
-OUTPUTS = {
-    "attention": "attention_mean",
-    "gradient": "gradient_attention_mean",
-    "relevance": "gradient_relevance_positive",
-}
-"""What is computed, and the output of the fused graph that it is."""
-FILES = {"plain": "plain.onnx", "onnx": "all.onnx", "onnx_attention": "attention.onnx", "torchscript": "all.pt"}
-"""The ways that need a file only, and its name."""
-COMPUTES = {
-    "plain": ("logits",),
-    "onnx": tuple(OUTPUTS),
-    "onnx_attention": ("attention",),
-    "torchscript": tuple(OUTPUTS),
-    "fused": tuple(OUTPUTS),
-    "lean": tuple(OUTPUTS),
-    "published": ("gradient", "relevance"),
-}
-"""All ways, and what they can compute. Attention as published is that of the lean reference."""
-
 
 def open_way(way: str, folder: Path, model: str, size: int, device: str, threads: int) -> Opened:
     """Open a way by its name; the seconds are those of what a program does once, imports left out."""
-    if way == "plain":
-        return _plain(folder / FILES[way], device, threads)
-    if way in FILES:
-        return _artifact(folder / FILES[way], device, threads)
+    row = WAYS[way]
+    if row.file is not None:
+        path = folder / row.file
+        if not row.export:
+            return _plain(path, device, threads)
+        return _bound(path, device, threads) if way == "onnx_bound" else _artifact(path, device, threads)
     import torch
 
     torch.set_num_threads(threads)
@@ -69,6 +51,7 @@ def _plain(path: Path, device: str, threads: int) -> Opened:
 
 
 def _artifact(path: Path, device: str, threads: int) -> Opened:
+    from onnxplain.contract.outputs import heatmap_output
     from onnxplain.runtime.backends.formats import open_artifact
 
     if path.suffix == ".pt":
@@ -76,7 +59,49 @@ def _artifact(path: Path, device: str, threads: int) -> Opened:
     start = time.perf_counter()
     artifact = open_artifact(path, device, threads, trust=True)
     opened = time.perf_counter() - start
-    return lambda pixels, targets, what: artifact.run(pixels, targets, [OUTPUTS[what]]), opened
+    outputs = {"relevance": heatmap_output(METHOD).output} if artifact.metadata.heatmaps else OUTPUTS
+    return lambda pixels, targets, what: artifact.run(pixels, targets, [outputs[what]]), opened
+
+
+def _bound(path: Path, device: str, threads: int) -> Opened:
+    """The same, with what goes in and comes out in the device's memory: neither is copied when it runs."""
+    import onnxruntime
+
+    from onnxplain.runtime.backends.onnx import OnnxArtifact
+
+    start = time.perf_counter()
+    session = OnnxArtifact(path, device, threads)._session
+    opened = time.perf_counter() - start
+    bindings: dict[tuple[int, int, str], onnxruntime.IOBinding] = {}
+
+    def bound(pixels: NDArray[np.float32], targets: list[int], what: str) -> onnxruntime.IOBinding:
+        binding = session.io_binding()
+        feeds, names = fed(session, pixels, targets, OUTPUTS[what])
+        for name, value in feeds.items():
+            place = CPU if value.dtype == bool else device  # the CPU reads a flag, to take its branch
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value, place, 0))
+        for name in names:
+            binding.bind_output(name, device)
+        return binding
+
+    def run(pixels: NDArray[np.float32], targets: list[int], what: str) -> Any:
+        key = len(pixels), len(targets), what
+        if key not in bindings:
+            bindings[key] = bound(pixels, targets, what)
+        session.run_with_iobinding(bindings[key])
+        bindings[key].synchronize_outputs()
+        return bindings[key].get_outputs()
+
+    return run, opened
+
+
+def fed(
+    session: Any, pixels: NDArray[np.float32], targets: list[int], output: str
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """What a session of a full artifact is fed for one output, and the names of what it gives then."""
+    flags = {value.name: np.array(False) for value in session.get_overridable_initializers()}
+    target = np.tile(np.array(targets, np.int64), (len(pixels), 1))
+    return {"pixels": pixels, "target": target, **flags, f"with_{output}": np.array(True)}, ["logits", output]
 
 
 def _fused(model: str, size: int, device: str) -> Opened:
@@ -87,7 +112,7 @@ def _fused(model: str, size: int, device: str) -> Opened:
 
     backbone = files.build(model, size)
     start = time.perf_counter()
-    graph = files.fused(backbone, files.PASSES).to(device)
+    graph = files.fused(backbone).to(device)
     opened = time.perf_counter() - start
 
     def run(pixels: NDArray[np.float32], targets: list[int], what: str) -> Any:
@@ -107,7 +132,8 @@ def _reference(way: str, model: str, size: int, device: str) -> Opened:
 
     from . import files
 
-    network = files.build(model, size).model.to(device)
+    dtype = torch.float16 if WAYS[way].half else torch.float32
+    network = files.build(model, size).model.to(device, dtype)
 
     def attention(pixels: torch.Tensor) -> Any:
         with torch.no_grad(), eager.explicit_attention() as recorded:
@@ -130,10 +156,10 @@ def _reference(way: str, model: str, size: int, device: str) -> Opened:
     }
 
     def run(pixels: NDArray[np.float32], targets: list[int], what: str) -> Any:
-        given = torch.from_numpy(pixels).to(device)
+        given = torch.from_numpy(pixels).to(device, dtype)
         if what == "attention":
             return [value.cpu() for value in attention(given)]
-        function = per_class[way, what]
+        function = per_class[way.removesuffix("_half"), what]
         classes = [torch.full((len(given),), target, device=device) for target in targets]
         return [[value.cpu() for value in function(given, target)] for target in classes]
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.worker '{"way": "onnx", "folder": "…", "model": "…", "size": 224, …}'
 
-Opens it and prints a line of JSON; then runs once for each line it reads, which says what to compute, and prints
-another. benchmarks/cost.py starts it.
+Opens it and prints a line of JSON; then runs once for each line it reads, '{"what": "relevance", "batch": 1, "targets":
+1}', and prints another. benchmarks/processes.py starts it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import subjects
+from .ways import CPU, CUDA
 
 RESERVE = 2**31
 """Bytes of memory that stay free for the rest of the machine."""
@@ -39,14 +40,14 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
 
-def main(way: str, folder: str, model: str, size: int, batch: int, targets: int, threads: int, device: str) -> None:
+def main(way: str, folder: str, model: str, size: int, threads: int, device: str) -> None:
     """Answer on what was the standard output; whatever libraries print goes to the standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
     def answer(act: Callable[[], dict[str, Any]]) -> None:
         try:
-            if device == "cpu":
+            if device == CPU:
                 limit_memory()
             told = act() | {"peak": kilobytes("/proc/self/status", "VmHWM")}
         except Exception as error:  # whatever it is, the others go on
@@ -54,21 +55,27 @@ def main(way: str, folder: str, model: str, size: int, batch: int, targets: int,
         print(json.dumps(told), file=answers, flush=True)
 
     runs: list[subjects.Run] = []
-    pixels = np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32)
+    random = np.random.default_rng(0)
 
     def open_it() -> dict[str, Any]:
+        if device == CUDA:  # before the clock starts: the libraries that come as Python packages beside it
+            import onnxruntime
+
+            onnxruntime.preload_dlls()
         run, opened = subjects.open_way(way, Path(folder), model, size, device, threads)
         runs.append(run)
         return {"opened": opened}
 
-    def run_once(what: str) -> dict[str, Any]:
+    def run_once(line: str) -> dict[str, Any]:
+        what, batch, targets = (json.loads(line)[name] for name in ("what", "batch", "targets"))
+        pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
         start = time.perf_counter()
         runs[0](pixels, list(range(targets)), what)
         return {"seconds": time.perf_counter() - start}
 
     answer(open_it)
     for line in sys.stdin:
-        answer(partial(run_once, line.strip()))
+        answer(partial(run_once, line))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def evaluate(
     arguments.check_writable(output)
     console = display.make_console(quiet)
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(artifact, device, trust=trust, threads=_threads(jobs))
+        explainer = Explainer(artifact, device, trust=trust, threads=_threads(jobs), packed=True)
     metadata = explainer.metadata
     names = {"all": [method.name for method in available_methods(metadata)]}
     measures = {"all": list(METRICS), "default": None}

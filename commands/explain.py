@@ -18,6 +18,9 @@ from onnxplain.contract.errors import naming
 if TYPE_CHECKING:
     from onnxplain.runtime import Explanation
 
+MANY = 10
+"""Images for which it pays to pack the weights."""
+
 
 def explain(
     context: typer.Context,
@@ -95,8 +98,9 @@ def explain(
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = Explainer(
-            artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers
-        )
+            artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers,
+            packed=len(names) >= MANY,
+        )  # fmt: skip
     metadata = explainer.metadata
     methods = None
     if not all_methods:

@@ -14,7 +14,7 @@ from onnxplain.contract import Metadata, OnnxplainError, Preprocessing
 from onnxplain.contract.formats import DEFAULT, check_format
 from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.outputs import HEATMAP
-from onnxplain.contract.precisions import FLOAT32
+from onnxplain.contract.precisions import FLOAT32, INT8
 from onnxplain.lrp_graph import FusedGraph, GraphError, MissingRuleError, fuse
 from onnxplain.runtime.methods.choice import Methods, call_methods
 from onnxplain.runtime.methods.table import METHODS
@@ -281,7 +281,7 @@ def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
     model = plan.backbone.model
     example = torch.zeros(1, 3, *plan.backbone.preprocessing.size).to(next(model.parameters()))
     try:
-        graph = fuse(model, example, passes, **plan.rules)
+        graph = fuse(model, example, passes, **plan.rules, int8=plan.precision == INT8)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error
     return graph.with_exact_constants() if ARITHMETIC[plan.precision].in_double else graph

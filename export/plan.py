@@ -16,8 +16,8 @@ from onnxplain.contract.lrp_rules import RULES, checked_rules
 from onnxplain.contract.metadata import ACTIVATIONS
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import OF_OUTPUTS, PASSES
-from onnxplain.contract.precisions import FLOAT32, check_precision
-from onnxplain.lrp_graph import ALL
+from onnxplain.contract.precisions import FLOAT32, INT8, check_precision
+from onnxplain.lrp_graph import ALL, FORWARD_ONLY
 from onnxplain.runtime.methods.choice import Methods
 from onnxplain.runtime.methods.heatmaps import checked_heatmaps
 from onnxplain.runtime.methods.table import METHODS
@@ -87,6 +87,10 @@ def prepare(
     check_precision(precision, format)
     methods, flags = checked_heatmaps(heatmaps, format, passes, flags, input)
     wanted = _checked_passes(model, _passes_of(methods) if methods else passes)
+    if precision == INT8 and wanted is not None and FORWARD_ONLY.issuperset(wanted):
+        raise OnnxplainError(
+            f"`precision` {INT8} is for passes that go back from the logits, of which this has none; leave it out"
+        )
     rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
     if opset not in OPSETS:
         raise OnnxplainError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}")

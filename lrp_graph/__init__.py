@@ -2,12 +2,14 @@
 
 from .fuse import ALL, Derived, FusedGraph, fuse
 from .layout import Layout
+from .passes import FORWARD_ONLY
 from .reductions import layer_outputs, pool_outputs, raw_inputs
 from .reverse import MissingRuleError
 from .trace.rewrite import GraphError
 
 __all__ = [
     "ALL",
+    "FORWARD_ONLY",
     "Derived",
     "FusedGraph",
     "GraphError",

@@ -17,6 +17,7 @@ from .layout import read_layout
 from .passes import TABLE, Run, prepare, propagate, propagators
 from .reductions import layer_outputs
 from .reverse import MissingRuleError, require_rules
+from .rules.products import FLOAT, INT8, Products
 from .trace.capture import Trace, trace
 from .trace.hidden import HiddenLayer, hidden_layers
 from .trace.rewrite import GraphError, ancestors, interpret, shape_of
@@ -57,7 +58,12 @@ class FusedGraph(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, traced: Trace, passes: Sequence[str] | None, rules: Mapping[str, float]
+        self,
+        model: nn.Module,
+        traced: Trace,
+        passes: Sequence[str] | None,
+        rules: Mapping[str, float],
+        products: Products,
     ) -> None:
         super().__init__()
         self.training = False  # not eval(), which would change the model's own flags; nothing here depends on them
@@ -71,7 +77,8 @@ class FusedGraph(nn.Module):
         self.tokens: int = shape_of(traced.layer_attention[0])[2]
         self.pool_heads: int = shape_of(traced.pool_attention)[1] if traced.pool_attention is not None else 0
         self.token_width, self.hidden_width = token_widths(traced)
-        self._propagators = propagators(traced, rules)
+        self._rules = rules
+        self._propagators = propagators(traced, rules, products)
         self._derived: Mapping[str, Derived] = {}
         self._derived_constants: tuple[str, ...] = ()
         self._prepared: dict[str, Any] = {}
@@ -103,7 +110,13 @@ class FusedGraph(nn.Module):
         self.names = self._computed
         with torch.no_grad():
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
-            self.layout = read_layout(traced, self._interpret(noise.to(next(model.parameters()))))
+            self.layout = read_layout(traced, self._nodes, self._given(noise.to(next(model.parameters()))))
+
+    def exact(self) -> FusedGraph:
+        """A graph over the same weights whose products are all in the dtype of the model."""
+        graph = copy.copy(self)
+        graph._propagators = propagators(self._trace, self._rules, FLOAT)
+        return graph
 
     @property
     def masked_bytes(self) -> int:
@@ -190,7 +203,7 @@ class FusedGraph(nn.Module):
         seed = one_hot(classes, logits)
         needed = set[str]().union(*(OUTPUTS[name].passes for name in names.difference(ALWAYS)))
         cotangents = propagate(needed, self._trace, self._propagators, values, seed)
-        run = Run(self._trace, self.layout, values, seed, cotangents)
+        run = Run(self._trace, self.layout, values, seed, cotangents, self._propagators["gradient"])
         outputs = {"logits": logits, "class_index": classes}
         layers: dict[str, Sequence[Tensor]] = {}
         for name, prepared in self._prepared.items():
@@ -209,19 +222,23 @@ class FusedGraph(nn.Module):
 
     def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
+        return interpret(self._nodes, self._given(pixels))
+
+    def _given(self, pixels: Tensor) -> dict[fx.Node, Any]:
+        """What the traced forward pass starts from: the images, weights and constants."""
         values: dict[fx.Node, Any] = {self._trace.pixels: pixels}
         for node, path in self._trace.weights.items():
             owner, _, name = path.rpartition(".")
             values[node] = getattr(self.model.get_submodule(owner), name).detach()  # nothing here uses autograd
         for node, name in zip(self._trace.constants, self._constants, strict=True):
             values[node] = self.get_buffer(name)
-        return interpret(self._nodes, values)
+        return values
 
 
 def fuse(
     model: nn.Module, example: Tensor, passes: Sequence[str] | None = None, alpha: float = RULES["alpha"],
     beta: float = RULES["beta"], gamma: float | None = None, gamma_conv: float | None = None,
-    gamma_linear: float | None = None, gamma_attention: float | None = None,
+    gamma_linear: float | None = None, gamma_attention: float | None = None, int8: bool = False,
 ) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
 
@@ -238,6 +255,7 @@ def fuse(
         gamma_linear: Of the gamma rule for linear layers, but those of attention.
         gamma_attention: Of the gamma rule for the linear layers of attention: queries, keys, values and output. 0
             unless it or ``gamma`` is given, as in the published recipe for ViTs.
+        int8: Whether backward passes multiply by the weights of linear layers in int8, see ``rules/products.py``.
 
     Returns:
         The graph, in the dtype of the model.
@@ -248,7 +266,7 @@ def fuse(
         OnnxplainError: The constants of the rules are not valid.
     """
     rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
-    return FusedGraph(model, trace(model, example), passes, rules)
+    return FusedGraph(model, trace(model, example), passes, rules, INT8 if int8 else FLOAT)
 
 
 def class_index(target: Tensor, logits: Tensor) -> Tensor:

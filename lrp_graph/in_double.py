@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
 
-from .torch_internals import TorchDispatchMode
+from .torch_internals import TorchDispatchMode, is_mutable, returns_view
 
 aten = torch.ops.aten
 
@@ -19,7 +20,7 @@ DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.floa
 """The epsilon that a norm adds by default, in float64 and in float32."""
 
 
-def widened(arg: Any) -> Any:
+def _widened(arg: Any) -> Any:
     """An argument of an op for float64: the dtype float64 in place of float32, but float32's epsilon."""
     if isinstance(arg, float) and arg == DOUBLE_EPS:
         return SINGLE_EPS
@@ -27,24 +28,31 @@ def widened(arg: Any) -> Any:
 
 
 def _rounded(arg: Any) -> Any:
-    """As `widened`, and a number as float32 rounds it."""
-    arg = widened(arg)
+    """As `_widened`, and a number as float32 rounds it."""
+    arg = _widened(arg)
     if isinstance(arg, float):
         with np.errstate(over="ignore"):
             return float(np.float32(arg))
     return arg
 
 
+def _wide(arg: Any) -> Any:
+    """A weight for the time of one op: all of them in float64 would take twice the memory of the model."""
+    narrow = isinstance(arg, Tensor) and arg.is_floating_point() and arg.dtype != torch.float64
+    return arg.double() if narrow else arg
+
+
 class _InDouble(TorchDispatchMode):
-    """Has code that was written for float32 compute in float64."""
+    """Has code that was written for float32 compute in float64, with float32's weights."""
 
     def __init__(self, exact: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.exact = exact
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        change = widened if self.exact else _rounded
-        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), change)
+        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened if self.exact else _rounded)
+        if not is_mutable(op) and not returns_view(op):  # what is kept of weights, as by autograd, stays as it is
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _wide)
         result = op(*args, **kwargs)
         if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
             # A number that the code has made a tensor of
@@ -52,19 +60,29 @@ class _InDouble(TorchDispatchMode):
         return result
 
 
+class _WideConvolutions(TorchFunctionMode):
+    """The same for convolutions, which ask for one dtype before they come to the dispatcher."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tuple(args), kwargs or {}
+        if getattr(function, "__name__", "").startswith("conv"):
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _wide)
+        return function(*args, **kwargs)
+
+
 @contextmanager
 def in_double(exact: bool = False) -> Iterator[None]:
-    """A context in which modules whose weights were cast to float64 compute in float64 throughout.
+    """A context in which modules compute in float64 throughout, given inputs in float64.
 
     Args:
         exact: Whether numbers in the code are what they are, and rules take numbers to be as fine as in float64; else
-            they are rounded to float32, so that the result can be compared with a program of float32.
+            they are as in float32, so that the result can be compared with a program of float32.
     """
     before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
     torch.set_default_dtype(torch.float64)
     try:
         narrow = nullcontext() if exact else patch.object(torch, "finfo", lambda dtype=None: limits)
-        with _InDouble(exact), narrow:
+        with _WideConvolutions(), _InDouble(exact), narrow:  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, fx
 from .reverse import Propagator, reverse
 from .rules.vjp import GRADIENT
 from .trace.capture import MATMUL, Trace
-from .trace.rewrite import GraphError, ancestors, dependents, interpret, shape_of, target_of
+from .trace.rewrite import GraphError, ancestors, dependents, interpret, interpret_for, shape_of, target_of
 
 aten = torch.ops.aten
 
@@ -60,14 +61,23 @@ def patch_grid(trace: Trace, tokens: int) -> tuple[int, int]:
     return h, w
 
 
-def _require_patches_last(trace: Trace, values: dict[fx.Node, Tensor], patches: int) -> None:
-    """Raise GraphError unless the last tokens are patches: what the first attention weighs depends on the image."""
+def _weighed(trace: Trace) -> fx.Node:
+    """What the first attention weighs."""
     after = dependents(trace.nodes, trace.layer_attention[:1]) - {trace.layer_attention[0]}
     weighed = next(node for node in trace.nodes if node in after and target_of(node) in MATMUL).args[1]
     assert isinstance(weighed, fx.Node)
+    return weighed
+
+
+def _require_patches_last(trace: Trace, given: Mapping[fx.Node, Tensor], value: Tensor, patches: int) -> None:
+    """Raise GraphError unless the last tokens are patches: what the first attention weighs depends on the image.
+
+    Its value for the image that is given is ``value``.
+    """
+    weighed = _weighed(trace)
     before = ancestors(weighed)
-    another = {**values, trace.pixels: values[trace.pixels].flip(-2, -1)}
-    changed = interpret([node for node in trace.nodes if node in before], another)[weighed] != values[weighed]
+    another = {**given, trace.pixels: given[trace.pixels].flip(-2, -1)}
+    changed = interpret([node for node in trace.nodes if node in before], another)[weighed] != value
     if not changed.movedim(-2, 0).flatten(1).any(1)[-patches:].all():
         raise GraphError(
             f"the last {patches} tokens must be the patches, after class tokens and the like; here some of them do not "
@@ -75,7 +85,7 @@ def _require_patches_last(trace: Trace, values: dict[fx.Node, Tensor], patches: 
         )
 
 
-def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
+def read_layout(trace: Trace, nodes: Sequence[fx.Node], given: Mapping[fx.Node, Tensor]) -> Layout:
     """Find out which token is what.
 
     After the last attention every op works on single tokens, so the rows that the head reads are just those in which
@@ -84,7 +94,8 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
 
     Args:
         trace: The model's graph.
-        values: The result of every node in a forward pass over one image of noise.
+        nodes: Those that the logits need, in their order.
+        given: An image of noise and the weights, by placeholder.
 
     Returns:
         The layout.
@@ -96,7 +107,10 @@ def read_layout(trace: Trace, values: dict[fx.Node, Tensor]) -> Layout:
     tokens = shape_of(last)[-1]
     grid = patch_grid(trace, tokens)
     prefix = tokens - grid[0] * grid[1]
-    _require_patches_last(trace, values, tokens - prefix)
+    weighed, after = _weighed(trace), dependents(trace.nodes, [last])
+    read = {node for user in after for node in user.all_input_nodes}
+    values = interpret_for({weighed, *after, *read}, nodes, given)  # all layers of a large image would be gigabytes
+    _require_patches_last(trace, given, values[weighed], tokens - prefix)
     logits = values[trace.logits]
     if not logits.isfinite().all():
         raise GraphError("its logits for an image of noise are NaN or infinite; are its weights those of training?")

@@ -22,7 +22,8 @@ from .outputs.streams import embedding, residual_stream
 from .reverse import Propagator, require_rules, reverse
 from .rules.attnlrp import attnlrp
 from .rules.chefer import chefer, stem
-from .rules.vjp import GRADIENT
+from .rules.products import Products
+from .rules.vjp import gradient
 from .trace.capture import Trace
 from .trace.projections import attention_projections
 
@@ -49,6 +50,7 @@ class Run:
         values: The result of every node in the forward pass.
         seed: [targets, batch, classes], 1 at the class of each target.
         cotangents: What was propagated to the nodes of each Backward, [targets, *node.shape] each.
+        gradient: The propagator of gradients.
     """
 
     trace: Trace
@@ -56,6 +58,7 @@ class Run:
     values: Mapping[fx.Node, Any]
     seed: Tensor
     cotangents: Mapping[Backward, Sequence[Tensor]]
+    gradient: Propagator
 
 
 def _nothing(trace: Trace) -> None:
@@ -112,7 +115,7 @@ def _times_pixels(cotangent: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _layer_streams(trace: Trace) -> tuple[fx.Node, ...]:
-    require_rules(trace, Propagator(GRADIENT), trace.attention_nodes, "layer_gradient pass")
+    require_rules(trace, Propagator(gradient()), trace.attention_nodes, "layer_gradient pass")
     return residual_stream(trace)
 
 
@@ -121,7 +124,9 @@ TABLE: dict[str, Pass] = {
     "gradient": _at_attention("gradient"),
     "relevance": _at_attention("chefer"),
     "layer_gradient": Pass(
-        lambda run, stream: layer_gradients(run.trace, stream, run.values, run.seed), _layer_streams, full_logits=True
+        lambda run, stream: layer_gradients(run.trace, stream, run.values, run.seed, run.gradient),
+        _layer_streams,
+        full_logits=True,
     ),
     "pixel_gradient": _at_pixels("gradient", _unchanged),
     "pixel_relevance": _at_pixels("chefer", _summed_over_channels),
@@ -133,19 +138,22 @@ TABLE: dict[str, Pass] = {
 }  # fmt: skip
 """By the name of the pass."""
 
+FORWARD_ONLY = {"attention", "reciprocam"}
+"""The passes that compute nothing back from the logits."""
+
 assert TABLE.keys() == PASSES.keys()
 
 
-def propagators(trace: Trace, rules: Mapping[str, float]) -> dict[str, Propagator]:
-    """Those that the table names, for these constants of the rules."""
+def propagators(trace: Trace, rules: Mapping[str, float], products: Products) -> dict[str, Propagator]:
+    """Those that the table names, for these constants of the rules and these products with weights."""
     alpha, beta, convolutions = rules["alpha"], rules["beta"], rules["gamma_conv"]
-    by_attnlrp = Propagator(attnlrp(convolutions, rules["gamma_linear"]))
+    by_attnlrp = Propagator(attnlrp(convolutions, rules["gamma_linear"], products))
     if rules["gamma_attention"] != rules["gamma_linear"]:
-        of_attention = attnlrp(convolutions, rules["gamma_attention"])
+        of_attention = attnlrp(convolutions, rules["gamma_attention"], products)
         by_attnlrp = replace(by_attnlrp, special=of_attention, special_nodes=attention_projections(trace))
     return {
-        "gradient": Propagator(GRADIENT),
-        "chefer": Propagator(chefer(alpha, beta), stem(alpha, beta), embedding(trace)),
+        "gradient": Propagator(gradient(products)),
+        "chefer": Propagator(chefer(alpha, beta, products), stem(alpha, beta, products), embedding(trace)),
         "attnlrp": by_attnlrp,
         "cp_lrp": replace(by_attnlrp, constant=frozenset(trace.attention_nodes)),
     }

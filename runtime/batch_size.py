@@ -21,7 +21,7 @@ def images_per_run(artifact: Artifact, outputs: Iterable[str], targets: int) -> 
     for reciprocam the tokens of the last block once for every patch. On a CPU `CACHE_BYTES` count as well.
     """
     metadata = artifact.metadata
-    wanted = [output_of(name) for name in _held(metadata, outputs)]
+    wanted = [output_of(name) for name in held(metadata, outputs)]
     numbers = sum(math.prod(metadata.shape(item)) * (targets if item.per_target else 1) for item in wanted)
     hidden = metadata.layout.tokens * metadata.hidden_width
     if any(item.per_target for item in wanted):
@@ -35,7 +35,7 @@ def images_per_run(artifact: Artifact, outputs: Iterable[str], targets: int) -> 
     return max(1, min(MAX_BATCH, fit))
 
 
-def _held(metadata: Metadata, outputs: Iterable[str]) -> list[str]:
+def held(metadata: Metadata, outputs: Iterable[str]) -> list[str]:
     """The outputs or, in a plain artifact, what the graph makes heatmaps of: of all where it has no flags."""
     names = list(outputs)
     if not metadata.heatmaps:

@@ -15,6 +15,7 @@ from .batches import batches
 from .explanation import probabilities
 from .finite import check_finite
 from .images.preprocessing import normalize
+from .target_parts import run_in_parts
 
 Progress = Callable[[int, int], object]
 """Called as progress(done, total) with how many of an image's runs are done, and how many there are."""
@@ -56,7 +57,7 @@ class GraphEvaluator:
 
     def _run(self, inputs: Iterable[NDArray[Any]], outputs: tuple[str, ...]) -> Iterator[dict[str, NDArray[Any]]]:
         for batch in batches(inputs, images_per_run(self.artifact, outputs, len(self.classes))):
-            values = self.artifact.run(np.stack(batch).astype(np.float32), self.classes, outputs)
+            values = run_in_parts(self.artifact, np.stack(batch).astype(np.float32), self.classes, outputs)
             self.done += len(batch)
             if self.progress is not None:
                 self.progress(self.done, self.total)

@@ -25,6 +25,7 @@ from .images.inputs import MEMORY_BUDGET, PreparedImage, memory
 from .methods.choice import MethodCall
 from .methods.method import Method
 from .outcome import Outcome
+from .target_parts import run_in_parts
 
 IN_GRAPH, IN_MAP = 8, 2
 """How many times an image's own memory a graph that takes images as they are needs to prepare it, and for each map."""
@@ -115,11 +116,11 @@ def _explain_batch(
 
 
 def _run(artifact: Artifact, images: list[PreparedImage], request: Request) -> list[Outputs]:
-    """What one run gives for each of the images."""
+    """What the outputs of the request are for each of the images."""
     if not images:
         return []
     outputs = artifact.metadata.with_pool(request.outputs)
-    values = artifact.run(np.stack([image.input for image in images]), request.targets, outputs)
+    values = run_in_parts(artifact, np.stack([image.input for image in images]), request.targets, outputs)
     return [{name: value[row] for name, value in values.items()} for row in range(len(images))]
 
 

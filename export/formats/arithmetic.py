@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from onnxplain.contract.precisions import PRECISIONS
+from onnxplain.contract.precisions import FLOAT16, FLOAT32, FLOAT64, INT8, PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Arithmetic:
 
 
 ARITHMETIC = {
-    "float32": Arithmetic(),
-    "int8": Arithmetic(),
-    "float16": Arithmetic(stored=torch.float16),
-    "float64": Arithmetic(computed=torch.float64),
+    FLOAT32: Arithmetic(),
+    INT8: Arithmetic(),  # of which the fused graph is made
+    FLOAT16: Arithmetic(stored=torch.float16),
+    FLOAT64: Arithmetic(computed=torch.float64),
 }
 """By the name of the precision."""
 assert ARITHMETIC.keys() == PRECISIONS.keys(), ARITHMETIC.keys() ^ PRECISIONS.keys()

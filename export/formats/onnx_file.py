@@ -21,6 +21,7 @@ from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
+from ..onnx_passes.weight_codes import WeightCodesPass
 from .onnx_stream import write_onnx
 from .program import MODEL
 from .sealing import KEY, sealed_onnx
@@ -50,6 +51,7 @@ def onnx_model(
         The model, each output behind its flag if it has one, weights by their paths in the PyTorch model.
     """
     model = to_onnx(graph, size, opset, precision)
+    WeightCodesPass()(model)
     paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=SHAPE_ARITHMETIC)

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from onnxscript import opset18 as op
 
+from .int8_ops import INT8
+
 
 def translations(opset: int) -> dict[Any, Any]:
     """The ops that are translated in another way than the exporter's."""
-    table: dict[Any, Any] = {torch.ops.aten.sort.stable: _stable_sort}
+    table: dict[Any, Any] = {torch.ops.aten.sort.stable: _stable_sort, **INT8}
     if opset < 20:  # before ONNX had the op
         table[torch.ops.aten.gelu.default] = _gelu
     return table

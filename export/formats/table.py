@@ -11,6 +11,9 @@ from torch import Tensor
 
 from onnxplain.contract.formats import FORMATS, format_of
 from onnxplain.lrp_graph import FusedGraph
+from onnxplain.runtime.backends.base import Artifact
+from onnxplain.runtime.backends.onnx import OnnxArtifact
+from onnxplain.runtime.backends.torchscript import TorchScriptArtifact
 
 from ..verify.file_in_double import OnnxInDouble, ScriptInDouble
 from .onnx_file import onnx_model, save_onnx
@@ -18,13 +21,13 @@ from .torchscript_file import save_torchscript, torchscript_model
 
 
 class InDouble(Protocol):
-    """A file that was written, to be run in float64."""
+    """A file that was written, to be run op by op in float64, or float32 where that is asked for."""
 
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """Compute some outputs.
 
         Args:
-            pixels: float64 [batch, 3, H, W].
+            pixels: [batch, 3, H, W], in the dtype to compute in.
             target: int64 [batch, targets].
             names: Of the outputs.
 
@@ -42,19 +45,22 @@ class Writer:
             formats without one ignore, one of FLAGS, of which other formats than ONNX have "optional" alone, and one of
             PRECISIONS, of which they have float32 alone.
         save: Writes that model, the JSON document of the metadata and the digest to a path.
-        in_double: Opens a file to be run in float64, for the gate.
+        open_frugally: Opens a file as the runtime does, but without further copies of its weights, for the gate.
+        in_double: Opens a file to be run op by op, also in float64, for the gate.
     """
 
     translate: Callable[[FusedGraph, tuple[int, int], int, str, str], Any]
     save: Callable[[Any, str, Path], None]
+    open_frugally: Callable[[Path], Artifact]
     in_double: Callable[[Path], InDouble]
 
 
 WRITERS: dict[str, Writer] = {
-    "onnx": Writer(onnx_model, save_onnx, OnnxInDouble),
+    "onnx": Writer(onnx_model, save_onnx, lambda path: OnnxArtifact(path, "cpu", None, frugal=True), OnnxInDouble),
     "torchscript": Writer(
         lambda graph, size, opset, flags, precision: torchscript_model(graph, size),
         save_torchscript,
+        lambda path: TorchScriptArtifact(path, "cpu", None, trust=True),
         ScriptInDouble,
     ),
 }
@@ -62,6 +68,11 @@ WRITERS: dict[str, Writer] = {
 assert WRITERS.keys() == FORMATS.keys(), WRITERS.keys() ^ FORMATS.keys()
 
 
+def open_frugally(path: Path) -> Artifact:
+    """The artifact at `path`, without further copies of its weights."""
+    return WRITERS[format_of(path)].open_frugally(path)
+
+
 def open_in_double(path: Path) -> InDouble:
-    """The artifact at `path`, to be run in float64."""
+    """The artifact at `path`, to be run op by op."""
     return WRITERS[format_of(path)].in_double(path)

@@ -10,9 +10,11 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from onnxplain.contract import REDUCTIONS
+from onnxplain.contract.outputs import OUTPUTS
 from onnxplain.lrp_graph import Layout, layer_outputs, pool_outputs, raw_inputs
 
 SOFTMAX = (torch.softmax, Tensor.softmax)
@@ -22,6 +24,8 @@ RAW = {"attention", "attention_gradient"}
 _LAYERED = {*RAW, *(name for name, item in REDUCTIONS.items() if RAW.issuperset(raw_inputs(item)))}
 BY_AUTOGRAD = {"logits", "pixel_gradient", *_LAYERED, *pool_outputs(_LAYERED)}
 """The outputs that autograd on the model can tell."""
+OF_FORWARD = {"logits", *(name for name in BY_AUTOGRAD if name in OUTPUTS and OUTPUTS[name].passes == ("attention",))}
+"""Those of them that no gradient is needed for."""
 
 
 class _Recorder(TorchFunctionMode):
@@ -90,8 +94,9 @@ def eager_outputs(
     if not set(names) & BY_AUTOGRAD:
         return {}
     pixels = pixels.detach().requires_grad_()
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}  # whose gradients nobody asks for
     with _recording(len(pixels)) as attention:
-        logits = model(pixels)
+        logits = functional_call(model, weights, pixels)
     columns = []
     for column in target.unbind(1):
         score = logits.gather(1, column[:, None]).sum()

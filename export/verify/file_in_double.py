@@ -6,7 +6,8 @@ the same function agree to float64's own rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,36 @@ from onnxplain.lrp_graph.in_double import in_double
 from ..formats.silent import silent
 from ..onnx_passes.ancestors import ancestors, reads
 from .onnx_ops import OPS
+from .weights_in_file import load_without_weights
 
 
 class OnnxInDouble:
-    """The ONNX file at ``path`` as it was written, run in float64.
+    """The ONNX file at ``path`` as it was written, run in float64, or another dtype that is asked for.
 
     Raises:
         OnnxplainError: The file has an op that ONNX does not have; the message names it.
     """
 
     def __init__(self, path: Path) -> None:
-        self._graph = ir.load(path).graph
+        self._graph = load_without_weights(path).graph
         nodes = list(ir.traversal.RecursiveGraphIterator(self._graph))
         self._rare = {node: _by_reference(node) for node in nodes if node.domain or node.op_type not in {"If", *OPS}}
         self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
+        self._of_weights = _computed_from_weights(self._graph)
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """These outputs, and only what they need; pixels: float64 [batch, 3, H, W], target: int64 [batch, targets]."""
+        """These outputs, and only what they need.
+
+        Args:
+            pixels: [batch, 3, H, W], in the dtype to compute in.
+            target: int64 [batch, targets].
+            names: Of the outputs.
+
+        Returns:
+            By name.
+        """
+        self._dtype = pixels.dtype
         given = {"pixels": pixels, "target": target}
         outputs = [value.name for value in self._graph.outputs if value.name and value.name not in ALWAYS]
         flags = {output_of(name).flag: name in names for name in outputs}
@@ -62,25 +75,39 @@ class OnnxInDouble:
         """
         last = self._last.setdefault(graph, _last_uses(graph))
         for node in nodes:
+            if node in self._of_weights:  # is computed again at each use, as a weight is read again
+                continue
             results = self._results(node, values)
             values.update(zip(node.outputs, results, strict=False))
             for value in last[node]:
                 values.pop(value, None)
-        outputs = [_tensor_of(value, values) for value in wanted]
+        outputs = [self._tensor_of(value, values) for value in wanted]
         for value in wanted:
             if value.graph is graph:
                 values.pop(value, None)
         return outputs
 
     def _results(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Sequence[Tensor]:
-        given = [None if value is None else _tensor_of(value, values) for value in node.inputs]
+        given = [None if value is None else self._tensor_of(value, values) for value in node.inputs]
         if node.op_type == "If":
             branch = node.attributes["then_branch" if given[0] else "else_branch"].as_graph()
             return self._compute(branch, branch, branch.outputs, values)
         if node in self._rare:
             return self._rare[node](given)
         result = OPS[node.op_type](*given, **{name: _attribute(item) for name, item in node.attributes.items()})
-        return [result] if isinstance(result, Tensor) else result
+        results = [result] if isinstance(result, Tensor) else result
+        return [one.to(self._dtype) if one.is_floating_point() else one for one in results]
+
+    def _tensor_of(self, value: ir.Value, values: dict[ir.Value, Tensor]) -> Tensor:
+        """What was computed, or a weight: made float64 each time, as all of them together would take twice the file."""
+        if value in values:
+            return values[value]
+        node, place = value.producer(), value.index()
+        if node is None or place is None:
+            assert value.const_value is not None, value
+            constant = _tensor(value.const_value)
+            return constant.to(self._dtype) if constant.is_floating_point() else constant
+        return self._results(node, values)[place]
 
 
 def _by_reference(node: ir.Node) -> Callable[[Sequence[Tensor | None]], list[Tensor]]:
@@ -107,33 +134,43 @@ def _flag(value: ir.Value, wanted: bool, images: int) -> Tensor:
 
 
 class ScriptInDouble:
-    """The TorchScript file at ``path`` as it was written, run in float64."""
+    """The TorchScript file at ``path`` as it was written, run likewise."""
 
     def __init__(self, path: Path) -> None:
         with silent():
-            self._module = torch.jit.load(str(path), map_location="cpu").double()
+            self._module = torch.jit.load(str(path), map_location="cpu")
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """As of OnnxInDouble."""
         known = {argument.name for argument in self._module.forward.schema.arguments}
         flags = {item.flag: name in names for name, item in OUTPUTS.items() if item.flag in known}
-        with in_double(), torch.jit.optimized_execution(False):
+        arithmetic = in_double() if pixels.dtype == torch.float64 else nullcontext()
+        with arithmetic, torch.jit.optimized_execution(False):
             outputs = self._module(pixels, target, **flags)
         return {name: outputs[name] for name in names}
 
 
-def _tensor_of(value: ir.Value, values: Mapping[ir.Value, Tensor]) -> Tensor:
-    """What was computed, or a weight: made float64 each time, as all of them together would take twice the file."""
-    if value in values:
-        return values[value]
-    assert value.const_value is not None, value
-    return _tensor(value.const_value)
-
-
 def _tensor(constant: ir.TensorProtocol) -> Tensor:
-    array = constant.numpy()
-    return torch.from_numpy(array.astype(np.float64) if array.dtype == np.float32 else array.copy())
+    copied = torch.from_numpy(constant.numpy().copy())
+    if isinstance(constant, ir.ExternalTensor):
+        constant.release()  # the part of the file that was read
+    return copied
+
+
+def _computed_from_weights(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes whose results depend on constants alone: |W|, say, or the shape of a weight."""
+    found: set[ir.Node] = set()
+    for node in graph:
+        sources = [(value.const_value, value.producer()) for value in node.inputs if value is not None]
+        constant = all(known is not None or source in found for known, source in sources)
+        if (
+            node.op_type != "If"
+            and constant
+            and not any(value.is_graph_input() for value in node.inputs if value is not None)
+        ):
+            found.add(node)
+    return found
 
 
 def _attribute(attribute: ir.Attr) -> Any:

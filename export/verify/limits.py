@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.contract.outputs import HEATMAP
+from onnxplain.contract.outputs import HEATMAP, output_of
+from onnxplain.runtime.methods.table import METHODS
 
 from .autograd_reference import BY_AUTOGRAD
 from .report import Check
@@ -29,16 +30,26 @@ times that of eager float32, pixels changed by their last bit: this finds a file
 
 EXACT = 1e-6
 """Relative error of any output from a file that computes in float64, run as it is: outputs are rounded to float32."""
-ROUNDED = 1e-1
-"""Relative error of logits and attention that weights rounded to float16 may cause: it is 1e-3 and less, and up to 6e-2
-where weights are so large that attention is all but on single tokens."""
+MAX_OF_FLOAT16 = 1e-1
+"""Relative error of logits and attention that weights in float16 may cause: it is 1e-3 and less, and up to 6e-2 where
+weights are so large that attention is all but on single tokens."""
+COMMON = 1e-5
+"""Relative error up to which two programs in float32 count as the same; beyond it float64 decides."""
+
+DIVIDING = ("relevance", "pixel_relevance")
+"""The passes that divide by sums near zero."""
 
 IN_BOTH = {"logits", "attention"}
 """What is compared in float32 as well."""
 
+ROUNDED, ROUNDED_DIVIDING, ROUNDED_FACTOR = 0.25, 1.0, 2.0
+"""Norm of what products in int8 change, relative to the output's, that is always allowed, also of passes that divide by
+sums near zero; and how many times what float32 changes."""
+
+OF_INT8 = "what int8 changes, in float64"
+OF_FLOAT16 = "what weights in float16 change, in float64"
 EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
 AS_IT_IS = "error against PyTorch in float64, the file run as it is"
-OF_ROUNDING = "error against the model whose weights are not rounded, in float64"
 SOUND = "finite and of the right shape"
 RANKS = "ranks that stand for another class than they should"
 
@@ -52,16 +63,18 @@ class Errors:
         noise: Of PyTorch in float64 where the pixels change by their last bit, for samples in which it had to be known.
         single: Of the file in float32.
         eager: Of PyTorch in float32 where the pixels change by their last bit, likewise.
-        as_it_is: Of a file that computes in float64, run as it is.
-        rounding: Of the file in float64 against the model whose weights are not rounded.
+        int8: How much products in int8 change, in artifacts that have them.
+        float32: How much float32 does, for samples in which it had to be known.
+        float16: Of the file in float64 against the model whose weights are not rounded, in files that have such.
     """
 
     double: list[float] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
     eager: list[float] = field(default_factory=list)
-    as_it_is: list[float] = field(default_factory=list)
-    rounding: list[float] = field(default_factory=list)
+    int8: list[float] = field(default_factory=list)
+    float32: list[float] = field(default_factory=list)
+    float16: list[float] = field(default_factory=list)
 
 
 def limit_in_double(name: str, exact: bool = False) -> float:
@@ -77,15 +90,31 @@ def limit_in_double(name: str, exact: bool = False) -> float:
 
 def checks(name: str, errors: Errors, exact: bool = False) -> Iterator[Check]:
     """The lines of the report for one output; ``exact`` is as for ``limit_in_double``."""
+    if not errors.double:
+        yield _check(name, AS_IT_IS if exact else IN_FLOAT32, errors.single, EXACT if exact else COMMON)
+        return
     limit = max(limit_in_double(name, exact), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
-    if errors.rounding:
-        yield _check(name, OF_ROUNDING, errors.rounding, ROUNDED)
-    if errors.as_it_is:
-        yield _check(name, AS_IT_IS, errors.as_it_is, max(EXACT, limit))
+    if errors.int8:
+        yield _check_of_int8(name, errors)
+    if errors.float16:
+        yield _check(name, OF_FLOAT16, errors.float16, MAX_OF_FLOAT16)
+    if exact:
+        yield _check(name, AS_IT_IS, errors.single, max(EXACT, limit))
     elif name in IN_BOTH:
         limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
         yield _check(name, IN_FLOAT32, errors.single, limit)
+
+
+def limit_of_int8(name: str) -> float:
+    """How much products in int8 may change an output in any case."""
+    passes = METHODS[name.removeprefix(HEATMAP)].passes if name.startswith(HEATMAP) else output_of(name).passes
+    return ROUNDED if set(DIVIDING).isdisjoint(passes) else ROUNDED_DIVIDING
+
+
+def _check_of_int8(name: str, errors: Errors) -> Check:
+    """The line of the report for what products in int8 change."""
+    return _check(name, OF_INT8, errors.int8, max(limit_of_int8(name), ROUNDED_FACTOR * _finite(errors.float32)))
 
 
 def check_of_ranks(wrong: int) -> Check:
@@ -96,6 +125,11 @@ def check_of_ranks(wrong: int) -> Check:
 def relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
     """The greatest difference relative to the greatest value of ``b``."""
     return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float32).tiny))
+
+
+def relative_norm(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The norm of the difference relative to that of ``b``."""
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), np.finfo(np.float32).tiny))
 
 
 def _worst(errors: Sequence[float]) -> float:

@@ -14,6 +14,8 @@ DTYPES = {
     **dict.fromkeys((ir.DataType.FLOAT, ir.DataType.DOUBLE), torch.float64),
     ir.DataType.INT64: torch.int64,
     ir.DataType.INT32: torch.int32,
+    ir.DataType.INT8: torch.int8,
+    ir.DataType.UINT8: torch.uint8,
     ir.DataType.BOOL: torch.bool,
 }
 """What a type becomes: all floating-point arithmetic is in float64."""
@@ -45,6 +47,19 @@ def _modulo(a: Tensor, b: Tensor, fmod: int = 0) -> Tensor:
 
 def _cast(x: Tensor, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
     return x.to(DTYPES[ir.DataType(to)])
+
+
+def _quantize_linear(
+    x: Tensor, scale: Tensor, zero: Tensor, axis: int = 1, saturate: int = 1, block_size: int = 0,
+    output_dtype: int = 0, precision: int = 0,
+) -> Tensor:  # fmt: skip
+    """x / scale + zero in the integers of zero, rounded half to even; scale and zero are for entries along the axis."""
+    if block_size or scale.dim() > 1:
+        raise NotImplementedError("QuantizeLinear by blocks")
+    along = [-1 if place == axis % x.dim() else 1 for place in range(x.dim())] if scale.dim() else []
+    limits = torch.iinfo(zero.dtype)
+    codes = (x / scale.reshape(along)).round() + zero.to(x.dtype).reshape(along)
+    return codes.clamp(limits.min, limits.max).to(zero.dtype)
 
 
 def _reduced(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
@@ -105,6 +120,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Not": torch.logical_not,
     "Or": torch.logical_or,
     "Pow": torch.pow,
+    "QuantizeLinear": _quantize_linear,
     "Reciprocal": torch.reciprocal,
     "Relu": torch.relu,
     "Sigmoid": torch.sigmoid,

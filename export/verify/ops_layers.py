@@ -110,6 +110,12 @@ def _max_pool(
     return values, places + images * x.shape[2] * x.shape[3]
 
 
+def _matmul_integer(a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> Tensor:
+    """In float64, which holds the sums exactly."""
+    left, right = (x.double() - (0 if zero is None else zero.double()) for x, zero in ((a, a_zero), (b, b_zero)))
+    return (left @ right).to(torch.int32)
+
+
 LAYERS: dict[str, Callable[..., Any]] = {
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
@@ -122,6 +128,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
     "MatMul": torch.matmul,
+    "MatMulInteger": _matmul_integer,
     "MaxPool": _max_pool,
     "RMSNormalization": _rms_norm,
 }

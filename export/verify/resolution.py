@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,11 @@ class Resolution:
         """The outputs that methods read whose maps were not exact so far."""
         inexact = [call for call in self._calls if max(self._errors[call.method.name], default=0) > DOUBTFUL]
         return {name for call in inexact for name in self._reads(call)}
+
+    def read_with(self, names: Collection[str]) -> set[str]:
+        """These outputs, and all that is read by a method which reads one of them."""
+        reads = [set(self._reads(call)) for call in self._calls]
+        return set(names).union(*(one for one in reads if not one.isdisjoint(names)))
 
     def add(self, given: Tensors, exact: Tensors, pixels: NDArray[Any]) -> None:
         """One image, [3, H, W], and class: outputs in float32 and in float64, the class axis of length 1."""

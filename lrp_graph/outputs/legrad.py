@@ -8,14 +8,13 @@ from typing import Any
 from torch import Tensor, fx
 
 from ..reverse import Propagator, reverse
-from ..rules.vjp import GRADIENT
 from ..trace.capture import Trace
 from ..trace.rewrite import interpret
 from .streams import tail_after
 
 
 def layer_gradients(
-    trace: Trace, stream: Sequence[fx.Node], values: Mapping[fx.Node, Any], seed: Tensor
+    trace: Trace, stream: Sequence[fx.Node], values: Mapping[fx.Node, Any], seed: Tensor, propagator: Propagator
 ) -> list[Tensor]:
     """D_l = d s_l / d A_l for every layer l (Bousselham et al., "LeGrad", 2024, equations 5 and 6).
 
@@ -28,11 +27,11 @@ def layer_gradients(
         stream: The token stream after each block, see ``residual_stream``.
         values: The result of every node in the forward pass.
         seed: [targets, batch, classes], 1 at the target.
+        propagator: The rules of gradients.
 
     Returns:
         [targets, batch, heads, tokens, tokens] for each layer; with a pool [targets, batch, pool's heads, 1, tokens].
     """
-    propagator = Propagator(GRADIENT)
     last = stream[-1]
     tail = tail_after(trace, last)
     gradients = []

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..reverse import Call, Rule, Table, wrt_first
 from .conv_and_pool import group_norm_rule, transposed_convolution
-from .vjp import DERIVATIVES, GRADIENT, bilinear
+from .products import FLOAT, Products
+from .vjp import DERIVATIVES, bilinear, gradient
 
 aten = torch.ops.aten
 
@@ -62,8 +63,8 @@ def _rms_norm(
 
 
 def _gamma_rule(
-    gamma: float, g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None,
-    forward: Callable[[Tensor, Tensor, Tensor | None], Tensor], back: Callable[[Tensor, Tensor], Tensor],
+    gamma: float, g: Tensor, y: Tensor, x: Tensor, w: Any, b: Tensor | None,
+    forward: Callable[[Tensor, Any, Tensor | None], Tensor], back: Callable[[Tensor, Any], Tensor],
 ) -> Tensor:  # fmt: skip
     """The gamma rule of layers y = sum_i f_i + b with f_i = x_i w_i (Montavon et al. 2019, for either sign of y).
 
@@ -89,11 +90,16 @@ def _gamma_rule(
     return (1 + gamma / 2) * back(s, w) + gamma / 2 * x.sign() * back(s * sign, w.abs())
 
 
-def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0) -> Table:
+def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0, products: Products = FLOAT) -> Table:
     """The table, with the gamma rule for convolutions and linear layers, or where its gamma is 0 the plain one."""
+    plain = gradient(products)
 
     def linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        return _gamma_rule(gamma_linear, g, y, x, w, b, nn.functional.linear, lambda s, w: s @ w)
+        def forward(x: Tensor, w: Any, b: Tensor | None) -> Tensor:
+            magnitude = products.forward(x, w)
+            return magnitude if b is None else magnitude + b
+
+        return _gamma_rule(gamma_linear, g, y, x, products.weight(w), b, forward, products.back)
 
     def convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
         def forward(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -102,9 +108,9 @@ def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0) -> Table:
         return _gamma_rule(gamma_conv, g, y, x, w, b, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
 
     return {
-        **GRADIENT,
+        **plain,
         **{op: _secant(op, derivative) for op, derivative in DERIVATIVES.items()},
-        **{op: _halved(GRADIENT[op]) for op in (aten.matmul, aten.bmm, aten.mul)},
+        **{op: _halved(plain[op]) for op in (aten.matmul, aten.bmm, aten.mul)},
         aten.div: bilinear(lambda g, y, a, b: g / b, lambda g, y, a, b: torch.zeros_like(g)),
         aten.layer_norm: wrt_first(_layer_norm),
         aten.rms_norm: wrt_first(_rms_norm),

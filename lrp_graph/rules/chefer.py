@@ -18,6 +18,7 @@ from onnxplain.contract.lrp_rules import RULES
 
 from ..reverse import Call, Rule, Table, unbroadcast, wrt_first
 from .conv_and_pool import avg_pool_vjp, max_pool_vjp, transposed_convolution
+from .products import FLOAT, Products
 from .shape_ops import SHAPE_OPS, restore_axes
 from .vjp import DERIVATIVES
 
@@ -28,7 +29,7 @@ EPSILON = 1e-9
 NEGLIGIBLE = 1e12
 """A divisor that makes a quotient negligible. A larger one could make it denormal, which slows down products."""
 
-Layer = Callable[[Tensor, Tensor], Tensor]
+Layer = Callable[[Tensor, Any], Tensor]
 """forward(x, w), a linear layer without bias; or back(s, w), its transpose."""
 
 COLOURS = 3
@@ -63,7 +64,7 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     by as much: 32 roundings of half their difference from the other sign's, and to either side.
     """
 
-    def rule(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
+    def rule(r: Tensor, plain: Tensor, x: Tensor, w: Any, forward: Layer, back: Layer) -> Tensor:
         larger = (1 + 32 * torch.finfo(r.dtype).eps) * plain
         magnitude = forward(x.abs(), w.abs())
         s = alpha * r / (_large_where_negative(magnitude + larger) + 2 * EPSILON)
@@ -75,12 +76,12 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     return rule
 
 
-def _linear(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _linear(rule: Callable[..., Tensor], products: Products = FLOAT) -> Callable[..., Tensor]:
     """A rule for linear layers, given ``rule(r, y without bias, x, w, forward, back)``."""
 
     def linear(r: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         plain = y if b is None else y - b
-        return rule(r, plain, x, w, lambda x, w: x @ w.mT, lambda s, w: s @ w)
+        return rule(r, plain, x, products.weight(w), products.forward, products.back)
 
     return linear
 
@@ -178,14 +179,17 @@ PASS_ON = (
 )
 
 
-def chefer(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
-    """The table, with these constants of the rule for linear layers and convolutions, see ``alpha_beta``."""
+def chefer(alpha: float = RULES["alpha"], beta: float = RULES["beta"], products: Products = FLOAT) -> Table:
+    """The table, with these constants of the rule for linear layers and convolutions, see ``alpha_beta``.
+
+    ``products`` are those of linear layers with weights.
+    """
     rule = alpha_beta(alpha, beta)
     linear = _linear(rule)
     return {
         **SHAPE_OPS,
         **dict.fromkeys(PASS_ON, wrt_first(_pass_on)),
-        aten.linear: wrt_first(linear),
+        aten.linear: wrt_first(_linear(rule, products)),
         aten.conv2d: wrt_first(_convolution(rule)),
         **dict.fromkeys(
             (aten.matmul, aten.bmm),
@@ -206,7 +210,7 @@ def chefer(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
     }
 
 
-def stem(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
+def stem(alpha: float = RULES["alpha"], beta: float = RULES["beta"], products: Products = FLOAT) -> Table:
     """The table before the first block: position embeddings take part of the relevance, and pixels get theirs by z-B.
 
     A linear layer there is taken for the patch embedding.
@@ -223,7 +227,7 @@ def stem(alpha: float = RULES["alpha"], beta: float = RULES["beta"]) -> Table:
         return (_convolution(_of_pixels) if x.shape[1] == COLOURS else deeper)(r, y, x, *layer)
 
     return {
-        **chefer(alpha, beta),
+        **chefer(alpha, beta, products),
         aten.add: add,
         aten.conv2d: wrt_first(convolution),
         aten.linear: wrt_first(_linear(_of_pixels)),

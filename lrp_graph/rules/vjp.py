@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..reverse import Call, Rule, Table, unbroadcast, wrt_first
 from .conv_and_pool import avg_pool_vjp, batch_norm_vjp, group_norm_rule, max_pool_vjp, transposed_convolution
+from .products import FLOAT, Products
 from .shape_ops import SHAPE_OPS, from_right, restore_axes
 
 aten = torch.ops.aten
@@ -108,8 +109,8 @@ def _convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = 
     return transposed_convolution(g, x, w, *geometry)
 
 
-def _linear(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    return g @ w
+def _linear(products: Products) -> Rule:
+    return wrt_first(lambda g, y, x, w, b=None: products.back(g, products.weight(w)))
 
 
 DERIVATIVES: dict[Any, Callable[..., Tensor]] = {
@@ -130,7 +131,7 @@ DERIVATIVES: dict[Any, Callable[..., Tensor]] = {
 GRADIENT: Table = {
     **SHAPE_OPS,
     **{op: elementwise(derivative) for op, derivative in DERIVATIVES.items()},
-    aten.linear: wrt_first(_linear),
+    aten.linear: _linear(FLOAT),
     aten.conv2d: wrt_first(_convolution),
     **dict.fromkeys((aten.matmul, aten.bmm), bilinear(lambda g, y, a, b: g @ b.mT, lambda g, y, a, b: a.mT @ g)),
     aten.add: bilinear(lambda g, y, a, b, alpha=1: g, lambda g, y, a, b, alpha=1: g * alpha),
@@ -150,3 +151,8 @@ GRADIENT: Table = {
     aten.avg_pool2d: wrt_first(lambda g, y, x, *window: avg_pool_vjp(g, x, *window)),
 }
 """One entry for each op."""
+
+
+def gradient(products: Products = FLOAT) -> Table:
+    """The table, with these products of linear layers."""
+    return GRADIENT if products is FLOAT else {**GRADIENT, aten.linear: _linear(products)}

@@ -87,13 +87,19 @@ def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.N
     return values
 
 
-def interpret_for(output: fx.Node, nodes: Sequence[fx.Node], values: Mapping[fx.Node, Any]) -> Any:
-    """Run ``nodes``, in order, for the value of ``output``, one of them; the others are freed after their last use."""
+def interpret_for(
+    wanted: Collection[fx.Node], nodes: Sequence[fx.Node], values: Mapping[fx.Node, Any]
+) -> dict[fx.Node, Any]:
+    """Run ``nodes``, in order, for the values of those in ``wanted``; the others are freed after their last use.
+
+    Returns:
+        The values of ``wanted``, and those of ``values`` that no node needed.
+    """
     last_use = {needed: node for node in nodes for needed in node.all_input_nodes}
     known = dict(values)
     for node in nodes:
         interpret([node], known)
         for needed in node.all_input_nodes:
-            if last_use[needed] is node and needed is not output:
+            if last_use[needed] is node and needed not in wanted:
                 del known[needed]
-    return known[output]
+    return known

@@ -4,9 +4,13 @@ An artifact is one file. A tensor whose data are external names a file to read, 
 """
 
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onnxplain.contract.errors import ArtifactError
+
+from .wire import BYTES, fields_of
 
 # The fields that lead to tensors, by message of onnx.proto: {field number: message}
 FIELDS: dict[str, dict[int, str]] = {
@@ -26,21 +30,30 @@ EXTERNAL = "StringStringEntryProto"  # of TensorProto.external_data
 WORD = b"location"  # the key under which an external tensor names its file
 SHORT = 2**16  # bytes: it is faster to search shorter messages for WORD than to parse them
 
-VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types
-
 
 def refuse_external_data(path: Path) -> None:
     """Raise ArtifactError if the file is no ONNX file by its structure, or has a tensor with external data."""
+    with onnx_content(path):
+        pass
+
+
+@contextmanager
+def onnx_content(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of an ONNX file.
+
+    Raises:
+        ArtifactError: As `refuse_external_data`.
+    """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            external = _has_external_data(content)
+            if _has_external_data(content):
+                raise ArtifactError(
+                    f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "
+                    "export it again"
+                )
+            yield content
     except ValueError as error:
         raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
-    if external:
-        raise ArtifactError(
-            f"{path} has weights in other files, which could be any on this computer; an artifact is one file: "
-            "export it again"
-        )
 
 
 def _has_external_data(content: mmap.mmap) -> bool:
@@ -50,38 +63,10 @@ def _has_external_data(content: mmap.mmap) -> bool:
         message, position, end = waiting.pop()
         if end - position < SHORT and content.find(WORD, position, end) < 0:
             continue
-        while position < end:
-            tag, position = _varint(content, position)
-            number, kind = tag >> 3, tag & 7
-            if tag >= 2**32 or number == 0:
-                raise ValueError(f"a field with the number {number}")
-            size, position = _varint(content, position) if kind in {VARINT, BYTES} else (0, position)
-            start = position
-            if kind == BYTES:
-                position += size
-            elif kind in {EIGHT_BYTES, FOUR_BYTES}:
-                position += 8 if kind == EIGHT_BYTES else 4
-            elif kind != VARINT:
-                raise ValueError(f"a field of the wire type {kind}")
-            if position > end:
-                raise ValueError("a field that goes beyond its message")
-            inner = FIELDS[message].get(number) if kind == BYTES else None
+        for field in fields_of(content, position, end):
+            inner = FIELDS[message].get(field.number) if field.kind == BYTES else None
             if inner == EXTERNAL:
                 return True
             if inner is not None:
-                waiting.append((inner, start, position))
+                waiting.append((inner, field.start, field.end))
     return False
-
-
-def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
-    """Protobuf's integer of seven bits a byte at `position`, and the position behind it."""
-    value = shift = 0
-    while True:
-        if position >= len(content) or shift > 63:
-            raise ValueError("a number without an end")
-        byte = content[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7

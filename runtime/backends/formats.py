@@ -21,11 +21,12 @@ class Settings(NamedTuple):
     cache: bool
     trust: bool
     providers: Sequence[Provider] | None
+    packed: bool
 
 
 # By the format's name
 OPEN: dict[str, Callable[[Path, Settings], Artifact]] = {
-    "onnx": lambda path, how: OnnxArtifact(path, how.device, how.threads, how.cache, how.providers),
+    "onnx": lambda path, how: OnnxArtifact(path, how.device, how.threads, how.cache, how.providers, how.packed),
     "torchscript": lambda path, how: TorchScriptArtifact(path, how.device, how.threads, how.trust, how.providers),
 }
 assert OPEN.keys() == FORMATS.keys(), OPEN.keys() ^ FORMATS.keys()
@@ -38,6 +39,7 @@ def open_artifact(
     cache: bool = False,
     trust: bool = False,
     providers: Sequence[Provider] | None = None,
+    packed: bool = False,
 ) -> Artifact:
     """Open the artifact at `path`, as `Explainer` describes it.
 
@@ -49,4 +51,4 @@ def open_artifact(
     if cache and not FORMATS[name].has_cache:
         kinds = " or ".join(name for name, item in FORMATS.items() if item.has_cache).upper()
         raise OnnxplainError(f"`cache` is for {kinds} files, {path} is not one by its name")
-    return OPEN[name](Path(path), Settings(device, threads, cache, trust, providers))
+    return OPEN[name](Path(path), Settings(device, threads, cache, trust, providers, packed))

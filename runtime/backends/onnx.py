@@ -1,6 +1,6 @@
 """Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
-import ctypes
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxplain.contract.errors import ArtifactError, OnnxplainError, one_line
 from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import ALWAYS
+from onnxplain.contract.precisions import INT8
 
 from .base import check_arguments, read_metadata, rows_of, run_error
 
@@ -25,7 +26,10 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
+from .in_place import InPlace, in_place
+from .memory import give_memory_back
 from .optimized_cache import open_cached
+from .optimizers import UNUSED
 from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
 
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
@@ -41,10 +45,12 @@ class OnnxArtifact:
         threads: int | None,
         cache: bool = False,
         providers: Sequence[Provider] | None = None,
+        packed: bool = False,
+        frugal: bool = False,
     ) -> None:
         check_arguments(path, threads)
         chosen = _choose_providers(device, providers)
-        self._session, self.metadata = _open(path, chosen, threads, cache)
+        self._session, self.metadata = _open(path, chosen, threads, cache, packed, frugal)
         first, used = provider_name(chosen[0]), self._session.get_providers()[0]
         if first != used and (device != "auto" or providers is not None):
             raise OnnxplainError(f"onnxruntime cannot use {first} here and fell back to {used}; use that, or another")
@@ -88,7 +94,7 @@ def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list
 
 
 def _open(
-    path: Path, providers: list[Provider], threads: int | None, cache: bool
+    path: Path, providers: list[Provider], threads: int | None, cache: bool, packed: bool, frugal: bool
 ) -> tuple[onnxruntime.InferenceSession, Metadata]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -97,15 +103,32 @@ def _open(
     # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
+    on_cpu = providers == [CPU]
+    unwanted = list(UNUSED) if on_cpu else []
+    if frugal:  # without what makes runs faster: magnitudes of weights computed once, and freed memory kept
+        options.enable_cpu_mem_arena = False
+        options.execution_order = onnxruntime.ExecutionOrder.DEFAULT
+        unwanted.append("ConstantFolding")
     if threads is not None:
         options.intra_op_num_threads = threads
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
-        if file == path:  # not a cached graph, which has its weights in a file beside it
+        model: str | bytes = str(file)
+        if on_cpu:
+            small = in_place(path)
+            # A packed copy of a weight for each kind of its products takes more memory and time than ten runs save
+            unpacked = not packed and not _is_int8(small)
+            options.add_session_config_entry("session.disable_prepacking", str(int(unpacked)))
+            if file == path:  # not a cached graph, which has its weights in a file beside it
+                model, folder = small.model, str(small.folder)
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        elif file == path:
             refuse_external_data(file)
-        retry = providers != [CPU]  # with the CPU, after printing that on standard output
+        retry = not on_cpu  # with the CPU, after printing that on standard output
         try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=providers, enable_fallback=retry)
+            session = onnxruntime.InferenceSession(
+                model, options, providers=providers, disabled_optimizers=unwanted, enable_fallback=retry
+            )
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {one_line(error)}") from None
         try:
@@ -113,15 +136,16 @@ def _open(
         except UnicodeDecodeError as error:
             raise ArtifactError(f"{path}: not an onnxplain artifact: a text in it is not UTF-8: {error}") from None
 
-    session, metadata = (open_cached if cache and providers == [CPU] else open_intact)(path, start)
-    _give_memory_back()
+    session, metadata = (open_cached if cache and on_cpu else open_intact)(path, start)
+    give_memory_back()
     return session, metadata
 
 
-def _give_memory_back() -> None:
-    """Return freed memory to the system, which the C library of Linux would keep: 1.1 GB after opening a ViT-B."""
-    with suppress(OSError, TypeError, AttributeError):  # other systems have no such function, and no such habit
-        ctypes.CDLL(None).malloc_trim(0)
+def _is_int8(model: InPlace) -> bool:
+    """Whether its backward passes are in int8: such weights take little memory when they are packed."""
+    with suppress(ValueError, AttributeError):  # what is wrong with the metadata is told once the file is open
+        return bool(json.loads(model.metadata(METADATA_KEY)).get("precision") == INT8)
+    return False
 
 
 def _described(session: onnxruntime.InferenceSession, path: Path) -> Metadata:

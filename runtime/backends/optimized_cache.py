@@ -5,7 +5,8 @@ another file is used. They are no signature: who can write the folder decides th
 
 The graph is kept as it is before the optimizations that depend on the processor, and without the constants that
 onnxruntime computes from the weights, which takes no longer than to read them. So the folder is as large as the
-artifact, it can be moved to another machine with it, and what is computed from it is the same to the last bit.
+artifact, it can be moved to another machine with it, and what is computed from it is the same to the last bit. Its
+nodes are in the artifact's order, and so it takes no more memory.
 """
 
 import hashlib
@@ -25,13 +26,18 @@ from onnxplain.contract.errors import CacheWarning, OnnxplainError, one_line
 
 from ..files import check_file, unfinished
 from .external import refuse_external_data
+from .in_place import in_place
+from .node_order import in_order_of
+from .optimizers import UNUSED
 
 SUFFIX = ".cache"
 GRAPH, WEIGHTS = "graph.onnx", "weights"
 DIGESTS = "sha256"  # a line for each of them, as sha256sum reads them
+WAY = 2  # in which caches are made; those of another number are made anew
 KEY = "[0-9a-f]{16}"  # the folder's name in which something is kept
 LEAST_BYTES = "1024"  # of a constant that is kept among the weights, which are read from the file where they lie
-FOLDING = "ConstantFolding"
+# Later: what is computed from weights, and what takes a transposed weight as it is where that could be computed
+AT_LOAD = ["ConstantFolding", "MatmulTransposeFusion"]
 # Weights beside the graph open sooner. Before 1.31, onnxruntime then writes what branches hold twice, and reads it not.
 APART = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
 T = TypeVar("T")
@@ -68,8 +74,8 @@ def open_cached(path: Path, start: Callable[[Path], T]) -> T:
 
 
 def _key(digest: str) -> str:
-    """The name of the cache of the file with that digest, made by this onnxruntime."""
-    return hashlib.sha256(f"{digest} {onnxruntime.__version__}".encode()).hexdigest()[:16]
+    """The name of the cache of the file with that digest, made in this way by this onnxruntime."""
+    return hashlib.sha256(f"{digest} {onnxruntime.__version__} {WAY}".encode()).hexdigest()[:16]
 
 
 def _check_files(path: Path, kept: Path) -> None:
@@ -110,11 +116,13 @@ def _make(path: Path, kept: Path) -> None:
         def simplify(file: Path) -> None:
             refuse_external_data(file)
             onnxruntime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=[FOLDING],
+                str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=[*AT_LOAD, *UNUSED],
                 enable_fallback=False,
             )  # fmt: skip
 
         open_intact(path, simplify)
+        graph = made / GRAPH
+        graph.write_bytes(in_order_of(graph.read_bytes(), in_place(path).model))
         (made / DIGESTS).write_text(_digests(made), "ascii")
         for old in kept.parent.iterdir():
             if old != kept and re.fullmatch(KEY, old.name):  # what else is there is not ours

@@ -12,8 +12,9 @@ import torch
 from onnx import helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost, files, profile, results
+from benchmarks import copies, cost, files, processes, profile, results, subjects
 from benchmarks.results import Case, Record, Results
+from benchmarks.ways import OUTPUTS, WAYS
 from onnxplain.export import Backbone
 from onnxplain.runtime import Preprocessing
 from tests.reference import chefer, eager, published, variants
@@ -92,7 +93,7 @@ def test_nodes_in_a_branch_count_once(tmp_path: Path) -> None:
     graph = helper.make_graph([chosen, helper.make_node("Exp", ["z"], ["y"])], "g", [x, flag], [y], [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
-    session = profile._session(
+    session = profile.open_session(
         model.SerializeToString(), enable_profiling=True, profile_file_prefix=str(tmp_path / "p")
     )
     for _ in range(4):
@@ -115,7 +116,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
     backbone = Backbone("tiny", model, size, labels, "softmax", "random", None)
     place = tmp_path_factory.mktemp("files")
-    files.write_artifact(backbone, files.PASSES, place / files.ONNX)
+    for name in ("onnx", "onnx_int8", "onnx_heatmap"):
+        files.write_artifact(backbone, place / str(WAYS[name].file), **WAYS[name].export)
+    files.write_plain(model, size.size, place / str(WAYS["plain"].file))
     return place
 
 
@@ -126,7 +129,7 @@ def test_flops_of_an_artifact_are_those_of_the_model(folder: Path) -> None:
         model(torch.zeros(2, 3, 32, 32))
     counts = counter.get_flop_counts()["Global"]
     expected = sum(value for op, value in counts.items() if "conv" not in str(op))
-    found = profile.measure(folder / files.ONNX, "attention_max", 2, 1, 2)
+    found = profile.measure(folder / "all.onnx", "attention_max", 2, 1, 2)
     assert found["flops"] == expected > 0
     assert found["peak_rate"] > 0
 
@@ -135,19 +138,99 @@ def test_flops_of_an_artifact_are_those_of_the_model(folder: Path) -> None:
 
 
 def test_worker_answers_and_survives_what_it_cannot_do(folder: Path) -> None:
-    worker = cost.Worker("onnx", folder, CASE.like(batch=2, targets=3))
-    try:
+    with processes.workers() as get:
+        worker = get("onnx", folder, CASE)
+        assert get("onnx", folder, CASE) is worker
         assert worker.opened["opened"] > 0
-        first = worker.run("relevance")
+        first = worker.run("relevance", CASE.like(batch=2, targets=3))
         assert first["seconds"] > 0 and first["peak"] > 2**20
-        assert "nonsense" in worker.run("nonsense")["error"]
-        assert worker.run("gradient")["seconds"] > 0
-    finally:
-        worker.close()
-    assert worker.run("gradient") == {"error": cost.DIED}
-    missing = cost.Worker("torchscript", folder, CASE)
-    assert "error" in missing.run("attention")
-    missing.close()
+        assert "nonsense" in worker.run("nonsense", CASE)["error"]
+        assert worker.run("gradient", CASE)["seconds"] > 0
+        assert "error" in get("torchscript", folder, CASE).run("attention", CASE)
+    assert worker.run("gradient", CASE) == {"error": processes.DIED}
+
+
+def test_ways_with_files_give_what_they_say(folder: Path) -> None:
+    """The same outputs whether bound to memory or not, nearly the same in int8, and a map from the plain artifact."""
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    runs = {
+        way: subjects.open_way(way, folder, "tiny", 32, "cpu", 1)[0]
+        for way in ("plain", "onnx", "onnx_bound", "onnx_int8", "onnx_heatmap")
+    }
+    for what, output in OUTPUTS.items():
+        given = runs["onnx"](pixels, [0, 3], what)
+        for _ in range(2):
+            bound = [value.numpy() for value in runs["onnx_bound"](pixels, [0, 3], what)]
+            for found, expected in zip(bound, (given["logits"], given[output]), strict=True):
+                np.testing.assert_array_equal(found, expected)
+        rounded = runs["onnx_int8"](pixels, [0, 3], what)[output]
+        assert np.abs(rounded - given[output]).max() <= 0.1 * np.abs(given[output]).max()
+        assert (what == "attention") == np.array_equal(rounded, given[output])
+    assert runs["onnx_heatmap"](pixels, [0, 3], "relevance")["heatmap_transformer_attribution"].shape == (2, 2, 32, 32)
+    np.testing.assert_allclose(runs["plain"](pixels, [0], "logits")[0], given["logits"], atol=1e-4)
+
+
+def test_what_is_run_in_turn() -> None:
+    """The first run does not count, unless it is so long that it is the only one; errors are kept."""
+    called = []
+
+    def act(key: str, seconds: float) -> Record:
+        called.append(key)
+        return {"seconds": seconds + called.count(key), "peak": called.count(key)}
+
+    acts = {
+        "short": lambda: act("short", 0),
+        "dear": lambda: act("dear", 5),
+        "long": lambda: act("long", 100),
+        "never": lambda: {"error": "bad allocation"},
+    }
+    found = processes.interleaved(acts, 4, 12)
+    assert found["short"] == {"seconds": 3.5, "runs": 4, "peak": 1}  # of 2, 3, 4, 5
+    assert found["dear"] == {"seconds": 7.5, "runs": 2, "peak": 1}  # of 7, 8
+    assert found["long"] == {"seconds": 101, "runs": 0, "peak": 1}
+    assert processes.reason(found["never"]["error"]) == "not enough memory"
+    assert called[:3] == ["short", "dear", "long"] and called[3:].count("short") == 4
+    assert called.index("dear", 3) < len(called) - 2  # in turn, not one after the other
+
+
+def test_what_is_asked() -> None:
+    """Of a case on the CPU all ways run together, on a GPU each way goes through the cases by itself."""
+    eight, ten = CASE.like(batch=8), CASE.like(targets=10)
+    assert cost.asked(CASE, "onnx") == ["attention", "gradient", "relevance"]
+    assert cost.asked(ten, "onnx") == cost.asked(ten, "onnx_int8") == ["gradient", "relevance"]
+    assert cost.asked(CASE, "onnx_heatmap") and not cost.asked(eight, "onnx_heatmap")
+    assert not cost.asked(CASE, "onnx_bound")
+    questions = [(case, way) for case in (CASE, eight) for way in ("onnx", "lean")]
+    assert list(cost.groups(questions)) == [questions[:2], questions[2:]]
+    on_gpu = [(Case(**(asdict(case) | {"device": "cuda"})), way) for case, way in questions]
+    assert list(cost.groups(on_gpu)) == [on_gpu[::2], on_gpu[1::2]]
+    assert cost.asked(on_gpu[0][0], "onnx_bound") and not cost.asked(on_gpu[0][0], "onnx_int8")
+
+
+def test_copies_within_runs() -> None:
+    def node(op: str, provider: str, ts: int) -> dict[str, Any]:
+        name = {"cat": "Node", "name": f"{op}_kernel_time", "ts": ts, "dur": 1}
+        return name | {"args": {"op_name": op, "provider": f"{provider}ExecutionProvider"}}
+
+    def span(ts: int) -> dict[str, Any]:
+        return {"cat": "Session", "name": "model_run", "ts": ts, "dur": 10}
+
+    first = [node("MemcpyFromHost", "CUDA", 1), node("If", "CUDA", 2), node("MatMul", "CUDA", 3)]
+    second = [node("MatMul", "CUDA", 21), node("Shape", "CPU", 22), node("Shape", "CPU", 23)]
+    found = [copies.counted(nodes) for nodes in copies.nodes_of_runs([span(0), *first, *second, span(20)])]
+    assert found == [
+        {"copies": 1, "nodes": 2, "on_cpu": {}},
+        {"copies": 0, "nodes": 3, "on_cpu": {"Shape": 2}},
+    ]
+
+
+def test_copies_of_an_artifact(folder: Path) -> None:
+    """On the CPU, where there are none: each kind of run has more nodes than the one before."""
+    found = copies.measure(folder / "all.onnx", "cpu", 2, 1)
+    assert [record["what"] for record in found] == list(OUTPUTS)
+    assert all(record["copies"] == 0 and sum(record["on_cpu"].values()) == record["nodes"] for record in found)
+    nodes = [record["nodes"] for record in found]
+    assert 10 < nodes[0] < nodes[1] < nodes[2]
 
 
 def record(case: Case, way: str, what: str, seconds: float | None = None, **more: Any) -> Record:
@@ -166,6 +249,7 @@ def test_what_smaller_cases_foretell(tmp_path: Path) -> None:
     estimated = cost.foreseen(held, ten, "lean", "relevance", 399)
     assert estimated["estimated"] and estimated["seconds"] == 400
     assert cost.foreseen(held, CASE.like(batch=8), "lean", "relevance", 319)["skipped"]
+    assert cost.foreseen(held, ten, "lean", "relevance", 10_000)["estimated"]  # ten of them take more than LONG
     assert cost.foreseen(held, ten, "published", "relevance", 399) == {"skipped": "not enough memory"}
     assert cost.foreseen(held, CASE, "published", "relevance", 1) == {}
     assert cost.foreseen(held, ten.like(threads=2), "onnx", "relevance", 1) == {}
@@ -180,18 +264,27 @@ def test_tables_from_lines(tmp_path: Path) -> None:
     two, eight = CASE.like(threads=2), CASE.like(batch=8)
     held.add([record(CASE, "plain", "logits", 0.1), record(CASE, "onnx", "relevance", 0.5)])
     held.add([record(CASE, "lean", "relevance", 1.0), record(CASE, "published", "relevance", 1.5)])
+    ten = CASE.like(targets=10)
+    held.add([record(ten, "plain", "logits", 0.15), record(ten, "onnx", "relevance", 3.45)])
+    held.add([record(ten, "published", "relevance", 11.5), record(CASE, "onnx_int8", "relevance", 0.25)])
+    held.add([asdict(CASE) | {"of": "onnx", "what": "relevance", "copies": 3, "nodes": 9, "on_cpu": {"Shape": 2}}])
     held.add([record(eight, "onnx", "relevance", 3.2, runs=0), record(two, "onnx", "relevance", 0.25)])
     held.add([record(eight, "lean", "relevance"), record(eight, "published", "relevance", 12, estimated=True)])
     again = Results(path)
     assert again.records == held.records and again.times() == held.times()
-    summary, one, more = results.sections(again)
-    (line,) = summary.rows
-    told = dict(zip(summary.heads[3:5], line[3:5], strict=True)) | dict(zip(summary.heads[8:], line[8:], strict=True))
-    assert told == {
-        "F": "5", "published / this": "3", "8 single runs / batch of 8": "1.25", "1 thread / all threads": "2",
-        "peak MB": "3", "opens in s": "0.5",
+    summary, copied, one, more = results.sections(again)
+    assert copied.rows == [["vit_tiny at 32", "ONNX artifact", "relevance", "3", "9", "2 Shape"]]
+    plain, line, int8 = summary.rows
+    assert plain[2:5] == ["logits", "plain forward pass (F)", "1"] and int8[3:5] == ["ONNX artifact, int8", "2.5"]
+    published = [place for place, head in enumerate(summary.heads) if head == "published / this"]
+    assert [line[place] for place in published] == ["3", "3.33"]
+    assert [int8[place] for place in published] == ["6", ""]
+    told = dict(zip(summary.heads, line, strict=True))
+    assert {head: told[head] for head in summary.heads[7:] if head != "published / this"} == {
+        "10 classes: F": "23", "a further class: F": "2", "8 single runs / batch of 8": "1.25",
+        "1 thread / all threads": "2", "peak MB": "3", "file MB": "2", "opens in s": "0.5",
     }  # fmt: skip
-    rows = {(row[1], row[3]): dict(zip(one.heads, row, strict=True)) for row in one.rows}
+    rows = {(row[1], row[3]): dict(zip(one.heads, row, strict=True)) for row in one.rows if row[2] == "1"}
     artifact = rows["1", "ONNX artifact"]
     assert [artifact[head] for head in results.HEADS[4:8]] == ["500", "5", "3", "2"]
     assert [artifact[head] for head in results.HEADS[8:]] == ["", "", "3", "2", "0.5", "5"]
@@ -206,14 +299,16 @@ def test_document_is_written_in_its_place(tmp_path: Path) -> None:
     held, page = Results(tmp_path / "r.jsonl"), tmp_path / "page.md"
     held.add([record(CASE, "plain", "logits", 0.1)])
     held.add([record(Case(**(asdict(CASE) | {"machine": "another"})), "plain", "logits", 0.3)])
-    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    results.write_document(held, page)
+    page.write_text(f"before\n{results.COST}\nold\n{results.END}\nafter\n<!-- another -->{results.END}")
+    results.write_between(page, results.COST, results.document(held))
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert (
+        text.startswith("before\n") and text.endswith(f"\nafter\n<!-- another -->{results.END}") and "old" not in text
+    )
     assert text.index("a machine") < text.index("| 100 |") < text.index("another") < text.index("| 300 |")
-    results.write_document(held, page)
+    results.write_between(page, results.COST, results.document(held))
     assert page.read_text() == text
     page.write_text("no place")
     with pytest.raises(ValueError, match="no place"):
-        results.write_document(held, page)
+        results.write_between(page, results.COST, "new")
     assert page.read_text() == "no place"

@@ -20,7 +20,8 @@ from onnxplain.export.verify import limits, parity
 from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.runtime import OnnxplainError, Preprocessing
 
-from .mutations import FILE, rule
+from .more_mutations import MORE
+from .mutations import FILE, pick, rule
 from .subjects import ARCHITECTURES, WEIGHTS, build
 
 app = typer.Typer()
@@ -136,12 +137,12 @@ class Mutable:
                 model = translate(self.plan, graph).model
             else:
                 model = ir.load(good)
-                what = FILE[rng.integers(len(FILE))](model, rng)
+                what = pick(rng, (*FILE, *MORE))(model, rng)
         write(replace(self.artifact, model=model), bad)
         return what
 
     def _verdict(self, good: Path, bad: Path) -> str:
-        ask = parity._Gate._pytorch_in_double
+        ask = parity._Gate._pytorch
 
         def remembered(gate: Any, image: Any, target: Any, names: Any) -> Any:
             key = image.numpy().tobytes(), int(target), tuple(names)
@@ -149,13 +150,13 @@ class Mutable:
                 self.known[key] = ask(gate, image, target, names)
             return self.known[key]
 
-        parity._Gate._pytorch_in_double = remembered
+        parity._Gate._pytorch = remembered
         try:
             report = parity.compare(bad, self.metadata, self.backbone.model, self.graph)
         except OnnxplainError:
             return "caught"
         finally:
-            parity._Gate._pytorch_in_double = ask
+            parity._Gate._pytorch = ask
         if not report.passed:
             return "caught"
         difference = self._difference(good, bad)

@@ -27,12 +27,12 @@ Mutate = Callable[[ir.Model, Generator], str | None]
 """Changes the model; says what it did, or None if there was nothing to do it to."""
 
 
-def _nodes(model: ir.Model, *kinds: str) -> list[ir.Node]:
+def nodes_of(model: ir.Model, *kinds: str) -> list[ir.Node]:
     nodes = ir.traversal.RecursiveGraphIterator(model.graph)
     return [node for node in nodes if not kinds or node.op_type in kinds]
 
 
-def _pick(rng: Generator, items: Any) -> Any:
+def pick(rng: Generator, items: Any) -> Any:
     items = list(items)
     return items[rng.integers(len(items))] if items else None
 
@@ -42,11 +42,11 @@ def constant(model: ir.Model, rng: Generator) -> str | None:
     values = [value for value in model.graph.initializers.values() if value.const_value.dtype in FLOATS]
     numbers = [
         attribute
-        for node in _nodes(model, "Constant")
+        for node in nodes_of(model, "Constant")
         for attribute in node.attributes.values()
         if attribute.type == ir.AttributeType.TENSOR and attribute.value.dtype in FLOATS and attribute.value.size
     ]
-    chosen = _pick(rng, values if rng.random() < 0.5 else numbers)
+    chosen = pick(rng, values if rng.random() < 0.5 else numbers)
     if chosen is None:
         return None
     tensor = chosen.const_value if isinstance(chosen, ir.Value) else chosen.value
@@ -54,7 +54,7 @@ def constant(model: ir.Model, rng: Generator) -> str | None:
     if isinstance(chosen, ir.Value):
         chosen.const_value = larger
     else:
-        (node,) = (node for node in _nodes(model, "Constant") if chosen in node.attributes.values())
+        (node,) = (node for node in nodes_of(model, "Constant") if chosen in node.attributes.values())
         node.attributes[chosen.name] = ir.Attr(chosen.name, ir.AttributeType.TENSOR, larger)
     return f"{chosen.name} of {list(tensor.shape)} times 1.02"
 
@@ -66,10 +66,10 @@ def operand(model: ir.Model, rng: Generator) -> str | None:
         shape = value.shape
         return shape is not None and len(shape) >= 2 and isinstance(shape[-1], int) and shape[-1] == shape[-2]
 
-    node = _pick(rng, [node for node in _nodes(model, "MatMul", "Gemm") if any(map(square, node.inputs[:2]))])
+    node = pick(rng, [node for node in nodes_of(model, "MatMul", "Gemm") if any(map(square, node.inputs[:2]))])
     if node is None:
         return None
-    place = _pick(rng, [place for place in (0, 1) if square(node.inputs[place])])
+    place = pick(rng, [place for place in (0, 1) if square(node.inputs[place])])
     if node.op_type == "Gemm":
         name = "transB" if place else "transA"
         before = node.attributes.get_int(name, 0)
@@ -77,13 +77,13 @@ def operand(model: ir.Model, rng: Generator) -> str | None:
         return f"{node.name}: {name}"
     rank = len(node.inputs[place].shape)
     perm = [*range(rank - 2), rank - 1, rank - 2]
-    _put_before(node, place, "Transpose", {"perm": perm})
+    put_before(node, place, "Transpose", {"perm": perm})
     return f"{node.name}: operand {place} transposed"
 
 
 def axis(model: ir.Model, rng: Generator) -> str | None:
     """Another axis: of a softmax or reduction, or two of a permutation exchanged."""
-    node = _pick(rng, _nodes(model, "Softmax", "Transpose", "Concat"))
+    node = pick(rng, nodes_of(model, "Softmax", "Transpose", "Concat"))
     if node is None:
         return None
     if node.op_type == "Transpose":
@@ -103,7 +103,7 @@ def axis(model: ir.Model, rng: Generator) -> str | None:
 
 def other_op(model: ir.Model, rng: Generator) -> str | None:
     """One op in place of another."""
-    node = _pick(rng, [node for node in _nodes(model, *OTHERS) if _is_float(node.outputs[0])])
+    node = pick(rng, [node for node in nodes_of(model, *OTHERS) if is_float(node.outputs[0])])
     if node is None:
         return None
     before, node.op_type = node.op_type, OTHERS[node.op_type]
@@ -114,13 +114,13 @@ def other_op(model: ir.Model, rng: Generator) -> str | None:
 
 def dropped(model: ir.Model, rng: Generator) -> str | None:
     """A factor, a divisor, a bias or a function left out."""
-    found = [node for node in _nodes(model, *ONE_INPUT) if _is_float(node.outputs[0])]
+    found = [node for node in nodes_of(model, *ONE_INPUT) if is_float(node.outputs[0])]
     found += [
         node
-        for node in _nodes(model, "Mul", "Div", "Add")
-        if _is_float(node.outputs[0]) and str(node.inputs[0].shape) == str(node.outputs[0].shape) != "None"
+        for node in nodes_of(model, "Mul", "Div", "Add")
+        if is_float(node.outputs[0]) and str(node.inputs[0].shape) == str(node.outputs[0].shape) != "None"
     ]
-    node = _pick(rng, found)
+    node = pick(rng, found)
     if node is None:
         return None
     before, node.op_type = node.op_type, "Identity"
@@ -143,8 +143,8 @@ class _Watching(OnnxInDouble):
 
 def baked_in(model: ir.Model, rng: Generator) -> str | None:
     """A value that a pass computes as the constant that it is for one image and class, twice."""
-    found = [node for node in _nodes(model) if node.op_type not in ("If", "Constant") and _is_open(node.outputs[0])]
-    node = _pick(rng, found)
+    found = [node for node in nodes_of(model) if node.op_type not in ("If", "Constant") and is_open(node.outputs[0])]
+    node = pick(rng, found)
     if node is None:
         return None
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
@@ -166,16 +166,16 @@ def baked_in(model: ir.Model, rng: Generator) -> str | None:
     return f"{node.name} ({node.op_type}) baked in"
 
 
-def _is_float(value: ir.Value) -> bool:
+def is_float(value: ir.Value) -> bool:
     return value.dtype in FLOATS
 
 
-def _is_open(value: ir.Value) -> bool:
+def is_open(value: ir.Value) -> bool:
     shape = value.shape
-    return _is_float(value) and shape is not None and len(shape) > 1 and not isinstance(shape[0], int)
+    return is_float(value) and shape is not None and len(shape) > 1 and not isinstance(shape[0], int)
 
 
-def _put_before(node: ir.Node, place: int, op: str, attributes: dict[str, Any]) -> None:
+def put_before(node: ir.Node, place: int, op: str, attributes: dict[str, Any]) -> None:
     value = node.inputs[place]
     new = ir.node(op, [value], attributes)
     new.outputs[0].name = f"{value.name}/mutated"
@@ -192,9 +192,9 @@ def rule(graph: FusedGraph, rng: Generator) -> str | None:
     name = list(graph._propagators)[int(rng.integers(len(graph._propagators)))]
     right = graph._propagators[name]
     used = {target_of(node) for node in graph._nodes if node.op == "call_function"}
-    op = _pick(rng, sorted((op for op in used if op in right.table), key=str))
-    kind = _pick(rng, ("scaled", "another", "passed on"))
-    other = _pick(rng, sorted((one for one in used if one in right.table and one != op), key=str))
+    op = pick(rng, sorted((op for op in used if op in right.table), key=str))
+    kind = pick(rng, ("scaled", "another", "passed on"))
+    other = pick(rng, sorted((one for one in used if one in right.table and one != op), key=str))
     wrong = {
         "scaled": lambda g, call: [None if one is None else one * 1.02 for one in right.table[op](g, call)],
         "another": right.table[other],

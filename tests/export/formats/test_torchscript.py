@@ -234,6 +234,7 @@ def test_threads_and_devices(exported, monkeypatch):
         Explainer(case.path, threads=0)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("name", NAMES)
 def test_cuda_gives_what_the_cpu_gives(name, exported):

@@ -61,6 +61,8 @@ CASES = {
         ([X], {"to": TensorProto.BOOL}),
         ([ints(1, 2)], {"to": TensorProto.DOUBLE}),
         ([ints(1, 2)], {"to": TensorProto.INT32}),
+        ([ints(1, -2)], {"to": TensorProto.INT8}),
+        ([ints(1, 255)], {"to": TensorProto.UINT8}),
     ],
     "CastLike": [([X, ints(1)], {})],
     "Clip": [([X, np.array(-0.5), np.array(0.5)], {}), ([X, np.array(0.1)], {}), ([X, None, np.array(0.1)], {})],
@@ -100,6 +102,10 @@ CASES = {
     "Log": [([positive(2, 3)], {})],
     "LogSoftmax": [([X], {}), ([X], {"axis": 1})],
     "MatMul": [([X, real(4, 5)], {}), ([X, real(2, 4, 5)], {}), ([X, real(4)], {})],
+    "MatMulInteger": [
+        ([RNG.integers(0, 256, (2, 3, 4)).astype(np.uint8), RNG.integers(-128, 128, (4, 5)).astype(np.int8)], {}),
+        ([np.uint8([[255, 0]]), np.int8([[-128], [127]]), np.array(128, np.uint8), np.array(1, np.int8)], {}),
+    ],
     "MaxPool": [([IMAGE], KERNEL), ([IMAGE], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]})],
     "Mod": [([ints(5, -5, 7), ints(3, 3, -4)], {}), ([X, positive(4)], {"fmod": 1})],
     "Not": [([flags(2, 3)], {})],
@@ -111,6 +117,11 @@ CASES = {
     "Pow": [([positive(2, 3), real(3)], {}), ([X, np.array(2.0)], {})],
     "RMSNormalization": [([X, real(4)], {"epsilon": 2**-10})],
     "Range": [([np.array(1), np.array(7), np.array(2)], {}), ([np.array(0.0), np.array(1.0), np.array(0.25)], {})],
+    "QuantizeLinear": [
+        ([100 * X, positive(3), RNG.integers(100, 150, 3).astype(np.uint8)], {"axis": 1}),
+        ([np.array([[0.5, 1.5, 2.5, -1e4]]), np.array([1.0]), np.uint8([128])], {"axis": 0}),
+        ([X, np.array(0.01), np.array(0, np.int8)], {}),
+    ],
     "Reciprocal": [([positive(2, 3)], {})],
     "Reshape": [([X, ints(0, -1)], {}), ([X, ints(4, 6)], {}), ([real(0, 3, 4), ints(-1, 4)], {})],
     "ScatterElements": [

@@ -1,0 +1,80 @@
+"""An ONNX file as a small model that finds its large weights where they lie in the file.
+
+onnxruntime reads a whole file into memory and copies the weights out of that. Weights outside of the model it maps
+instead: nothing is copied, and processes that open the same file share the memory.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .external import onnx_content
+from .wire import BYTES, VARINT, Field, bytes_field, fields_of, values_of, varint
+
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
+EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # of TensorProto, and a value of the latter
+METADATA_PROPS = 14  # field of ModelProto
+KEY, VALUE = 1, 2  # of StringStringEntryProto
+LEAST_BYTES = 2**12  # of a weight that is left in the file: what onnxruntime computes shapes from is smaller
+
+
+class InPlace(NamedTuple):
+    """What onnxruntime opens in place of a file.
+
+    Attributes:
+        model: The ONNX model without its large weights.
+        folder: Where the file is that these are in.
+    """
+
+    model: bytes
+    folder: Path
+
+    def metadata(self, key: str) -> str:
+        """The text under a key of the model's metadata; empty if there is none."""
+        for entry in values_of(self.model, {METADATA_PROPS}):
+            if key.encode() in values_of(entry, {KEY}):
+                return b"".join(values_of(entry, {VALUE})).decode(errors="replace")
+        return ""
+
+
+def in_place(path: Path) -> InPlace:
+    """Read an artifact without its large weights.
+
+    Raises:
+        ArtifactError: If it is no ONNX file by its structure, or has a tensor with external data, see `external.py`.
+    """
+    file = path.resolve()  # onnxruntime follows no link to another folder
+    with onnx_content(path) as content:
+        return InPlace(b"".join(_model(content, os.fsencode(file.name))), file.parent)
+
+
+def _model(content: mmap.mmap, name: bytes) -> Iterator[bytes]:
+    for field in fields_of(content, 0, len(content)):
+        if field.number == GRAPH and field.kind == BYTES:
+            yield bytes_field(GRAPH, b"".join(_graph(content, field, name)))
+        else:
+            yield content[field.begin : field.end]
+
+
+def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
+    for field in fields_of(content, graph.start, graph.end):
+        large = field.number == INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_BYTES
+        yield (
+            bytes_field(INITIALIZER, b"".join(_tensor(content, field, name)))
+            if large
+            else content[field.begin : field.end]
+        )
+
+
+def _tensor(content: mmap.mmap, tensor: Field, name: bytes) -> Iterator[bytes]:
+    for field in fields_of(content, tensor.start, tensor.end):
+        size = field.end - field.start
+        if field.number != RAW_DATA or field.kind != BYTES or size < LEAST_BYTES:
+            yield content[field.begin : field.end]
+            continue
+        place = {"location": name, "offset": str(field.start).encode(), "length": str(size).encode()}
+        for key, value in place.items():
+            yield bytes_field(EXTERNAL_DATA, bytes_field(KEY, key.encode()) + bytes_field(VALUE, value))
+        yield varint(DATA_LOCATION << 3 | VARINT) + varint(EXTERNAL)

@@ -1,0 +1,101 @@
+"""Weights stay in the artifact's file: the model that onnxruntime is given holds all but these, and gives the same."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from onnxplain.runtime import Explainer
+from onnxplain.runtime.backends.in_place import LEAST_BYTES, in_place
+from tests.helpers import tiny_artifact
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    """With a large weight; all of it counts, as the model is the mean of what its rows give."""
+    path = tiny_artifact.build(tmp_path / "x.onnx")
+    model = onnx.load(path)
+    weight = next(item for item in model.graph.initializer if item.name == "weight")
+    values = onnx.numpy_helper.to_array(weight)
+    noise = np.random.default_rng(0).normal(size=(LEAST_BYTES // values.nbytes + 1, *values.shape)).astype(np.float32)
+    model.graph.initializer.remove(weight)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(values + noise, "large"))
+    mean = onnx.helper.make_node("ReduceMean", ["large", "first"], ["weight"], keepdims=0)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    model.graph.node.insert(0, mean)
+    tiny_artifact.save(model, path)
+    return path
+
+
+def _without_data(model, names):
+    """The model, where the tensors of these names have neither values nor a place."""
+    for tensor in model.graph.initializer:
+        if tensor.name in names:
+            for field in ("raw_data", "external_data", "data_location"):
+                tensor.ClearField(field)
+    return model
+
+
+def test_all_but_large_weights_is_the_same(artifact):
+    content, whole = in_place(artifact), onnx.load(artifact)
+    model = onnx.load_from_string(content.model)
+    outside = {item.name: item for item in model.graph.initializer if item.external_data}
+    assert outside.keys() == {item.name for item in whole.graph.initializer if len(item.raw_data) >= LEAST_BYTES}
+    assert outside.keys() == {"large"}
+    for tensor in whole.graph.initializer:
+        if tensor.name in outside:
+            place = {entry.key: entry.value for entry in outside[tensor.name].external_data}
+            begin = int(place["offset"])
+            assert (content.folder / place["location"]).read_bytes()[begin:][: int(place["length"])] == tensor.raw_data
+    assert _without_data(model, outside) == _without_data(whole, outside)
+
+
+def test_outputs_are_the_same_to_the_last_bit(artifact):
+    explainer = Explainer(artifact, "cpu", 1)
+    found = explainer.tensors(IMAGE, [0, -1])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = onnxruntime.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
+    feeds = {"pixels": explainer._prepare(IMAGE).input[None], "target": np.array([[0, -1]])}
+    for name, value in zip(found, session.run(list(found), feeds), strict=True):
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("name", ["a b;$'\".onnx", "über.onnx", "x.onnx.data", "-"])
+def test_any_name_and_links_from_other_folders(name, artifact, tmp_path):
+    """As stores of models have them: a link with a readable name to a file that is called by its digest."""
+    expected = Explainer(artifact, "cpu", 1).tensors(IMAGE)
+    store, links = tmp_path / "störe", tmp_path / "links"
+    store.mkdir()
+    links.mkdir()
+    artifact.rename(store / name)
+    (links / "model.onnx").symlink_to(store / name)
+    for path in (store / name, links / "model.onnx"):
+        for output, value in Explainer(path, "cpu", 1).tensors(IMAGE).items():
+            np.testing.assert_array_equal(value, expected[output])
+
+
+def test_the_file_may_be_replaced_while_it_is_open(artifact, tmp_path):
+    """As export and most other programs do it: another file is given its name."""
+    explainer = Explainer(artifact, "cpu", 1)
+    expected = explainer.tensors(IMAGE)
+    other = tmp_path / "other"
+    other.write_bytes(b"")
+    other.replace(artifact)
+    for output, value in explainer.tensors(IMAGE).items():
+        np.testing.assert_array_equal(value, expected[output])
+
+
+def test_onnxruntime_is_given_no_large_weight(artifact, monkeypatch):
+    given = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, model, *rest, **options):
+            given.append(model)
+            super().__init__(model, *rest, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    Explainer(artifact, "cpu", 1)
+    assert given == [in_place(artifact).model]
