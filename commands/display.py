@@ -30,7 +30,7 @@ PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken 
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 FINEST = 0.0005  # the least share that is shown as a number, 0.1%
-INEXACT = 0.03  # share by which float32 is off in a map that is said to be inexact
+INEXACT = 0.03  # share by which the artifact is off in a map that is said to be inexact
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # file systems without hard links
 PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
@@ -140,11 +140,11 @@ def file_size(path: Path) -> str:
 
 
 def inexact(explanation: "Explanation") -> str:
-    """A warning where float32 resolves the map badly; else empty."""
+    """A warning where the artifact's precision resolves the map badly; else empty."""
     share = explanation.resolution
     if share is None or share <= INEXACT:
         return ""
-    return f"float32 changes maps of this method by up to {percent(share)} here, on random images"
+    return f"{explanation.precision} changes maps of this method by up to {percent(share)} here, on random images"
 
 
 def percent(share: float | None) -> str:

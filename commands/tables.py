@@ -42,7 +42,7 @@ def methods_table(methods: Iterable["Method"], metadata: "Metadata | None" = Non
 
     Args:
         methods: One row for each.
-        metadata: An artifact's, for how far float32 is off and the parameters that are fixed in a plain artifact.
+        metadata: An artifact's, for how far its precision is off and the parameters that are fixed in a plain artifact.
     """
     shares = () if metadata is None else ("error",)
     heatmaps = {} if metadata is None else metadata.heatmaps
@@ -50,7 +50,7 @@ def methods_table(methods: Iterable["Method"], metadata: "Metadata | None" = Non
     options = "Parameters were fixed at export." if heatmaps else OPTIONS
     result.caption = Text(options, justify="left")
     if metadata is not None:
-        result.caption += Text(f"\nerror: float32's, {MEASURED}; -: not measured.")
+        result.caption += Text(f"\nerror: {metadata.precision}'s, {MEASURED}; -: not measured.")
     for method in methods:
         defaults = {parameter.name: parameter.default for parameter in method.parameters}
         parameters = given_as_text(heatmaps.get(method.name, defaults))

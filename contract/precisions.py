@@ -4,11 +4,13 @@ from .errors import OnnxplainError
 from .formats import DEFAULT
 from .names import no_such
 
-FLOAT32, INT8 = "float32", "int8"
+FLOAT32, INT8, FLOAT16, FLOAT64 = "float32", "int8", "float16", "float64"
 
 PRECISIONS = {
     FLOAT32: "weights and arithmetic in float32",
     INT8: "products with weights in backward passes in int8, the rest in float32",
+    FLOAT16: "weights stored as float16, arithmetic in float32",
+    FLOAT64: "arithmetic in float64",
 }
 """By name, what it means. Inputs and outputs are float32 in each."""
 

@@ -21,6 +21,7 @@ from onnxplain.runtime.methods.table import METHODS
 
 from .atomic_files import atomic_file
 from .collector import collector_paused
+from .formats.arithmetic import ARITHMETIC
 from .formats.onnx_file import OPSET, take_image_input
 from .formats.table import WRITERS
 from .heatmaps import with_heatmaps
@@ -187,7 +188,7 @@ def fuse_passes(plan: Plan) -> tuple[FusedGraph, tuple[str, ...]]:
 def translate(plan: Plan, graph: FusedGraph) -> Translated:
     """Translate the fused graph to the plan's format, and describe it."""
     size = plan.backbone.preprocessing.size
-    model = WRITERS[plan.format].translate(graph, size, plan.opset, plan.flags)
+    model = WRITERS[plan.format].translate(graph, size, plan.opset, plan.flags, plan.precision)
     return Translated(plan.format, model, describe(plan, graph))
 
 
@@ -198,7 +199,10 @@ def write(artifact: Translated, path: Path) -> None:
 
 def verify(path: Path, artifact: Translated, plan: Plan, graph: FusedGraph, notes: tuple[str, ...]) -> Report:
     """Compare the file with the model; the report has these notes after its own."""
-    report = compare(path, artifact.metadata, plan.backbone.model, graph)
+    original = None
+    if plan.original is not None:
+        original = _fused(replace(plan, backbone=replace(plan.backbone, model=plan.original)), graph.passes)
+    report = compare(path, artifact.metadata, plan.backbone.model, graph, original)
     return replace(report, notes=report.notes + notes)
 
 
@@ -277,6 +281,7 @@ def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
     model = plan.backbone.model
     example = torch.zeros(1, 3, *plan.backbone.preprocessing.size).to(next(model.parameters()))
     try:
-        return fuse(model, example, passes, **plan.rules, int8=plan.precision == INT8)
+        graph = fuse(model, example, passes, **plan.rules, int8=plan.precision == INT8)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error
+    return graph.with_exact_constants() if ARITHMETIC[plan.precision].in_double else graph

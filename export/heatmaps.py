@@ -14,6 +14,8 @@ from onnxplain.runtime.images.geometry import interpolation
 from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.methods.table import METHODS
 
+from .formats.arithmetic import ARITHMETIC
+
 READOUT, ROWS, COLUMNS = "heatmap_readout", "heatmap_rows", "heatmap_columns"
 """The constants: the readout row [N], and the interpolation from patches to pixels, [H, h] and [w, W]."""
 
@@ -33,7 +35,7 @@ def with_heatmaps(graph: FusedGraph, metadata: Metadata) -> FusedGraph:
     calls = [MethodCall(METHODS[name], dict(arguments)) for name, arguments in metadata.heatmaps.items()]
     return graph.with_derived(
         {HEATMAP + call.method.name: _heatmap(call, metadata) for call in calls},
-        {name: torch.tensor(value, dtype=torch.float32) for name, value in constants.items()},
+        {name: torch.tensor(value, dtype=ARITHMETIC[metadata.precision].computed) for name, value in constants.items()},
     )
 
 

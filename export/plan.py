@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,9 @@ from onnxplain.runtime.methods.choice import Methods
 from onnxplain.runtime.methods.heatmaps import checked_heatmaps
 from onnxplain.runtime.methods.table import METHODS
 
+from .formats.arithmetic import ARITHMETIC
 from .formats.onnx_file import OPSET, OPSETS
+from .formats.rounding import rounded_copy
 from .models.backbones import Backbone
 from .models.labels import HOW_TO_GET_CLASSES, checked_labels
 from .models.weights import check_model
@@ -33,7 +35,7 @@ class Plan:
     """One export, with valid arguments.
 
     Attributes:
-        backbone: The model, with its labels and preprocessing.
+        backbone: The model, with its labels and preprocessing; its weights are rounded where they are stored so.
         format: The name of the file's format.
         opset: Of ONNX; other formats ignore it.
         passes: What the file can compute beside logits and attention, in the order of PASSES; None for all that can be.
@@ -42,6 +44,7 @@ class Plan:
         flags: One of FLAGS.
         input: One of INPUTS.
         precision: One of PRECISIONS.
+        original: The model that was given, where the backbone's has rounded weights in its place.
     """
 
     backbone: Backbone
@@ -53,6 +56,7 @@ class Plan:
     flags: str = "optional"
     input: str = "pixels"
     precision: str = FLOAT32
+    original: nn.Module | None = None
 
 
 def prepare(
@@ -101,7 +105,12 @@ def prepare(
     else:
         check_model(type(model).__name__, model)
         backbone = _backbone_of(model, labels, preprocessing, activation)
-    return Plan(backbone, format, opset, wanted, rules, methods, flags, input, precision)
+    plan = Plan(backbone, format, opset, wanted, rules, methods, flags, input, precision)
+    stored = ARITHMETIC[precision].stored
+    if stored == torch.float32:
+        return plan
+    rounded = replace(backbone, model=rounded_copy(backbone.model, stored))
+    return replace(plan, backbone=rounded, original=backbone.model)
 
 
 def module_of(model: Backbone | nn.Module) -> nn.Module:

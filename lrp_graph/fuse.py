@@ -136,6 +136,18 @@ class FusedGraph(nn.Module):
         """By the path of each weight in the model, for each use how many layers have computed attention before."""
         return uses_of_weights(self._trace)
 
+    def with_exact_constants(self) -> FusedGraph:
+        """A graph over the same weights to compute in float64, whose constants are not rounded to float32."""
+        graph = copy.copy(self)
+        graph._buffers = {
+            name: buffer.double() if buffer.is_floating_point() else buffer
+            for name, buffer in self.named_buffers(recurse=False)
+        }
+        for node, name in zip(self._trace.constants, self._constants, strict=True):
+            if node in self._trace.exact:
+                graph._buffers[name] = self._trace.exact[node].double()
+        return graph
+
     def with_derived(self, outputs: Mapping[str, Derived], constants: Mapping[str, Tensor]) -> FusedGraph:
         """A graph over the same weights that gives these outputs by name, and beside them only those in ALWAYS.
 

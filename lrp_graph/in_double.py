@@ -1,9 +1,9 @@
-"""Run code that was written for float32 in float64, with the constants that float32 has."""
+"""Run code that was written for float32 in float64, with the constants that float32 has or with exact ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -21,13 +21,19 @@ DOUBLE_EPS, SINGLE_EPS = float(np.finfo(np.float64).eps), float(np.finfo(np.floa
 
 
 def _widened(arg: Any) -> Any:
-    """An argument of an op for float64: a number as float32 rounds it, and the dtype float64 in place of float32."""
+    """An argument of an op for float64: the dtype float64 in place of float32, but float32's epsilon."""
     if isinstance(arg, float) and arg == DOUBLE_EPS:
         return SINGLE_EPS
+    return torch.float64 if arg is torch.float32 else arg
+
+
+def _rounded(arg: Any) -> Any:
+    """As `_widened`, and a number as float32 rounds it."""
+    arg = _widened(arg)
     if isinstance(arg, float):
         with np.errstate(over="ignore"):
             return float(np.float32(arg))
-    return torch.float64 if arg is torch.float32 else arg
+    return arg
 
 
 def _wide(arg: Any) -> Any:
@@ -37,15 +43,20 @@ def _wide(arg: Any) -> Any:
 
 
 class _InDouble(TorchDispatchMode):
-    """Has code that was written for float32 compute in float64, with float32's constants and weights."""
+    """Has code that was written for float32 compute in float64, with float32's weights."""
+
+    def __init__(self, exact: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.exact = exact
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened)
+        args, kwargs = fx.node.map_aggregate((tuple(args), kwargs or {}), _widened if self.exact else _rounded)
         if not is_mutable(op) and not returns_view(op):  # what is kept of weights, as by autograd, stays as it is
             args, kwargs = fx.node.map_aggregate((args, kwargs), _wide)
         result = op(*args, **kwargs)
         if op in (aten.lift_fresh.default, aten.lift_fresh_copy.default) and result.is_floating_point():
-            return result.to(torch.float32).to(torch.float64)  # a number that the code has made a tensor of
+            # A number that the code has made a tensor of
+            return (result if self.exact else result.to(torch.float32)).to(torch.float64)
         return result
 
 
@@ -60,13 +71,18 @@ class _WideConvolutions(TorchFunctionMode):
 
 
 @contextmanager
-def in_double() -> Iterator[None]:
-    """A context in which modules compute in float64 throughout, given inputs in float64."""
+def in_double(exact: bool = False) -> Iterator[None]:
+    """A context in which modules compute in float64 throughout, given inputs in float64.
+
+    Args:
+        exact: Whether numbers in the code are what they are, and rules take numbers to be as fine as in float64; else
+            they are as in float32, so that the result can be compared with a program of float32.
+    """
     before, limits = torch.get_default_dtype(), torch.finfo(torch.float32)
     torch.set_default_dtype(torch.float64)
     try:
-        narrow = patch.object(torch, "finfo", lambda dtype=None: limits)  # rules ask how coarse numbers are
-        with _WideConvolutions(), _InDouble(), narrow:  # type: ignore[no-untyped-call]
+        narrow = nullcontext() if exact else patch.object(torch, "finfo", lambda dtype=None: limits)
+        with _WideConvolutions(), _InDouble(exact), narrow:
             yield
     finally:
         torch.set_default_dtype(before)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxplain.contract.metadata import Metadata
+from onnxplain.contract.precisions import FLOAT32
 
 from .images.geometry import Map, Placement, Window
 
@@ -38,8 +39,9 @@ class Explanation:
         pixel_level: Whether the map was made pixel by pixel rather than patch by patch.
         relative: Whether only differences within the map have a meaning, as in a map of scores; else 0 is no evidence,
             and what is below it is evidence against the class.
-        resolution: How far float32 is off in maps of this method with its defaults, as a share of the map: the worst
-            that export measured for this artifact on random images; None where it has measured nothing.
+        resolution: How far maps of this method with its defaults are off those of the model in float64, as a share of
+            the map: the worst that export measured on random images; None where it has measured nothing.
+        precision: Of the artifact, one of PRECISIONS.
         placed: The map over the whole image, float32 [height, width], where the artifact gave that; else None.
             `input_heatmap` and `tokens` are then what this map shows of them, exact up to rounding as far as it does:
             where the input is padded, or the image has fewer pixels than they have values, the rest is filled smoothly.
@@ -58,6 +60,7 @@ class Explanation:
     pixel_level: bool = False
     relative: bool = False
     resolution: float | None = None
+    precision: str = FLOAT32
     placed: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:

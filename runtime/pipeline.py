@@ -156,6 +156,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
                 pixel_level=method.pixel_level,
                 relative=method.relative,
                 resolution=metadata.resolution.get(method.name),
+                precision=metadata.precision,
                 placed=None if whole is None else whole.copy(),  # a view would keep what the whole run gave
             )
             for index, (heatmap, tokens), whole in zip(classes, maps, placed, strict=True)

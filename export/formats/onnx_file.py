@@ -11,6 +11,7 @@ from onnxscript import optimizer
 
 from onnxplain.contract import METADATA_KEY, Preprocessing
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
+from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.copy_square_weights import CopySquareWeightsPass
@@ -34,7 +35,9 @@ SHAPE_ARITHMETIC = 16
 """Entries of the largest constants that the export computes with; larger ones are weights."""
 
 
-def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, flags: str = "optional") -> ir.Model:
+def onnx_model(
+    graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, flags: str = "optional", precision: str = FLOAT32
+) -> ir.Model:
     """Translate the fused graph.
 
     Args:
@@ -42,11 +45,12 @@ def onnx_model(graph: FusedGraph, size: tuple[int, int], opset: int = OPSET, fla
         size: (height, width) of the images; their number, and that of the targets, stay open.
         opset: One of OPSETS.
         flags: One of FLAGS.
+        precision: One of PRECISIONS.
 
     Returns:
         The model, each output behind its flag if it has one, weights by their paths in the PyTorch model.
     """
-    model = to_onnx(graph, size, opset)
+    model = to_onnx(graph, size, opset, precision)
     WeightCodesPass()(model)
     paths = _paths_of_weights(model.graph)
     # What onnxruntime cannot do at load: fold shape arithmetic, merge equal nodes; the weights stay as they are.

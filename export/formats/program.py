@@ -1,53 +1,22 @@
-"""The fused graph as one flat ATen program, with the numbers of images and targets left open.
-
-torch.export finds the same program in fifty times the time, as each call goes through several of its layers and
-computes with open sizes. Here the fused graph runs on tensors that have a shape and no values, and every call is
-written down, equal ones once. Two primes stand for the numbers of images and targets: a size that is a multiple of one
-is so many times that number. The graph runs twice, with other primes; the programs differ where anything else depends
-on these numbers, or where a size is a multiple by chance.
-"""
+"""A fused graph as one flat program of ATen, with the numbers of images and targets left open."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from onnxplain.lrp_graph import FusedGraph
-from onnxplain.lrp_graph.torch_internals import TorchDispatchMode, is_mutable
-
-from .padding import paddings
-
-aten = torch.ops.aten
 
 MODEL = "model."
 """What stands before the path of a parameter of the model in the program."""
 
-NO_OPS = {aten.detach.default, aten.detach_.default, aten.alias.default, aten.lift_fresh.default}
-"""What changes nothing where there is no autograd and no value is written to."""
-
-COMPOSITE = {
-    *(aten.linear, aten.matmul, aten.einsum, aten.conv2d, aten.max_pool2d, aten.softmax, aten.layer_norm),
-    *(aten.group_norm, aten.reshape, aten.flatten, aten.expand_as, aten.pad, aten.where, aten.sym_size),
-}
-"""Composite ops that are recorded as one call, as ONNX has them; others are recorded as what they are made of."""
-
-DECOMPOSED = {aten.conv2d.padding}
-"""Those of them that are recorded as what they are made of, as PyTorch has no translation to ONNX for them."""
-
-REPLACED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
-"""Ops that are recorded as others, which ONNX has."""
-
 Sizes: TypeAlias = tuple[int, int]
 """The numbers of images and targets."""
-
-PRIMES: tuple[Sizes, Sizes] = ((10007, 10009), (10037, 10039))
-"""What stands for them, in two runs: so large that hardly any other size is a multiple, for which PyTorch is asked."""
 
 EXAMPLE_SIZES: Sizes = (2, 3)
 """The same where PyTorch traces: sizes of 1 would be taken for constants, and equal ones for the same."""
@@ -62,7 +31,7 @@ class Weight:
 
     Attributes:
         name: ``model.`` and its path for a parameter of the model.
-        tensor: What it is in the fused graph.
+        tensor: What it is in the fused graph, in the dtype that it is stored in.
         padding: The zeros that are added to it, as PyTorch's pad has them.
     """
 
@@ -113,29 +82,8 @@ def factors(size: int, sizes: Sizes) -> tuple[int, int, int]:
     return size, powers[0], powers[1]
 
 
-class _CannotRecordError(Exception):
-    """Sizes are computed in a way not known here, or a value is changed."""
-
-
-def flat_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
-    """Record the fused graph as one program.
-
-    Args:
-        graph: The fused graph.
-        size: (height, width) of the images; their number, and that of the targets, stay open.
-
-    Returns:
-        The program, its outputs in the order of ``graph.names``.
-    """
-    try:
-        first, second = (_Recorder(sizes).record(graph, size) for sizes in PRIMES)
-    except _CannotRecordError:
-        return exported_program(graph, size)
-    return first if _calls(first) == _calls(second) else exported_program(graph, size)
-
-
 def exported_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
-    """As flat_program, but as PyTorch finds the program."""
+    """The fused graph as PyTorch finds its program; the arguments are as for `flat_program`."""
     example = torch.zeros(EXAMPLE_SIZES[0], 3, *size), torch.zeros(EXAMPLE_SIZES, dtype=torch.int64)
     program = torch.export.export(graph, example, dynamic_shapes=OPEN_SIZES, strict=False)
     signature = program.graph_signature
@@ -149,175 +97,3 @@ def exported_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
     tensors = {**program.constants, **program.state_dict}
     given = {nodes[node]: Weight(name, tensors[name]) for node, name in names.items()}
     return FlatProgram(program.graph, pixels, target, given, EXAMPLE_SIZES, program)
-
-
-def _calls(program: FlatProgram) -> list[Any]:
-    """What two runs have to agree in: the calls, and the shapes of their results, in terms of the open sizes."""
-
-    def shape(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [shape(item) for item in value]
-        return [factors(size, program.sizes) for size in value.shape] if isinstance(value, Tensor) else None
-
-    return [
-        (node.op, node.target, str(node.args), str(node.kwargs), shape(node.meta.get("val")))
-        for node in program.graph.nodes
-    ]
-
-
-class _Recorder(TorchDispatchMode):
-    """Writes down the calls made under it."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.sizes = sizes
-        self.graph = fx.Graph()
-        self.weights: dict[fx.Node, Weight] = {}
-        self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
-        self.held: list[Any] = []  # so that no other tensor gets its identity
-        self.numbers: list[Tensor] = []
-        self.known: dict[str, Any] = {}
-        self.results: dict[str, Any] = {}
-        self.lengths: dict[int, fx.Node] = {}
-
-    def record(self, graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:
-        """The program that gives the outputs of ``graph``."""
-        with torch.inference_mode():  # in which composite ops stay in one piece
-            stand_ins = self._stand_ins(graph)
-            batch, targets = self.sizes
-            pixels = torch.empty(batch, 3, *size, device="meta")
-            target = torch.empty(batch, targets, dtype=torch.int64, device="meta")
-            self.pixels = self._placeholder("pixels", pixels)
-            given = self.pixels, self._placeholder("target", target)
-            self.lengths = {
-                length: self._call(aten.sym_size.int, (node, axis), length)
-                for length, node, axis in zip(self.sizes, given, (0, 1), strict=True)
-            }
-            with self:
-                outputs = torch.func.functional_call(graph, stand_ins, (pixels, target), tie_weights=False)
-        results: list[fx.Node] = []
-        for name in graph.names:
-            node = self.nodes[id(outputs[name])]
-            results.append(self._call(aten.clone.default, (node,), outputs[name]) if node in results else node)
-        self.graph.output(tuple(results))
-        self.graph.eliminate_dead_code()
-        return FlatProgram(self.graph, *given, self.weights, self.sizes)
-
-    def _stand_ins(self, graph: FusedGraph) -> dict[str, Tensor]:
-        """Tensors without values for all parameters and buffers, by path; one for parameters that are tied."""
-        padding = {MODEL + path: zeros for path, zeros in paddings(graph).items()}
-        found: dict[str, Tensor] = {}
-        tied: dict[nn.Parameter, Tensor] = {}
-        for path, parameter in graph.named_parameters(remove_duplicate=False):
-            if parameter not in tied:
-                tied[parameter] = self._stand_in(Weight(path, parameter, padding.get(path, ())))
-            found[path] = tied[parameter]
-        buffers = graph.named_buffers(remove_duplicate=False)
-        return found | {path: self._stand_in(Weight(path, buffer)) for path, buffer in buffers}
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if op.namespace == "prim":  # the device of a tensor
-            return op(*args, **kwargs)
-        if op in NO_OPS:
-            return args[0]
-        if op.overloadpacket not in COMPOSITE or op in DECOMPOSED:
-            with self:
-                result = REPLACED.get(op, op.decompose)(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        if is_mutable(op):
-            raise _CannotRecordError
-        recorded = fx.node.map_aggregate((tuple(args), kwargs), self._recorded)
-        call = f"{op} {recorded}"
-        if call not in self.known:
-            self.known[call] = self._result(op, args, kwargs)
-            self._hold(self.known[call], self._call(op, recorded[0], self.known[call], recorded[1]))
-        return self.known[call]
-
-    def _result(self, op: Any, args: Any, kwargs: Any) -> Any:
-        """What a call returns, without values; found once for arguments of the same shapes."""
-        given = fx.node.map_aggregate((tuple(args), kwargs), self._without_values)
-        kind = f"{op} {fx.node.map_aggregate(given, _kind)}"
-        if kind in self.results:
-            return fx.node.map_aggregate(self.results[kind], _another)
-        self.results[kind] = op(*given[0], **given[1])
-        return self.results[kind]
-
-    def _stand_in(self, weight: Weight) -> Tensor:
-        """A tensor without values for one that the program takes."""
-        tensor = replace(weight, tensor=torch.empty_like(weight.tensor, device="meta")).padded()
-        self.weights[self._placeholder(weight.name, tensor)] = weight
-        return tensor
-
-    def _placeholder(self, name: str, tensor: Tensor) -> fx.Node:
-        node: fx.Node = self.graph.placeholder(name.replace(".", "_"))
-        node.meta["val"] = tensor
-        self._hold(tensor, node)
-        return node
-
-    def _call(self, op: Any, args: Any, value: Any, kwargs: Any = None) -> fx.Node:
-        node: fx.Node = self.graph.call_function(op, args, kwargs)
-        node.meta["val"] = value
-        return node
-
-    def _hold(self, value: Any, node: fx.Node) -> None:
-        """Note where a value comes from, a tensor or a list of tensors."""
-        self.held.append(value)
-        if isinstance(value, Tensor):
-            self.nodes[id(value)] = node
-        elif isinstance(value, list | tuple):
-            for place, item in enumerate(value):
-                self._hold(item, self._call(operator.getitem, (node, place), item))
-
-    def _recorded(self, arg: Any) -> Any:
-        """An argument as it stands in the graph."""
-        if isinstance(arg, Tensor):
-            return self.nodes[id(arg)] if id(arg) in self.nodes else self._constant(arg)
-        if isinstance(arg, torch.device):
-            return torch.device("cpu")
-        return self._length(arg) if type(arg) is int else arg
-
-    def _without_values(self, arg: Any) -> Any:
-        """An argument as it is computed with."""
-        if isinstance(arg, Tensor):
-            return self.nodes[id(arg)].meta["val"]
-        return torch.device("meta") if isinstance(arg, torch.device) else arg
-
-    def _constant(self, tensor: Tensor) -> fx.Node:
-        """A tensor that a rule has made of numbers."""
-        if tensor.is_meta:  # which PyTorch has made, and of which the numbers are lost
-            raise _CannotRecordError
-        with self.graph.inserting_before(self.pixels):
-            stand_in = self._stand_in(Weight(f"number_{len(self.numbers)}", tensor))
-        self.numbers.append(tensor)
-        self.nodes[id(tensor)] = self.nodes[id(stand_in)]
-        return self.nodes[id(tensor)]
-
-    def _length(self, length: int) -> Any:
-        """A number of images or targets, or so many times these, as a node; all others as they are."""
-        if length in self.lengths or length < min(self.sizes):
-            return self.lengths.get(length, length)
-        number, *powers = factors(length, self.sizes)
-        if not any(powers):
-            return length
-        powers_of = zip(self.sizes, powers, strict=True)
-        parts: list[Any] = [self.lengths[size] for size, power in powers_of for _ in range(power)]
-        node, *rest = parts if number == 1 else [number, *parts]
-        for part in rest:
-            number = part.meta["val"] * (node.meta["val"] if isinstance(node, fx.Node) else node)
-            node = self._call(operator.mul, (node, part), number)
-        self.lengths[length] = node
-        return node
-
-
-def _kind(value: Any) -> Any:
-    """What of an argument decides on the shape of a result."""
-    return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
-
-
-def _another(value: Any) -> Any:
-    """Another tensor of the same shape."""
-    if not isinstance(value, Tensor):
-        return value
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")

@@ -42,13 +42,14 @@ class Writer:
 
     Attributes:
         translate: Turns a fused graph into a model of the format, for images of (height, width), an ONNX opset, which
-            formats without one ignore, and one of FLAGS, of which other formats than ONNX have "optional" alone.
+            formats without one ignore, one of FLAGS, of which other formats than ONNX have "optional" alone, and one of
+            PRECISIONS, of which they have float32 alone.
         save: Writes that model, the JSON document of the metadata and the digest to a path.
         open_frugally: Opens a file as the runtime does, but without further copies of its weights, for the gate.
         in_double: Opens a file to be run op by op, also in float64, for the gate.
     """
 
-    translate: Callable[[FusedGraph, tuple[int, int], int, str], Any]
+    translate: Callable[[FusedGraph, tuple[int, int], int, str, str], Any]
     save: Callable[[Any, str, Path], None]
     open_frugally: Callable[[Path], Artifact]
     in_double: Callable[[Path], InDouble]
@@ -57,7 +58,7 @@ class Writer:
 WRITERS: dict[str, Writer] = {
     "onnx": Writer(onnx_model, save_onnx, lambda path: OnnxArtifact(path, "cpu", None, frugal=True), OnnxInDouble),
     "torchscript": Writer(
-        lambda graph, size, opset, flags: torchscript_model(graph, size),
+        lambda graph, size, opset, flags, precision: torchscript_model(graph, size),
         save_torchscript,
         lambda path: TorchScriptArtifact(path, "cpu", None, trust=True),
         ScriptInDouble,

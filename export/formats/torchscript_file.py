@@ -25,7 +25,8 @@ from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.torch_internals import OpOverload, is_mutable, schema_of
 
-from .program import FlatProgram, flat_program
+from .program import FlatProgram
+from .recording import flat_program
 from .sealing import seal_torchscript
 from .silent import silent
 

@@ -17,12 +17,14 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch import fx
 from torch.export import ExportedProgram
 
+from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
 
 from ..onnx_passes.ancestors import ancestors
 from .distinct_calls import Call, DistinctCalls
 from .op_translations import translations
-from .program import FlatProgram, Weight, exported_program, flat_program
+from .program import FlatProgram, Weight, exported_program
+from .recording import flat_program, require_float32
 from .silent import silent
 
 INPUTS = ("pixels", "target")
@@ -34,22 +36,24 @@ class _BranchesError(Exception):
     """The exporter has written a call with branches, which are not copied here."""
 
 
-def to_onnx(graph: FusedGraph, size: tuple[int, int], opset: int) -> ir.Model:
+def to_onnx(graph: FusedGraph, size: tuple[int, int], opset: int, precision: str = FLOAT32) -> ir.Model:
     """Translate the fused graph.
 
     Args:
         graph: The fused graph.
         size: (height, width) of the images; their number, and that of the targets, stay open.
         opset: Of ONNX.
+        precision: One of PRECISIONS.
 
     Returns:
         The model. Weights share their memory with the fused graph, and have their names in the flat program.
     """
-    program = flat_program(graph, size)
+    program = flat_program(graph, size, precision)
     if program.exported is None:
         try:
             return _repeated(program, graph, opset)
         except (torch.onnx.errors.OnnxExporterError, _BranchesError):  # an op that has to be decomposed
+            require_float32(precision)
             program = exported_program(graph, size)
     assert program.exported is not None
     return _export(_decomposed_if_need_be(program.exported), opset, output_names=list(graph.names))

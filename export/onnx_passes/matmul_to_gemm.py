@@ -5,6 +5,7 @@ As ``MatMul``, onnxruntime would first fold the transposed weight into one more 
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir import convenience, tape
 
@@ -93,8 +94,9 @@ def _sum_of(product: ir.Node) -> tuple[list[ir.Node], ir.Value | None, float]:
         left, right = _inputs(scaled)
         for matrix, number in ((left, right), (right, left)):
             constant = convenience.get_const_tensor(number)
-            if constant is not None and constant.size == 1:
-                return [scaled, product, total], matrix, float(constant.numpy().item())
+            factor = None if constant is None or constant.size != 1 else float(constant.numpy().item())
+            if factor is not None and factor == float(np.float32(factor)):  # an attribute can be no other number
+                return [scaled, product, total], matrix, factor
     return [product, total], added, 1.0
 
 

@@ -28,6 +28,11 @@ FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
 """Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
 times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
 
+EXACT = 1e-6
+"""Relative error of any output from a file that computes in float64, run as it is: outputs are rounded to float32."""
+MAX_OF_FLOAT16 = 1e-1
+"""Relative error of logits and attention that weights in float16 may cause: it is 1e-3 and less, and up to 6e-2 where
+weights are so large that attention is all but on single tokens."""
 COMMON = 1e-5
 """Relative error up to which two programs in float32 count as the same; beyond it float64 decides."""
 
@@ -42,7 +47,9 @@ ROUNDED, ROUNDED_DIVIDING, ROUNDED_FACTOR = 0.25, 1.0, 2.0
 sums near zero; and how many times what float32 changes."""
 
 OF_INT8 = "what int8 changes, in float64"
+OF_FLOAT16 = "what weights in float16 change, in float64"
 EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
+AS_IT_IS = "error against PyTorch in float64, the file run as it is"
 SOUND = "finite and of the right shape"
 RANKS = "ranks that stand for another class than they should"
 
@@ -58,6 +65,7 @@ class Errors:
         eager: Of PyTorch in float32 where the pixels change by their last bit, likewise.
         int8: How much products in int8 change, in artifacts that have them.
         float32: How much float32 does, for samples in which it had to be known.
+        float16: Of the file in float64 against the model whose weights are not rounded, in files that have such.
     """
 
     double: list[float] = field(default_factory=list)
@@ -66,23 +74,34 @@ class Errors:
     eager: list[float] = field(default_factory=list)
     int8: list[float] = field(default_factory=list)
     float32: list[float] = field(default_factory=list)
+    float16: list[float] = field(default_factory=list)
 
 
-def limit_in_double(name: str) -> float:
-    """The relative error in float64 that is always allowed for an output; of heatmaps, too, autograd has a part."""
-    return LIMIT_BY_AUTOGRAD if name in BY_AUTOGRAD or name.startswith(HEATMAP) else LIMIT
+def limit_in_double(name: str, exact: bool = False) -> float:
+    """The relative error in float64 that is always allowed for an output.
+
+    Args:
+        name: Of the output; of heatmaps, too, autograd has a part.
+        exact: Whether the file computes in float64, with constants that are not rounded to float32.
+    """
+    by_autograd = name in BY_AUTOGRAD or name.startswith(HEATMAP)
+    return LIMIT_BY_AUTOGRAD if by_autograd and not exact else LIMIT
 
 
-def checks(name: str, errors: Errors) -> Iterator[Check]:
-    """The lines of the report for one output."""
+def checks(name: str, errors: Errors, exact: bool = False) -> Iterator[Check]:
+    """The lines of the report for one output; ``exact`` is as for ``limit_in_double``."""
     if not errors.double:
-        yield _check(name, IN_FLOAT32, errors.single, COMMON)
+        yield _check(name, AS_IT_IS if exact else IN_FLOAT32, errors.single, EXACT if exact else COMMON)
         return
-    limit = max(limit_in_double(name), min(NOISE, LAST_BIT * _finite(errors.noise)))
+    limit = max(limit_in_double(name, exact), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
     if errors.int8:
         yield _check_of_int8(name, errors)
-    if name in IN_BOTH:
+    if errors.float16:
+        yield _check(name, OF_FLOAT16, errors.float16, MAX_OF_FLOAT16)
+    if exact:
+        yield _check(name, AS_IT_IS, errors.single, max(EXACT, limit))
+    elif name in IN_BOTH:
         limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
         yield _check(name, IN_FLOAT32, errors.single, limit)
 

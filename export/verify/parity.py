@@ -41,10 +41,12 @@ from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.methods.table import METHODS
 from onnxplain.runtime.pipeline import map_of
 
+from ..formats.arithmetic import ARITHMETIC
 from ..formats.table import open_frugally, open_in_double
 from .autograd_reference import BY_AUTOGRAD, OF_FORWARD, eager_outputs
 from .limits import (
     COMMON,
+    EXACT,
     FLOAT32,
     IN_BOTH,
     SOUND,
@@ -67,7 +69,9 @@ Singles = dict[tuple[int, int], dict[str, NDArray[Any]]]
 """By image and class, outputs of the file in float32."""
 
 
-def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> Report:
+def compare(
+    path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph, original: FusedGraph | None = None
+) -> Report:
     """Run the artifact on random images and classes, and compare all it gives with PyTorch.
 
     What autograd on ``model`` itself can tell is compared with that, the rest with ``graph``.
@@ -77,6 +81,7 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
         metadata: What the file says about itself.
         model: Of which the fused graph is.
         graph: Of which the file is.
+        original: Of the model as it was given, where ``model`` has rounded weights.
 
     Returns:
         The report, a line for each output and kind of comparison.
@@ -84,7 +89,7 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
     Raises:
         OnnxplainError: The file, the model or the graph cannot be run.
     """
-    gate = _Gate(path, metadata, model, graph)
+    gate = _Gate(path, metadata, model, graph, original)
     for portions in portions_of(metadata, gate.targets, gate.asked, graph.masked_bytes):
         gate.take(portions)
     return Report(tuple(gate.rows()), _notes(metadata, too_large(metadata)), gate.resolution.worst())
@@ -93,7 +98,9 @@ def compare(path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph)
 class _Gate:
     """The comparison. ``asked``: by image the class for which PyTorch is run."""
 
-    def __init__(self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph) -> None:
+    def __init__(
+        self, path: Path, metadata: Metadata, model: nn.Module, graph: FusedGraph, original: FusedGraph | None
+    ) -> None:
         self.path, self.metadata, self.model, self.graph = path, metadata, model, graph
         generator = torch.Generator().manual_seed(0)
         self.pixels = torch.randn(IMAGES, 3, *metadata.preprocessing.size, generator=generator)
@@ -103,7 +110,8 @@ class _Gate:
         with _one_line("the file that was written cannot be computed in float64"):
             self.file_in_double = open_in_double(path)
         int8 = metadata.precision == INT8  # then PyTorch's gradients are not those of the file
-        self.exact = graph.exact() if int8 else None
+        self.exact = graph.exact() if int8 else original
+        self.in_double = ARITHMETIC[metadata.precision].in_double  # the file as it is run; its numbers are not rounded
         self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
         self.errors: dict[str, Errors] = defaultdict(Errors)
         self.broken: dict[str, None] = {}
@@ -129,7 +137,7 @@ class _Gate:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name in ("logits", *(item.output for item in self.metadata.outputs)):
             if name in self.errors:
-                yield from checks(name, self.errors[name])
+                yield from checks(name, self.errors[name], self.in_double)
 
     def _compare_in_float32(self, portions: Sequence[Portion]) -> dict[tuple[str, Batch], Singles]:
         """Run the file in float32, and compare with PyTorch what is not compared in float64 in any case.
@@ -181,15 +189,15 @@ class _Gate:
         return int((given["class_index"] != np.pad(order, [(0, 0), (0, 1)])).sum())
 
     def _differ(self, image: int, target: int, single: Tensors, op_by_op: bool) -> set[str]:
-        """Which outputs differ from PyTorch's in float32 by more than COMMON, and what methods read with these."""
-        pixels, classes = self.pixels[image : image + 1], torch.tensor([[target]])
+        """Which outputs differ from PyTorch's by more than is common, and what methods read with these."""
+        pixels, classes = self._as_run(self.pixels[image : image + 1]), torch.tensor([[target]])
         eager = self._pytorch(pixels, classes, single)
         errors = {name: relative_error(single[name], eager[name]) for name in single}
         if op_by_op:  # programs of the same ops make the same errors
             eager = self._pytorch(_last_bit(pixels), classes, single)
         maps = Resolution(self.metadata)
         maps.add(single, eager, pixels[0].numpy())
-        above = {name for name, error in errors.items() if not error <= COMMON}
+        above = {name for name, error in errors.items() if not error <= (EXACT if self.in_double else COMMON)}
         differ = self.resolution.read_with(above | maps.doubtful)
         alike = [name for name in single if name not in differ]
         for name in alike:
@@ -207,11 +215,12 @@ class _Gate:
         for (image, target), single in singles.items():
             exact: Tensors = _sample(double, names, batch.images.index(image), batch.targets.index(target))
             if self.exact is not None:
-                exact = self._without_int8(image, target, exact)
+                exact = self._without_rounding(image, target, exact)
             self.resolution.add(single, exact, self.pixels[image].numpy())
         for row, image in enumerate(batch.images):
             exact = _sample(double, names, row, batch.targets.index(self.asked[image]))
-            single = {name: one for pair, given in singles.items() if pair[0] == image for name, one in given.items()}
+            wanted = {(image, self.asked[image])} if self.in_double else {pair for pair in singles if pair[0] == image}
+            single = {name: one for pair in wanted & singles.keys() for name, one in singles[pair].items()}
             for by_autograd in (True, False):  # one after the other, as each holds a forward pass
                 part = {name: tensor for name, tensor in exact.items() if (name in self.by_autograd) == by_autograd}
                 self._judge(image, part, single)
@@ -222,12 +231,17 @@ class _Gate:
         right = self._pytorch(pixels, target, double) if double else {}
         for name in double:
             self.errors[name].double.append(relative_error(double[name], right[name]))
-        for name in IN_BOTH & double.keys():
+        for name in double.keys() & (single.keys() if self.in_double else IN_BOTH):
             self.errors[name].single.append(relative_error(single[name], right[name]))
-        if any(self.errors[name].double[-1] > limit_in_double(name) for name in double):
+        unsure = {name for name in double if self.errors[name].double[-1] > limit_in_double(name, self.in_double)}
+        if self.in_double:
+            unsure |= {name for name in double.keys() & single.keys() if self.errors[name].single[-1] > EXACT}
+        if unsure:
             again = self._pytorch(_last_bit(pixels), target, double)
             for name in double:
                 self.errors[name].noise.append(relative_error(again[name], right[name]))
+        if self.in_double:
+            return
         doubtful = {name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32}
         doubtful |= self.resolution.doubtful & double.keys()
         if doubtful:
@@ -237,10 +251,14 @@ class _Gate:
             if self.exact is None:
                 self.resolution.add(eager, double, pixels[0].numpy())
 
-    def _without_int8(self, image: int, target: int, rounded: Tensors) -> Tensors:
-        """These outputs from products that are exact; and note how far off they are."""
+    def _without_rounding(self, image: int, target: int, rounded: Tensors) -> Tensors:
+        """These outputs from the weights as given, and products that are exact; and note how far off they are."""
         pixels, classes = self.pixels[image : image + 1].double(), torch.tensor([[target]])
         right = self._pytorch(pixels, classes, rounded, exact=True)
+        if self.metadata.precision != INT8:
+            for name in IN_BOTH & rounded.keys():
+                self.errors[name].float16.append(relative_error(rounded[name], right[name]))
+            return right
         names = [name for name in rounded if name not in OF_FORWARD]
         errors = {name: relative_norm(rounded[name], right[name]) for name in names}
         for name, error in errors.items():
@@ -255,10 +273,14 @@ class _Gate:
         """What the file gives in float32."""
         images, targets = self.pixels[list(portion.single.images)], portion.single.targets
         if artifact is None:
-            return self._op_by_op(images, targets, portion.names)
+            return self._op_by_op(self._as_run(images), targets, portion.names)
         given = artifact.run(images.numpy(), targets, [name for name in portion.names if name != "logits"])
         self._look_at(given, portion.names, len(images), len(targets))
         return given
+
+    def _as_run(self, images: Tensor) -> Tensor:
+        """Images in the dtype that the file computes in."""
+        return images.double() if self.in_double else images
 
     def _op_by_op(self, images: Tensor, targets: Sequence[int], names: Sequence[str]) -> Tensors:
         """What the file gives in the dtype of the images, computed op by op."""
@@ -278,15 +300,19 @@ class _Gate:
     def _pytorch(
         self, image: Tensor, target: Tensor, names: Collection[str], exact: bool = False
     ) -> dict[str, NDArray[Any]]:
-        """What PyTorch gives in the dtype of the image, by autograd where it can; ``exact``: without int8."""
+        """What PyTorch gives in the dtype of the image, by autograd where it can; ``exact``: without rounding."""
         graph = self.exact if exact and self.exact is not None else self.graph
-        arithmetic = in_double() if image.dtype == torch.float64 else nullcontext()
+        arithmetic = in_double(self.in_double) if image.dtype == torch.float64 else nullcontext()
         with _one_line("the model cannot be run in PyTorch to compare with"), arithmetic:
             calls = self.heatmaps
             wanted = set(names) - calls.keys()
             wanted |= {need for name in names if name in calls for need in self.metadata.with_pool(calls[name].outputs)}
             outputs = eager_outputs(
-                self.model, image, target, graph.layout, wanted & (BY_AUTOGRAD if exact else self.by_autograd)
+                graph.model if exact else self.model,
+                image,
+                target,
+                graph.layout,
+                wanted & (BY_AUTOGRAD if exact else self.by_autograd),
             )
             if wanted - outputs.keys():
                 with torch.no_grad():

@@ -36,7 +36,7 @@ class Report:
     Attributes:
         rows: One for each thing compared; errors are relative to the output's greatest absolute value.
         notes: What was left out, and why.
-        resolution: By method, how far float32 is off in its maps; no reason to refuse a file.
+        resolution: By method, how far the file is off in its maps; no reason to refuse a file.
     """
 
     rows: tuple[Check, ...]

@@ -37,7 +37,7 @@ def transposed_convolution(
     return back.reshape(g.shape[0], *x.shape)
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
     """Two numbers, which PyTorch writes as one where they are equal."""
     numbers = [value] if isinstance(value, int) else list(value)
     return numbers[0], numbers[-1]
@@ -51,15 +51,15 @@ def max_pool_vjp(
 
     Computed for all windows at once, offset by offset within the window.
     """
-    steps, pads, gaps = _pair(stride or kernel), _pair(padding), _pair(dilation)
+    steps, pads, gaps = pair(stride or kernel), pair(padding), pair(dilation)
     spans = [  # of the inputs, padded, that the windows cover
-        (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(y.shape[-2:], steps, gaps, _pair(kernel), strict=True)
+        (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(y.shape[-2:], steps, gaps, pair(kernel), strict=True)
     ]
     after = [span - p - size for span, p, size in zip(spans, pads, x.shape[-2:], strict=True)]
     padded = nn.functional.pad(x, [pads[1], after[1], pads[0], after[0]], value=-math.inf)
     free = torch.ones_like(y, dtype=torch.bool)  # the windows whose maximum has not been found yet
     back = g.new_zeros(1)
-    for i, j in ((i * gaps[0], j * gaps[1]) for i in range(_pair(kernel)[0]) for j in range(_pair(kernel)[1])):
+    for i, j in ((i * gaps[0], j * gaps[1]) for i in range(pair(kernel)[0]) for j in range(pair(kernel)[1])):
         ends = [start + (n - 1) * s + 1 for start, n, s in zip((i, j), y.shape[-2:], steps, strict=True)]
         window = padded[..., i : ends[0] : steps[0], j : ends[1] : steps[1]]
         found = free & (window == y)
@@ -74,7 +74,7 @@ def avg_pool_vjp(
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Each output's cotangent over the number of entries it is the mean of, to each of these."""
-    sides, steps, pads = _pair(kernel), _pair(stride or kernel), _pair(padding)
+    sides, steps, pads = pair(kernel), pair(stride or kernel), pair(padding)
     counts = []
     for n, k, s, p, size in zip(g.shape[-2:], sides, steps, pads, x.shape[-2:], strict=True):
         margin = p if count_include_pad else 0

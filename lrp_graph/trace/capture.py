@@ -41,6 +41,7 @@ class Trace:
             weights alone.
         pool_attention: The matrix [batch, heads, 1, tokens] of an attention pool, in which one query of the head's
             attends to the tokens of the last layer, if there is one.
+        exact: For the placeholders of those that are computed, the tensors computed in float64.
         origins: For the placeholder of each constant that is computed from weights alone, the paths of these.
     """
 
@@ -52,6 +53,7 @@ class Trace:
     weights: dict[fx.Node, str]
     constants: dict[fx.Node, Tensor]
     pool_attention: fx.Node | None = None
+    exact: Mapping[fx.Node, Tensor] = field(default_factory=dict)
     origins: Mapping[fx.Node, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -120,6 +122,7 @@ def _read(program: ExportedProgram) -> Trace:
         weights=weights,
         constants=constants,
         pool_attention=pool,
+        exact={node: item.exact for node, item in folded.items()},
         origins={node: tuple(weights[each] for each in item.weights & weights.keys()) for node, item in folded.items()},
     )
 

@@ -27,10 +27,12 @@ class Folded(NamedTuple):
 
     Attributes:
         value: The tensor.
+        exact: The same, computed in float64, where that is the same but for rounding.
         weights: The placeholders of the weights and constants that it is computed from.
     """
 
     value: Tensor
+    exact: Tensor
     weights: frozenset[fx.Node]
 
 
@@ -63,15 +65,20 @@ def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.No
                 placeholder = graph.placeholder(f"{node.name}_of_weights")
             placeholder.meta.update(node.meta)
             node.replace_all_uses_with(placeholder, lambda user: user not in known_nodes)
-            value = _rounded_once(node, constant, known, values[node]).detach().clone()
-            folded[placeholder] = Folded(value, frozenset(ancestors(node) & known.keys()))
+            value, exact = (
+                _in_double(node, constant, known, values[node], exact).detach().clone() for exact in (False, True)
+            )
+            folded[placeholder] = Folded(value.to(values[node].dtype), exact, frozenset(ancestors(node) & known.keys()))
     return folded
 
 
-def _rounded_once(node: fx.Node, constant: list[fx.Node], known: Mapping[fx.Node, Tensor], value: Tensor) -> Tensor:
-    """The value of ``node`` computed in float64 and rounded once, where float32's ``value`` differs by rounding only.
+def _in_double(
+    node: fx.Node, constant: list[fx.Node], known: Mapping[fx.Node, Tensor], value: Tensor, exact: bool
+) -> Tensor:
+    """The value of ``node`` computed in float64, where float32's ``value`` differs by rounding only; else ``value``.
 
-    What rounds on purpose, as floor does, or has other dtypes, stays as the model computes it.
+    What rounds on purpose, as floor does, or has other dtypes, stays as the model computes it. ``exact`` is as for
+    ``in_double``.
     """
     chain = ancestors(node)
     dtypes = {each.meta["val"].dtype for each in chain if isinstance(each.meta.get("val"), Tensor)}
@@ -80,10 +87,10 @@ def _rounded_once(node: fx.Node, constant: list[fx.Node], known: Mapping[fx.Node
     weights = {each: known[each] for each in chain & known.keys()}
     wide = {each: tensor.double() if tensor.is_floating_point() else tensor for each, tensor in weights.items()}
     try:
-        with torch.no_grad(), in_double():
-            exact = interpret([each for each in constant if each in chain], wide)[node]
+        with torch.no_grad(), in_double(exact):
+            double: Tensor = interpret([each for each in constant if each in chain], wide)[node]
     except Exception:  # an op that asks for float32
         return value
-    exact = exact.to(value.dtype)  # out here, as in_double() would take it for float64
-    same = exact.shape == value.shape and bool((exact - value).abs().max() <= ROUNDING * value.abs().max())
-    return exact if same else value
+    rounded = double.to(value.dtype)  # out here, as in_double() would take it for float64
+    same = rounded.shape == value.shape and bool((rounded - value).abs().max() <= ROUNDING * value.abs().max())
+    return double if same else value

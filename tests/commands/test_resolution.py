@@ -54,6 +54,13 @@ def test_quiet_it_is_a_warning_for_each_method(artifact):
     assert done.stderr.count("\n") == 1
 
 
+def test_it_is_that_of_the_precision(tmp_path):
+    half = build(tmp_path / "half.onnx", resolution=RESOLUTION, precision="float16")
+    assert "float16 error  of maps: full 100%" in run("info", half).stdout
+    assert "error: float16's" in run("methods", half).stdout
+    assert WARNING.replace("float32", "float16") in run("explain", half, "cat.png").stdout
+
+
 def test_explanation_holds_it(artifact, folder):
     explainer = Explainer(artifact, "cpu")
     assert explainer.explain(folder / "cat.png").resolution == 0.4

@@ -8,9 +8,10 @@ import onnxruntime
 import pytest
 import torch
 
-from onnxplain.export.formats import program as module
+from onnxplain.export.formats import recording as module
 from onnxplain.export.formats.distinct_calls import DistinctCalls
-from onnxplain.export.formats.program import exported_program, flat_program
+from onnxplain.export.formats.program import exported_program
+from onnxplain.export.formats.recording import flat_program
 from onnxplain.export.formats.translation import to_onnx
 from onnxplain.lrp_graph import fuse
 from onnxplain.lrp_graph.fuse import FusedGraph
