@@ -184,8 +184,10 @@ def add_facts(missing: Sequence[Question], held: Results, folder: Path, console:
     with console.status("profiling the artifact"):
         if CPU in cases and cases[CPU] not in known:
             held.add([asdict(cases[CPU]) | asked_of("profile", folder, "onnx", "--json", "--runs", "3")[0]])
-        if CUDA in cases and cases[CUDA] not in known and any(way == "onnx" for _, way in missing):
-            held.add([asdict(cases[CUDA]) | fact | {"of": "onnx"} for fact in asked_of("copies", folder, "onnx")])
+        if CUDA in cases and cases[CUDA] not in known:
+            ways = [way for way in ("onnx", "onnx_float16") if any(way == other for _, other in missing)]
+            facts = [fact | {"of": way} for way in ways for fact in asked_of("copies", folder, way)]
+            held.add([asdict(cases[CUDA]) | fact for fact in facts])
 
 
 def asked_of(program: str, folder: Path, way: str, *options: str) -> list[Record]:

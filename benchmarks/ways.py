@@ -55,6 +55,9 @@ WAYS = {
     "onnx_int8": Way(
         "ONNX artifact, int8", BACKWARD, "all_int8.onnx", {"passes": BACKWARD, "precision": "int8"}, (CPU,)
     ),
+    "onnx_float16": Way(
+        "ONNX artifact, float16", BACKWARD, "all_float16.onnx", {"passes": BACKWARD, "precision": "float16"}, (CUDA,)
+    ),
     "onnx_attention": Way("ONNX, attention alone", ("attention",), "attention.onnx", {"passes": ()}, (CPU,)),
     "onnx_heatmap": Way("ONNX, plain artifact", ("relevance",), "heatmap.onnx", {"heatmaps": [METHOD]}, single=True),
     "torchscript": Way("TorchScript artifact", ALL, "all.pt", {"passes": BACKWARD}),
