@@ -22,6 +22,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,8 @@ GRID: tuple[tuple[str, int, Collection[str]], ...] = (
     ("vit_base_patch14_dinov2", 518, DEAR),
 )
 """Models, sizes of images, and the ways that are left out, as they would take hours more."""
+LOADS = ((1, 1), (1, 10), (8, 1))
+"""Numbers of images and classes in one run, where neither is asked for."""
 WIDTH = 180
 """Characters in a line of the tables."""
 
@@ -115,9 +118,9 @@ def main(
     targets: Annotated[list[int] | None, typer.Option(help="classes in one run")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="threads for each way")] = None,
     device: Annotated[list[str] | None, typer.Option(help="cpu or cuda")] = None,
-    runs: Annotated[int, typer.Option(help="runs of each way at most")] = 7,
-    budget: Annotated[float, typer.Option(help="seconds for all runs of one way")] = 10,
-    limit: Annotated[float, typer.Option(help="seconds that one run may take")] = 300,
+    runs: Annotated[int, typer.Option(help="runs of each way at most")] = 5,
+    budget: Annotated[float, typer.Option(help="seconds for all runs of one way")] = 5,
+    limit: Annotated[float, typer.Option(help="seconds that one run may take")] = 100,
     results: Annotated[Path, typer.Option(help="where the results go")] = Path("artifacts/cost.jsonl"),
     document_: Annotated[Path | None, typer.Option("--document", help="Markdown with a place for the tables")] = None,
 ) -> None:
@@ -128,13 +131,13 @@ def main(
     if document_ is not None:
         around(document_, COST)  # whether there is a place for the tables, before hours are spent
     console, held, here = Console(width=WIDTH), Results(results), machine()
+    loads = sorted(product(batch or [1], targets or [1])) if batch or targets else LOADS
     for name, side, without in [(one, size, leave_out or ()) for one in model] if model else GRID:
         cases = [
             Case(here, name, side, place, count, images, classes)
             for place in device or [CPU]
             for count in threads or sorted({1, cores()} if place == CPU else {cores()})
-            for images in sorted(batch or [1, 8])
-            for classes in sorted(targets or [1, 10])
+            for images, classes in loads
         ]
         measure_model(cases, [way for way in WAYS if way not in without], held, runs, budget, limit, console)
     for section in sections(held):

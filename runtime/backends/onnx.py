@@ -30,7 +30,15 @@ from .in_place import InPlace, in_place
 from .memory import give_memory_back
 from .optimized_cache import open_cached
 from .optimizers import UNUSED
-from .providers import CPU, Provider, check_providers, device_name, provider_name, providers_of_device
+from .providers import (
+    CPU,
+    Provider,
+    check_providers,
+    device_name,
+    load_libraries,
+    provider_name,
+    providers_of_device,
+)
 
 ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initializer, which is what makes it optional
 
@@ -50,6 +58,7 @@ class OnnxArtifact:
     ) -> None:
         check_arguments(path, threads)
         chosen = _choose_providers(device, providers)
+        load_libraries(chosen)
         self._session, self.metadata = _open(path, chosen, threads, cache, packed, frugal)
         first, used = provider_name(chosen[0]), self._session.get_providers()[0]
         if first != used and (device != "auto" or providers is not None):

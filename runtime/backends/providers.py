@@ -1,6 +1,8 @@
 """onnxruntime's execution providers: which ones a device stands for, and which the caller names."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
 import onnxruntime
@@ -80,6 +82,17 @@ def check_providers(providers: Sequence[Provider]) -> list[Provider]:
         merged = {**defaults.get(name, {}), **options}
         result.append((name, merged) if merged else name)
     return result
+
+
+def load_libraries(providers: Sequence[Provider]) -> None:
+    """Load the libraries of CUDA that pip installs beside onnxruntime, where its own search does not find them.
+
+    Nothing happens where onnxruntime is built without CUDA. What cannot be loaded, it names on the standard error;
+    its providers then cannot be used, unless PyTorch has loaded the same libraries.
+    """
+    if any(provider_name(provider) != CPU for provider in providers):
+        with redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
 
 
 def provider_name(provider: Provider) -> str:

@@ -92,6 +92,23 @@ def test_a_provider_that_cannot_be_used_is_an_error(artifact, offered, monkeypat
             Explainer(artifact, **arguments)
 
 
+def test_libraries_of_other_providers_are_loaded_first(artifact, offered, monkeypatch, capsys):
+    """pip puts CUDA's libraries where onnxruntime does not search; without them it falls back to the CPU."""
+    offered(CUDA, CPU)
+    start, steps = onnxruntime.InferenceSession, []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("loaded") or steps.append("libraries"))
+    monkeypatch.setattr(
+        module.onnxruntime,
+        "InferenceSession",
+        lambda *given, **rest: steps.append(rest["providers"][0]) or start(*given, **{**rest, "providers": [CPU]}),
+    )
+    Explainer(artifact, "cpu")
+    assert steps == [CPU]
+    Explainer(artifact, "auto")
+    assert steps == [CPU, "libraries", (CUDA, {"use_tf32": "0"})]
+    assert capsys.readouterr() == ("", "loaded\n")  # what is on the standard output may be read by programs
+
+
 def test_a_provider_without_a_row_is_called_by_its_own_name():
     assert providers.device_name(CORE_ML) == CORE_ML and providers.device_name(CUDA) == "cuda"
 
