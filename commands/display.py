@@ -144,7 +144,8 @@ def inexact(explanation: "Explanation") -> str:
     share = explanation.resolution
     if share is None or share <= INEXACT:
         return ""
-    return f"{explanation.precision} changes maps of this method by up to {percent(share)} here, on random images"
+    off = f"{explanation.precision} changes maps of this method by up to {percent(share)} here, on random images"
+    return f"{off}; export --precision float64 gives exact ones"
 
 
 def percent(share: float | None) -> str:
