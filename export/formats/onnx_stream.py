@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxplain.runtime.backends.wire import BYTES, varint
+
 GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
-WITH_LENGTH = 2
-"""The last bits of the tag of a field that has a length."""
 LARGE = 2**12
 """Bytes of a tensor from which on it is written from its place in memory."""
 
@@ -52,7 +52,7 @@ def write_onnx(model: ir.Model, stream: Stream) -> None:
         head, size = written.SerializeToString(), 0
         if tensor.nbytes >= LARGE:
             size = tensor.nbytes
-            head = head.removesuffix(_varint(0)) + _varint(size)  # the raw data is the last field
+            head = head.removesuffix(varint(0)) + varint(size)  # the raw data is the last field
         heads.append(_head(INITIALIZER, len(head) + size) + head)
         data.append((tensor, size))
     before, behind = _fields(graph, lambda number: number < INITIALIZER), _fields(graph, lambda n: n > INITIALIZER)
@@ -97,13 +97,4 @@ def _fields(message: Any, wanted: Callable[[int], bool]) -> bytes:
 
 def _head(number: int, length: int) -> bytes:
     """What stands before the content of a field."""
-    return _varint(number << 3 | WITH_LENGTH) + _varint(length)
-
-
-def _varint(number: int) -> bytes:
-    """A number as protobuf writes it: seven bits in a byte, the lowest first; the eighth says that more follow."""
-    parts = []
-    while number >= 0x80:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*parts, number])
+    return varint(number << 3 | BYTES) + varint(length)
