@@ -99,7 +99,10 @@ def attnlrp(gamma_conv: float = 0.0, gamma_linear: float = 0.0, products: Produc
             magnitude = products.forward(x, w)
             return magnitude if b is None else magnitude + b
 
-        return _gamma_rule(gamma_linear, g, y, x, products.weight(w), b, forward, products.back)
+        def back(s: Tensor, w: Any) -> Tensor:
+            return products.back(s, w, None)
+
+        return _gamma_rule(gamma_linear, g, y, x, products.weight(w), b, forward, back)
 
     def convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = None, *geometry: Any) -> Tensor:
         def forward(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:

@@ -30,7 +30,9 @@ NEGLIGIBLE = 1e12
 """A divisor that makes a quotient negligible. A larger one could make it denormal, which slows down products."""
 
 Layer = Callable[[Tensor, Any], Tensor]
-"""forward(x, w), a linear layer without bias; or back(s, w), its transpose."""
+"""forward(x, w), a linear layer without bias."""
+Transpose = Callable[[Tensor, Any, Tensor | None], Tensor]
+"""back(s, w, divisor): the layer's transpose of s / divisor, or of s where that is None."""
 
 COLOURS = 3
 """A convolution whose input has so many channels reads the pixels."""
@@ -64,14 +66,14 @@ def alpha_beta(alpha: float, beta: float) -> Callable[..., Tensor]:
     by as much: 32 roundings of half their difference from the other sign's, and to either side.
     """
 
-    def rule(r: Tensor, plain: Tensor, x: Tensor, w: Any, forward: Layer, back: Layer) -> Tensor:
+    def rule(r: Tensor, plain: Tensor, x: Tensor, w: Any, forward: Layer, back: Transpose) -> Tensor:
         larger = (1 + 32 * torch.finfo(r.dtype).eps) * plain
         magnitude = forward(x.abs(), w.abs())
-        s = alpha * r / (_large_where_negative(magnitude + larger) + 2 * EPSILON)
+        positive = _large_where_negative(magnitude + larger) + 2 * EPSILON
         if not beta:
-            return x * back(s, w) + x.abs() * back(s, w.abs())
-        t = beta * r / (_large_where_negative(magnitude - larger) - 2 * EPSILON)
-        return x * back(s + t, w) + x.abs() * back(s - t, w.abs())
+            return x * back(alpha * r, w, positive) + x.abs() * back(alpha * r, w.abs(), positive)
+        s, t = alpha * r / positive, beta * r / (_large_where_negative(magnitude - larger) - 2 * EPSILON)
+        return x * back(s + t, w, None) + x.abs() * back(s - t, w.abs(), None)
 
     return rule
 
@@ -93,13 +95,16 @@ def _convolution(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def forward(x: Tensor, w: Tensor) -> Tensor:
             return nn.functional.conv2d(x, w, None, *geometry)
 
+        def back(s: Tensor, w: Tensor, divisor: Tensor | None) -> Tensor:
+            return transposed_convolution(s if divisor is None else s / divisor, x, w, *geometry)
+
         plain = y if b is None else y - b[:, None, None]
-        return rule(r, plain, x, w, forward, lambda s, w: transposed_convolution(s, x, w, *geometry))
+        return rule(r, plain, x, w, forward, back)
 
     return convolution
 
 
-def _of_pixels(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Layer) -> Tensor:
+def _of_pixels(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, back: Transpose) -> Tensor:
     """The z-B rule of the first layer, whose inputs lie in [l, h] (Montavon et al. 2017, equation 17).
 
     R_x = x C(S, W) - l C(S, W+) - h C(S, W-), S = R / (x * W - l * W+ - h * W-), where * is the layer, C is its
@@ -110,7 +115,7 @@ def _of_pixels(r: Tensor, plain: Tensor, x: Tensor, w: Tensor, forward: Layer, b
     positive, negative = w.clamp(min=0), w.clamp(max=0)
     one = torch.ones_like(x[:1])
     s = divide(r, plain - low * forward(one, positive) - high * forward(one, negative))
-    return x * back(s, w) - low * back(s, positive) - high * back(s, negative)
+    return x * back(s, w, None) - low * back(s, positive, None) - high * back(s, negative, None)
 
 
 def _pass_on(r: Tensor, y: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:

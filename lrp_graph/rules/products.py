@@ -32,15 +32,16 @@ class Products:
     Attributes:
         weight: Of W [out, in] makes what the other two take, which has `abs()`.
         forward: (x, weight) -> x W', [..., in] to [..., out], for x and W that are not negative.
-        back: (s, weight) -> s W, [..., out] to [..., in].
+        back: (s, weight, divisor) -> (s / divisor) W, [..., out] to [..., in]; s W where the divisor is None. It is
+            the same for all targets, [batch, ..., out].
     """
 
     weight: Callable[[Tensor], Any]
     forward: Callable[[Tensor, Any], Tensor]
-    back: Callable[[Tensor, Any], Tensor]
+    back: Callable[[Tensor, Any, Tensor | None], Tensor]
 
 
-FLOAT = Products(lambda w: w, lambda x, w: x @ w.mT, lambda s, w: s @ w)
+FLOAT = Products(lambda w: w, lambda x, w: x @ w.mT, lambda s, w, divisor: (s if divisor is None else s / divisor) @ w)
 """In the dtype of the values."""
 
 
@@ -65,8 +66,8 @@ def _forward(x: Tensor, w: Codes) -> Tensor:
     return _product(x, x.amax(-1, keepdim=True), LARGEST_UNSIGNED, 0, w.codes.mT) * w.scale
 
 
-def _back(s: Tensor, w: Codes) -> Tensor:
-    scaled = s * w.scale
+def _back(s: Tensor, w: Codes, divisor: Tensor | None) -> Tensor:
+    scaled = s * (w.scale if divisor is None else w.scale / divisor)
     greatest = torch.maximum(scaled.amax(-1, keepdim=True), -scaled.amin(-1, keepdim=True))
     return _product(scaled, greatest, LARGEST_SIGNED, ZERO, w.codes)
 
@@ -75,8 +76,8 @@ def _product(x: Tensor, greatest: Tensor, largest: int, zero: int, codes: Tensor
     """Rows of values [..., k], whose greatest magnitudes are given, times codes [k, n]."""
     step = (greatest / largest).clamp(min=TINY)
     rows = torch.ops.onnxplain.row_codes(x / step, zero)
-    sums: Tensor = torch.ops.onnxplain.integer_product(rows, codes, zero)
-    return sums.to(x.dtype) * step
+    product: Tensor = torch.ops.onnxplain.integer_product(rows, codes, step, zero)
+    return product
 
 
 INT8 = Products(_codes, _forward, _back)
@@ -108,11 +109,14 @@ def _(x: Tensor, zero: int) -> Tensor:
 
 
 @torch.library.custom_op("onnxplain::integer_product", mutates_args=())
-def _integer_product(rows: Tensor, codes: Tensor, zero: int) -> Tensor:
-    """int32 [..., n]: (rows - zero) [..., k] times codes [k, n]; float64 holds these sums exactly."""
-    return ((rows.double() - zero) @ codes.double()).to(torch.int32)
+def _integer_product(rows: Tensor, codes: Tensor, step: Tensor, zero: int) -> Tensor:
+    """((rows - zero) codes) step: rows [..., k] times codes [k, n], summed in int32, times step [..., 1], of its dtype.
+
+    float64 holds these sums exactly.
+    """
+    return ((rows.double() - zero) @ codes.double()).to(step.dtype) * step
 
 
 @_integer_product.register_fake
-def _(rows: Tensor, codes: Tensor, zero: int) -> Tensor:
-    return rows.new_empty((*rows.shape[:-1], codes.shape[1]), dtype=torch.int32)
+def _(rows: Tensor, codes: Tensor, step: Tensor, zero: int) -> Tensor:
+    return step.new_empty((*rows.shape[:-1], codes.shape[1]))

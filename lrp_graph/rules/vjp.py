@@ -110,7 +110,7 @@ def _convolution(g: Tensor, y: Tensor, x: Tensor, w: Tensor, b: Tensor | None = 
 
 
 def _linear(products: Products) -> Rule:
-    return wrt_first(lambda g, y, x, w, b=None: products.back(g, products.weight(w)))
+    return wrt_first(lambda g, y, x, w, b=None: products.back(g, products.weight(w), None))
 
 
 DERIVATIVES: dict[Any, Callable[..., Tensor]] = {

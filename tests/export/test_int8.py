@@ -108,6 +108,16 @@ def test_rows_are_rounded_once_for_the_products_that_share_them(files):
     assert len(made) == len(read) and set(read.values()) == {1, 2}
 
 
+def test_sums_become_numbers_and_are_multiplied_by_the_step_of_their_row_in_one_node(files):
+    _, paths = files
+    nodes = list(ir.traversal.RecursiveGraphIterator(ir.load(paths["int8"]).graph))
+    sums = [node.outputs[0] for node in nodes if node.op_type == "MatMulInteger"]
+    users = {user.op_type for value in sums for user in value.consumers()}
+    flat = [user.outputs[0] for value in sums for user in value.consumers() if user.op_type == "Reshape"]
+    assert users == {"Reshape", "Shape"} and len(flat) == len(sums)
+    assert {user.op_type for value in flat for user in value.consumers()} == {"DequantizeLinear"}
+
+
 def test_only_onnx_files_can_have_it(tmp_path):
     model = build("plain")
     with pytest.raises(OnnxplainError, match="`precision` int8 is for files of the format onnx"):

@@ -9,7 +9,15 @@ from torch import Tensor
 from onnxplain.lrp_graph.reverse import Call, Table
 from onnxplain.lrp_graph.rules.attnlrp import attnlrp
 from onnxplain.lrp_graph.rules.chefer import chefer, stem
-from onnxplain.lrp_graph.rules.products import FLOAT, INT8, LARGEST_SIGNED, LARGEST_UNSIGNED, LARGEST_WEIGHT, ZERO
+from onnxplain.lrp_graph.rules.products import (
+    FLOAT,
+    INT8,
+    LARGEST_SIGNED,
+    LARGEST_UNSIGNED,
+    LARGEST_WEIGHT,
+    ZERO,
+    Products,
+)
 from onnxplain.lrp_graph.rules.vjp import GRADIENT, gradient
 
 aten = torch.ops.aten
@@ -63,10 +71,18 @@ def _slow_forward(x: Tensor, w: Tensor) -> Tensor:
 def test_way_back(magnitude: bool) -> None:
     s, w = _random(2, 3, 4, OUT), _random(OUT, IN, seed=1)
     weight = INT8.weight(w)
-    found = INT8.back(s.double(), weight.abs() if magnitude else weight)
+    found = INT8.back(s.double(), weight.abs() if magnitude else weight, None)
     torch.testing.assert_close(found, _slow_back(s, w, magnitude).double(), rtol=1e-5, atol=1e-6)
-    error = (found - FLOAT.back(s, w.abs() if magnitude else w)).abs().max()
+    error = (found - FLOAT.back(s, w.abs() if magnitude else w, None)).abs().max()
     assert 1e-4 < error < 0.1, "it is rounded, and not much"
+
+
+@pytest.mark.parametrize("products", [FLOAT, INT8], ids=["float", "int8"])
+def test_a_divisor_is_that_of_the_rows_before_they_are_rounded(products: Products) -> None:
+    s, w, divisor = _random(3, 2, 4, OUT), _random(OUT, IN, seed=1), _random(2, 4, OUT, seed=2).abs() + 0.1
+    weight = products.weight(w)
+    found = products.back(s, weight, divisor)
+    torch.testing.assert_close(found, products.back(s / divisor, weight, None), rtol=1e-5, atol=1e-5)
 
 
 def test_way_forward_takes_all_bits_of_what_is_not_negative() -> None:
@@ -84,7 +100,7 @@ def test_no_entry_is_off_by_more_than_the_two_roundings_allow() -> None:
     step = scaled.abs().amax(1, keepdim=True) / 127
     of_weights = s.abs() @ (scale / 2).expand_as(w)
     of_rows = step / 2 * (w / scale).round().abs().sum(0)
-    error = (INT8.back(s, INT8.weight(w)) - s @ w).abs()
+    error = (INT8.back(s, INT8.weight(w), None) - s @ w).abs()
     assert (error <= of_weights + of_rows + 1e-4).all()
 
 
@@ -92,9 +108,9 @@ def test_no_entry_is_off_by_more_than_the_two_roundings_allow() -> None:
 def test_rows_of_any_size(value: float) -> None:
     s, w = torch.full((2, OUT), value), _random(OUT, IN)
     s[1] = _random(OUT, seed=2)
-    found = INT8.back(s, INT8.weight(w))
+    found = INT8.back(s, INT8.weight(w), None)
     assert found.isfinite().all()
-    alone = INT8.back(s[1:], INT8.weight(w))
+    alone = INT8.back(s[1:], INT8.weight(w), None)
     torch.testing.assert_close(found[1:], alone, rtol=0, atol=0)
     if value > 1e-27:
         torch.testing.assert_close(found[0] / value, (s[0] / value) @ w, rtol=0, atol=0.2)
@@ -111,7 +127,7 @@ def test_a_weight_without_numbers_gives_zero() -> None:
     w[1] = 0
     weight = INT8.weight(w)
     assert weight.scale.isfinite().all() and not weight.codes[1].any()
-    assert not INT8.back(torch.eye(OUT)[1:2], weight).any()
+    assert not INT8.back(torch.eye(OUT)[1:2], weight, None).any()
 
 
 def _linear(table: Table, g: Tensor, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
