@@ -21,7 +21,6 @@ from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
-from ..onnx_passes.transposed_products import TransposedProductsPass
 from ..onnx_passes.weight_codes import WeightCodesPass
 from .onnx_stream import write_onnx
 from .program import MODEL
@@ -68,7 +67,6 @@ def onnx_model(
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
-        TransposedProductsPass(),
         MatMulToGemmPass(),
         CopySquareWeightsPass(),
         # Symbolic shape inference, which converters run first, wants it
