@@ -62,6 +62,17 @@ def _quantize_linear(
     return codes.clamp(limits.min, limits.max).to(zero.dtype)
 
 
+def _dequantize_linear(
+    x: Tensor, scale: Tensor, zero: Tensor | None = None, axis: int = 1, block_size: int = 0, output_dtype: int = 0
+) -> Tensor:
+    """(x - zero) scale; scale and zero are for entries along the axis."""
+    if block_size or scale.dim() > 1:
+        raise NotImplementedError("DequantizeLinear by blocks")
+    along = [-1 if place == axis % x.dim() else 1 for place in range(x.dim())] if scale.dim() else []
+    shifted = x.to(scale.dtype) if zero is None else x.to(scale.dtype) - zero.to(scale.dtype).reshape(along)
+    return shifted * scale.reshape(along)
+
+
 def _reduced(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
     def reduce(x: Tensor, axes: Tensor | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
         over = list(range(x.dim())) if axes is None else axes.tolist()
@@ -97,6 +108,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Ceil": torch.ceil,
     "Clip": _clip,
     "Cos": torch.cos,
+    "DequantizeLinear": _dequantize_linear,
     "Div": _divide,
     "Equal": torch.eq,
     "Erf": torch.erf,

@@ -117,6 +117,11 @@ CASES = {
     "Pow": [([positive(2, 3), real(3)], {}), ([X, np.array(2.0)], {})],
     "RMSNormalization": [([X, real(4)], {"epsilon": 2**-10})],
     "Range": [([np.array(1), np.array(7), np.array(2)], {}), ([np.array(0.0), np.array(1.0), np.array(0.25)], {})],
+    "DequantizeLinear": [
+        ([RNG.integers(0, 256, (2, 3, 4)).astype(np.uint8), positive(3), RNG.integers(0, 256, 3).astype(np.uint8)], {}),
+        ([RNG.integers(-(2**24), 2**24, (3, 4)).astype(np.int32), positive(3)], {"axis": 0}),
+        ([np.int8([[-128, 127]]), np.array(0.01), np.array(-3, np.int8)], {}),
+    ],
     "QuantizeLinear": [
         ([100 * X, positive(3), RNG.integers(100, 150, 3).astype(np.uint8)], {"axis": 1}),
         ([np.array([[0.5, 1.5, 2.5, -1e4]]), np.array([1.0]), np.uint8([128])], {"axis": 0}),
