@@ -21,6 +21,8 @@ from ..onnx_passes.image_input import ImageInputPass
 from ..onnx_passes.keep_batch import KeepBatchPass
 from ..onnx_passes.matmul_to_gemm import MatMulToGemmPass
 from ..onnx_passes.name_values import NameValuesPass
+from ..onnx_passes.share_constants import ShareConstantsPass
+from ..onnx_passes.simplify import SimplifyPass
 from ..onnx_passes.weight_codes import WeightCodesPass
 from .onnx_stream import write_onnx
 from .program import MODEL
@@ -67,10 +69,12 @@ def onnx_model(
         tidy.CommonSubexpressionEliminationPass(),
         tidy.RemoveUnusedNodesPass(),
         tidy.ShapeInferencePass(),  # the exporter leaves some values without a type, which an If has to know
+        SimplifyPass(),
         MatMulToGemmPass(),
         CopySquareWeightsPass(),
         # Symbolic shape inference, which converters run first, wants it
         tidy.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        ShareConstantsPass(kept=paths),
         *by_flags[flags],
         FormsForConvertersPass(),
         tidy.ClearMetadataAndDocStringPass(),  # stack traces with paths of this machine, half of a small file

@@ -189,7 +189,7 @@ def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value)
     graph.remove(nodes)
     branches = [
         ir.AttrGraph("then_branch", ir.Graph([], inner, nodes=nodes, name=f"{name}/then")),
-        ir.AttrGraph("else_branch", _nothing(name, results)),
+        ir.AttrGraph("else_branch", _nothing(graph, name, results)),
     ]
     graph.append(ir.Node("", "If", [condition], branches, outputs=results, name=name))
 
@@ -203,21 +203,27 @@ def _crosses(value: ir.Value, group: set[ir.Node]) -> bool:
     return value.is_graph_output() or any(user not in group for user in value.consumers())
 
 
-def _nothing(name: str, results: list[ir.Value]) -> ir.Graph:
-    """A graph that gives for each of ``results`` a tensor of its type and rank, 0 long where the length is open.
+def _nothing(graph: ir.Graph, name: str, results: list[ir.Value]) -> ir.Graph:
+    """A branch that gives for each of ``results`` a tensor of its type and rank, 0 long where the length is open.
 
-    It computes them, as OpenVINO reads no ``Constant`` without elements.
+    It computes them, as OpenVINO reads no constant without elements; what it computes them from is an initializer of
+    ``graph``, the same for all branches.
     """
-    shapes: dict[tuple[int, ...], ir.Node] = {}
     nodes = []
     for result in results:
         assert result.shape is not None and result.dtype is not None
         shape = tuple(size if isinstance(size, int) else 0 for size in result.shape)
-        if shape not in shapes:
-            lengths = _value(f"{name}/lengths_{len(shapes)}", ir.DataType.INT64, [len(shape)])
-            value = ir.AttrTensor("value", ir.tensor(np.array(shape, np.int64)))
-            shapes[shape] = ir.Node("", "Constant", [], [value], outputs=[lengths])
         zero = ir.AttrTensor("value", ir.tensor(np.zeros(1, result.dtype.numpy())))
         empty = _value(f"{name}/empty/{result.name}", result.dtype, shape)
-        nodes.append(ir.Node("", "ConstantOfShape", shapes[shape].outputs, [zero], outputs=[empty]))
-    return ir.Graph([], [node.outputs[0] for node in nodes], nodes=[*shapes.values(), *nodes], name=f"{name}/else")
+        nodes.append(ir.Node("", "ConstantOfShape", [_lengths(graph, shape)], [zero], outputs=[empty]))
+    return ir.Graph([], [node.outputs[0] for node in nodes], nodes=nodes, name=f"{name}/else")
+
+
+def _lengths(graph: ir.Graph, shape: tuple[int, ...]) -> ir.Value:
+    """The initializer that has these lengths."""
+    name = "/".join(["lengths", *map(str, shape)])
+    if name not in graph.initializers:
+        lengths = _value(name, ir.DataType.INT64, [len(shape)])
+        lengths.const_value = ir.tensor(np.array(shape, np.int64), name=name)
+        graph.register_initializer(lengths)
+    return graph.initializers[name]

@@ -111,6 +111,9 @@ def _open(
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
     options.enable_mem_pattern = False
+    # Else opening searches all freed values for one of the same shape, for each value: a third of its time. Memory is
+    # used again all the same, through the arena
+    options.enable_mem_reuse = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
     on_cpu = providers == [CPU]
     unwanted = list(UNUSED) if on_cpu else []
