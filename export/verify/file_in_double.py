@@ -41,7 +41,7 @@ class OnnxInDouble:
         self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
         self._of_weights = _computed_from_weights(self._graph)
 
-    @torch.no_grad()
+    @torch.no_grad()  # and not inference_mode(), in which products do not come to FastProducts
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """These outputs, and only what they need.
 
@@ -140,7 +140,7 @@ class ScriptInDouble:
         with silent():
             self._module = torch.jit.load(str(path), map_location="cpu")
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """As of OnnxInDouble."""
         known = {argument.name for argument in self._module.forward.schema.arguments}
