@@ -20,11 +20,15 @@ from torch import Tensor
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS, output_of
 from onnxplain.lrp_graph.in_double import in_double
+from onnxplain.runtime.backends.memory import give_memory_back
 
 from ..formats.silent import silent
 from ..onnx_passes.ancestors import ancestors, reads
 from .onnx_ops import OPS
 from .weights_in_file import load_without_weights
+
+FREED = 2**31
+"""Bytes of tensors after which what the C library keeps of them goes back: it takes time to have it again."""
 
 
 class OnnxInDouble:
@@ -53,7 +57,7 @@ class OnnxInDouble:
         Returns:
             By name.
         """
-        self._dtype, self._recent = pixels.dtype, _Recent()
+        self._dtype, self._recent, self._freed = pixels.dtype, _Recent(), 0
         given = {"pixels": pixels, "target": target}
         outputs = [value.name for value in self._graph.outputs if value.name and value.name not in ALWAYS]
         flags = {output_of(name).flag: name in names for name in outputs}
@@ -79,8 +83,10 @@ class OnnxInDouble:
                 continue
             results = self._results(node, values)
             values.update(zip(node.outputs, results, strict=False))
-            for value in last[node]:
-                values.pop(value, None)
+            self._freed += sum(values.pop(value).nbytes for value in last[node] if value in values)
+            if self._freed > FREED:
+                self._freed = 0
+                give_memory_back()
         outputs = [self._tensor_of(value, values) for value in wanted]
         for value in wanted:
             if value.graph is graph:

@@ -190,6 +190,7 @@ class _Gate:
         names = list(dict.fromkeys(name for single in singles.values() for name in single))
         asked = {image: self.samples.asked[image] for image in batch.images}
         double = self._in_double(batch, {*singles, *asked.items()}, names)
+        give_memory_back()
         for (image, target), single in singles.items():
             exact: Tensors = double[image, target]
             if self.pytorch.exact is not None:
