@@ -78,10 +78,10 @@ def made_once(made, monkeypatch):
             made[key] = fuse(model, example, passes, **rules)
         return made[key]
 
-    def translated(graph, size, opset, flags):
-        key = graph, size, opset, flags
+    def translated(*given):
+        key = given
         if key not in made:
-            made[key] = ir.to_proto(row.translate(graph, size, opset, flags))
+            made[key] = ir.to_proto(row.translate(*given))
         return ir.from_proto(made[key])  # a copy: tests damage it
 
     monkeypatch.setattr(export_artifact, "fuse", fused)

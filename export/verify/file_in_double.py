@@ -20,11 +20,15 @@ from torch import Tensor
 from onnxplain.contract import OnnxplainError
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS, output_of
 from onnxplain.lrp_graph.in_double import in_double
+from onnxplain.runtime.backends.memory import give_memory_back
 
 from ..formats.silent import silent
 from ..onnx_passes.ancestors import ancestors, reads
 from .onnx_ops import OPS
 from .weights_in_file import load_without_weights
+
+FREED = 2**31
+"""Bytes of tensors after which what the C library keeps of them goes back: it takes time to have it again."""
 
 
 class OnnxInDouble:
@@ -41,7 +45,7 @@ class OnnxInDouble:
         self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
         self._of_weights = _computed_from_weights(self._graph)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # and not inference_mode(), in which products do not come to FastProducts
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """These outputs, and only what they need.
 
@@ -53,7 +57,7 @@ class OnnxInDouble:
         Returns:
             By name.
         """
-        self._dtype = pixels.dtype
+        self._dtype, self._recent, self._freed = pixels.dtype, _Recent(), 0
         given = {"pixels": pixels, "target": target}
         outputs = [value.name for value in self._graph.outputs if value.name and value.name not in ALWAYS]
         flags = {output_of(name).flag: name in names for name in outputs}
@@ -75,12 +79,14 @@ class OnnxInDouble:
         """
         last = self._last.setdefault(graph, _last_uses(graph))
         for node in nodes:
-            if node in self._of_weights:  # is computed again at each use, as a weight is read again
+            if node in self._of_weights:  # is computed where it is used, as a weight is read there
                 continue
             results = self._results(node, values)
             values.update(zip(node.outputs, results, strict=False))
-            for value in last[node]:
-                values.pop(value, None)
+            self._freed += sum(values.pop(value).nbytes for value in last[node] if value in values)
+            if self._freed > FREED:
+                self._freed = 0
+                give_memory_back()
         outputs = [self._tensor_of(value, values) for value in wanted]
         for value in wanted:
             if value.graph is graph:
@@ -99,15 +105,15 @@ class OnnxInDouble:
         return [one.to(self._dtype) if one.is_floating_point() else one for one in results]
 
     def _tensor_of(self, value: ir.Value, values: dict[ir.Value, Tensor]) -> Tensor:
-        """What was computed, or a weight: made float64 each time, as all of them together would take twice the file."""
+        """What was computed, or a weight: as all of them in float64 take twice the file, only some are kept."""
         if value in values:
             return values[value]
         node, place = value.producer(), value.index()
         if node is None or place is None:
-            assert value.const_value is not None, value
-            constant = _tensor(value.const_value)
-            return constant.to(self._dtype) if constant.is_floating_point() else constant
-        return self._results(node, values)[place]
+            constant = value.const_value
+            assert constant is not None, value
+            return self._recent.get(value, lambda: _tensor(constant, self._dtype))
+        return self._recent.get(value, lambda: self._results(node, values)[place])
 
 
 def _by_reference(node: ir.Node) -> Callable[[Sequence[Tensor | None]], list[Tensor]]:
@@ -151,8 +157,29 @@ class ScriptInDouble:
         return {name: outputs[name] for name in names}
 
 
-def _tensor(constant: ir.TensorProtocol) -> Tensor:
-    copied = torch.from_numpy(constant.numpy().copy())
+class _Recent:
+    """The weights used last, as a layer's rules use one several times: of so many bytes in all."""
+
+    LIMIT = 2**26
+
+    def __init__(self) -> None:
+        self._tensors: dict[ir.Value, Tensor] = {}
+
+    def get(self, value: ir.Value, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of a value; made if it is not here any more."""
+        tensor = self._tensors.pop(value) if value in self._tensors else make()
+        self._tensors[value] = tensor
+        while sum(one.nbytes for one in self._tensors.values()) > self.LIMIT:
+            del self._tensors[next(iter(self._tensors))]
+        return tensor
+
+
+def _tensor(constant: ir.TensorProtocol, dtype: torch.dtype | None = None) -> Tensor:
+    """A constant, in this dtype if it is of floating-point numbers."""
+    array = constant.numpy()
+    wide = torch.empty(0, dtype=dtype).numpy().dtype if dtype and np.issubdtype(array.dtype, np.floating) else None
+    copied = torch.from_numpy(array.astype(wide or array.dtype))
+    del array
     if isinstance(constant, ir.ExternalTensor):
         constant.release()  # the part of the file that was read
     return copied

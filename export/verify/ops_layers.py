@@ -22,7 +22,8 @@ def _gemm(
 def _layer_norm(
     x: Tensor, scale: Tensor, bias: Tensor | None = None, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    return F.layer_norm(x, x.shape[axis:], None, None, epsilon) * scale + (0 if bias is None else bias)
+    scaled = F.layer_norm(x, x.shape[axis:], None, None, epsilon).mul_(scale)  # in place: x may be of many copies
+    return scaled if bias is None else scaled.add_(bias)
 
 
 def _rms_norm(x: Tensor, scale: Tensor, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:

@@ -77,6 +77,18 @@ def size_in_bytes(metadata: Metadata, item: Output) -> int:
     return 4 * math.prod(metadata.shape(item))
 
 
+def notes(metadata: Metadata) -> tuple[str, ...]:
+    """What the report says of the outputs that are not taken out of the graph."""
+    large = too_large(metadata)
+    if not large:
+        return ()
+    names, size = ", ".join(item.output for item in large), size_in_bytes(metadata, large[0]) / 2**20
+    return (
+        f"{names}: too large to compare, {size:.0f} MiB for each image and class; their reductions were compared, the "
+        "file run for one image at a time",
+    )
+
+
 def portions(
     metadata: Metadata, targets: tuple[int, ...], asked: Mapping[int, int], masked_bytes: int
 ) -> list[list[Portion]]:

@@ -1,0 +1,89 @@
+"""What PyTorch gives for an image and a class: by autograd on the model itself where it can, else by the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onnxplain.contract import Metadata
+from onnxplain.contract.outputs import HEATMAP
+from onnxplain.contract.precisions import INT8
+from onnxplain.lrp_graph import FusedGraph
+from onnxplain.lrp_graph.in_double import in_double
+from onnxplain.runtime.images.geometry import resize
+from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.table import METHODS
+from onnxplain.runtime.pipeline import map_of
+
+from ..formats.arithmetic import ARITHMETIC
+from .autograd_reference import BY_AUTOGRAD, OF_FORWARD, eager_outputs
+from .one_line import in_one_line
+from .products import FastProducts
+
+
+class Reference:
+    """What a file is compared with.
+
+    Attributes:
+        exact: The graph of which the file's is a rounded one; None where nothing is rounded.
+        by_autograd: The outputs that autograd can tell; with products in int8, PyTorch's gradients are not the file's.
+    """
+
+    def __init__(self, metadata: Metadata, model: nn.Module, graph: FusedGraph, original: FusedGraph | None) -> None:
+        """See ``compare`` in parity.py."""
+        self._metadata, self._model, self._graph = metadata, model, graph
+        int8 = metadata.precision == INT8
+        self.exact = graph.exact() if int8 else original
+        self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
+        self._heatmaps = {
+            HEATMAP + name: MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()
+        }
+
+    def outputs(
+        self, image: Tensor, target: Tensor, names: Collection[str], exact: bool = False
+    ) -> dict[str, NDArray[Any]]:
+        """What PyTorch gives.
+
+        Args:
+            image: [1, 3, H, W], in the dtype to compute in.
+            target: int64 [1, 1], the class.
+            names: Of the outputs.
+            exact: Without the file's rounding of weights or products.
+
+        Returns:
+            By name, without the axis of images.
+
+        Raises:
+            OnnxplainError: The model or the graph cannot be run.
+        """
+        model, graph, by_autograd = self._model, self._graph, self.by_autograd
+        if exact and self.exact is not None:
+            model, graph, by_autograd = self.exact.model, self.exact, BY_AUTOGRAD
+        double = image.dtype == torch.float64
+        exact_numbers = ARITHMETIC[self._metadata.precision].in_double
+        products, arithmetic = (FastProducts(), in_double(exact_numbers)) if double else (nullcontext(), nullcontext())
+        with in_one_line("the model cannot be run in PyTorch to compare with"), products, arithmetic:
+            calls = {name: call for name, call in self._heatmaps.items() if name in names}
+            needs = {need for call in calls.values() for need in self._metadata.with_pool(call.outputs)}
+            wanted = (set(names) - calls.keys()) | needs
+            outputs = eager_outputs(model, image, target, graph.layout, wanted & by_autograd)
+            if wanted - outputs.keys():
+                with torch.no_grad():
+                    outputs |= graph.compute(image, target, wanted - outputs.keys())
+            given = {name: tensor[0].numpy() for name, tensor in outputs.items()}
+            maps = {name: self._heatmap(call, given, image[0].numpy())[None] for name, call in calls.items()}
+            return {name: (given | maps)[name] for name in names}
+
+    def _heatmap(
+        self, call: MethodCall, outputs: Mapping[str, NDArray[Any]], pixels: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """The map as the runtime computes it of a full artifact's outputs, [H, W]."""
+        found = map_of(call, replace(self._metadata, heatmaps={}), outputs, 0, pixels)
+        return found if call.method.pixel_level else np.asarray(resize(found, self._metadata.preprocessing.size))
