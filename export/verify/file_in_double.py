@@ -45,7 +45,7 @@ class OnnxInDouble:
         self._last: dict[ir.Graph, dict[ir.Node, list[ir.Value]]] = {}
         self._of_weights = _computed_from_weights(self._graph)
 
-    @torch.no_grad()  # and not inference_mode(), in which products do not come to FastProducts
+    @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """These outputs, and only what they need.
 

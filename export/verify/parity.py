@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,6 @@ from .limits import (
 )
 from .portions import Batch, Portion, notes
 from .portions import portions as portions_of
-from .products import FastProducts
 from .reference import Reference
 from .report import Check, Report
 from .resolution import Resolution
@@ -162,15 +160,14 @@ class _Gate:
         """Which outputs differ from PyTorch's by more than is common, and what methods read with these."""
         pixels, classes = self.samples.one(image, target)
         pixels = self._as_run(pixels)
-        with FastProducts() if op_by_op else nullcontext():
-            # Programs of the same ops make the same errors, but not where the pixels change by their last bit
-            eager = self.pytorch.outputs(last_bit(pixels) if op_by_op else pixels, classes, single)
-            errors = {name: relative_error(single[name], eager[name]) for name in single}
+        # Programs of the same ops make the same errors, but not where the pixels change by their last bit
+        eager = self.pytorch.outputs(last_bit(pixels) if op_by_op else pixels, classes, single)
+        errors = {name: relative_error(single[name], eager[name]) for name in single}
+        above = self._above(errors)
+        if op_by_op and above:
+            same = self.pytorch.outputs(pixels, classes, above)
+            errors |= {name: relative_error(single[name], same[name]) for name in above}
             above = self._above(errors)
-            if op_by_op and above:
-                same = self.pytorch.outputs(pixels, classes, above)
-                errors |= {name: relative_error(single[name], same[name]) for name in above}
-                above = self._above(errors)
         maps = Resolution(self.metadata)
         maps.add(single, eager, pixels[0].numpy())
         differ = self.resolution.read_with(above | maps.doubtful)

@@ -25,7 +25,6 @@ from onnxplain.runtime.pipeline import map_of
 from ..formats.arithmetic import ARITHMETIC
 from .autograd_reference import BY_AUTOGRAD, OF_FORWARD, eager_outputs
 from .one_line import in_one_line
-from .products import FastProducts
 
 
 class Reference:
@@ -68,8 +67,8 @@ class Reference:
             model, graph, by_autograd = self.exact.model, self.exact, BY_AUTOGRAD
         double = image.dtype == torch.float64
         exact_numbers = ARITHMETIC[self._metadata.precision].in_double
-        products, arithmetic = (FastProducts(), in_double(exact_numbers)) if double else (nullcontext(), nullcontext())
-        with in_one_line("the model cannot be run in PyTorch to compare with"), products, arithmetic:
+        arithmetic = in_double(exact_numbers) if double else nullcontext()
+        with in_one_line("the model cannot be run in PyTorch to compare with"), arithmetic:
             calls = {name: call for name, call in self._heatmaps.items() if name in names}
             needs = {need for call in calls.values() for need in self._metadata.with_pool(call.outputs)}
             wanted = (set(names) - calls.keys()) | needs

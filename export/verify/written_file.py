@@ -16,7 +16,6 @@ from onnxplain.runtime.backends.base import Artifact, rows_of
 from ..formats.table import open_frugally, open_in_double
 from .one_line import in_one_line
 from .part import open_part
-from .products import FastProducts
 from .samples import Tensors
 
 NOT_COMPUTED = "the file that was written cannot be computed in float64"
@@ -56,7 +55,7 @@ class WrittenFile:
 
     def op_by_op(self, images: Tensor, targets: Sequence[int], names: Sequence[str]) -> Tensors:
         """The same in the dtype of the images, computed op by op."""
-        with in_one_line(NOT_COMPUTED), FastProducts():
+        with in_one_line(NOT_COMPUTED):
             tensors = self._in_double.run(images, torch.tensor([targets]).expand(len(images), -1), names)
             given = {name: tensor.numpy() for name, tensor in tensors.items()}
         self._look_at(given, names, len(images), len(targets))
