@@ -227,10 +227,14 @@ class _Gate:
                 self.errors[name].noise.append(relative_error(again[name], right[name]))
         if self.in_double:
             return
-        doubtful = [name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32]
-        eager = self.pytorch.outputs(last_bit(pixels), target, doubtful) if doubtful else {}
-        for name, tensor in eager.items():
-            self.errors[name].eager.append(relative_error(tensor, right[name]))
+        doubtful = {name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32}
+        doubtful |= self.resolution.doubtful & double.keys()
+        if doubtful:
+            eager = self.pytorch.outputs(last_bit(pixels), target, doubtful)
+            for name in IN_BOTH & eager.keys():
+                self.errors[name].eager.append(relative_error(eager[name], right[name]))
+            if self.pytorch.exact is None:
+                self.resolution.add(eager, double, pixels[0].numpy())
 
     def _without_rounding(self, image: int, target: int, rounded: Tensors) -> Tensors:
         """These outputs from the weights as given, and products that are exact; and note how far off they are."""
