@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from onnxplain.export import GateError, export_model
 from onnxplain.export.formats import torchscript_file
 from onnxplain.export.formats.table import WRITERS
-from onnxplain.export.verify import limits, portions
+from onnxplain.export.verify import limits, parity, portions, resolution
 from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.export.verify.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
@@ -172,6 +172,16 @@ def test_model_that_cannot_be_run_in_float64_is_named_in_one_line(tmp_path):
     with pytest.raises(OnnxplainError) as caught:
         export_model(model, tmp_path / "x.onnx", passes=["gradient"], **OPTIONS)
     assert str(caught.value) == "the model cannot be run in PyTorch to compare with: expected Float but found Double"
+
+
+def test_eager_pytorch_is_a_sample_of_what_float32_resolves(tmp_path, monkeypatch):
+    """Where a map is doubtful: PyTorch's, for pixels changed by their last bit, here by much more."""
+    monkeypatch.setattr(parity, "last_bit", lambda pixels: pixels + 0.1)
+    model, options = variants.build("registers", torch.float32), {"passes": ["gradient"], **OPTIONS}
+    exact = export_model(model, tmp_path / "x.onnx", **options).resolution
+    monkeypatch.setattr(resolution, "DOUBTFUL", 0)
+    doubtful = export_model(model, tmp_path / "y.onnx", **options).resolution
+    assert exact["grad_rollout"] < 1e-4 < 1e-3 < doubtful["grad_rollout"]
 
 
 def test_resolution_is_the_worst_error_of_a_map(tmp_path):
