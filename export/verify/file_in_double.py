@@ -164,13 +164,16 @@ class _Recent:
 
     def __init__(self) -> None:
         self._tensors: dict[ir.Value, Tensor] = {}
+        self._bytes = 0  # of all of them, which would take long to add up at each use
 
     def get(self, value: ir.Value, make: Callable[[], Tensor]) -> Tensor:
         """The tensor of a value; made if it is not here any more."""
-        tensor = self._tensors.pop(value) if value in self._tensors else make()
+        known = self._tensors.pop(value, None)
+        tensor = make() if known is None else known
+        self._bytes += tensor.nbytes if known is None else 0
         self._tensors[value] = tensor
-        while sum(one.nbytes for one in self._tensors.values()) > self.LIMIT:
-            del self._tensors[next(iter(self._tensors))]
+        while self._bytes > self.LIMIT:
+            self._bytes -= self._tensors.pop(next(iter(self._tensors))).nbytes
         return tensor
 
 

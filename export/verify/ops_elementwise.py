@@ -49,16 +49,20 @@ def _cast(x: Tensor, to: int, saturate: int = 1, round_mode: str = "up") -> Tens
     return x.to(DTYPES[ir.DataType(to)])
 
 
+def _along(values: Tensor, axis: int, block_size: int, x: Tensor) -> Tensor:
+    """One value for all entries of x, or one for each place along an axis, in a shape that goes with x."""
+    if block_size or values.dim() > 1:
+        raise NotImplementedError("quantization by blocks")
+    return values.reshape([-1 if place == axis % x.dim() else 1 for place in range(x.dim())] if values.dim() else [])
+
+
 def _quantize_linear(
     x: Tensor, scale: Tensor, zero: Tensor, axis: int = 1, saturate: int = 1, block_size: int = 0,
     output_dtype: int = 0, precision: int = 0,
 ) -> Tensor:  # fmt: skip
     """x / scale + zero in the integers of zero, rounded half to even; scale and zero are for entries along the axis."""
-    if block_size or scale.dim() > 1:
-        raise NotImplementedError("QuantizeLinear by blocks")
-    along = [-1 if place == axis % x.dim() else 1 for place in range(x.dim())] if scale.dim() else []
     limits = torch.iinfo(zero.dtype)
-    codes = (x / scale.reshape(along)).round() + zero.to(x.dtype).reshape(along)
+    codes = (x / _along(scale, axis, block_size, x)).round() + _along(zero.to(x.dtype), axis, block_size, x)
     return codes.clamp(limits.min, limits.max).to(zero.dtype)
 
 
@@ -66,11 +70,9 @@ def _dequantize_linear(
     x: Tensor, scale: Tensor, zero: Tensor | None = None, axis: int = 1, block_size: int = 0, output_dtype: int = 0
 ) -> Tensor:
     """(x - zero) scale; scale and zero are for entries along the axis."""
-    if block_size or scale.dim() > 1:
-        raise NotImplementedError("DequantizeLinear by blocks")
-    along = [-1 if place == axis % x.dim() else 1 for place in range(x.dim())] if scale.dim() else []
-    shifted = x.to(scale.dtype) if zero is None else x.to(scale.dtype) - zero.to(scale.dtype).reshape(along)
-    return shifted * scale.reshape(along)
+    wide = x.to(scale.dtype)
+    shifted = wide if zero is None else wide - _along(zero.to(scale.dtype), axis, block_size, x)
+    return shifted * _along(scale, axis, block_size, x)
 
 
 def _reduced(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
