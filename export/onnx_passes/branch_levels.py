@@ -10,16 +10,19 @@ leave of a layer is free before the next; without levels, they hold 0.2 GB more 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
 from onnx_ir.convenience import get_const_tensor
 
-from .gate_plan import GatePlan, Outputs, constants_of
+from .gate_plan import GatePlan, Outputs, constants_of, size
 
 MIN_WEIGHT = 2**18
 """Entries of a weight, 1 MB, from which on this is worth the time that more branches take to open."""
+
+MANY = 2**21
+"""Entries of a value for one image and class, 8 MB, from which on not to keep it is worth more branches."""
 
 TARGET = "target"
 """The input that says which classes are asked about."""
@@ -28,18 +31,18 @@ TARGET = "target"
 def assign_levels(graph: ir.Graph, plan: GatePlan) -> GatePlan:
     """Add the products to the plan, and the level of each gated node.
 
-    A product follows the branches of its level, and its users are of later ones. What depends on the target comes as
-    early as it can, as it is large and what it becomes is small; but the products that the same outputs need keep their
-    order, so that one layer is done before the next. All else is computed from what is kept in any case, and waits for
-    its first user.
+    A product follows the branches of its level, and its users are of later ones. What depends on the target and reads
+    large values comes as early as it can, as what it makes of them is small; but the products that the same outputs
+    need keep their order, so that one layer is done before the next. All else waits for its first user.
     """
     products = _products_of_weights(graph, plan)
     gated = [node for node in graph if plan.needs[node]]
     level = _earliest(gated, plan.needs, products)
-    asking = _dependents(gated, TARGET)
+    asking, constants = _dependents(graph, TARGET), constants_of(graph)
     for node in reversed(gated):
         users = [level[user] for value in node.outputs for user in value.consumers() if user in level]
-        if node not in asking and users:
+        large = any(size(value) >= MANY for value in node.inputs if value not in constants)
+        if users and not (large and node in asking):
             level[node] = min(users) - (node in products)
     return replace(plan, products=products, levels=level)
 
@@ -96,9 +99,10 @@ def _earliest(
     return level
 
 
-def _dependents(gated: Sequence[ir.Node], name: str) -> set[ir.Node]:
+def _dependents(nodes: Iterable[ir.Node], name: str) -> set[ir.Node]:
+    """Those of the nodes, of which each follows what it reads, that depend on this input."""
     found: set[ir.Node] = set()
-    for node in gated:
+    for node in nodes:
         inputs = [value for value in node.inputs if value is not None]
         if any(value.name == name or value.producer() in found for value in inputs):
             found.add(node)

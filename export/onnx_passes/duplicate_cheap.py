@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 import onnx_ir as ir
 
-from .gate_plan import GatePlan, Outputs
+from .gate_plan import GatePlan, Outputs, size
 
 VIEWS = {"Transpose", "Reshape", "Unsqueeze", "Squeeze"}
 """What costs nothing where it stands beside its user, as onnxruntime then makes it a part of the product it feeds."""
@@ -77,7 +76,7 @@ def _is_cheap(node: ir.Node, needs: Mapping[ir.Node, Outputs]) -> bool:
 def _is_large(node: ir.Node) -> bool:
     """Whether it is a product much larger than its factors, or the attention that a layer's scores become."""
     if node.op_type == "MatMul":
-        return _size(node.outputs[0]) >= MUCH_LARGER * sum(map(_size, node.inputs)) > 0
+        return size(node.outputs[0]) >= MUCH_LARGER * sum(map(size, node.inputs)) > 0
     producers = [value.producer() for value in node.inputs if value is not None]
     return node.op_type in {"Mul", "Softmax"} and any(one is not None and _is_large(one) for one in producers)
 
@@ -86,10 +85,3 @@ def _is_kept(value: ir.Value, needs: Mapping[ir.Node, Outputs]) -> bool:
     """Whether a value is there for all groups in any case."""
     producer = value.producer()
     return producer is None or not needs[producer] or any(needs[u] != needs[producer] for u in value.consumers())
-
-
-def _size(value: ir.Value | None) -> int:
-    """How many numbers, for one image and target; 0 if that is not known."""
-    if value is None or value.shape is None:
-        return 0
-    return math.prod(size for size in value.shape if isinstance(size, int))

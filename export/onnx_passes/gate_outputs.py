@@ -9,7 +9,7 @@ compute again is, to keep less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -187,11 +187,30 @@ def _gate(graph: ir.Graph, name: str, nodes: list[ir.Node], condition: ir.Value)
             graph.outputs[graph.outputs.index(value)] = result
         results.append(result)
     graph.remove(nodes)
+    ordered = _depth_first(nodes, inner)
     branches = [
-        ir.AttrGraph("then_branch", ir.Graph([], inner, nodes=nodes, name=f"{name}/then")),
+        ir.AttrGraph("then_branch", ir.Graph([], inner, nodes=ordered, name=f"{name}/then")),
         ir.AttrGraph("else_branch", _nothing(graph, name, results)),
     ]
     graph.append(ir.Node("", "If", [condition], branches, outputs=results, name=name))
+
+
+def _depth_first(nodes: Collection[ir.Node], results: Iterable[ir.Value]) -> list[ir.Node]:
+    """The nodes, each right before the first that reads it: of several layers, one is done before the next begins."""
+    waiting, ordered = dict.fromkeys(nodes), []
+    stack = [value.producer() for value in reversed(list(results))]
+    while stack:
+        node = stack[-1]
+        before = [value.producer() for value in node.inputs if value is not None] if node in waiting else []
+        missing = [one for one in before if one in waiting]
+        if missing:
+            stack.extend(reversed(missing))
+            continue
+        stack.pop()
+        if node in waiting:
+            del waiting[node]
+            ordered.append(node)
+    return ordered
 
 
 def _nameless(value: ir.Value) -> ir.Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -48,6 +49,13 @@ def constants_of(graph: ir.Graph) -> set[ir.Value]:
         if all(value in constants for value in node.inputs if value is not None):
             constants.update(node.outputs)
     return constants
+
+
+def size(value: ir.Value | None) -> int:
+    """How many numbers a value has for one image and target; 0 if that is not known."""
+    if value is None or value.shape is None:
+        return 0
+    return math.prod(length for length in value.shape if isinstance(length, int))
 
 
 def _cheap(graph: ir.Graph, always: set[ir.Node]) -> set[ir.Node]:

@@ -98,14 +98,18 @@ def eager_outputs(
     with _recording(len(pixels)) as attention:
         logits = functional_call(model, weights, pixels)
     columns = []
-    for column in target.unbind(1):
+    for left, column in zip(reversed(range(target.shape[1])), target.unbind(1), strict=True):
         score = logits.gather(1, column[:, None]).sum()
-        *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=True, allow_unused=True)
+        *gradient, of_pixels = torch.autograd.grad(
+            score, [*attention, pixels], retain_graph=left > 0, allow_unused=True
+        )
         used = [place for place, one in enumerate(gradient) if one is not None]  # a pool may be there for nothing
         given = [attention[place].detach() for place in used]
         raw = {"attention": given, "attention_gradient": [gradient[place] for place in used]}
         columns.append(layer_outputs(layout, raw, names, lambda name: 1))
         columns[-1]["pixel_gradient"] = of_pixels
     outputs = {"logits": logits.detach()} | layer_outputs(layout, {"attention": given}, names, lambda name: 1)
-    outputs |= {name: torch.stack([column[name] for column in columns], 1) for name in columns[0].keys() - outputs}
+    outputs |= {
+        name: torch.stack([column.pop(name) for column in columns], 1) for name in columns[0].keys() - outputs.keys()
+    }
     return {name: tensor for name, tensor in outputs.items() if name in names}

@@ -77,7 +77,9 @@ class OnnxInDouble:
 
         ``values`` has those of its inputs and of the graphs around it; its own are let go of.
         """
-        last = self._last.setdefault(graph, _last_uses(graph))
+        if graph not in self._last:
+            self._last[graph] = _last_uses(graph)
+        last = self._last[graph]
         for node in nodes:
             if node in self._of_weights:  # is computed where it is used, as a weight is read there
                 continue

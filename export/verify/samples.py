@@ -41,9 +41,10 @@ class Samples:
 
 
 def sample(tensors: Tensors, names: Collection[str], row: int, column: int) -> dict[str, NDArray[Any]]:
-    """Copies of these outputs for one image and class, with an axis of classes where they have one."""
+    """These outputs for one image and class, with an axis of classes where they have one, and no memory of others."""
     places = {name: (row, slice(column, column + 1)) if _per_target(name) else (row,) for name in names}
-    return {name: tensors[name][place].copy() for name, place in places.items()}
+    parts = {name: tensors[name][place] for name, place in places.items()}
+    return {name: part if part.size == tensors[name].size else part.copy() for name, part in parts.items()}
 
 
 def _per_target(name: str) -> bool:
