@@ -124,10 +124,12 @@ class _Gate:
         if self.wrong_ranks is None and artifact is not None:
             self.wrong_ranks = self.file.count_wrong_ranks(artifact, self.samples.pixels)
         for portion in portions:
+            if artifact is not None and len(portion.double.images) > 1:  # for its shapes: it is never alone elsewhere
+                self.file.run(artifact, self.samples.pixels[:1], portion.single.targets, portion.names)
             singles = self._singles(artifact, portion)
             differ: set[str] = set()
             for pair, single in singles.items():
-                if pair[0] not in portion.double.images:
+                if self._only_in_float32(pair[0], portion):
                     differ |= self._differ(*pair, single, portion.op_by_op)
             again = Batch(portion.single.images, tuple(dict.fromkeys(portion.single.targets)))
             for pair, single in singles.items():
@@ -136,6 +138,15 @@ class _Gate:
                         left[portion.part, again if name in differ else portion.double][pair][name] = tensor
             give_memory_back()
         return left
+
+    def _only_in_float32(self, image: int, portion: Portion) -> bool:
+        """Whether the image is in this batch in float32 alone.
+
+        By itself in float64, an image cannot show that it takes what is another's, or its class what is another class's.
+        """
+        if self.in_double:  # what the file gives as it is run is compared with float64 in any case
+            return image not in portion.double.images
+        return image not in portion.double.images or portion.double.size < portion.single.size
 
     def _singles(self, artifact: Artifact | None, portion: Portion) -> Singles:
         """What the file gives in float32 for each image and its class, or the first class if that is not there."""

@@ -44,6 +44,11 @@ class Batch(NamedTuple):
     images: tuple[int, ...]
     targets: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """How many images and classes it has, multiplied."""
+        return len(self.images) * len(self.targets)
+
 
 NONE = Batch((), ())
 
