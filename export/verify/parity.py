@@ -8,9 +8,9 @@ last bit can change a map beyond recognition, in a right file as in eager PyTorc
 The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
 
 float64 takes long, so the file runs in it for one image and class. In float32 it runs for all images and classes as one
-batch, and what it gives for another image and another class is compared with PyTorch's in float32: an image that felt
-its neighbours would show, and a gradient that an exporter has baked in as a constant. Where the two differ by more than
-float32 commonly does, float64 decides there as well.
+batch, and what it gives there for each image, with another class each, is compared with PyTorch's in float32: an image
+that felt its neighbours or took what is theirs would show, and a gradient that an exporter has baked in as a constant.
+Where the two differ by more than float32 commonly does, float64 decides there as well.
 """
 
 from __future__ import annotations
@@ -140,13 +140,13 @@ class _Gate:
         return left
 
     def _only_in_float32(self, image: int, portion: Portion) -> bool:
-        """Whether the image is in this batch in float32 alone.
+        """Whether only float32 shows what the file gives for this image in this batch of images and classes.
 
-        By itself in float64, an image cannot show that it takes what is another's, or its class what is another class's.
+        An image that is alone in float64 cannot show there that it takes another's values, or another class's.
         """
-        if self.in_double:  # what the file gives as it is run is compared with float64 in any case
-            return image not in portion.double.images
-        return image not in portion.double.images or portion.double.size < portion.single.size
+        if image not in portion.double.images:
+            return True
+        return portion.double.size < portion.single.size and not self.in_double  # such files are compared as they run
 
     def _singles(self, artifact: Artifact | None, portion: Portion) -> Singles:
         """What the file gives in float32 for each image and its class, or the first class if that is not there."""
