@@ -8,9 +8,9 @@ last bit can change a map beyond recognition, in a right file as in eager PyTorc
 The second is measured and no reason to refuse a file: how far maps from float32 are off those from float64.
 
 float64 takes long, so the file runs in it for one image and class. In float32 it runs for all images and classes as one
-batch, and what it gives for another image and another class is compared with PyTorch's in float32: an image that felt
-its neighbours would show, and a gradient that an exporter has baked in as a constant. Where the two differ by more than
-float32 commonly does, float64 decides there as well.
+batch, and what it gives there for each image, with another class each, is compared with PyTorch's in float32: an image
+that felt its neighbours or took what is theirs would show, and a gradient that an exporter has baked in as a constant.
+Where the two differ by more than float32 commonly does, float64 decides there as well.
 """
 
 from __future__ import annotations
@@ -124,10 +124,12 @@ class _Gate:
         if self.wrong_ranks is None and artifact is not None:
             self.wrong_ranks = self.file.count_wrong_ranks(artifact, self.samples.pixels)
         for portion in portions:
+            if artifact is not None and len(portion.double.images) > 1:  # for its shapes: it is never alone elsewhere
+                self.file.run(artifact, self.samples.pixels[:1], portion.single.targets, portion.names)
             singles = self._singles(artifact, portion)
             differ: set[str] = set()
             for pair, single in singles.items():
-                if pair[0] not in portion.double.images:
+                if self._only_in_float32(pair[0], portion):
                     differ |= self._differ(*pair, single, portion.op_by_op)
             again = Batch(portion.single.images, tuple(dict.fromkeys(portion.single.targets)))
             for pair, single in singles.items():
@@ -136,6 +138,15 @@ class _Gate:
                         left[portion.part, again if name in differ else portion.double][pair][name] = tensor
             give_memory_back()
         return left
+
+    def _only_in_float32(self, image: int, portion: Portion) -> bool:
+        """Whether only float32 shows what the file gives for this image in this batch of images and classes.
+
+        An image that is alone in float64 cannot show there that it takes another's values, or another class's.
+        """
+        if image not in portion.double.images:
+            return True
+        return portion.double.size < portion.single.size and not self.in_double  # such files are compared as they run
 
     def _singles(self, artifact: Artifact | None, portion: Portion) -> Singles:
         """What the file gives in float32 for each image and its class, or the first class if that is not there."""

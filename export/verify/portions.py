@@ -1,8 +1,9 @@
 """What the gate has the file compute at once: which outputs, for how many images and classes, in which precision.
 
 float64 takes long, so the file runs in it for one image and class, and in float32 for several of both at once: there
-it shows whether an image feels its neighbours, and whether a gradient was baked in as a constant. But float32 shows
-nothing of relevance, which divides by sums near zero: that runs in float64 for several of both.
+it shows whether an image feels its neighbours, or a class takes what is another's, and whether a gradient was baked in
+as a constant. But float32 shows nothing of relevance, which divides by sums near zero: that runs in float64 for several
+of both, and in float32 for one image as well, so that it is not bound to several.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Batch(NamedTuple):
 
     images: tuple[int, ...]
     targets: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many images and classes it has, multiplied."""
+        return len(self.images) * len(self.targets)
 
 
 NONE = Batch((), ())

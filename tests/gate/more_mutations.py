@@ -126,6 +126,29 @@ def neighbour(model: ir.Model, rng: Generator) -> str | None:
     return f"{node.name} ({node.op_type}): feels the others along its first axis"
 
 
+def one_for_all(model: ir.Model, rng: Generator) -> str | None:
+    """What is the first's or the last's, for all images or classes: right where there is but one."""
+    found = [node for node in nodes_of(model) if node.op_type not in ("If", "Constant") and is_open(node.outputs[0])]
+    node = pick(rng, [node for node in found if node.outputs[0].uses()])
+    if node is None:
+        return None
+    value, index = node.outputs[0], int(rng.integers(-1, 1))
+    users = list(value.uses())
+    axis = int(rng.integers(2)) if not isinstance(value.shape[1], int) else 0
+    place = ir.node("Constant", [], {"value_ints": [index]})
+    shape = ir.node("Shape", [value])
+    one = ir.node("Gather", [value, place.outputs[0]], {"axis": axis})
+    spread = ir.node("Expand", [one.outputs[0], shape.outputs[0]])
+    new = [place, shape, one, spread]
+    for number, other in enumerate(new):
+        other.outputs[0].name = f"{value.name}/spread{number}"
+        other.outputs[0].type = ir.TensorType(ir.DataType.INT64) if other in (place, shape) else value.type
+    node.graph.insert_after(node, new)
+    for user, number in users:
+        user.replace_input_with(number, spread.outputs[0])
+    return f"{node.name} ({node.op_type}): entry {index} of axis {axis} for all"
+
+
 def wrong_perm(model: ir.Model, rng: Generator) -> str | None:
     """A transpose before a product that is not meant to be there: of the two last axes where they are as long."""
     found = []
@@ -161,5 +184,6 @@ MORE: tuple[Mutate, ...] = (
     outputs_exchanged,
     other_weight,
     neighbour,
+    one_for_all,
     wrong_perm,
 )

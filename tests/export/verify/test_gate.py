@@ -117,6 +117,42 @@ def _baked_in(output, bound=False):
     return damage
 
 
+def _for_all(output, axis, index):
+    """An output of one image (axis 0) or class (axis 1) as that of all of them."""
+
+    def damage(file, path):
+        branch = branch_of(file, output)
+        right = branch.outputs[0]
+        place = ir.node("Constant", [], {"value_ints": [index]})
+        one = ir.node("Gather", [right, place.outputs[0]], {"axis": axis})
+        shape = ir.node("Shape", [right])
+        spread = ir.node("Expand", [one.outputs[0], shape.outputs[0]])
+        _extend(branch, {"place": place, "shape": shape}, {"one": one, "spread": spread})
+
+    return damage
+
+
+def _for_two_images(output):
+    """An output that is there for two images, also where there is one."""
+
+    def damage(file, path):
+        branch = branch_of(file, output)
+        two = ir.node("Constant", [], {"value_ints": [2, *[1] * (len(branch.outputs[0].shape) - 1)]})
+        spread = ir.node("Expand", [branch.outputs[0], two.outputs[0]])
+        _extend(branch, {"two": two}, {"spread": spread})
+
+    return damage
+
+
+def _extend(branch, sizes, floats):
+    """These nodes at the end, by the names of what they give; the last is the output."""
+    for name, node in (sizes | floats).items():
+        node.outputs[0].name = name
+        node.outputs[0].type = ir.TensorType(ir.DataType.INT64 if name in sizes else ir.DataType.FLOAT)
+    branch.extend([*sizes.values(), *floats.values()])
+    branch.outputs[0] = list(floats.values())[-1].outputs[0]
+
+
 EQUAL, FINITE = limits.EQUAL, limits.SOUND
 RAW = [item.output for item in PASSES.values()]
 DAMAGES = {
@@ -128,6 +164,9 @@ DAMAGES = {
     "ranks": (_ranks_reversed, {("class_index", limits.RANKS)}),
     "ranks of the first image": (_ranks_of_the_first_image, {("class_index", limits.RANKS)}),
     "bound to a batch": (_baked_in("relevance", bound=True), {("relevance", FINITE)}),
+    "bound to two images": (_for_two_images("relevance"), {("relevance", FINITE)}),
+    **{f"last image {output}": (_for_all(output, 0, -1), {(output, EQUAL)}) for output in RAW},
+    **{f"first class {output}": (_for_all(output, 1, 0), {(output, EQUAL)}) for output in RAW if output in PER_TARGET},
 }
 
 
