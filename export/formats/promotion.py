@@ -41,7 +41,7 @@ def with_floats(node: fx.Node) -> Any:
 
 def may_promote(node: fx.Node) -> bool:
     """Whether PyTorch may promote what a call takes `with_floats`; also True where that is not known."""
-    if schema_of(node.target) is None or node.target.overloadpacket in UNPROMOTED:
+    if schema_of(node.target) is None or getattr(node.target, "overloadpacket", None) in UNPROMOTED:
         return False
     taken = _dtypes(node)
     given = {value.dtype for value in _tensors(node.meta["val"])} - {torch.bool}
