@@ -16,10 +16,10 @@ from onnxplain.lrp_graph.torch_internals import schema_of
 aten = torch.ops.aten
 
 UNPROMOTED = {
-    *(aten._to_copy, aten.argmax, aten.gather, aten.index, aten.index_select, aten.sort, aten.topk, aten.where),
+    *(aten._to_copy, aten.argmax, aten.gather, aten.index, aten.index_select, aten.sort, aten.topk),
     *(torch.ops.onnxplain.integer_product, torch.ops.onnxplain.row_codes, torch.ops.onnxplain.weight_codes),
 }
-"""Ops that have tensors of several types but promote none: indices, conditions, results of a type that a call names."""
+"""Ops that have tensors of several types but promote none: indices, results of a type that a call names."""
 
 VALUES = {"Tensor", "Optional[Tensor]", "number", "Optional[number]"}
 """The types of arguments that are computed with, as schemas name them."""
@@ -43,7 +43,8 @@ def may_promote(node: fx.Node) -> bool:
     """Whether PyTorch may promote what a call takes `with_floats`; also True where that is not known."""
     if schema_of(node.target) is None or getattr(node.target, "overloadpacket", None) in UNPROMOTED:
         return False
-    taken = _dtypes(node)
+    operands = node.args[1:] if node.target.overloadpacket is aten.where else node.all_input_nodes  # type: ignore[union-attr]
+    taken = {value.dtype for arg in operands for value in _tensors(_value(arg))}
     given = {value.dtype for value in _tensors(node.meta["val"])} - {torch.bool}
     if len(taken | given) > 1:
         return True

@@ -21,6 +21,7 @@ ALONE = [
     (aten.eq.Scalar, (FLOAT, 0), (FLOAT, 0.0)),
     (aten.clamp.default, (FLOAT, None, 6), (FLOAT, None, 6.0)),
     (aten.where.ScalarSelf, (BOOL, 1, FLOAT), (BOOL, 1.0, FLOAT)),
+    (aten.where.self, (BOOL, FLOAT, FLOAT), (BOOL, FLOAT, FLOAT)),
     (aten.mul.Tensor, (DOUBLE, 0.5), (DOUBLE, 0.5)),
     (aten.mul.Tensor, (WHOLE, 2), (WHOLE, 2)),
     (aten.eq.Scalar, (WHOLE, 0), (WHOLE, 0)),
@@ -44,6 +45,9 @@ PROMOTED = [
     (aten.sum.default, (BOOL,)),
     (aten.cat.default, ([FLOAT, WHOLE], 1)),
     (aten.mul.Tensor, (FLOAT, EXACT + 1)),
+    (aten.where.self, (BOOL, FLOAT, WHOLE)),
+    (aten.where.self, (BOOL, BOOL, FLOAT)),
+    (aten.where.ScalarSelf, (BOOL, 0.5, WHOLE)),
 ]
 """Calls of which PyTorch promotes something."""
 
