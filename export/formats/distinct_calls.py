@@ -18,6 +18,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind, Outpu
 from onnxplain.lrp_graph.torch_internals import fake_mode_of
 
 from .program import EXAMPLE_SIZES, OPEN_SIZES, FlatProgram, factors
+from .promotion import may_promote, with_floats
 
 Nodes = tuple[fx.Node, ...]
 
@@ -54,6 +55,7 @@ class DistinctCalls:
         inputs: Those of the calls.
         results: What the calls give.
         uses: For each call of the flat program, in its order, which of the distinct calls it is.
+        may_promote: Whether PyTorch may promote the types of what a call takes.
     """
 
     def __init__(self, source: FlatProgram) -> None:
@@ -65,6 +67,7 @@ class DistinctCalls:
         self.pixels, self.target = self.graph.find_nodes(op="placeholder")
         self.inputs: list[fx.Node] = []
         self.uses: list[Use] = []
+        self.may_promote = False
         self._sizes = source.sizes
         self._open_sizes = self.pixels.meta["val"].shape[0], self.target.meta["val"].shape[1]
         self._values: dict[Any, Tensor] = {}
@@ -95,17 +98,19 @@ class DistinctCalls:
 
         results = tuple(node.users) if isinstance(node.meta["val"], list | tuple) else (node,)
         places = [result.args[1] for result in results if result is not node]
-        kind = f"{node.target} {fx.node.map_arg((node.args, node.kwargs), described)} {places}"
+        given = with_floats(node), node.kwargs
+        kind = f"{node.target} {fx.node.map_arg(given, described)} {places}"
         if kind not in self._calls:
-            self._calls[kind] = self._copied(node, tuple(inputs), results)
+            self._calls[kind] = self._copied(node, given, tuple(inputs), results)
+            self.may_promote |= may_promote(node)
         if isinstance(node.meta["val"], int):
             (self._known[node],) = self._calls[kind].results
         self.uses.append(Use(self._calls[kind], tuple(inputs), results))
 
-    def _copied(self, node: fx.Node, inputs: Nodes, results: Nodes) -> Call:
-        """A call of the flat program as one of this, with placeholders in place of these inputs."""
+    def _copied(self, node: fx.Node, given: Any, inputs: Nodes, results: Nodes) -> Call:
+        """A call of the flat program, given these arguments, with placeholders in place of these inputs."""
         own = {arg: self._placeholder(arg.meta["val"]) for arg in inputs}
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), ChainMap(own, self._known).__getitem__)
+        args, kwargs = fx.node.map_arg(given, ChainMap(own, self._known).__getitem__)
         call = self._call(node, args, kwargs)
         copies = [call if result is node else self._call(result, (call, result.args[1])) for result in results]
         return Call(tuple(own.values()), tuple(copies))

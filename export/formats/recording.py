@@ -24,7 +24,7 @@ from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.lrp_graph.torch_internals import TorchDispatchMode, is_mutable, schema_of
 
 from .arithmetic import ARITHMETIC, Arithmetic
-from .double_ops import DOUBLE_OPS, is_single
+from .double_ops import DOUBLE_OPS, is_single, rms_norm
 from .padding import paddings
 from .program import MODEL, FlatProgram, Sizes, Weight, exported_program, factors
 from .rounding import narrowed
@@ -43,7 +43,10 @@ COMPOSITE = {
 DECOMPOSED = {aten.conv2d.padding}
 """Those of them that are recorded as what they are made of, as PyTorch has no translation to ONNX for them."""
 
-REPLACED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
+REPLACED = {
+    aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number,
+    aten.rms_norm.default: rms_norm,  # PyTorch's own form writes to a value
+}
 """Ops that are recorded as others, which ONNX has."""
 
 PRIMES: tuple[Sizes, Sizes] = ((10007, 10009), (10037, 10039))

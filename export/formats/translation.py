@@ -62,6 +62,8 @@ def to_onnx(graph: FusedGraph, size: tuple[int, int], opset: int, precision: str
 def _repeated(program: FlatProgram, graph: FusedGraph, opset: int) -> ir.Model:
     calls = DistinctCalls(program)
     calls.program.run_decompositions = lambda table: calls.program
+    if not calls.may_promote:
+        calls.program.graph_module.modules = lambda: ()  # in which the exporter looks for what to promote
     model = _export(calls.program, opset)
     if any(attribute.type == ir.AttributeType.GRAPH for node in model.graph for attribute in node.attributes.values()):
         raise _BranchesError

@@ -122,3 +122,29 @@ def test_a_size_that_is_a_multiple_of_a_prime(by_pytorch):
 def test_ops_without_a_translation_are_left_to_pytorch(by_pytorch):
     assert_right(fused(change=lambda logits, targets: torch.ops.aten.squeeze.dims(logits[None, None], [0, 1])))
     assert len(by_pytorch) == 1
+
+
+def ones_and_zeros(logits, targets):
+    """Tensors of two types in one call."""
+    return logits * (logits > 0)
+
+
+def large_numbers(logits, targets):
+    return logits * (2**24 + 1) - 2 * logits
+
+
+@pytest.mark.parametrize("change", [ones_and_zeros, large_numbers])
+def test_types_that_differ_in_a_call_are_left_to_pytorchs_promotion(change, by_pytorch):
+    graph = fused(change=change)
+    assert DistinctCalls(flat_program(graph, SIZE)).may_promote
+    assert_right(graph)
+    assert not by_pytorch
+
+
+@pytest.mark.parametrize("eps", [None, 1e-3])
+def test_root_mean_square_norms(eps, by_pytorch):
+    def norm(logits, targets):
+        return torch.nn.functional.rms_norm(logits / 1e3, logits.shape[-1:], torch.arange(5.0), eps)
+
+    assert_right(fused(change=norm))
+    assert not by_pytorch
