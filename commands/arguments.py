@@ -1,8 +1,8 @@
 """The arguments of commands, read and checked before any work begins."""
 
 import gc
-import os
 import json
+import os
 import re
 import sys
 import tempfile
