@@ -67,7 +67,9 @@ class OnnxInDouble:
         }
         wanted = [value for value in self._graph.outputs if value.name in names]
         needed = ancestors(wanted)
-        tensors = self._compute(self._graph, [node for node in self._graph if node in needed], wanted, values)
+        nodes = [node for node in self._graph if node in needed]
+        self._last[self._graph] = _last_uses(self._graph, nodes)
+        tensors = self._compute(self._graph, nodes, wanted, values)
         return {value.name or "": tensor for value, tensor in zip(wanted, tensors, strict=True)}
 
     def _compute(
@@ -78,7 +80,7 @@ class OnnxInDouble:
         ``values`` has those of its inputs and of the graphs around it; its own are let go of.
         """
         if graph not in self._last:
-            self._last[graph] = _last_uses(graph)
+            self._last[graph] = _last_uses(graph, list(graph))
         last = self._last[graph]
         for node in nodes:
             if node in self._of_weights:  # is computed where it is used, as a weight is read there
@@ -209,11 +211,11 @@ def _attribute(attribute: ir.Attr) -> Any:
     return _tensor(attribute.value) if attribute.type == ir.AttributeType.TENSOR else attribute.value
 
 
-def _last_uses(graph: ir.Graph) -> dict[ir.Node, list[ir.Value]]:
-    """By node, what ``graph`` itself computes and nobody needs after that node."""
+def _last_uses(graph: ir.Graph, nodes: Sequence[ir.Node]) -> dict[ir.Node, list[ir.Value]]:
+    """By node, of those of ``graph`` that run, what the graph itself computes and none of them needs after it."""
     seen = set(graph.outputs)
     last: dict[ir.Node, list[ir.Value]] = {}
-    for node in reversed(graph):
+    for node in reversed(nodes):
         used = {value for value in (*reads(node), *node.outputs) if value not in seen}
         last[node] = [value for value in used if value.graph is graph]
         seen |= used

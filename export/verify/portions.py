@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from onnxplain.contract import Metadata
-from onnxplain.contract.outputs import HEATMAP, MATRICES, PASSES, Output, output_of
+from onnxplain.contract.outputs import ALWAYS, HEATMAP, MATRICES, PASSES, Output, output_of
 from onnxplain.runtime.methods.table import METHODS
 
 from .limits import DIVIDING
@@ -23,6 +23,8 @@ IMAGES = 2
 TARGETS = 2
 MAX_RAW = 2**28
 """Bytes of a raw tensor of one image and class above which it is not taken out of the graph, only its reductions."""
+MAX_AT_ONCE = 5 * 2**26
+"""Of files with such tensors, bytes of outputs that are compared at once; the file is run for one image and class."""
 MAX_THREE = 2**22
 """The same, up to which the file runs for three classes at once: so it is seen not to be bound to as many as images."""
 MAX_COPIES, MAX_COPIES_IN_DOUBLE = 2**22, 2**26
@@ -114,8 +116,9 @@ def portions(
     pairs = {image: Batch((image,), (target,)) for image, target in asked.items()}
     if large:  # one image and its class at a time
         return [
-            [Portion(names, pair, pair if divides or image == 0 else NONE)]
+            [Portion(part, pair, pair if divides or image == 0 else NONE)]
             for names, divides in groups
+            for part in _parts(metadata, names)
             for image, pair in pairs.items()
         ]
     raw = max(size_in_bytes(metadata, item) for item in _raw(metadata))
@@ -134,6 +137,20 @@ def portions(
     return [
         [*together, *(Portion([name], Batch((0,), targets), NONE if many else pairs[0], name, many) for name in copies)]
     ]
+
+
+def _parts(metadata: Metadata, names: Sequence[str]) -> list[list[str]]:
+    """These outputs in parts of at most MAX_AT_ONCE bytes."""
+    parts: list[list[str]] = [[]]
+    room = MAX_AT_ONCE
+    for name in names:
+        size = 0 if name in ALWAYS else size_in_bytes(metadata, output_of(name))
+        if size > room and parts[-1]:
+            parts.append([])
+            room = MAX_AT_ONCE
+        parts[-1].append(name)
+        room -= size
+    return parts
 
 
 def _raw(metadata: Metadata) -> list[Output]:
