@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import onnxruntime
 
-from onnxplain.contract.digest import file_digest, open_beside, open_intact, stored_digest
+from onnxplain.contract.digest import file_digest, open_beside, open_intact, replaced, stored_digest
 from onnxplain.contract.errors import CacheWarning, OnnxplainError, one_line
 
 from ..files import check_file, unfinished
@@ -73,7 +73,7 @@ def open_cached(path: Path, start: Callable[[Path], T]) -> T:
     return opened
 
 
-def _key(digest: str) -> str:
+def _key(digest: str | None) -> str:
     """The name of the cache of the file with that digest, made in this way by this onnxruntime."""
     return hashlib.sha256(f"{digest} {onnxruntime.__version__} {WAY}".encode()).hexdigest()[:16]
 
@@ -124,6 +124,8 @@ def _make(path: Path, kept: Path) -> None:
         graph = made / GRAPH
         graph.write_bytes(in_order_of(graph.read_bytes(), in_place(path).model))
         (made / DIGESTS).write_text(_digests(made), "ascii")
+        if kept.name != _key(stored_digest(path)):
+            raise replaced(path)
         for old in kept.parent.iterdir():
             if old != kept and re.fullmatch(KEY, old.name):  # what else is there is not ours
                 shutil.rmtree(old, ignore_errors=True)

@@ -5,7 +5,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from onnxplain.runtime import Explainer
+from onnxplain.runtime import ArtifactError, Explainer
+from onnxplain.runtime.backends import onnx as module
 from onnxplain.runtime.backends.in_place import LEAST_BYTES, in_place
 from tests.helpers import tiny_artifact
 
@@ -86,6 +87,37 @@ def test_the_file_may_be_replaced_while_it_is_open(artifact, tmp_path):
     other.replace(artifact)
     for output, value in explainer.tensors(IMAGE).items():
         np.testing.assert_array_equal(value, expected[output])
+
+
+def _write_into(path, other):
+    with path.open("r+b") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path, other: other.replace(path),
+        _write_into,
+        lambda path, other: path.unlink(),
+    ],
+)
+def test_a_file_that_is_replaced_while_it_opens_is_an_error(change, artifact, tmp_path, monkeypatch):
+    """The weights would be read where the old file had them, out of the new one."""
+    other = tmp_path / "other.onnx"
+    model = onnx.load(artifact)
+    model.doc_string = "moves all that follows"
+    tiny_artifact.save(model, other)
+
+    def read(path):
+        small = in_place(path)
+        change(path, other)
+        return small
+
+    monkeypatch.setattr(module, "in_place", read)
+    with pytest.raises(ArtifactError, match="was removed, replaced or written into while it was opened") as error:
+        Explainer(artifact, "cpu", 1)
+    assert str(artifact) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_onnxruntime_is_given_no_large_weight(artifact, monkeypatch):

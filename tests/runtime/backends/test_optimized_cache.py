@@ -163,6 +163,20 @@ def test_nothing_is_kept_of_a_damaged_artifact(artifact):
     assert [item.name for item in artifact.parent.iterdir()] == ["tiny.onnx"]
 
 
+def test_nothing_is_kept_of_a_file_that_has_taken_the_place_of_the_artifact(artifact, monkeypatch):
+    """What is kept is called by the digest of the first, so the second would answer for it ever after."""
+    check = cache_module._check_files
+
+    def replace(path, kept):
+        tiny_artifact.build(path, model="other")
+        check(path, kept)
+
+    monkeypatch.setattr(cache_module, "_check_files", replace)
+    with pytest.warns(CacheWarning, match="was removed, replaced or written into while it was opened"):
+        assert Explainer(artifact, "cpu", 1, cache=True).metadata.model == "other"
+    assert [item.name for item in artifact.parent.iterdir()] == ["tiny.onnx"]
+
+
 def test_the_same_artifact_is_found_wherever_it_came_from(artifact, monkeypatch):
     """What was kept belongs to the content: a copy of another time and place needs nothing made."""
     Explainer(artifact, "cpu", 1, cache=True)
