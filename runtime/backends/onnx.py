@@ -1,6 +1,5 @@
 """Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -155,8 +154,8 @@ def _open(
 
 def _is_int8(model: InPlace) -> bool:
     """Whether its backward passes are in int8: such weights take little memory when they are packed."""
-    with suppress(ValueError, AttributeError):  # what is wrong with the metadata is told once the file is open
-        return bool(json.loads(model.metadata(METADATA_KEY)).get("precision") == INT8)
+    with suppress(OnnxplainError):  # what is wrong with the metadata is told once the file is open
+        return Metadata.from_json(model.metadata(METADATA_KEY)).precision == INT8
     return False
 
 
