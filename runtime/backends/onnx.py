@@ -13,7 +13,7 @@ from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.contract.precisions import INT8
 
-from .base import check_arguments, read_metadata, rows_of, run_error
+from .base import check_arguments, in_utf8, read_metadata, rows_of, run_error
 
 try:
     import onnxruntime
@@ -131,10 +131,11 @@ def _open(
             unpacked = not packed and not _is_int8(small)
             options.add_session_config_entry("session.disable_prepacking", str(int(unpacked)))
             if file == path:  # not a cached graph, which has its weights in a file beside it
-                model, folder = small.model, str(small.folder)
+                model, folder = small.model, in_utf8(small.folder)
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         elif file == path:
             refuse_external_data(file)
+            model = in_utf8(file)
         retry = not on_cpu  # with the CPU, after printing that on standard output
         try:
             session = onnxruntime.InferenceSession(

@@ -25,6 +25,7 @@ from onnxplain.contract.digest import file_digest, open_beside, open_intact, rep
 from onnxplain.contract.errors import CacheWarning, OnnxplainError, one_line
 
 from ..files import check_file, unfinished
+from .base import in_utf8
 from .external import refuse_external_data
 from .in_place import in_place
 from .node_order import in_order_of
@@ -105,7 +106,7 @@ def _make(path: Path, kept: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(made / GRAPH)
+        options.optimized_model_filepath = in_utf8(made / GRAPH)
         if APART:
             prefix = "session.optimized_model_external_initializers"
             options.add_session_config_entry(f"{prefix}_file_name", WEIGHTS)

@@ -1,11 +1,15 @@
 """Weights stay in the artifact's file: the model that onnxruntime is given holds all but these, and gives the same."""
 
+import os
+import sys
+from contextlib import nullcontext
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from onnxplain.runtime import ArtifactError, Explainer
+from onnxplain.runtime import ArtifactError, CacheWarning, Explainer
 from onnxplain.runtime.backends import onnx as module
 from onnxplain.runtime.backends.in_place import LEAST_BYTES, in_place
 from tests.helpers import tiny_artifact
@@ -76,6 +80,29 @@ def test_any_name_and_links_from_other_folders(name, artifact, tmp_path):
     for path in (store / name, links / "model.onnx"):
         for output, value in Explainer(path, "cpu", 1).tensors(IMAGE).items():
             np.testing.assert_array_equal(value, expected[output])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+@pytest.mark.parametrize("cache", [False, True])
+def test_names_that_are_not_utf_8(cache, artifact, tmp_path, monkeypatch):
+    """onnxruntime takes no such folder, but such a file."""
+    expected = Explainer(artifact, "cpu", 1).tensors(IMAGE)
+    folder, file = (tmp_path / os.fsdecode(b"\xff" + end) for end in (b"", b".onnx"))
+    folder.mkdir()
+    (folder / "x.onnx").hardlink_to(artifact)
+    (tmp_path / "link.onnx").symlink_to(folder / "x.onnx")
+    file.hardlink_to(artifact)
+    for path in (folder / "x.onnx", tmp_path / "link.onnx"):
+        with pytest.raises(ArtifactError, match="a name that is not UTF-8, which onnxruntime cannot open") as error:
+            Explainer(path, "cpu", 1)
+        assert "\n" not in str(error.value)
+    with pytest.warns(CacheWarning, match="a name that is not UTF-8") if cache else nullcontext():
+        found = Explainer(file, "cpu", 1, cache=cache).tensors(IMAGE)
+    for output, value in found.items():
+        np.testing.assert_array_equal(value, expected[output])
+    monkeypatch.setattr(module, "CPU", None)  # as on any other device
+    with pytest.raises(ArtifactError, match="a name that is not UTF-8, which onnxruntime cannot open"):
+        Explainer(file, "cpu", 1)
 
 
 def test_the_file_may_be_replaced_while_it_is_open(artifact, tmp_path):
