@@ -78,12 +78,14 @@ class Explainer:
                 CUDA have `{"use_tf32": "0"}` unless they are given here, as TF32 is too coarse for relevance.
             packed: On the CPU, keep the weights of an ONNX file once more for each kind of product, in the order in
                 which that reads them: a run takes a tenth less time, opening twice as long. It pays for many images.
-                Weights of int8 artifacts, which are small, are packed in any case.
+                Weights of int8 artifacts, which are small, are packed in any case. Other devices do without it, as
+                without the cache.
 
         Raises:
             ArtifactError: If the file is missing, not an artifact, changed since export, as its digest tells, or a .pt
                 file without `trust`.
-            OnnxplainError: If there is no such device or provider, or another argument is not valid.
+            OnnxplainError: If there is no such device or provider, or another argument is not valid, as `cache` and
+                `packed` are not for a .pt file.
 
         Warns:
             CacheWarning: If the cache cannot be written; all else works.

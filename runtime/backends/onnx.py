@@ -114,7 +114,7 @@ def _open(
     # used again all the same, through the arena
     options.enable_mem_reuse = False
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
-    on_cpu = providers == [CPU]
+    on_cpu = [provider_name(each) for each in providers] == [CPU]
     unwanted = list(UNUSED) if on_cpu else []
     if frugal:  # without what makes runs faster: magnitudes of weights computed once, and freed memory kept
         options.enable_cpu_mem_arena = False
