@@ -7,6 +7,7 @@ instead: nothing is copied, and processes that open the same file share the memo
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +32,6 @@ class InPlace(NamedTuple):
     model: bytes
     folder: Path
 
-    def metadata(self, key: str) -> str:
-        """The text under a key of the model's metadata; empty if there is none."""
-        for entry in values_of(self.model, {METADATA_PROPS}):
-            if key.encode() in values_of(entry, {KEY}):
-                return b"".join(values_of(entry, {VALUE})).decode(errors="replace")
-        return ""
-
 
 def in_place(path: Path) -> InPlace:
     """Read an artifact without its large weights.
@@ -48,6 +42,15 @@ def in_place(path: Path) -> InPlace:
     file = path.resolve()  # onnxruntime follows no link to another folder
     with onnx_content(path) as content:
         return InPlace(b"".join(_model(content, os.fsencode(file.name))), file.parent)
+
+
+def metadata_text(path: Path, key: str) -> str:
+    """The text under a key of an ONNX file's metadata; empty if there is none, or if it is no ONNX file."""
+    with suppress(ValueError), path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for entry in values_of(content, {METADATA_PROPS}):
+            if key.encode() in values_of(entry, {KEY}):
+                return b"".join(values_of(entry, {VALUE})).decode(errors="replace")
+    return ""
 
 
 def _model(content: mmap.mmap, name: bytes) -> Iterator[bytes]:

@@ -115,6 +115,14 @@ def test_what_is_damaged_is_made_again(damage, artifact):
         assert _opened(artifact) == [graph]
 
 
+def test_nothing_is_printed_where_a_cache_is_made_again(artifact, capfd):
+    Explainer(artifact, "cpu", 1, cache=True)
+    [graph] = Path(f"{artifact}.cache").rglob("graph.onnx")
+    graph.write_bytes(graph.read_bytes()[:-1])
+    Explainer(artifact, "cpu", 1, cache=True)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_large_constants_are_kept_once_and_a_lack_of_them_is_noticed(large):
     """The folder is about as large as the file, and weights cut short are made again."""
     path = large
