@@ -244,8 +244,8 @@ class Explainer:
             images: Any iterable of what `explain` takes. It is consumed as results are asked for, one batch ahead.
             target: As in `explain`.
             method: As in `explain`.
-            batch_size: How many images one run takes; None for up to 8, fewer if they have many tokens, or on a CPU if
-                the model is wide. Large images go in smaller batches in any case.
+            batch_size: How many images one run takes; None for up to 8, fewer if there are many tokens or targets, or
+                on a CPU if the model is wide. Large images go in smaller batches in any case.
             progress: As in `explain`, for each image.
             **parameters: As in `explain`.
 
