@@ -64,8 +64,9 @@ class Explainer:
 
         Args:
             path: The file that export wrote. A .pt file is opened with PyTorch, which has to be installed then, all
-                others with onnxruntime. The weights are read where they lie in it, so while it is open, the file may be
-                removed or replaced, but not written into.
+                others with onnxruntime. On the CPU that reads the weights where they lie in the file, so do not write
+                into it while it is open: answers change, or the process ends where it is cut short. Rename another file
+                to its name instead, as export does; what is open keeps the old one.
             device: "cpu", "cuda", or "auto": the first device that onnxruntime offers, CUDA before the CPU.
             threads: How many threads a run uses on the CPU; None for all cores.
             cache: Keep the graph as onnxruntime has optimized it, in the folder `path`.cache, as large as the file. The

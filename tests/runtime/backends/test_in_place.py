@@ -116,6 +116,18 @@ def test_the_file_may_be_replaced_while_it_is_open(artifact, tmp_path):
         np.testing.assert_array_equal(value, expected[output])
 
 
+def test_what_is_written_into_an_open_file_changes_the_answers(artifact):
+    """README and SECURITY.md warn of it."""
+    opened = module.OnnxArtifact(artifact, "cpu", 1, frugal=True)  # which computes the mean of the weight in each run
+    pixels = np.random.default_rng(0).normal(size=opened.metadata.input_shape(1)).astype(np.float32)
+    expected = opened.run(pixels, [0], [])["logits"]
+    [weight] = [item for item in onnx.load(artifact).graph.initializer if item.name == "large"]
+    with artifact.open("r+b") as file:
+        file.seek(artifact.read_bytes().index(weight.raw_data))
+        file.write((2 * onnx.numpy_helper.to_array(weight)).tobytes())
+    np.testing.assert_allclose(opened.run(pixels, [0], [])["logits"], 2 * expected, rtol=1e-5)
+
+
 def _write_into(path, other):
     with path.open("r+b") as file:
         file.write(b"x")
