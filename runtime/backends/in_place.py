@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .external import onnx_content
+from .onnx_fields import GraphProto, ModelProto, TensorProto
+from .onnx_fields import StringStringEntryProto as Entry
 from .wire import BYTES, VARINT, Field, bytes_field, fields_of, values_of, varint
 
-GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
-EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # of TensorProto, and a value of the latter
-METADATA_PROPS = 14  # field of ModelProto
-KEY, VALUE = 1, 2  # of StringStringEntryProto
 LEAST_BYTES = 2**12  # of a weight that is left in the file: what onnxruntime computes shapes from is smaller
 
 
@@ -47,25 +45,27 @@ def in_place(path: Path) -> InPlace:
 def metadata_text(path: Path, key: str) -> str:
     """The text under a key of an ONNX file's metadata; empty if there is none, or if it is no ONNX file."""
     with suppress(ValueError), path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for entry in values_of(content, {METADATA_PROPS}):
-            if key.encode() in values_of(entry, {KEY}):
-                return b"".join(values_of(entry, {VALUE})).decode(errors="replace")
+        for entry in values_of(content, {ModelProto.METADATA_PROPS}):
+            if key.encode() in values_of(entry, {Entry.KEY}):
+                return b"".join(values_of(entry, {Entry.VALUE})).decode(errors="replace")
     return ""
 
 
 def _model(content: mmap.mmap, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, 0, len(content)):
-        if field.number == GRAPH and field.kind == BYTES:
-            yield bytes_field(GRAPH, b"".join(_graph(content, field, name)))
+        if field.number == ModelProto.GRAPH and field.kind == BYTES:
+            yield bytes_field(ModelProto.GRAPH, b"".join(_graph(content, field, name)))
         else:
             yield content[field.begin : field.end]
 
 
 def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, graph.start, graph.end):
-        large = field.number == INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_BYTES
+        large = (
+            field.number == GraphProto.INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_BYTES
+        )
         yield (
-            bytes_field(INITIALIZER, b"".join(_tensor(content, field, name)))
+            bytes_field(GraphProto.INITIALIZER, b"".join(_tensor(content, field, name)))
             if large
             else content[field.begin : field.end]
         )
@@ -74,10 +74,11 @@ def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
 def _tensor(content: mmap.mmap, tensor: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, tensor.start, tensor.end):
         size = field.end - field.start
-        if field.number != RAW_DATA or field.kind != BYTES or size < LEAST_BYTES:
+        if field.number != TensorProto.RAW_DATA or field.kind != BYTES or size < LEAST_BYTES:
             yield content[field.begin : field.end]
             continue
         place = {"location": name, "offset": str(field.start).encode(), "length": str(size).encode()}
         for key, value in place.items():
-            yield bytes_field(EXTERNAL_DATA, bytes_field(KEY, key.encode()) + bytes_field(VALUE, value))
-        yield varint(DATA_LOCATION << 3 | VARINT) + varint(EXTERNAL)
+            entry = bytes_field(Entry.KEY, key.encode()) + bytes_field(Entry.VALUE, value)
+            yield bytes_field(TensorProto.EXTERNAL_DATA, entry)
+        yield varint(TensorProto.DATA_LOCATION << 3 | VARINT) + varint(TensorProto.EXTERNAL)

@@ -108,7 +108,7 @@ def test_the_fields_are_those_of_onnx():
         for name in reaching - {"TensorProto"}
     }
     [number] = [field.number for field in TensorProto.DESCRIPTOR.fields if field.name == "external_data"]
-    assert {**expected, "TensorProto": {number: module.EXTERNAL}} == FIELDS
+    assert {**expected, "TensorProto": {number: module.ENTRY}} == FIELDS
 
 
 def _padded(number, content):
