@@ -16,7 +16,7 @@ from .onnx_fields import GraphProto, ModelProto, TensorProto
 from .onnx_fields import StringStringEntryProto as Entry
 from .wire import BYTES, VARINT, Field, bytes_field, fields_of, values_of, varint
 
-LEAST_BYTES = 2**12  # of a weight that is left in the file: what onnxruntime computes shapes from is smaller
+LEAST_IN_PLACE = 2**12  # bytes of a weight that is left in the file: what onnxruntime computes shapes from is smaller
 
 
 class InPlace(NamedTuple):
@@ -62,7 +62,7 @@ def _model(content: mmap.mmap, name: bytes) -> Iterator[bytes]:
 def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, graph.start, graph.end):
         large = (
-            field.number == GraphProto.INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_BYTES
+            field.number == GraphProto.INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_IN_PLACE
         )
         yield (
             bytes_field(GraphProto.INITIALIZER, b"".join(_tensor(content, field, name)))
@@ -74,7 +74,7 @@ def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
 def _tensor(content: mmap.mmap, tensor: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, tensor.start, tensor.end):
         size = field.end - field.start
-        if field.number != TensorProto.RAW_DATA or field.kind != BYTES or size < LEAST_BYTES:
+        if field.number != TensorProto.RAW_DATA or field.kind != BYTES or size < LEAST_IN_PLACE:
             yield content[field.begin : field.end]
             continue
         place = {"location": name, "offset": str(field.start).encode(), "length": str(size).encode()}

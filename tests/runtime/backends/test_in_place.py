@@ -11,7 +11,7 @@ import pytest
 
 from onnxplain.runtime import ArtifactError, CacheWarning, Explainer
 from onnxplain.runtime.backends import onnx as module
-from onnxplain.runtime.backends.in_place import LEAST_BYTES, in_place
+from onnxplain.runtime.backends.in_place import LEAST_IN_PLACE, in_place
 from tests.helpers import tiny_artifact
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -24,7 +24,9 @@ def artifact(tmp_path):
     model = onnx.load(path)
     weight = next(item for item in model.graph.initializer if item.name == "weight")
     values = onnx.numpy_helper.to_array(weight)
-    noise = np.random.default_rng(0).normal(size=(LEAST_BYTES // values.nbytes + 1, *values.shape)).astype(np.float32)
+    noise = (
+        np.random.default_rng(0).normal(size=(LEAST_IN_PLACE // values.nbytes + 1, *values.shape)).astype(np.float32)
+    )
     model.graph.initializer.remove(weight)
     model.graph.initializer.append(onnx.numpy_helper.from_array(values + noise, "large"))
     mean = onnx.helper.make_node("ReduceMean", ["large", "first"], ["weight"], keepdims=0)
@@ -47,7 +49,7 @@ def test_all_but_large_weights_is_the_same(artifact):
     content, whole = in_place(artifact), onnx.load(artifact)
     model = onnx.load_from_string(content.model)
     outside = {item.name: item for item in model.graph.initializer if item.external_data}
-    assert outside.keys() == {item.name for item in whole.graph.initializer if len(item.raw_data) >= LEAST_BYTES}
+    assert outside.keys() == {item.name for item in whole.graph.initializer if len(item.raw_data) >= LEAST_IN_PLACE}
     assert outside.keys() == {"large"}
     for tensor in whole.graph.initializer:
         if tensor.name in outside:
