@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onnxplain.contract.errors import ArtifactError
+from onnxplain.contract.errors import ArtifactError, OnnxplainError
 
 from .onnx_fields import (
     AttributeProto,
@@ -77,6 +77,8 @@ def onnx_content(path: Path) -> Iterator[mmap.mmap]:
                     "export it again"
                 )
             yield content
+    except OnnxplainError:
+        raise
     except ValueError as error:
         raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
 
