@@ -13,6 +13,7 @@ from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.options import Data, Quiet, Trust
+from onnxplain.contract.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +69,8 @@ def evaluate(
     arguments.check_writable(output)
     console = display.make_console(quiet)
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(artifact, device, trust=trust, threads=_threads(jobs), packed=True)
+        packed = FORMATS[format_of(artifact)].has_packed
+        explainer = Explainer(artifact, device, trust=trust, threads=_threads(jobs), packed=packed)
     metadata = explainer.metadata
     names = {"all": [method.name for method in available_methods(metadata)]}
     measures = {"all": list(METRICS), "default": None}

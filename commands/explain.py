@@ -14,6 +14,7 @@ from onnxplain.commands.find_images import counted, find_images
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.options import Quiet, Trust
 from onnxplain.contract.errors import naming
+from onnxplain.contract.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
     from onnxplain.runtime import Explanation
@@ -99,7 +100,7 @@ def explain(
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = Explainer(
             artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers,
-            packed=len(names) >= MANY,
+            packed=len(names) >= MANY and FORMATS[format_of(artifact)].has_packed,
         )  # fmt: skip
     metadata = explainer.metadata
     methods = None

@@ -7,8 +7,9 @@ digest anew.
 import hashlib
 import mmap
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -57,13 +58,15 @@ def open_intact(path: Path, start: Callable[[Path], T]) -> T:
         What `start` returns.
 
     Raises:
-        ArtifactError: The file is not what export wrote; raised before what `start` raises.
+        ArtifactError: The file is not what export wrote, or it was replaced meanwhile; raised before what `start`
+            raises.
     """
-    stored = stored_digest(path)
-    if stored is None:
-        start(path)
-        raise _changed(path)
-    return open_beside(partial(_compare, path, stored), partial(start, path))
+    with _unreplaced(path):
+        stored = stored_digest(path)
+        if stored is None:
+            start(path)
+            raise _changed(path)
+        return open_beside(partial(_compare, path, stored), partial(start, path))
 
 
 def open_beside(check: Callable[[], None], start: Callable[[], T]) -> T:
@@ -78,6 +81,34 @@ def open_beside(check: Callable[[], None], start: Callable[[], T]) -> T:
             return start()
         finally:
             checking.result()
+
+
+@contextmanager
+def _unreplaced(path: Path) -> Iterator[None]:
+    """Raise ArtifactError unless the same file stands there at the end of the block, and nobody has written into it.
+
+    A file is opened by its name several times: for its digest, for its structure, and for its weights, of which the
+    structure says where they lie.
+    """
+    before = _identity(path)
+    try:
+        yield
+    finally:
+        if _identity(path) != before:
+            raise replaced(path) from None
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        stat = path.stat()
+    except OSError:  # it is gone
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def replaced(path: Path) -> ArtifactError:
+    """What to raise where a file has become another while it was opened."""
+    return ArtifactError(f"{path} was removed, replaced or written into while it was opened; open it again")
 
 
 def _compare(path: Path, stored: str) -> None:

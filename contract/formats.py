@@ -16,17 +16,19 @@ class Format:
         about: What to know of it, which stands behind its name in the help of the command export.
         is_program: Whether a file can do anything that its user can, so that it is opened only if it is trusted.
         has_cache: Whether the runtime can keep a simplified copy of a file that opens sooner.
+        has_packed: Whether the runtime can keep the weights in the order in which products read them, too.
     """
 
     suffix: str
     about: str = ""
     is_program: bool = False
     has_cache: bool = False
+    has_packed: bool = False
 
 
 # By name
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", has_cache=True),
+    "onnx": Format(".onnx", has_cache=True, has_packed=True),
     "torchscript": Format(".pt", "which PyTorch calls deprecated, in files named .pt", is_program=True),
 }
 DEFAULT = "onnx"  # also of files with any other suffix

@@ -64,8 +64,9 @@ class Explainer:
 
         Args:
             path: The file that export wrote. A .pt file is opened with PyTorch, which has to be installed then, all
-                others with onnxruntime. The weights are read where they lie in it, so while it is open, the file may be
-                removed or replaced, but not written into.
+                others with onnxruntime. On the CPU that reads the weights where they lie in the file, so do not write
+                into it while it is open: answers change, or the process ends where it is cut short. Rename another file
+                to its name instead, as export does; what is open keeps the old one.
             device: "cpu", "cuda", or "auto": the first device that onnxruntime offers, CUDA before the CPU.
             threads: How many threads a run uses on the CPU; None for all cores.
             cache: Keep the graph as onnxruntime has optimized it, in the folder `path`.cache, as large as the file. The
@@ -78,12 +79,14 @@ class Explainer:
                 CUDA have `{"use_tf32": "0"}` unless they are given here, as TF32 is too coarse for relevance.
             packed: On the CPU, keep the weights of an ONNX file once more for each kind of product, in the order in
                 which that reads them: a run takes a tenth less time, opening twice as long. It pays for many images.
-                Weights of int8 artifacts, which are small, are packed in any case.
+                Weights of int8 artifacts, which are small, are packed in any case. Other devices do without it, as
+                without the cache.
 
         Raises:
             ArtifactError: If the file is missing, not an artifact, changed since export, as its digest tells, or a .pt
                 file without `trust`.
-            OnnxplainError: If there is no such device or provider, or another argument is not valid.
+            OnnxplainError: If there is no such device or provider, or another argument is not valid, as `cache` and
+                `packed` are not for a .pt file.
 
         Warns:
             CacheWarning: If the cache cannot be written; all else works.
@@ -242,8 +245,8 @@ class Explainer:
             images: Any iterable of what `explain` takes. It is consumed as results are asked for, one batch ahead.
             target: As in `explain`.
             method: As in `explain`.
-            batch_size: How many images one run takes; None for up to 8, fewer if they have many tokens, or on a CPU if
-                the model is wide. Large images go in smaller batches in any case.
+            batch_size: How many images one run takes; None for up to 8, fewer if there are many tokens or targets, or
+                on a CPU if the model is wide. Large images go in smaller batches in any case.
             progress: As in `explain`, for each image.
             **parameters: As in `explain`.
 

@@ -50,6 +50,16 @@ def check_arguments(path: Path, threads: int | None) -> None:
     check_file(path, "an artifact", missing, ArtifactError)
 
 
+def in_utf8(path: Path) -> str:
+    """A path as onnxruntime takes it; raises ArtifactError if it is not UTF-8, as names on Linux need not be."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ArtifactError(f"{path} is a name that is not UTF-8, which onnxruntime cannot open; rename it") from None
+    return text
+
+
 def read_metadata(text: str | None, path: Path, kind: str) -> Metadata:
     """Read metadata from their text, None if the file has none; `kind` is the kind of file, for the error."""
     if not text:

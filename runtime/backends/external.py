@@ -8,25 +8,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onnxplain.contract.errors import ArtifactError
+from onnxplain.contract.errors import ArtifactError, OnnxplainError
 
+from .onnx_fields import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+    TrainingInfoProto,
+)
 from .wire import BYTES, fields_of
 
-# The fields that lead to tensors, by message of onnx.proto: {field number: message}
+ENTRY = "StringStringEntryProto"  # of TensorProto.external_data
+# The fields that lead to tensors, by message: {field number: message}
 FIELDS: dict[str, dict[int, str]] = {
-    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
-    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
-    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
-    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "NodeProto": {5: "AttributeProto"},
-    "AttributeProto": {
-        5: "TensorProto", 6: "GraphProto", 10: "TensorProto", 11: "GraphProto", 22: "SparseTensorProto",
-        23: "SparseTensorProto",
+    "ModelProto": {
+        ModelProto.GRAPH: "GraphProto",
+        ModelProto.TRAINING_INFO: "TrainingInfoProto",
+        ModelProto.FUNCTIONS: "FunctionProto",
     },
-    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
-    "TensorProto": {13: "StringStringEntryProto"},
-}  # fmt: skip
-EXTERNAL = "StringStringEntryProto"  # of TensorProto.external_data
+    "TrainingInfoProto": {
+        TrainingInfoProto.INITIALIZATION: "GraphProto",
+        TrainingInfoProto.ALGORITHM: "GraphProto",
+    },
+    "FunctionProto": {FunctionProto.NODE: "NodeProto", FunctionProto.ATTRIBUTE_PROTO: "AttributeProto"},
+    "GraphProto": {
+        GraphProto.NODE: "NodeProto",
+        GraphProto.INITIALIZER: "TensorProto",
+        GraphProto.SPARSE_INITIALIZER: "SparseTensorProto",
+    },
+    "NodeProto": {NodeProto.ATTRIBUTE: "AttributeProto"},
+    "AttributeProto": {
+        AttributeProto.T: "TensorProto",
+        AttributeProto.G: "GraphProto",
+        AttributeProto.TENSORS: "TensorProto",
+        AttributeProto.GRAPHS: "GraphProto",
+        AttributeProto.SPARSE_TENSOR: "SparseTensorProto",
+        AttributeProto.SPARSE_TENSORS: "SparseTensorProto",
+    },
+    "SparseTensorProto": {SparseTensorProto.VALUES: "TensorProto", SparseTensorProto.INDICES: "TensorProto"},
+    "TensorProto": {TensorProto.EXTERNAL_DATA: ENTRY},
+}
 WORD = b"location"  # the key under which an external tensor names its file
 SHORT = 2**16  # bytes: it is faster to search shorter messages for WORD than to parse them
 
@@ -52,6 +77,8 @@ def onnx_content(path: Path) -> Iterator[mmap.mmap]:
                     "export it again"
                 )
             yield content
+    except OnnxplainError:
+        raise
     except ValueError as error:
         raise ArtifactError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
 
@@ -65,7 +92,7 @@ def _has_external_data(content: mmap.mmap) -> bool:
             continue
         for field in fields_of(content, position, end):
             inner = FIELDS[message].get(field.number) if field.kind == BYTES else None
-            if inner == EXTERNAL:
+            if inner == ENTRY:
                 return True
             if inner is not None:
                 waiting.append((inner, field.start, field.end))

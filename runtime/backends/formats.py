@@ -48,7 +48,10 @@ def open_artifact(
         ArtifactError: If the file cannot be opened.
     """
     name = format_of(path)
-    if cache and not FORMATS[name].has_cache:
-        kinds = " or ".join(name for name, item in FORMATS.items() if item.has_cache).upper()
-        raise OnnxplainError(f"`cache` is for {kinds} files, {path} is not one by its name")
+    for argument, wanted in (("cache", cache), ("packed", packed)):
+        kinds = [name for name, item in FORMATS.items() if getattr(item, f"has_{argument}")]
+        if wanted and name not in kinds:
+            raise OnnxplainError(
+                f"`{argument}` is for {' or '.join(kinds).upper()} files, {path} is not one by its name"
+            )
     return OPEN[name](Path(path), Settings(device, threads, cache, trust, providers, packed))

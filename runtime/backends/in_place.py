@@ -7,17 +7,16 @@ instead: nothing is copied, and processes that open the same file share the memo
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from .external import onnx_content
+from .onnx_fields import GraphProto, ModelProto, TensorProto
+from .onnx_fields import StringStringEntryProto as Entry
 from .wire import BYTES, VARINT, Field, bytes_field, fields_of, values_of, varint
 
-GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
-EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # of TensorProto, and a value of the latter
-METADATA_PROPS = 14  # field of ModelProto
-KEY, VALUE = 1, 2  # of StringStringEntryProto
-LEAST_BYTES = 2**12  # of a weight that is left in the file: what onnxruntime computes shapes from is smaller
+LEAST_IN_PLACE = 2**12  # bytes of a weight that is left in the file: what onnxruntime computes shapes from is smaller
 
 
 class InPlace(NamedTuple):
@@ -31,13 +30,6 @@ class InPlace(NamedTuple):
     model: bytes
     folder: Path
 
-    def metadata(self, key: str) -> str:
-        """The text under a key of the model's metadata; empty if there is none."""
-        for entry in values_of(self.model, {METADATA_PROPS}):
-            if key.encode() in values_of(entry, {KEY}):
-                return b"".join(values_of(entry, {VALUE})).decode(errors="replace")
-        return ""
-
 
 def in_place(path: Path) -> InPlace:
     """Read an artifact without its large weights.
@@ -50,19 +42,30 @@ def in_place(path: Path) -> InPlace:
         return InPlace(b"".join(_model(content, os.fsencode(file.name))), file.parent)
 
 
+def metadata_text(path: Path, key: str) -> str:
+    """The text under a key of an ONNX file's metadata; empty if there is none, or if it is no ONNX file."""
+    with suppress(ValueError), path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for entry in values_of(content, {ModelProto.METADATA_PROPS}):
+            if key.encode() in values_of(entry, {Entry.KEY}):
+                return b"".join(values_of(entry, {Entry.VALUE})).decode(errors="replace")
+    return ""
+
+
 def _model(content: mmap.mmap, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, 0, len(content)):
-        if field.number == GRAPH and field.kind == BYTES:
-            yield bytes_field(GRAPH, b"".join(_graph(content, field, name)))
+        if field.number == ModelProto.GRAPH and field.kind == BYTES:
+            yield bytes_field(ModelProto.GRAPH, b"".join(_graph(content, field, name)))
         else:
             yield content[field.begin : field.end]
 
 
 def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, graph.start, graph.end):
-        large = field.number == INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_BYTES
+        large = (
+            field.number == GraphProto.INITIALIZER and field.kind == BYTES and field.end - field.start >= LEAST_IN_PLACE
+        )
         yield (
-            bytes_field(INITIALIZER, b"".join(_tensor(content, field, name)))
+            bytes_field(GraphProto.INITIALIZER, b"".join(_tensor(content, field, name)))
             if large
             else content[field.begin : field.end]
         )
@@ -71,10 +74,11 @@ def _graph(content: mmap.mmap, graph: Field, name: bytes) -> Iterator[bytes]:
 def _tensor(content: mmap.mmap, tensor: Field, name: bytes) -> Iterator[bytes]:
     for field in fields_of(content, tensor.start, tensor.end):
         size = field.end - field.start
-        if field.number != RAW_DATA or field.kind != BYTES or size < LEAST_BYTES:
+        if field.number != TensorProto.RAW_DATA or field.kind != BYTES or size < LEAST_IN_PLACE:
             yield content[field.begin : field.end]
             continue
         place = {"location": name, "offset": str(field.start).encode(), "length": str(size).encode()}
         for key, value in place.items():
-            yield bytes_field(EXTERNAL_DATA, bytes_field(KEY, key.encode()) + bytes_field(VALUE, value))
-        yield varint(DATA_LOCATION << 3 | VARINT) + varint(EXTERNAL)
+            entry = bytes_field(Entry.KEY, key.encode()) + bytes_field(Entry.VALUE, value)
+            yield bytes_field(TensorProto.EXTERNAL_DATA, entry)
+        yield varint(TensorProto.DATA_LOCATION << 3 | VARINT) + varint(TensorProto.EXTERNAL)

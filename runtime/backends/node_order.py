@@ -8,12 +8,10 @@ import heapq
 from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
+from .onnx_fields import AttributeProto, GraphProto, ModelProto, NodeProto
 from .wire import BYTES, bytes_field, fields_of, values_of
 
-GRAPH = 7  # field of ModelProto
-NODE = 1  # of GraphProto
-INPUT, OUTPUT, ATTRIBUTE = 1, 2, 5  # of NodeProto
-BRANCHES = {6, 11}  # fields of AttributeProto that are graphs
+BRANCHES = {AttributeProto.G, AttributeProto.GRAPHS}
 
 
 class Node(NamedTuple):
@@ -36,18 +34,18 @@ def in_order_of(model: bytes, original: bytes) -> bytes:
     A node that is not in the original comes before the first one that needs it.
     """
     places: dict[bytes, int] = {}
-    for graph in values_of(original, {GRAPH}):
+    for graph in values_of(original, {ModelProto.GRAPH}):
         _note_places(graph, places)
-    return _changed(model, {GRAPH}, lambda graph: _ordered(graph, places))
+    return _changed(model, {ModelProto.GRAPH}, lambda graph: _ordered(graph, places))
 
 
 def _note_places(graph: bytes, places: dict[bytes, int]) -> None:
     """Note for each value the place of the node that gives it, among all nodes."""
-    for node in values_of(graph, {NODE}):
+    for node in values_of(graph, {GraphProto.NODE}):
         for branch in _branches(node):
             _note_places(branch, places)
         place = len(places)
-        places.update(dict.fromkeys(values_of(node, {OUTPUT}), place))
+        places.update(dict.fromkeys(values_of(node, {NodeProto.OUTPUT}), place))
 
 
 def _ordered(graph: bytes, places: dict[bytes, int]) -> bytes:
@@ -55,11 +53,15 @@ def _ordered(graph: bytes, places: dict[bytes, int]) -> bytes:
         return _changed(attribute, BRANCHES, lambda branch: _ordered(branch, places))
 
     nodes = [
-        Node(_changed(node, {ATTRIBUTE}, with_branches), [*_read(node)], [*values_of(node, {OUTPUT})])
-        for node in values_of(graph, {NODE})
+        Node(
+            _changed(node, {NodeProto.ATTRIBUTE}, with_branches), [*_read(node)], [*values_of(node, {NodeProto.OUTPUT})]
+        )
+        for node in values_of(graph, {GraphProto.NODE})
     ]
-    rest = b"".join(graph[field.begin : field.end] for field in fields_of(graph, 0, len(graph)) if field.number != NODE)
-    return b"".join(bytes_field(NODE, node.content) for node in _sorted(nodes, places)) + rest
+    rest = b"".join(
+        graph[field.begin : field.end] for field in fields_of(graph, 0, len(graph)) if field.number != GraphProto.NODE
+    )
+    return b"".join(bytes_field(GraphProto.NODE, node.content) for node in _sorted(nodes, places)) + rest
 
 
 def _sorted(nodes: list[Node], places: dict[bytes, int]) -> Iterator[Node]:
@@ -88,14 +90,14 @@ def _sorted(nodes: list[Node], places: dict[bytes, int]) -> Iterator[Node]:
 
 def _read(node: bytes) -> Iterator[bytes]:
     """The names of all values that a node or its branches read; what branches compute themselves is among them."""
-    yield from values_of(node, {INPUT})
+    yield from values_of(node, {NodeProto.INPUT})
     for branch in _branches(node):
-        for inner in values_of(branch, {NODE}):
+        for inner in values_of(branch, {GraphProto.NODE}):
             yield from _read(inner)
 
 
 def _branches(node: bytes) -> Iterator[bytes]:
-    for attribute in values_of(node, {ATTRIBUTE}):
+    for attribute in values_of(node, {NodeProto.ATTRIBUTE}):
         yield from values_of(attribute, BRANCHES)
 
 

@@ -1,6 +1,5 @@
 """Artifacts opened with onnxruntime: checked against their metadata, and run for chosen outputs."""
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from onnxplain.contract.metadata import METADATA_KEY, Metadata
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.contract.precisions import INT8
 
-from .base import check_arguments, read_metadata, rows_of, run_error
+from .base import check_arguments, in_utf8, read_metadata, rows_of, run_error
 
 try:
     import onnxruntime
@@ -26,7 +25,7 @@ except ModuleNotFoundError:
 from onnxplain.contract.digest import open_intact
 
 from .external import refuse_external_data
-from .in_place import InPlace, in_place
+from .in_place import in_place, metadata_text
 from .memory import give_memory_back
 from .optimized_cache import open_cached
 from .optimizers import UNUSED
@@ -44,7 +43,22 @@ ERRORS_ONLY = 3  # onnxruntime warns of every flag that is an input and an initi
 
 
 class OnnxArtifact:
-    """An open ONNX file: an `Artifact`."""
+    """An open ONNX file: an `Artifact`.
+
+    Args:
+        path: The file.
+        device: As for `Explainer`, and so are `threads`, `cache`, `providers` and `packed`.
+        threads: How many threads a run uses on the CPU; None for all cores.
+        cache: On the CPU, open the file from its cache, see `optimized_cache.py`.
+        providers: In place of `device`.
+        packed: On the CPU, keep the weights once more for each kind of product, which makes runs faster.
+        frugal: Do without what makes runs faster and takes memory: magnitudes of weights computed once, and freed
+            memory kept.
+
+    Raises:
+        ArtifactError: If the file is not one that export wrote.
+        OnnxplainError: If another argument is not valid.
+    """
 
     def __init__(
         self,
@@ -105,37 +119,24 @@ def _choose_providers(device: str, providers: Sequence[Provider] | None) -> list
 def _open(
     path: Path, providers: list[Provider], threads: int | None, cache: bool, packed: bool, frugal: bool
 ) -> tuple[onnxruntime.InferenceSession, Metadata]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    # As the file has it, layer by layer: else what a layer leaves is kept until all are done, 3 GB for 1370 tokens
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
-    options.enable_mem_pattern = False
-    # Else opening searches all freed values for one of the same shape, for each value: a third of its time. Memory is
-    # used again all the same, through the arena
-    options.enable_mem_reuse = False
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
-    on_cpu = providers == [CPU]
-    unwanted = list(UNUSED) if on_cpu else []
-    if frugal:  # without what makes runs faster: magnitudes of weights computed once, and freed memory kept
-        options.enable_cpu_mem_arena = False
-        options.execution_order = onnxruntime.ExecutionOrder.DEFAULT
-        unwanted.append("ConstantFolding")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    on_cpu = [provider_name(each) for each in providers] == [CPU]
+    unwanted = [*(UNUSED if on_cpu else ()), *(["ConstantFolding"] if frugal else ())]
 
     def start(file: Path) -> tuple[onnxruntime.InferenceSession, Metadata]:
+        """Open the artifact itself or, on the CPU, a cached graph, which has its weights in a file beside it."""
+        options = _session_options(threads, frugal)
         model: str | bytes = str(file)
-        if on_cpu:
+        if file == path and on_cpu:
             small = in_place(path)
-            # A packed copy of a weight for each kind of its products takes more memory and time than ten runs save
-            unpacked = not packed and not _is_int8(small)
-            options.add_session_config_entry("session.disable_prepacking", str(int(unpacked)))
-            if file == path:  # not a cached graph, which has its weights in a file beside it
-                model, folder = small.model, str(small.folder)
-                options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+            model, folder = small.model, in_utf8(small.folder)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         elif file == path:
-            refuse_external_data(file)
+            refuse_external_data(path)
+            model = in_utf8(path)
+        if on_cpu:
+            # A packed copy of a weight for each kind of its products takes more memory and time than ten runs save
+            unpacked = not packed and not _is_int8(file)
+            options.add_session_config_entry("session.disable_prepacking", str(int(unpacked)))
         retry = not on_cpu  # with the CPU, after printing that on standard output
         try:
             session = onnxruntime.InferenceSession(
@@ -153,10 +154,30 @@ def _open(
     return session, metadata
 
 
-def _is_int8(model: InPlace) -> bool:
+def _session_options(threads: int | None, frugal: bool) -> onnxruntime.SessionOptions:
+    """What is the same for all files and providers; `frugal` as for `OnnxArtifact`."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    # As the file has it, layer by layer: else what a layer leaves is kept until all are done, 3 GB for 1370 tokens
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    # A plan of all buffers of a run, made at the first one, is held beside what that took: 0.2 to 0.3 GB for a ViT-B
+    options.enable_mem_pattern = False
+    # Else opening searches all freed values for one of the same shape, for each value: a third of its time. Memory is
+    # used again all the same, through the arena
+    options.enable_mem_reuse = False
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # and no other, whatever the file's suffix
+    if frugal:
+        options.enable_cpu_mem_arena = False
+        options.execution_order = onnxruntime.ExecutionOrder.DEFAULT
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def _is_int8(file: Path) -> bool:
     """Whether its backward passes are in int8: such weights take little memory when they are packed."""
-    with suppress(ValueError, AttributeError):  # what is wrong with the metadata is told once the file is open
-        return bool(json.loads(model.metadata(METADATA_KEY)).get("precision") == INT8)
+    with suppress(OnnxplainError):  # what is wrong with the metadata is told once the file is open
+        return Metadata.from_json(metadata_text(file, METADATA_KEY)).precision == INT8
     return False
 
 

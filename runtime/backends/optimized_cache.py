@@ -21,21 +21,22 @@ from typing import TypeVar
 
 import onnxruntime
 
-from onnxplain.contract.digest import file_digest, open_beside, open_intact, stored_digest
+from onnxplain.contract.digest import file_digest, open_beside, open_intact, replaced, stored_digest
 from onnxplain.contract.errors import CacheWarning, OnnxplainError, one_line
 
 from ..files import check_file, unfinished
+from .base import in_utf8
 from .external import refuse_external_data
 from .in_place import in_place
 from .node_order import in_order_of
 from .optimizers import UNUSED
 
 SUFFIX = ".cache"
-GRAPH, WEIGHTS = "graph.onnx", "weights"
-DIGESTS = "sha256"  # a line for each of them, as sha256sum reads them
+GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights"
+DIGESTS_FILE = "sha256"  # a line for each of them, as sha256sum reads them
 WAY = 2  # in which caches are made; those of another number are made anew
-KEY = "[0-9a-f]{16}"  # the folder's name in which something is kept
-LEAST_BYTES = "1024"  # of a constant that is kept among the weights, which are read from the file where they lie
+FOLDER = "[0-9a-f]{16}"  # the folder's name in which something is kept
+LEAST_APART = 2**10  # bytes of a constant that is kept among the weights, which are read from the file where they lie
 # Later: what is computed from weights, and what takes a transposed weight as it is where that could be computed
 AT_LOAD = ["ConstantFolding", "MatmulTransposeFusion"]
 # Weights beside the graph open sooner. Before 1.31, onnxruntime then writes what branches hold twice, and reads it not.
@@ -63,7 +64,7 @@ def open_cached(path: Path, start: Callable[[Path], T]) -> T:
     for make in (_check_files, _make):
         try:
             make(path, kept)
-            return open_beside(partial(_check, kept), partial(start, kept / GRAPH))
+            return open_beside(partial(_check, kept), partial(start, kept / GRAPH_FILE))
         except Exception as error:  # onnxruntime's exceptions have no common base class
             reason = one_line(str(error).rpartition(" : ")[2])  # without onnxruntime's own signatures
     with suppress(OSError):
@@ -73,7 +74,7 @@ def open_cached(path: Path, start: Callable[[Path], T]) -> T:
     return opened
 
 
-def _key(digest: str) -> str:
+def _key(digest: str | None) -> str:
     """The name of the cache of the file with that digest, made in this way by this onnxruntime."""
     return hashlib.sha256(f"{digest} {onnxruntime.__version__} {WAY}".encode()).hexdigest()[:16]
 
@@ -87,12 +88,13 @@ def _check_files(path: Path, kept: Path) -> None:
 
 
 def _check(kept: Path) -> None:
-    if (kept / DIGESTS).read_text("ascii") != _digests(kept):
+    if (kept / DIGESTS_FILE).read_text("ascii") != _digests(kept):
         raise OnnxplainError(f"{kept} is damaged")
 
 
 def _digests(folder: Path) -> str:
-    files = [file for file in (folder / GRAPH, folder / WEIGHTS) if file.exists()]  # weights, where some are large
+    files = [folder / name for name in (GRAPH_FILE, WEIGHTS_FILE)]
+    files = [file for file in files if file.exists()]  # weights, where some are large
     return "".join(f"{file_digest(file)}  {file.name}\n" for file in files)
 
 
@@ -105,11 +107,11 @@ def _make(path: Path, kept: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(made / GRAPH)
+        options.optimized_model_filepath = in_utf8(made / GRAPH_FILE)
         if APART:
             prefix = "session.optimized_model_external_initializers"
-            options.add_session_config_entry(f"{prefix}_file_name", WEIGHTS)
-            options.add_session_config_entry(f"{prefix}_min_size_in_bytes", LEAST_BYTES)
+            options.add_session_config_entry(f"{prefix}_file_name", WEIGHTS_FILE)
+            options.add_session_config_entry(f"{prefix}_min_size_in_bytes", str(LEAST_APART))
         options.add_session_config_entry("session.disable_prepacking", "1")  # this session runs nothing
         options.add_session_config_entry("session.load_model_format", "ONNX")
 
@@ -121,11 +123,13 @@ def _make(path: Path, kept: Path) -> None:
             )  # fmt: skip
 
         open_intact(path, simplify)
-        graph = made / GRAPH
+        graph = made / GRAPH_FILE
         graph.write_bytes(in_order_of(graph.read_bytes(), in_place(path).model))
-        (made / DIGESTS).write_text(_digests(made), "ascii")
+        (made / DIGESTS_FILE).write_text(_digests(made), "ascii")
+        if kept.name != _key(stored_digest(path)):
+            raise replaced(path)
         for old in kept.parent.iterdir():
-            if old != kept and re.fullmatch(KEY, old.name):  # what else is there is not ours
+            if old != kept and re.fullmatch(FOLDER, old.name):  # what else is there is not ours
                 shutil.rmtree(old, ignore_errors=True)
         with suppress(OSError):  # another process was first; if that is not it, opening will tell
             made.replace(kept)

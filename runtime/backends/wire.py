@@ -48,7 +48,7 @@ def fields_of(content: Content, position: int, end: int) -> Iterator[Field]:
         yield Field(number, kind, begin, start, position)
 
 
-def values_of(message: bytes, numbers: Container[int]) -> Iterator[bytes]:
+def values_of(message: Content, numbers: Container[int]) -> Iterator[bytes]:
     """The values of the message's fields with these numbers, which are texts or messages."""
     for field in fields_of(message, 0, len(message)):
         if field.number in numbers and field.kind == BYTES:

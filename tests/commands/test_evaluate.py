@@ -185,14 +185,15 @@ def test_a_missing_scipy_is_told_before_any_work(artifact, data, monkeypatch):
     assert not Path("report").exists()
 
 
-def test_a_file_that_is_a_program_is_opened_if_it_is_trusted(data, monkeypatch):
+def test_a_file_that_is_a_program_is_opened_if_it_is_trusted_and_not_packed(data, monkeypatch):
     seen = []
 
     def opened(*arguments, **options):
-        seen.append(options["trust"])
+        seen.append((arguments[0].suffix, options["trust"], options["packed"]))
         raise OnnxplainError("enough")
 
     monkeypatch.setattr("onnxplain.runtime.Explainer", opened)
     assert_mistake("enough", "evaluate", "model.pt", data)
     assert_mistake("enough", "evaluate", "model.pt", data, "--trust")
-    assert seen == [False, True]
+    assert_mistake("enough", "evaluate", "model.onnx", data)
+    assert seen == [(".pt", False, False), (".pt", True, False), (".onnx", False, True)]

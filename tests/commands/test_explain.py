@@ -1,6 +1,7 @@
 """`explain`: the classes, places and overlays that it prints and writes."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from PIL import Image
 
 from onnxplain.commands import display
-from onnxplain.runtime import Explainer, Explanation, Placement
+from onnxplain.runtime import Explainer, Explanation, OnnxplainError, Placement
 from tests.helpers.command_line import (
+    assert_mistake,
     random_image,
     read_pixels,
     run,
@@ -123,3 +125,13 @@ def test_a_label_without_letters_is_named_by_its_index(tmp_path):
     path = build(tmp_path / "x.onnx", labels=["猫", *LABELS[1:]])
     assert run("explain", path, "cat.png", "--target", "猫", "--method", "rollout").exit_code == 0
     assert Path("explanations/cat.png.x.rollout.class-0.png").exists()
+
+
+@pytest.mark.parametrize(("name", "count", "packed"), [("x.onnx", 9, False), ("x.onnx", 10, True), ("x.pt", 10, False)])
+def test_weights_are_packed_for_many_images_where_they_can_be(name, count, packed, folder, monkeypatch):
+    def opened(*arguments, **options):
+        raise OnnxplainError(f"packed is {options['packed']}")
+
+    monkeypatch.setattr("onnxplain.runtime.Explainer", opened)
+    images = [shutil.copy("cat.png", f"{index}.png") for index in range(count)]
+    assert_mistake(f"packed is {packed}", "explain", name, *images)

@@ -9,7 +9,8 @@ import pytest
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.backends.formats import open_artifact
-from onnxplain.runtime.target_parts import MOST_TARGETS, run_in_parts, targets_per_run
+from onnxplain.runtime.batch_size import MOST_TARGETS, RUN_BYTES, images_per_run, targets_per_run
+from onnxplain.runtime.target_parts import run_in_parts
 from tests.helpers import tiny_artifact
 
 TARGETS = [5, -1, 0, 3, -2, *range(6), *range(-6, 0), *range(6)]
@@ -85,16 +86,49 @@ def test_a_plain_artifact_without_flags_computes_all_in_each_part(artifact):
 
 
 def test_fewer_targets_in_a_run_as_one_needs_more_memory(artifact):
-    def fits(tokens, images=1, name="gradient_relevance_positive"):
-        wide = replace(artifact.metadata.preprocessing, size=(1, tokens - 1))
-        metadata = replace(artifact.metadata, preprocessing=wide, patch_grid=wide.size, layers=12, heads=12)
-        return targets_per_run(replace(metadata, token_width=768, hidden_width=3072), images, [name])
+    def fits(tokens, images=1, name="gradient_relevance_positive", **changes):
+        return targets_per_run(_vit_b(artifact.metadata, tokens, **changes), images, [name])
 
     assert fits(197) == MOST_TARGETS
     assert 1 < fits(577) < MOST_TARGETS
-    assert 1 < fits(197, images=8) < MOST_TARGETS
+    assert 1 < fits(197, images=4) < MOST_TARGETS
     assert 1 < fits(400, name="relevance") < fits(400)
     assert fits(1370) == fits(8000) == 1
+    assert fits(577, precision="float64") < fits(577)
+
+
+def _vit_b(metadata, tokens, **changes):
+    """A ViT-B for so many tokens."""
+    wide = replace(metadata.preprocessing, size=(1, tokens - 1))
+    metadata = replace(metadata, preprocessing=wide, patch_grid=wide.size, layers=12, heads=12)
+    return replace(metadata, token_width=768, hidden_width=3072, **changes)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["gradient_relevance_positive", "relevance", "pixel_gradient", "heatmap_legrad"])
+@pytest.mark.parametrize("tokens", [50, 197, 577, 1370])
+def test_where_several_images_fit_all_targets_do(tokens, name, precision, artifact):
+    """Or each of several runs would take the forward pass of all images once more."""
+    heatmaps = {"legrad": {}} if name.startswith("heatmap_") else {}
+    metadata = _vit_b(artifact.metadata, tokens, precision=precision, heatmaps=heatmaps)
+    for device in ("cpu", "cuda"):
+        for targets in (1, 2, 5, 10, 30):
+            images = images_per_run(
+                SimpleNamespace(metadata=metadata, device=device), [name, "attention_mean"], targets
+            )
+            if images > 1:
+                assert targets_per_run(metadata, images, [name]) >= min(targets, MOST_TARGETS)
+
+
+def test_what_a_run_holds_by_hand(artifact):
+    """An image has 12 layers of attention, a class 14 times a hidden layer and attention, and a map for each layer."""
+    image, target = 12 * 12 * 197**2, 14 * (197 * 3072 + 12 * 197**2) + 12 * 197**2
+    for precision, size in (("float32", 4), ("int8", 4), ("float16", 4), ("float64", 8)):
+        metadata, names = _vit_b(artifact.metadata, 197, precision=precision), ["gradient_relevance_positive"]
+        for targets in (1, 2, 3, 4):
+            images = images_per_run(SimpleNamespace(metadata=metadata, device="cuda"), names, targets)
+            assert images == min(8, RUN_BYTES // (size * (image + targets * target)))
+            assert targets_per_run(metadata, 4, names) == (RUN_BYTES // 4 - size * image) // (size * target)
 
 
 def test_explanations_of_many_classes(artifact, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from onnxplain.runtime import METADATA_KEY, Explainer, OnnxplainError, Preprocessing
+from onnxplain.runtime import METADATA_KEY, ArtifactError, Explainer, OnnxplainError, Preprocessing
 from onnxplain.runtime.backends.providers import DEVICES
 from tests.helpers.tiny_artifact import HEADS, LAYERS, SIZE, TOKENS, build, save
 
@@ -78,6 +78,18 @@ def test_another_onnx_file_and_one_that_lacks_a_pass(tmp_path):
     onnx.save(model, path)
     with pytest.raises(OnnxplainError, match="not an onnxplain artifact: an ONNX file without 'onnxplain' metadata"):
         Explainer(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "[]", '{"precision": {}}', "\0", "\ufffd"]
+)
+def test_hostile_metadata_are_refused_in_one_line(text, packed, tmp_path):
+    """Under a digest that is right, so that nothing else refuses the file."""
+    path = build(tmp_path / "x.onnx", metadata=text)
+    with pytest.raises(ArtifactError, match="not an onnxplain artifact: ") as error:
+        Explainer(path, "cpu", packed=packed)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def _without(model, name):

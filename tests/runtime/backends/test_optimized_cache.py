@@ -115,6 +115,14 @@ def test_what_is_damaged_is_made_again(damage, artifact):
         assert _opened(artifact) == [graph]
 
 
+def test_nothing_is_printed_where_a_cache_is_made_again(artifact, capfd):
+    Explainer(artifact, "cpu", 1, cache=True)
+    [graph] = Path(f"{artifact}.cache").rglob("graph.onnx")
+    graph.write_bytes(graph.read_bytes()[:-1])
+    Explainer(artifact, "cpu", 1, cache=True)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_large_constants_are_kept_once_and_a_lack_of_them_is_noticed(large):
     """The folder is about as large as the file, and weights cut short are made again."""
     path = large
@@ -160,6 +168,20 @@ def test_nothing_is_kept_of_a_damaged_artifact(artifact):
     artifact.write_bytes(content)
     with pytest.raises(OnnxplainError, match="damaged or changed since export"):
         Explainer(artifact, "cpu", 1, cache=True)
+    assert [item.name for item in artifact.parent.iterdir()] == ["tiny.onnx"]
+
+
+def test_nothing_is_kept_of_a_file_that_has_taken_the_place_of_the_artifact(artifact, monkeypatch):
+    """What is kept is called by the digest of the first, so the second would answer for it ever after."""
+    check = cache_module._check_files
+
+    def replace(path, kept):
+        tiny_artifact.build(path, model="other")
+        check(path, kept)
+
+    monkeypatch.setattr(cache_module, "_check_files", replace)
+    with pytest.warns(CacheWarning, match="was removed, replaced or written into while it was opened"):
+        assert Explainer(artifact, "cpu", 1, cache=True).metadata.model == "other"
     assert [item.name for item in artifact.parent.iterdir()] == ["tiny.onnx"]
 
 

@@ -26,6 +26,11 @@ def test_packed_if_asked_for_or_small(tmp_path, precision, cache):
         np.testing.assert_allclose(tensor, right[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_it_is_for_onnx_files(tmp_path):
+    with pytest.raises(OnnxplainError, match=r"`packed` is for ONNX files, .*x\.pt is not one by its name"):
+        Explainer(tmp_path / "x.pt", packed=True)
+
+
 def test_it_is_a_switch(tmp_path):
     with pytest.raises(OnnxplainError, match="`packed` must be True or False, got 'yes'"):
         Explainer(tiny_artifact.build(tmp_path / "tiny.onnx"), packed="yes")

@@ -1,6 +1,7 @@
 """Which of onnxruntime's providers an artifact runs on: those of a device, or those that the caller names."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -77,6 +78,21 @@ def test_an_explainer_with_providers(artifact):
         np.testing.assert_array_equal(one.explain(IMAGE).heatmap, expected.heatmap)
     with pytest.raises(OnnxplainError, match="`device` and `providers` exclude each other, got cpu and "):
         Explainer(artifact, "cpu", providers=[CPU])
+
+
+def test_the_cpu_with_options_is_the_cpu(tmp_path):
+    """With weights where they lie in the file, `packed` and the cache, and with its options."""
+    path = build(tmp_path / "tiny.onnx")
+    expected = Explainer(path, "cpu", 1).explain(IMAGE).heatmap
+    for cache in (False, True):
+        for packed in (False, True):
+            options = {"providers": [(CPU, {"use_arena": "1"})], "cache": cache, "packed": packed}
+            explainer = Explainer(path, threads=1, **options)
+            session = explainer.artifact._session
+            entry = session.get_session_options().get_session_config_entry("session.disable_prepacking")
+            assert entry == str(int(not packed))
+            np.testing.assert_allclose(explainer.explain(IMAGE).heatmap, expected, rtol=1e-5, atol=1e-6)
+        assert Path(f"{path}.cache").is_dir() == cache
 
 
 def test_a_provider_that_cannot_be_used_is_an_error(artifact, offered, monkeypatch):
