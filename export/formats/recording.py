@@ -49,6 +49,9 @@ REPLACED = {aten.rsub.Scalar: lambda x, number, alpha=1: x * -alpha + number}
 PRIMES: tuple[Sizes, Sizes] = ((10007, 10009), (10037, 10039))
 """What stands for them, in two runs: so large that hardly any other size is a multiple, for which PyTorch is asked."""
 
+NUMBER = "number_"
+"""What the names of tensors begin with that are made of numbers; those of the model are in its graph's ``model``."""
+
 
 class _CannotRecordError(Exception):
     """Sizes are computed in a way not known here, a value is changed, or an op has no form for the precision."""
@@ -88,15 +91,22 @@ def require_float32(precision: str, reason: str = "") -> None:
 
 
 def _calls(program: FlatProgram) -> list[Any]:
-    """What two runs have to agree in: the calls, and the shapes of their results, in terms of the open sizes."""
+    """What two runs have to agree in: the calls, the shapes of their results in terms of open sizes, and numbers."""
 
     def shape(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [shape(item) for item in value]
         return [factors(size, program.sizes) for size in value.shape] if isinstance(value, Tensor) else None
 
+    def numbers(node: fx.Node) -> bytes:
+        """Those that a rule has made a tensor of; the model's weights are the same in both."""
+        weight = program.weights.get(node)
+        if weight is None or not weight.name.startswith(NUMBER):
+            return b""
+        return weight.tensor.flatten().view(torch.uint8).numpy().tobytes()
+
     return [
-        (node.op, node.target, str(node.args), str(node.kwargs), shape(node.meta.get("val")))
+        (node.op, node.target, str(node.args), str(node.kwargs), shape(node.meta.get("val")), numbers(node))
         for node in program.graph.nodes
     ]
 
@@ -282,7 +292,7 @@ class _Recorder(TorchDispatchMode):
         if tensor.is_meta:  # which PyTorch has made, and of which the numbers are lost
             raise _CannotRecordError
         with self.graph.inserting_before(self.pixels):
-            stand_in = self._stand_in(Weight(f"number_{len(self.numbers)}", tensor))
+            stand_in = self._stand_in(Weight(f"{NUMBER}{len(self.numbers)}", tensor))
         self.numbers.append(tensor)
         self.nodes[id(tensor)] = self.nodes[id(stand_in)]
         return self.nodes[id(tensor)]
