@@ -198,8 +198,9 @@ def group_norm(
 ) -> Tensor:
     """Layer normalisation over each group of channels and the image."""
     y = layer_norm(x.unflatten(1, (groups, -1)).flatten(2), x.shape[1:2], None, None, eps).reshape(x.shape)
-    y = y if w is None else y * w[:, None, None]
-    return y if b is None else y + b[:, None, None]
+    after = [-1, *[1] * (x.dim() - 2)]
+    y = y if w is None else y * w.reshape(after)
+    return y if b is None else y + b.reshape(after)
 
 
 def batch_norm(

@@ -40,6 +40,8 @@ CASES = [
     (aten.rms_norm.default, (X, [11], numbers(11), 1e-6), {}),
     (aten.group_norm.default, (X, 3, numbers(6), numbers(6, seed=1), 1e-5), {}),
     (aten.group_norm.default, (X, 2), {}),
+    (aten.group_norm.default, (X[..., 0], 3, numbers(6), numbers(6, seed=1), 1e-5), {}),  # of tokens
+    (aten.group_norm.default, (X[..., 0, 0], 3, numbers(6), numbers(6, seed=1), 1e-5), {}),
     (aten.batch_norm.default, (X, numbers(6), numbers(6), numbers(6), X[0, :, 0, 0] ** 2, False, 0.1, 1e-5, False), {}),
     (aten.batch_norm.default, (X, None, None, numbers(6), X[0, :, 0, 0] ** 2, False, 0.1, 1e-5, False), {}),
     (aten.new_full.default, (X, [3, 4], 0.1), {}),
