@@ -76,17 +76,16 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
         first, second = (_Recorder(sizes, arithmetic).record(graph, size) for sizes in PRIMES)
         if _calls(first) == _calls(second):
             return first
-        reason = ""
+        reason = "it depends on the number of images or classes in a way that a file cannot have"
     except _CannotRecordError as error:
         reason = str(error)
     require_float32(precision, reason)
     return exported_program(graph, size)
 
 
-def require_float32(precision: str, reason: str = "") -> None:
-    """Raise OnnxplainError, with a reason, if PyTorch's own program would be of another precision."""
+def require_float32(precision: str, reason: str = "an op of it cannot be written alone") -> None:
+    """Raise OnnxplainError, with the reason, if PyTorch's own program would be of another precision."""
     if ARITHMETIC[precision] != ARITHMETIC[FLOAT32]:
-        reason = reason or "not every call of it can be written alone"
         raise OnnxplainError(f"the model has no form in {precision}: {reason}; leave out `precision`")
 
 
@@ -181,7 +180,7 @@ class _Recorder(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         if is_mutable(op):
-            raise _CannotRecordError
+            raise _CannotRecordError(f"{op} changes a value in place")
         given = self._exactly(op, args, kwargs) if self.arithmetic.in_double else (tuple(args), kwargs)
         recorded = fx.node.map_aggregate(given, self._recorded)
         call = f"{op} {recorded}"
@@ -290,7 +289,7 @@ class _Recorder(TorchDispatchMode):
     def _constant(self, tensor: Tensor) -> fx.Node:
         """A tensor that a rule has made of numbers."""
         if tensor.is_meta:  # which PyTorch has made, and of which the numbers are lost
-            raise _CannotRecordError
+            raise _CannotRecordError("PyTorch makes a tensor within an op, of which the numbers are not known")
         with self.graph.inserting_before(self.pixels):
             stand_in = self._stand_in(Weight(f"{NUMBER}{len(self.numbers)}", tensor))
         self.numbers.append(tensor)

@@ -103,6 +103,33 @@ def test_the_gate_of_float64(tmp_path):
     assert_rounded_constants_are_found(model, tmp_path, explainer.metadata)
 
 
+class Tangent(torch.nn.Module):
+    def forward(self, x):
+        return torch.tan(x / 10)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.PReLU(), torch.nn.Conv1d(16, 16, 3, padding=1)], ids=["prelu", "conv1d"])
+def test_ops_without_a_kernel_in_float64_are_written_as_others(layer, tmp_path):
+    model = build("registers")
+    model.patch_embed.norm = layer
+    path = export_unchecked(
+        model, tmp_path / "x.onnx", precision="float64", passes=[], labels=LABELS, preprocessing=preprocessing(model)
+    )
+    x = pixels(model)
+    right = copy.deepcopy(model).double()(x.double()).detach().numpy()
+    assert off(outputs_of(path, x)["logits"], right) < FINE
+
+
+def test_ops_that_onnxruntime_cannot_compute_in_float64_are_named(tmp_path):
+    model = build("registers")
+    model.patch_embed.norm = Tangent()
+    with pytest.raises(
+        OnnxplainError, match=r"^onnxruntime cannot compute Tan in float64; choose another `precision`$"
+    ):
+        checked(model, tmp_path / "x.onnx", "float64", passes=[])
+    assert not list(tmp_path.iterdir())
+
+
 def assert_rounded_constants_are_found(model, folder, metadata):
     """A file that computes in float64 with float32's constants is another function."""
     file = ir.load(folder / "x.onnx")
