@@ -204,7 +204,7 @@ def test_the_gate_of_float16(tmp_path, monkeypatch):
         checked(model, tmp_path / "z.onnx", "float16", **options)
 
 
-@pytest.mark.parametrize("factor", [1e8, 1e-7])
+@pytest.mark.parametrize("factor", [1e25, 1e8, 1e-7, 1e-28])
 def test_weights_beyond_float16_stay(factor):
     model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, 64))
     with torch.no_grad():
