@@ -220,10 +220,12 @@ def group_norm(
 
 
 def batch_norm(
-    x: Tensor, w: Tensor | None, b: Tensor | None, mean: Tensor, variance: Tensor, training: bool, momentum: float,
-    eps: float, *_: Any,
+    x: Tensor, w: Tensor | None, b: Tensor | None, mean: Tensor | None, variance: Tensor | None, training: bool,
+    momentum: float, eps: float, *_: Any,
 ) -> Tensor:  # fmt: skip
     """In evaluation mode: (x - mean) / sqrt(variance + eps), times w, plus b, for each channel."""
+    if training or mean is None or variance is None:
+        raise NotImplementedError("a norm over batches, or of images by themselves, that has no mean stored")
     after = [-1, *[1] * (x.dim() - 2)]
     scale = torch.rsqrt(variance + eps) if w is None else w * torch.rsqrt(variance + eps)
     y = (x - mean.reshape(after)) * scale.reshape(after)

@@ -119,6 +119,7 @@ def test_epsilon_of_a_norm_without_one_is_that_of_float32():
     "call",
     [
         lambda: double_ops.leaky_relu(X, 2.0),
+        lambda: double_ops.batch_norm(X, None, None, None, None, True, 0.1, 1e-5),
         lambda: double_ops.conv_transpose2d(X, numbers(6, 2, 3, 3), None, 2, 1),
     ],
 )

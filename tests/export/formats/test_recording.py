@@ -118,8 +118,24 @@ def test_what_depends_on_open_sizes_in_other_ways_is_left_to_pytorch(change, mon
 @pytest.mark.parametrize("number", [float, torch.tensor])
 def test_no_number_of_images_is_written_into_a_file_of_float64(number):
     graph = fused(change=lambda logits, targets: logits + number(len(logits) / 7))
-    with pytest.raises(OnnxplainError, match="has no form in float64"):
+    with pytest.raises(OnnxplainError, match="has no form in float64: it depends on the number of images or classes"):
         flat_program(graph, SIZE, "float64")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda logits, targets: logits.clone().add_(1), r"aten.add_.Tensor changes a value in place"),
+        (
+            lambda logits, targets: logits.remainder(0.1),
+            r"aten.remainder.Scalar of a number that float32 does not have",
+        ),
+        (lambda logits, targets: torch.nn.functional.leaky_relu(logits, 2.0), r"leaky_relu with a slope of 2.0"),
+    ],
+)
+def test_what_has_no_form_in_float64_is_said(change, reason):
+    with pytest.raises(OnnxplainError, match=rf"^the model has no form in float64: {reason}; leave out `precision`$"):
+        flat_program(fused(change=change), SIZE, "float64")
 
 
 def test_tensors_made_of_numbers_are_recorded(by_pytorch):
