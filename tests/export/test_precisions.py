@@ -139,7 +139,7 @@ def assert_rounded_constants_are_found(model, folder, metadata):
             value.const_value = ir.tensor(numbers, name=value.name)
     save_onnx(file, metadata.to_json(), folder / "y.onnx")
     example = torch.zeros(1, 3, *metadata.preprocessing.size)
-    graph = fuse(model, example, ["gradient", "relevance"]).with_exact_constants()
+    graph = fuse(model, example, ["gradient", "relevance"], exact_constants=True)
     report = parity.compare(folder / "y.onnx", metadata, model, graph)
     assert "relevance" in {row.output for row in report.rows if not row.passed}
 
