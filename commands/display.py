@@ -145,7 +145,7 @@ def inexact(explanation: "Explanation") -> str:
     if share is None or share <= INEXACT:
         return ""
     off = f"{explanation.precision} changes maps of this method by up to {percent(share)} here, on random images"
-    return f"{off}; export --precision float64 gives exact ones"
+    return f"{off}; export --precision float64, in ONNX, avoids this"
 
 
 def percent(share: float | None) -> str:

@@ -43,7 +43,7 @@ def find_format(name: str) -> Format:
     Raises:
         OnnxplainError: There is none.
     """
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise OnnxplainError(no_such("format", name, FORMATS, OTHER_NAMES))
     return FORMATS[name]
 

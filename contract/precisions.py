@@ -17,7 +17,7 @@ PRECISIONS = {
 
 def check_precision(precision: str, format: str) -> None:
     """Raise OnnxplainError unless export writes files of ``format``, a name in FORMATS, with this precision."""
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise OnnxplainError(no_such("precision", precision, PRECISIONS))
     if precision != FLOAT32 and format != DEFAULT:
         raise OnnxplainError(

@@ -281,7 +281,7 @@ def _fused(plan: Plan, passes: Sequence[str] | None) -> FusedGraph:
     model = plan.backbone.model
     example = torch.zeros(1, 3, *plan.backbone.preprocessing.size).to(next(model.parameters()))
     try:
-        graph = fuse(model, example, passes, **plan.rules, int8=plan.precision == INT8)
+        in_double = ARITHMETIC[plan.precision].in_double
+        return fuse(model, example, passes, **plan.rules, int8=plan.precision == INT8, exact_constants=in_double)
     except (GraphError, MissingRuleError) as error:
         raise OnnxplainError(f"{plan.backbone.name} cannot be explained: {error}") from error
-    return graph.with_exact_constants() if ARITHMETIC[plan.precision].in_double else graph

@@ -16,6 +16,7 @@ from onnxplain.contract.errors import one_line
 from onnxplain.contract.lrp_rules import RULES
 from onnxplain.contract.names import no_such
 from onnxplain.contract.outputs import ALWAYS
+from onnxplain.contract.precisions import FLOAT32, FLOAT64
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.backends.base import rows_of, run_error
@@ -27,7 +28,8 @@ from .models.backbones import Backbone
 from .plan import module_of, prepare
 
 DEVICES = ("cpu", "cuda")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {FLOAT32: torch.float32, FLOAT64: torch.float64}
+"""By name, which is that of a precision as well."""
 
 
 def explainer_of(
@@ -78,7 +80,7 @@ def explainer_of(
         OnnxplainError: The model cannot be explained, or an argument is not valid.
     """
     module = module_of(model)
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise OnnxplainError(no_such("dtype", dtype, DTYPES))
     place = _device(module, device)
     checked = _converted(module, torch.device("cpu"), torch.float32)  # as which arguments are checked
@@ -90,7 +92,8 @@ def explainer_of(
     backbone = replace(plan.backbone, model=_converted(module, place, DTYPES[dtype]).eval())
     plan = replace(plan, backbone=backbone)
     graph, _ = fuse_passes(plan)
-    return Explainer.over(LiveArtifact(graph, describe(plan, graph), place), max_pixels, top_k)
+    metadata = replace(describe(plan, graph), precision=dtype)
+    return Explainer.over(LiveArtifact(graph, metadata, place), max_pixels, top_k)
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,8 @@ class FusedGraph(nn.Module):
         """By the path of each weight in the model, for each use how many layers have computed attention before."""
         return uses_of_weights(self._trace)
 
-    def with_exact_constants(self) -> FusedGraph:
-        """A graph over the same weights to compute in float64, whose constants are not rounded to float32."""
+    def _with_exact_constants(self) -> FusedGraph:
+        """A graph over the same weights to compute in float64, whose constants are as the trace has them in full."""
         graph = copy.copy(self)
         graph._buffers = {
             name: buffer.double() if buffer.is_floating_point() else buffer
@@ -239,6 +239,7 @@ def fuse(
     model: nn.Module, example: Tensor, passes: Sequence[str] | None = None, alpha: float = RULES["alpha"],
     beta: float = RULES["beta"], gamma: float | None = None, gamma_conv: float | None = None,
     gamma_linear: float | None = None, gamma_attention: float | None = None, int8: bool = False,
+    exact_constants: bool = False,
 ) -> FusedGraph:  # fmt: skip
     """Turn an image classifier into a graph that explains itself.
 
@@ -256,6 +257,8 @@ def fuse(
         gamma_attention: Of the gamma rule for the linear layers of attention: queries, keys, values and output. 0
             unless it or ``gamma`` is given, as in the published recipe for ViTs.
         int8: Whether backward passes multiply by the weights of linear layers in int8, see ``rules/products.py``.
+        exact_constants: Whether what depends on weights alone is in float64, not rounded to float32, for a graph that
+            is to compute in float64.
 
     Returns:
         The graph, in the dtype of the model.
@@ -266,7 +269,8 @@ def fuse(
         OnnxplainError: The constants of the rules are not valid.
     """
     rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
-    return FusedGraph(model, trace(model, example), passes, rules, INT8 if int8 else FLOAT)
+    graph = FusedGraph(model, trace(model, example, exact_constants), passes, rules, INT8 if int8 else FLOAT)
+    return graph._with_exact_constants() if exact_constants else graph
 
 
 def class_index(target: Tensor, logits: Tensor) -> Tensor:

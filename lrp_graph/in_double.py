@@ -60,14 +60,31 @@ class _InDouble(TorchDispatchMode):
         return result
 
 
-class _WideConvolutions(TorchFunctionMode):
-    """The same for convolutions, which ask for one dtype before they come to the dispatcher."""
+class _WideWhereRefused(TorchFunctionMode):
+    """The same for functions that ask for one dtype before they come to the dispatcher, such as convolutions.
+
+    They are called once more. Where every function got its weights in float64, autograd would keep these.
+    """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tuple(args), kwargs or {}
-        if getattr(function, "__name__", "").startswith("conv"):
-            args, kwargs = fx.node.map_aggregate((args, kwargs), _wide)
+        given = tuple(args), kwargs or {}
+        try:
+            return function(*given[0], **given[1])
+        except RuntimeError:
+            dtypes: set[torch.dtype] = set()
+            fx.node.map_aggregate(given, lambda arg: _note_dtype(arg, dtypes))
+            # A copy would get what it writes
+            writes = getattr(function, "__name__", "").endswith("_") or given[1].get("out") is not None
+            if writes or len(dtypes) < 2:
+                raise
+        args, kwargs = fx.node.map_aggregate(given, _wide)
         return function(*args, **kwargs)
+
+
+def _note_dtype(arg: Any, dtypes: set[torch.dtype]) -> None:
+    """Add that of a tensor of floating-point numbers."""
+    if isinstance(arg, Tensor) and arg.is_floating_point():
+        dtypes.add(arg.dtype)
 
 
 @contextmanager
@@ -82,7 +99,7 @@ def in_double(exact: bool = False) -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     try:
         narrow = nullcontext() if exact else patch.object(torch, "finfo", lambda dtype=None: limits)
-        with _WideConvolutions(), _InDouble(exact), narrow:
+        with _WideWhereRefused(), _InDouble(exact), narrow:
             yield
     finally:
         torch.set_default_dtype(before)

@@ -76,6 +76,12 @@ def elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -
     return scale * (x.clamp(min=0) + alpha * (torch.exp((x * input_scale).clamp(max=0)) - 1))
 
 
+def prelu(x: Tensor, w: Tensor) -> Tensor:
+    """x where it is positive, else w x, with one slope w for each channel or for all."""
+    slope = w.reshape([-1, *[1] * (x.dim() - 2)] if w.numel() > 1 else [])
+    return x.clamp(min=0) + slope * x.clamp(max=0)
+
+
 def hardsigmoid(x: Tensor) -> Tensor:
     """From 0 at -3 to 1 at 3, straight."""
     return (x + 3).clamp(0, 6) / 6
@@ -101,6 +107,16 @@ def conv2d(
         matrices = ((i * gaps[0], j * gaps[1], matrix) for i, j, matrix in _matrices(w, groups))
         result = _sum_of_shifts(x, matrices, pair(stride), sizes)
     return result if b is None else result + b[:, None, None]
+
+
+def conv1d(
+    x: Tensor, w: Tensor, b: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """A convolution of images of one row."""
+    borders = padding if isinstance(padding, str) else (0, pair(padding)[-1])
+    steps, gaps = (1, pair(stride)[-1]), (1, pair(dilation)[-1])
+    return conv2d(x[..., None, :], w[..., None, :], b, steps, borders, gaps, groups).squeeze(-2)
 
 
 def conv_transpose2d(
@@ -198,15 +214,18 @@ def group_norm(
 ) -> Tensor:
     """Layer normalisation over each group of channels and the image."""
     y = layer_norm(x.unflatten(1, (groups, -1)).flatten(2), x.shape[1:2], None, None, eps).reshape(x.shape)
-    y = y if w is None else y * w[:, None, None]
-    return y if b is None else y + b[:, None, None]
+    after = [-1, *[1] * (x.dim() - 2)]
+    y = y if w is None else y * w.reshape(after)
+    return y if b is None else y + b.reshape(after)
 
 
 def batch_norm(
-    x: Tensor, w: Tensor | None, b: Tensor | None, mean: Tensor, variance: Tensor, training: bool, momentum: float,
-    eps: float, *_: Any,
+    x: Tensor, w: Tensor | None, b: Tensor | None, mean: Tensor | None, variance: Tensor | None, training: bool,
+    momentum: float, eps: float, *_: Any,
 ) -> Tensor:  # fmt: skip
     """In evaluation mode: (x - mean) / sqrt(variance + eps), times w, plus b, for each channel."""
+    if training or mean is None or variance is None:
+        raise NotImplementedError("a norm over batches, or of images by themselves, that has no mean stored")
     after = [-1, *[1] * (x.dim() - 2)]
     scale = torch.rsqrt(variance + eps) if w is None else w * torch.rsqrt(variance + eps)
     y = (x - mean.reshape(after)) * scale.reshape(after)
@@ -251,8 +270,12 @@ DOUBLE_OPS: dict[Any, Callable[..., Any]] = {
     aten.leaky_relu.default: leaky_relu,
     aten.softplus.default: softplus,
     aten.elu.default: elu,
+    aten.mish.default: lambda x: x * torch.tanh(softplus(x)),
+    aten.prelu.default: prelu,
     aten.hardsigmoid.default: hardsigmoid,
     aten.hardswish.default: lambda x: x * hardsigmoid(x),
+    aten.conv1d.default: conv1d,
+    aten.conv1d.padding: conv1d,
     aten.conv2d.default: conv2d,
     aten.conv2d.padding: conv2d,
     aten.conv_transpose2d.input: conv_transpose2d,

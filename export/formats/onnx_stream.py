@@ -7,7 +7,7 @@ is a tag, its length, and its own bytes, and so is raw data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,12 +15,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.runtime.backends.wire import BYTES, varint
 
 GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
 LARGE = 2**12
 """Bytes of a tensor from which on it is written from its place in memory."""
+MAX_BYTES = 2**31 - 2**10
+"""Of a model: protobuf reads no more than 2 GiB, and the digest comes after it."""
 
 
 class Stream(Protocol):
@@ -36,6 +39,9 @@ def write_onnx(model: ir.Model, stream: Stream) -> None:
     Args:
         model: The model.
         stream: What to write to.
+
+    Raises:
+        OnnxplainError: The file would be too large to be read; nothing is written.
     """
     tensors = _tensors(model.graph).values()
     with _without_large_tensors(model.graph):
@@ -57,13 +63,26 @@ def write_onnx(model: ir.Model, stream: Stream) -> None:
         data.append((tensor, size))
     before, behind = _fields(graph, lambda number: number < INITIALIZER), _fields(graph, lambda n: n > INITIALIZER)
     length = len(before) + sum(map(len, heads)) + sum(size for _, size in data) + len(behind)
+    first = _fields(proto, lambda number: number < GRAPH) + _head(GRAPH, length) + before
+    last = behind + _fields(proto, lambda number: number > GRAPH)
+    _check_size(length + len(first) - len(before) + len(last) - len(behind), tensors)
 
-    stream.write(_fields(proto, lambda number: number < GRAPH) + _head(GRAPH, length) + before)
+    stream.write(first)
     for head, (tensor, size) in zip(heads, data, strict=True):
         stream.write(head)
         if size:
             tensor.tofile(stream)
-    stream.write(behind + _fields(proto, lambda number: number > GRAPH))
+    stream.write(last)
+
+
+def _check_size(size: int, tensors: Iterable[Any]) -> None:
+    """Raise OnnxplainError for a file of too many bytes, and say whether weights in float16 would help."""
+    if size <= MAX_BYTES:
+        return
+    saved = sum(tensor.nbytes // 2 for tensor in tensors if tensor.dtype == ir.DataType.FLOAT)
+    fits = size - saved <= MAX_BYTES
+    help = "export it with `precision='float16'`, which takes half" if fits else "choose a smaller model"
+    raise OnnxplainError(f"the file would have {size / 2**30:.1f} GiB, and ONNX files can have 2 GiB at most; {help}")
 
 
 def _tensors(graph: ir.Graph) -> dict[ir.Value, Any]:

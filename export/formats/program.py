@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,9 @@ from onnxplain.lrp_graph import FusedGraph
 
 MODEL = "model."
 """What stands before the path of a parameter of the model in the program."""
+
+NUMBER = "number_"
+"""What the names of tensors begin with that are made of numbers; those of the model are in its graph's ``model``."""
 
 Sizes: TypeAlias = tuple[int, int]
 """The numbers of images and targets."""
@@ -80,6 +83,27 @@ def factors(size: int, sizes: Sizes) -> tuple[int, int, int]:
             size //= prime
             powers[place] += 1
     return size, powers[0], powers[1]
+
+
+def calls_of(program: FlatProgram) -> list[Any]:
+    """What two runs have to agree in: the calls, the shapes of their results in terms of open sizes, and numbers."""
+
+    def shape(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [shape(item) for item in value]
+        return [factors(size, program.sizes) for size in value.shape] if isinstance(value, Tensor) else None
+
+    def numbers(node: fx.Node) -> bytes:
+        """Those that a rule has made a tensor of; the model's weights are the same in both."""
+        weight = program.weights.get(node)
+        if weight is None or not weight.name.startswith(NUMBER):
+            return b""
+        return weight.tensor.flatten().view(torch.uint8).numpy().tobytes()
+
+    return [
+        (node.op, node.target, str(node.args), str(node.kwargs), shape(node.meta.get("val")), numbers(node))
+        for node in program.graph.nodes
+    ]
 
 
 def exported_program(graph: FusedGraph, size: tuple[int, int]) -> FlatProgram:

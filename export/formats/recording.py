@@ -10,7 +10,8 @@ on these numbers, or where a size is a multiple by chance.
 from __future__ import annotations
 
 import operator
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +22,13 @@ from onnxplain.contract import OnnxplainError
 from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
-from onnxplain.lrp_graph.torch_internals import TorchDispatchMode, is_mutable, schema_of
+from onnxplain.lrp_graph.torch_internals import TorchDispatchMode, is_mutable
 
 from .arithmetic import ARITHMETIC, Arithmetic
-from .double_ops import DOUBLE_OPS, is_single, rms_norm
+from .double_ops import DOUBLE_OPS, rms_norm
+from .exact_numbers import ExactNumbers
 from .padding import paddings
-from .program import MODEL, FlatProgram, Sizes, Weight, exported_program, factors
+from .program import MODEL, NUMBER, FlatProgram, Sizes, Weight, calls_of, exported_program, factors
 from .rounding import narrowed
 
 aten = torch.ops.aten
@@ -57,6 +59,15 @@ class _CannotRecordError(Exception):
     """Sizes are computed in a way not known here, a value is changed, or an op has no form for the precision."""
 
 
+@contextmanager
+def _recordable() -> Iterator[None]:
+    """Where an op has no form in float64, which is a NotImplementedError, the program cannot be recorded."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise _CannotRecordError(str(error)) from error
+
+
 def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOAT32) -> FlatProgram:
     """Record the fused graph as one program.
 
@@ -74,34 +85,19 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
     arithmetic = ARITHMETIC[precision]
     try:
         first, second = (_Recorder(sizes, arithmetic).record(graph, size) for sizes in PRIMES)
-        if _calls(first) == _calls(second):
+        if calls_of(first) == calls_of(second):
             return first
-        reason = ""
+        reason = "it depends on the number of images or classes in a way that a file cannot have"
     except _CannotRecordError as error:
         reason = str(error)
     require_float32(precision, reason)
     return exported_program(graph, size)
 
 
-def require_float32(precision: str, reason: str = "") -> None:
-    """Raise OnnxplainError, with a reason, if PyTorch's own program would be of another precision."""
+def require_float32(precision: str, reason: str = "an op of it cannot be written alone") -> None:
+    """Raise OnnxplainError, with the reason, if PyTorch's own program would be of another precision."""
     if ARITHMETIC[precision] != ARITHMETIC[FLOAT32]:
-        reason = reason or "not every call of it can be written alone"
         raise OnnxplainError(f"the model has no form in {precision}: {reason}; leave out `precision`")
-
-
-def _calls(program: FlatProgram) -> list[Any]:
-    """What two runs have to agree in: the calls, and the shapes of their results, in terms of the open sizes."""
-
-    def shape(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [shape(item) for item in value]
-        return [factors(size, program.sizes) for size in value.shape] if isinstance(value, Tensor) else None
-
-    return [
-        (node.op, node.target, str(node.args), str(node.kwargs), shape(node.meta.get("val")))
-        for node in program.graph.nodes
-    ]
 
 
 class _Recorder(TorchDispatchMode):
@@ -117,7 +113,7 @@ class _Recorder(TorchDispatchMode):
         self.nodes: dict[int, fx.Node] = {}  # by the identity of the tensor
         self.held: list[Any] = []  # so that no other tensor gets its identity
         self.numbers: list[Tensor] = []
-        self.exact: dict[tuple[float, tuple[int, ...]], Tensor] = {}
+        self.exact = ExactNumbers(min(sizes))
         self.known: dict[str, Any] = {}
         self.results: dict[str, Any] = {}
         self.lengths: dict[int, fx.Node] = {}
@@ -174,7 +170,7 @@ class _Recorder(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         if is_mutable(op):
-            raise _CannotRecordError
+            raise _CannotRecordError(f"{op} changes a value in place")
         given = self._exactly(op, args, kwargs) if self.arithmetic.in_double else (tuple(args), kwargs)
         recorded = fx.node.map_aggregate(given, self._recorded)
         call = f"{op} {recorded}"
@@ -187,37 +183,13 @@ class _Recorder(TorchDispatchMode):
         """The result of an op by others, NotImplemented if it is recorded as it is."""
         if op not in self.replaced:
             return op.decompose(*args, **kwargs)
-        try:
+        with _recordable():
             return self.replaced[op](*args, **kwargs)
-        except NotImplementedError as error:
-            raise _CannotRecordError(str(error)) from error
 
     def _exactly(self, op: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of an op for float64: the exporter rounds numbers to float32, which tensors stand for here.
-
-        To ops that make a tensor of nothing it gives float32 as well, unless they say another dtype.
-        """
-        arguments = schema_of(op).arguments
-        types = [str(argument.type) for argument in arguments]
-        row = next((tuple(value.shape[-1:]) for value in args if isinstance(value, Tensor)), ())
-        exact = [value if is_single(value) else self._number(value, row) for value in args]
-        changed = {kind for kind, before, after in zip(types, args, exact, strict=False) if after is not before}
-        if changed - {"Tensor"} or not all(map(is_single, kwargs.values())):
-            raise _CannotRecordError(f"{op} of a number that float32 does not have")
-        if "Tensor" not in types and "dtype" in {argument.name for argument in arguments}:
-            kwargs = {**kwargs, "dtype": self._result(op, args, kwargs).dtype}
-        return tuple(exact), kwargs
-
-    def _number(self, number: float, row: tuple[int, ...]) -> Tensor:
-        """A tensor of float64 that stands for a number.
-
-        Where the axis is not open it is a row of equal numbers: of a factor that is one number, onnxruntime makes an
-        attribute of a product of matrices, which is float32.
-        """
-        shape = row if max(row, default=0) < min(self.sizes) else ()
-        if (number, shape) not in self.exact:
-            self.exact[number, shape] = torch.full(shape, number, dtype=torch.float64)
-        return self.exact[number, shape]
+        """The arguments of an op for float64."""
+        with _recordable():
+            return self.exact.arguments(op, args, kwargs, lambda: self._result(op, args, kwargs).dtype)
 
     def _cast(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         """The same in another dtype, if it is of floating-point numbers."""
@@ -283,9 +255,9 @@ class _Recorder(TorchDispatchMode):
     def _constant(self, tensor: Tensor) -> fx.Node:
         """A tensor that a rule has made of numbers."""
         if tensor.is_meta:  # which PyTorch has made, and of which the numbers are lost
-            raise _CannotRecordError
+            raise _CannotRecordError("PyTorch makes a tensor within an op, of which the numbers are not known")
         with self.graph.inserting_before(self.pixels):
-            stand_in = self._stand_in(Weight(f"number_{len(self.numbers)}", tensor))
+            stand_in = self._stand_in(Weight(f"{NUMBER}{len(self.numbers)}", tensor))
         self.numbers.append(tensor)
         self.nodes[id(tensor)] = self.nodes[id(stand_in)]
         return self.nodes[id(tensor)]

@@ -20,7 +20,9 @@ def rounded_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     with torch.no_grad():
         for parameter in result.parameters():
             rounded = parameter.to(dtype).to(parameter.dtype)
-            if _is_large(parameter) and (rounded - parameter).norm() <= MAX_LOSS * parameter.norm():
+            exact = parameter.double()  # whose norms reach neither infinity nor zero
+            loss = (rounded.double() - exact).norm()  # infinite or NaN where a number of float16 is
+            if _is_large(parameter) and loss.isfinite() and loss <= MAX_LOSS * exact.norm():
                 parameter.copy_(rounded)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onnxplain.contract import Metadata
+from onnxplain.contract import Metadata, OnnxplainError
+from onnxplain.contract.errors import ArtifactError
 from onnxplain.contract.outputs import ALWAYS
+from onnxplain.contract.precisions import FLOAT64
 from onnxplain.runtime.backends.base import Artifact, rows_of
 
 from ..formats.table import open_frugally, open_in_double
@@ -44,8 +47,19 @@ class WrittenFile:
             self._in_double = open_in_double(path)
 
     def open(self) -> Artifact:
-        """The file as the runtime opens it."""
-        return open_frugally(self._path)
+        """The file as the runtime opens it.
+
+        Raises:
+            OnnxplainError: It cannot be opened, or onnxruntime has no kernel for an op in its precision.
+        """
+        try:
+            return open_frugally(self._path)
+        except ArtifactError as error:
+            op = re.search(r"Could not find an implementation for (\w+)", str(error))
+            if op is None or self._metadata.precision != FLOAT64:
+                raise
+            message = f"onnxruntime cannot compute {op[1]} in {FLOAT64}; choose another `precision`"
+            raise OnnxplainError(message) from error
 
     def run(self, artifact: Artifact, images: Tensor, targets: Sequence[int], names: Sequence[str]) -> Tensors:
         """These outputs from the open file, for all images and classes as one batch."""

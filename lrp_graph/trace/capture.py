@@ -41,7 +41,7 @@ class Trace:
             weights alone.
         pool_attention: The matrix [batch, heads, 1, tokens] of an attention pool, in which one query of the head's
             attends to the tokens of the last layer, if there is one.
-        exact: For the placeholders of those that are computed, the tensors computed in float64.
+        exact: For the placeholders of those that are computed, the tensors computed in float64, if they were asked for.
         origins: For the placeholder of each constant that is computed from weights alone, the paths of these.
     """
 
@@ -62,12 +62,13 @@ class Trace:
         return self.layer_attention if self.pool_attention is None else (*self.layer_attention, self.pool_attention)
 
 
-def trace(model: nn.Module, example: Tensor) -> Trace:
+def trace(model: nn.Module, example: Tensor, exact: bool = False) -> Trace:
     """Trace ``model`` in evaluation mode with a dynamic batch; its own modes are restored.
 
     Args:
         model: An image classifier, [batch, 3, H, W] -> logits [batch, classes].
         example: [1, 3, H, W]; its height and width become fixed.
+        exact: Whether to compute what depends on weights alone without rounding it to float32 as well.
 
     Returns:
         The graph, in canonical form.
@@ -87,10 +88,10 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     finally:
         for module, training in modes.items():
             module.training = training
-    return _read(program)
+    return _read(program, exact)
 
 
-def _read(program: ExportedProgram) -> Trace:
+def _read(program: ExportedProgram, exact: bool) -> Trace:
     graph = program.graph
     signature = program.graph_signature
     paths = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -101,7 +102,7 @@ def _read(program: ExportedProgram) -> Trace:
     weights = {placeholders[name]: path for name, path in paths.items()}
     constants = {placeholders[name]: program.constants[path] for name, path in lifted.items()}
     tensors = {**program.constants, **program.state_dict}
-    folded = fold_weights(graph, {**{node: tensors[path] for node, path in weights.items()}, **constants})
+    folded = fold_weights(graph, {**{node: tensors[path] for node, path in weights.items()}, **constants}, exact)
     constants |= {node: item.value for node, item in folded.items()}
     (output,) = graph.find_nodes(op="output")
     full_logits = _logits_of(output)
@@ -122,7 +123,7 @@ def _read(program: ExportedProgram) -> Trace:
         weights=weights,
         constants=constants,
         pool_attention=pool,
-        exact={node: item.exact for node, item in folded.items()},
+        exact={node: item.exact for node, item in folded.items() if item.exact is not None},
         origins={node: tuple(weights[each] for each in item.weights & weights.keys()) for node, item in folded.items()},
     )
 

@@ -27,21 +27,22 @@ class Folded(NamedTuple):
 
     Attributes:
         value: The tensor.
-        exact: The same, computed in float64, where that is the same but for rounding.
+        exact: If it was asked for, the same computed in float64, where that is the same but for rounding.
         weights: The placeholders of the weights and constants that it is computed from.
     """
 
     value: Tensor
-    exact: Tensor
+    exact: Tensor | None
     weights: frozenset[fx.Node]
 
 
-def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.Node, Folded]:
+def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor], exact: bool = False) -> dict[fx.Node, Folded]:
     """Put placeholders in place of what is computed from ``known`` alone. Views stay, as they compute nothing.
 
     Args:
         graph: The graph, which is changed.
         known: By placeholder, the weights and constants.
+        exact: Whether to compute values that are not rounded to float32 as well.
 
     Returns:
         By new placeholder, what it stands for.
@@ -65,10 +66,9 @@ def fold_weights(graph: fx.Graph, known: Mapping[fx.Node, Tensor]) -> dict[fx.No
                 placeholder = graph.placeholder(f"{node.name}_of_weights")
             placeholder.meta.update(node.meta)
             node.replace_all_uses_with(placeholder, lambda user: user not in known_nodes)
-            value, exact = (
-                _in_double(node, constant, known, values[node], exact).detach().clone() for exact in (False, True)
-            )
-            folded[placeholder] = Folded(value.to(values[node].dtype), exact, frozenset(ancestors(node) & known.keys()))
+            value = _in_double(node, constant, known, values[node], False).detach().clone().to(values[node].dtype)
+            full = _in_double(node, constant, known, values[node], True).detach().clone() if exact else None
+            folded[placeholder] = Folded(value, full, frozenset(ancestors(node) & known.keys()))
     return folded
 
 

@@ -9,7 +9,10 @@ from tests.helpers.tiny_artifact import build
 pytestmark = pytest.mark.usefixtures("folder")
 
 RESOLUTION = {"transformer_attribution": 0.4, "full": 1.0, "rollout": 2.3e-7, "last_layer": 0.021}
-WARNING = "inexact: float32 changes maps of this method by up to 40% here, on random images; export --precision float64"
+WARNING = (
+    "inexact: float32 changes maps of this method by up to 40% here, on random images; export --precision float64, "
+    "in ONNX, avoids this"
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
 """Mistyped names of methods, models, passes and other choices: the nearest is proposed, or what others call it."""
 
+import re
+
 import pytest
 
 from onnxplain.catalog import DEMO, LIBRARIES, MODELS, find_row
 from onnxplain.catalog import OTHER_NAMES as OTHER_MODELS
-from onnxplain.contract.formats import FORMATS
+from onnxplain.contract.formats import DEFAULT, FORMATS, find_format
 from onnxplain.contract.names import nearest, no_such
 from onnxplain.contract.outputs import ALWAYS
+from onnxplain.contract.precisions import check_precision
 from onnxplain.runtime import METHODS, PASSES, REDUCTIONS, Explainer, OnnxplainError
 from onnxplain.runtime.backends.providers import DEVICES
 from onnxplain.runtime.methods.choice import OTHER_NAMES, canonical, find_method
@@ -155,3 +158,15 @@ def test_tensors_that_there_are_not(tmp_path, names, message, folder):
     explainer = Explainer(build(tmp_path / "x.onnx", passes=("attention",)), "cpu")
     with pytest.raises(OnnxplainError, match=message):
         explainer.tensors("cat.png", 0, names)
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (lambda: check_precision(["int8"], DEFAULT), "there is no precision ['int8']; there are: float32, "),
+        (lambda: find_format(["onnx"]), "there is no format ['onnx']; there are: onnx, "),
+    ],
+)
+def test_names_that_are_no_text(check, message):
+    with pytest.raises(OnnxplainError, match=re.escape(message)):
+        check()

@@ -67,6 +67,7 @@ def test_float64_is_the_reference_implementation(name):
     for output, exact in expected.items():
         assert given[output].dtype == np.float64
         assert error(given[output], exact).max() <= 1e-8, output
+    assert explainer.explain(IMAGE).precision == explainer.metadata.precision == "float64"
 
 
 def test_parameters_are_shared_and_the_model_is_as_it_was():
@@ -129,6 +130,7 @@ class _CannotBeCopied(nn.Linear):
     ("options", "message"),
     [
         ({"dtype": "float16"}, "there is no dtype 'float16'"),
+        ({"dtype": ["float64"]}, r"there is no dtype \['float64'\]; there are: float32, float64"),
         ({"device": "gpu"}, "there is no device 'gpu'.*cuda"),
         ({"passes": ["gradients"]}, "there is no pass 'gradients'"),
         ({"alpha": 0.5}, "`alpha` must be at least 1"),

@@ -27,6 +27,13 @@ CASES = [
     (aten.softplus.default, (30 * X,), {}),
     (aten.softplus.default, (X, 2.5), {}),
     (aten.elu.default, (X, 1.3, 1.1, 0.7), {}),
+    (aten.mish.default, (30 * X,), {}),
+    (aten.prelu.default, (X, numbers(6)), {}),
+    (aten.prelu.default, (X[..., 0, 0], numbers(6)), {}),
+    (aten.prelu.default, (X, numbers(1)), {}),
+    (aten.conv1d.default, (X[:, :, 0], numbers(4, 6, 3), numbers(4), [2], [1], [2]), {}),
+    (aten.conv1d.default, (X[:, :, 0], numbers(6, 3, 3), None, [3], [0], [1], 2), {}),
+    (aten.conv1d.padding, (X[:, :, 0], numbers(4, 6, 4), None, [1], "same"), {}),
     (aten.hardsigmoid.default, (3 * X,), {}),
     (aten.hardswish.default, (3 * X,), {}),
     (aten.avg_pool2d.default, (X, [3, 2]), {}),
@@ -40,6 +47,8 @@ CASES = [
     (aten.rms_norm.default, (X, [11], numbers(11), 1e-6), {}),
     (aten.group_norm.default, (X, 3, numbers(6), numbers(6, seed=1), 1e-5), {}),
     (aten.group_norm.default, (X, 2), {}),
+    (aten.group_norm.default, (X[..., 0], 3, numbers(6), numbers(6, seed=1), 1e-5), {}),  # of tokens
+    (aten.group_norm.default, (X[..., 0, 0], 3, numbers(6), numbers(6, seed=1), 1e-5), {}),
     (aten.batch_norm.default, (X, numbers(6), numbers(6), numbers(6), X[0, :, 0, 0] ** 2, False, 0.1, 1e-5, False), {}),
     (aten.batch_norm.default, (X, None, None, numbers(6), X[0, :, 0, 0] ** 2, False, 0.1, 1e-5, False), {}),
     (aten.new_full.default, (X, [3, 4], 0.1), {}),
@@ -110,6 +119,7 @@ def test_epsilon_of_a_norm_without_one_is_that_of_float32():
     "call",
     [
         lambda: double_ops.leaky_relu(X, 2.0),
+        lambda: double_ops.batch_norm(X, None, None, None, None, True, 0.1, 1e-5),
         lambda: double_ops.conv_transpose2d(X, numbers(6, 2, 3, 3), None, 2, 1),
     ],
 )
@@ -128,6 +138,7 @@ def test_modules_of_pytorch_are_covered():
             return op(*args, **(kwargs or {}))
 
     modules = [nn.GELU(), nn.Softplus(), nn.ELU(), nn.Hardswish(), nn.Hardsigmoid(), nn.LeakyReLU(), nn.AvgPool2d(2)]
+    modules += [nn.Mish(), nn.PReLU(6)]
     modules += [nn.Conv2d(6, 2, 3), nn.LayerNorm(11), nn.GroupNorm(2, 6), nn.BatchNorm2d(6), nn.RMSNorm(11)]
     with torch.inference_mode(), Seen():
         for module in modules:

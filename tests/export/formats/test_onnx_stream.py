@@ -12,8 +12,10 @@ import pytest
 import torch
 from onnx_ir.tensor_adapters import TorchTensor
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.contract.digest import LENGTH, stored_digest
 from onnxplain.export.collector import collector_paused
+from onnxplain.export.formats import onnx_stream
 from onnxplain.export.formats.onnx_file import save_onnx
 from onnxplain.export.formats.onnx_stream import LARGE, write_onnx
 
@@ -100,6 +102,49 @@ def test_no_copy_of_the_weights(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < weight.nbytes / 10
+
+
+def _of_zeros(*dtypes):
+    """A model with a weight of 1 GiB for each dtype; these share their memory."""
+    zeros = np.zeros(2**30, np.uint8)
+    tensors = {f"w{place}": ir.tensor(zeros.view(dtype)) for place, dtype in enumerate(dtypes)}
+    values = [_weight(name, tensor) for name, tensor in tensors.items()]
+    copy = ir.node("Identity", values[:1])
+    copy.outputs[0].name, copy.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([], copy.outputs, nodes=[copy], initializers=values, opset_imports={"": 20}, name="g")
+    return ir.Model(graph, ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "message"),
+    [
+        (["<f4"] * 2, r"would have 2.0 GiB, .* 2 GiB at most; export it with `precision='float16'`, which takes half$"),
+        (["<f4"] * 4, "would have 4.0 GiB, .*; choose a smaller model$"),
+        (["<f2"] * 2, "would have 2.0 GiB, .*; choose a smaller model$"),
+    ],
+)
+def test_files_that_nothing_can_read_are_not_written(dtypes, message):
+    """onnxruntime and protobuf open no file from 2 GiB on."""
+    with pytest.raises(OnnxplainError, match=message):
+        write_onnx(_of_zeros(*dtypes), Nothing())
+
+
+class Nothing:
+    """Takes no bytes."""
+
+    def write(self, data):
+        raise AssertionError
+
+
+def test_the_greatest_file(monkeypatch):
+    model, stream = _model(), io.BytesIO()
+    size = len(_serialised(model))
+    monkeypatch.setattr(onnx_stream, "MAX_BYTES", size)
+    write_onnx(model, _Flat(stream))
+    assert len(stream.getvalue()) == size
+    monkeypatch.setattr(onnx_stream, "MAX_BYTES", size - 1)
+    with pytest.raises(OnnxplainError):
+        write_onnx(model, Nothing())
 
 
 def test_the_collector_is_as_it_was():

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
+from onnxplain.contract import OnnxplainError
 from onnxplain.export.formats import recording as module
 from onnxplain.export.formats.distinct_calls import DistinctCalls
 from onnxplain.export.formats.program import exported_program
@@ -103,6 +104,7 @@ def test_convolutions_padded_by_a_word(by_pytorch):
     "change",
     [
         lambda logits, targets: logits + len(logits) / 7,
+        lambda logits, targets: logits + torch.tensor(len(logits) / 7),
         lambda logits, targets: torch.cat([logits, logits[:1]])[1:],
         lambda logits, targets: logits * 2 if len(logits) > 10020 else logits,
         lambda logits, targets: logits.clone().add_(1),
@@ -111,6 +113,41 @@ def test_convolutions_padded_by_a_word(by_pytorch):
 def test_what_depends_on_open_sizes_in_other_ways_is_left_to_pytorch(change, monkeypatch):
     monkeypatch.setattr(module, "exported_program", lambda graph, size: None)  # which may refuse it
     assert flat_program(fused(change=change), SIZE) is None
+
+
+@pytest.mark.parametrize("number", [float, torch.tensor])
+def test_no_number_of_images_is_written_into_a_file_of_float64(number):
+    graph = fused(change=lambda logits, targets: logits + number(len(logits) / 7))
+    with pytest.raises(OnnxplainError, match="has no form in float64: it depends on the number of images or classes"):
+        flat_program(graph, SIZE, "float64")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda logits, targets: logits.clone().add_(1), r"aten.add_.Tensor changes a value in place"),
+        (
+            lambda logits, targets: logits.remainder(0.1),
+            r"aten.remainder.Scalar of a number that float32 does not have",
+        ),
+        (lambda logits, targets: torch.nn.functional.leaky_relu(logits, 2.0), r"leaky_relu with a slope of 2.0"),
+    ],
+)
+def test_what_has_no_form_in_float64_is_said(change, reason):
+    with pytest.raises(OnnxplainError, match=rf"^the model has no form in float64: {reason}; leave out `precision`$"):
+        flat_program(fused(change=change), SIZE, "float64")
+
+
+def test_tensors_made_of_numbers_are_recorded(by_pytorch):
+    """Of any dtype and shape, and with NaN, which is never equal to itself."""
+    made = torch.tensor(0.1), torch.tensor([1, 2]).sum(), torch.tensor([[True]]), torch.tensor([0.3]).bfloat16()
+
+    def change(logits, targets):
+        filled = torch.where(torch.tensor([False]), torch.tensor(float("nan")), logits)
+        return filled + sum(number.to(logits.dtype) for number in made)
+
+    assert_right(fused(change=change))
+    assert not by_pytorch
 
 
 def test_a_size_that_is_a_multiple_of_a_prime(by_pytorch):

@@ -261,3 +261,50 @@ def test_pytorch_in_double():
         (gradient,) = torch.autograd.grad((x * x * 0.1).sum(), x)
         assert gradient.tolist() == [2 * tenth] * 2
     assert torch.tensor(0.1).dtype == torch.float32 and torch.finfo(torch.float64).eps == np.finfo(np.float64).eps
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: torch.nn.functional.prelu(x, w[0, :1]),
+        lambda x, w: torch.tensordot(x, w, dims=1),
+        lambda x, w: torch.nn.functional.linear(x, w, w[0]),
+        lambda x, w: torch.nn.functional.conv2d(x[:, None, None], w[:, :1, None, None], w[0]),
+        lambda x, w: torch.nn.functional.bilinear(x, x, torch.stack([w, w])),
+        lambda x, w: torch.nn.functional.multi_head_attention_forward(
+            *(x[:, None],) * 3,
+            3,
+            1,
+            torch.cat([w] * 3),
+            w.flatten(),
+            None,
+            None,
+            False,
+            0.0,
+            w,
+            w[0],
+            False,
+            None,
+            False,
+        )[0],
+    ],
+    ids=["prelu", "tensordot", "linear", "conv2d", "bilinear", "attention"],
+)
+def test_functions_of_inputs_in_double_and_weights_in_single(function):
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 3, generator=random, dtype=torch.float64).requires_grad_()
+    w = torch.randn(3, 3, generator=random)
+    right = function(x, w.double())
+    with in_double():
+        given = function(x, w)
+        (gradient,) = torch.autograd.grad(given.sum(), x)
+    torch.testing.assert_close(given, right, rtol=0, atol=1e-14)
+    torch.testing.assert_close(gradient, torch.autograd.grad(right.sum(), x)[0], rtol=0, atol=1e-14)
+
+
+def test_what_is_refused_in_one_dtype_too():
+    x = torch.ones(2, 3, dtype=torch.float64)
+    with in_double(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        x @ torch.ones(2, 3)
+    with in_double(), pytest.raises(RuntimeError):  # and is not called with a copy of what it writes to
+        torch.ones(2, 3, dtype=torch.bfloat16).scatter_(0, torch.zeros(1, 3, dtype=torch.int64), x)

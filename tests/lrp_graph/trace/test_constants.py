@@ -61,6 +61,17 @@ def test_what_weights_alone_give_is_rounded_once() -> None:
     assert any(torch.equal(buffer, exact) for buffer in graph.buffers(recurse=False))
 
 
+def test_what_weights_alone_give_is_kept_in_full_where_that_is_asked_for() -> None:
+    table = torch.linspace(-9, 9, 16)
+    model = Hand(sdpa, lambda x: (x * torch.tanh(table * 0.3)).mean(1)).float()
+    pixels = images()[:1].float()
+    single, double = (fuse(model, pixels, ("gradient",), exact_constants=exact) for exact in (False, True))
+    assert not single._trace.exact and double._trace.exact
+    exact = torch.tanh(table.double() * 0.3)
+    assert any(torch.equal(buffer, exact) for buffer in double.buffers(recurse=False))
+    assert all(buffer.dtype == torch.float32 for buffer in single.buffers(recurse=False))
+
+
 AS_IT_IS: dict[str, Callable[[], Tensor]] = {
     "rounds on purpose": lambda: torch.floor((torch.arange(16) / 49.0) * 49),
     "a range whose length depends on rounding": lambda: torch.arange(0, 0.6, 0.1).sum() * torch.ones(16),
