@@ -9,7 +9,7 @@ pass left them, and as every rule counts dimensions from the right, broadcasting
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,15 +148,6 @@ def reverse(
     def value(arg: Any) -> Any:
         return fx.node.map_arg(arg, values.__getitem__)
 
-    def add(arg: Any, cotangent: Any) -> None:
-        """Add to what a node, or each of a list of nodes, has received from its other users."""
-        if isinstance(arg, fx.Node):
-            if arg in live and cotangent is not None:
-                cotangents[arg] = cotangents[arg] + cotangent if arg in cotangents else cotangent
-        else:
-            for inner, part in zip(arg, cotangent, strict=True):
-                add(inner, part)
-
     for node in reversed(trace.nodes):
         if node not in cotangents or live.isdisjoint(node.all_input_nodes):
             continue
@@ -175,8 +166,19 @@ def reverse(
         results = rule(cotangent, Call(out, value(node.args), value(node.kwargs), varies))
         for arg, result in zip(node.args, results, strict=False):
             if not live.isdisjoint(_nodes(arg)):
-                add(arg, result)
+                for one, part in _by_node(arg, result):
+                    if one in live and part is not None:  # what its other users gave it is added
+                        cotangents[one] = cotangents[one] + part if one in cotangents else part
     return [cotangents[node] if node in cotangents else zeros(values[node]) for node in ends]
+
+
+def _by_node(arg: Any, cotangent: Any) -> Iterator[tuple[fx.Node, Any]]:
+    """Each node in an argument, which may be a list of some, with its part of the cotangent."""
+    if isinstance(arg, fx.Node):
+        yield arg, cotangent
+    else:
+        for inner, part in zip(arg, cotangent, strict=True):
+            yield from _by_node(inner, part)
 
 
 def _nodes(arg: Any) -> list[fx.Node]:
