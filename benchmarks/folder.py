@@ -26,6 +26,7 @@ from rich.console import Console
 from onnxplain.commands import display
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead
+from onnxplain.commands.explain import MANY
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import Explainer, load_image, preprocess
 from onnxplain.runtime.batch_size import images_per_run
@@ -83,8 +84,8 @@ class Setting:
 
     @classmethod
     def of(cls, artifact: Path, files: list[Path]) -> Setting:
-        """As the command would have it."""
-        explainer = Explainer(artifact, CPU)
+        """As the command would have it, of so many images."""
+        explainer = Explainer(artifact, CPU, packed=len(files) >= MANY)
         call = call_method(None, {}, explainer.metadata)
         outputs = explainer.metadata.with_pool(call.outputs)
         return cls(explainer, files, call.method.name, outputs, images_per_run(explainer.artifact, outputs, 1))

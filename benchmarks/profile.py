@@ -3,8 +3,9 @@
     python -m benchmarks.profile artifacts/vit.onnx [--output gradient_relevance_positive] [--batch 1] [--targets 1]
 
 One thread. onnxruntime's own profile says how long each node took and on what shapes. The peak rate is the best that
-square products reach with a constant matrix, which onnxruntime packs when it opens the file, as it does an artifact's
-weights; it is measured in the same process, in turn with the artifact.
+square products reach with a constant matrix. onnxruntime packs that when it opens the file, and here the artifact's
+weights too, as it does with `Explainer(…, packed=True)`; the rate is measured in the same process, in turn with the
+artifact.
 """
 
 from __future__ import annotations

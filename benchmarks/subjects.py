@@ -28,7 +28,7 @@ def open_way(way: str, folder: Path, model: str, size: int, device: str, threads
         path = folder / row.file
         if not row.export:
             return _plain(path, device, threads)
-        return _bound(path, device, threads) if way == "onnx_bound" else _artifact(path, device, threads)
+        return _bound(path, device, threads) if way == "onnx_bound" else _artifact(path, device, threads, row.packed)
     import torch
 
     torch.set_num_threads(threads)
@@ -50,17 +50,19 @@ def _plain(path: Path, device: str, threads: int) -> Opened:
     return lambda pixels, targets, what: session.run(None, {name: pixels}), opened
 
 
-def _artifact(path: Path, device: str, threads: int) -> Opened:
+def _artifact(path: Path, device: str, threads: int, packed: bool) -> Opened:
+    """As the runtime has it, which runs many classes in parts."""
     from onnxplain.contract.outputs import heatmap_output
     from onnxplain.runtime.backends.formats import open_artifact
+    from onnxplain.runtime.target_parts import run_in_parts
 
     if path.suffix == ".pt":
         import torch  # noqa: F401  # as an import, not as a part of opening
     start = time.perf_counter()
-    artifact = open_artifact(path, device, threads, trust=True)
+    artifact = open_artifact(path, device, threads, trust=True, packed=packed)
     opened = time.perf_counter() - start
     outputs = {"relevance": heatmap_output(METHOD).output} if artifact.metadata.heatmaps else OUTPUTS
-    return lambda pixels, targets, what: artifact.run(pixels, targets, [outputs[what]]), opened
+    return lambda pixels, targets, what: run_in_parts(artifact, pixels, targets, [outputs[what]]), opened
 
 
 def _bound(path: Path, device: str, threads: int) -> Opened:
