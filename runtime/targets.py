@@ -2,14 +2,21 @@
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxplain.contract.errors import TargetError, one_line
 from onnxplain.contract.names import did_you_mean, nearest
 
 Target = int | str
+Targets = list[Target] | list[int] | list[str] | tuple[Target, ...] | range | NDArray[np.integer[Any]]
+
+
+def are_several(target: Any) -> TypeGuard[Targets]:
+    """Whether it is a list, a tuple, a range or an array of one axis, and not one target."""
+    return isinstance(target, list | tuple | range) or (isinstance(target, np.ndarray) and target.ndim == 1)
 
 
 def resolve_target(target: Any, labels: Sequence[str]) -> int:

@@ -169,6 +169,22 @@ def test_lists_of_images_and_targets(explainer):
     assert list(explainer.explain_many([])) == []
 
 
+@pytest.mark.parametrize("several", [(1, 2), range(1, 3), np.arange(1, 3), np.array([1, 2], np.uint8)])
+def test_several_targets_may_be_a_tuple_a_range_or_an_array(explainer, several):
+    expected = explainer.explain(random_image(0), target=[1, 2])
+    found = explainer.explain(random_image(0), target=several)
+    assert [item.target for item in found] == [1, 2]
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+    assert explainer.tensors(random_image(0), several, ["gradient"])["class_index"].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("several", [range(0), np.arange(0), np.array([0.5]), np.arange(2)[None], np.arange(7)])
+def test_several_targets_that_are_none(explainer, several):
+    with pytest.raises(OnnxplainError, match="target"):
+        explainer.explain(random_image(0), target=several)
+
+
 def test_a_bad_image_does_not_cost_those_before_it(explainer, tmp_path):
     results = explainer.explain_many(
         [random_image(0), random_image(1), tmp_path / "none.png", random_image(2)], batch_size=8
