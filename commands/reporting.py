@@ -32,7 +32,7 @@ class OneLineErrors(TyperGroup):
     """The group of commands; whatever goes wrong in them ends as one line on standard error and an exit status."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
-        """Exit with 0; 2 after a mistake of the user, 1 after one of ours, 130 after Ctrl-C, 128 + the signal after ENDING."""
+        """Exit with 0; 2 after a mistake of the user, 1 after ours, 130 after Ctrl-C, 128 + the signal of ENDING."""
         sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123  # closed: there is no file to close
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
