@@ -34,6 +34,7 @@ from onnxplain.runtime.methods.choice import call_method
 
 from .cost import write_files
 from .processes import interleaved, machine
+from .refusing import check_models
 from .results import Case, Record, Section, around, number, write_between
 from .ways import CPU, WAYS
 
@@ -164,6 +165,7 @@ def main(
     document: Annotated[Path | None, typer.Option(help="Markdown with a place for the table")] = None,
 ) -> None:
     """Measure, and print the table."""
+    check_models([model])
     if document is not None:
         around(document, BEGIN)
     console, here = Console(), machine()

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxplain.contract.errors import OnnxplainError
+
 from .ways import CPU, METHOD, OUTPUTS, WAYS
 
 Run = Callable[[NDArray[np.float32], list[int], str], Any]
@@ -100,8 +102,14 @@ def _bound(path: Path, device: str, threads: int) -> Opened:
 def fed(
     session: Any, pixels: NDArray[np.float32], targets: list[int], output: str
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """What a session of a full artifact is fed for one output, and the names of what it gives then."""
+    """What a session of a full artifact is fed for one output, and the names of what it gives then.
+
+    Raises:
+        OnnxplainError: It has no flag for the output, as in plain artifacts.
+    """
     flags = {value.name: np.array(False) for value in session.get_overridable_initializers()}
+    if f"with_{output}" not in flags:
+        raise OnnxplainError(f"the file has no flag for {output}: it must be a full artifact with that output")
     target = np.tile(np.array(targets, np.int64), (len(pixels), 1))
     return {"pixels": pixels, "target": target, **flags, f"with_{output}": np.array(True)}, ["logits", output]
 
