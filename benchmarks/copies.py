@@ -21,6 +21,7 @@ import typer
 from onnxplain.runtime.backends.providers import CPU, providers_of_device
 
 from .profile import CONTROL, Event, open_session
+from .refusing import refusing
 from .results import Record
 from .subjects import fed
 from .ways import OUTPUTS
@@ -70,8 +71,9 @@ def main(
     targets: Annotated[int, typer.Option(help="classes in one run")] = 1,
 ) -> None:
     """Print one JSON object for each kind of run."""
-    for record in measure(artifact, device, batch, targets):
-        print(json.dumps(record))
+    with refusing():
+        for record in measure(artifact, device, batch, targets):
+            print(json.dumps(record))
 
 
 if __name__ == "__main__":

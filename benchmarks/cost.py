@@ -26,10 +26,12 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 
 from .processes import LONG, Get, Worker, cores, interleaved, machine, reason, workers
+from .refusing import check_models, refuse
 from .results import COST, Case, Record, Results, around, case_of, document, sections, write_between
 from .ways import CPU, CUDA, PASSES, REFERENCES, WAYS
 
@@ -113,7 +115,9 @@ def groups(questions: Sequence[Question]) -> Iterator[list[Question]]:
 def main(
     model: Annotated[list[str] | None, typer.Option(help="models of timm")] = None,
     size: Annotated[int, typer.Option(help="side of the images for these models")] = 224,
-    leave_out: Annotated[list[str] | None, typer.Option(help="ways that these models are measured without")] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help=f"ways that these models are measured without, of {', '.join(WAYS)}")
+    ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="images in one run")] = None,
     targets: Annotated[list[int] | None, typer.Option(help="classes in one run")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="threads for each way")] = None,
@@ -127,7 +131,22 @@ def main(
     """Measure what is not in the file of results, and print the tables of all that is."""
     unknown = set(leave_out or ()) - WAYS.keys()
     if unknown:
-        raise typer.BadParameter(f"there is no way {', '.join(unknown)}; there are {', '.join(WAYS)}")
+        refuse(f"there is no way {', '.join(unknown)}; there are {', '.join(WAYS)}")
+    check_models(model or [])
+    for name, counts in {
+        "size": [size],
+        "runs": [runs],
+        "batch": batch,
+        "targets": targets,
+        "threads": threads,
+    }.items():
+        if min(counts or [1]) < 1:
+            refuse(f"--{name} must be at least 1")
+    for place in device or []:
+        if place not in (CPU, CUDA):
+            refuse(f"--device must be {CPU} or {CUDA}, got {place!r}")
+        if place == CUDA and not torch.cuda.is_available():
+            refuse("there is no CUDA device that PyTorch can use")
     if document_ is not None:
         around(document_, COST)  # whether there is a place for the tables, before hours are spent
     console, held, here = Console(width=WIDTH), Results(results), machine()
@@ -177,7 +196,9 @@ def measure_model(
 def write_files(case: Case, ways: Sequence[str], folder: Path, depth: int | None = None) -> None:
     """Write what these ways need of the case's model, in a process of its own."""
     question = {"model": case.model, "size": case.size, "folder": str(folder), "ways": ways, "depth": depth}
-    subprocess.run([sys.executable, "-m", "benchmarks.files", json.dumps(question)], check=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.files", json.dumps(question)])
+    if done.returncode:  # which has said why
+        raise typer.Exit(done.returncode)
 
 
 def add_facts(missing: Sequence[Question], held: Results, folder: Path, console: Console) -> None:

@@ -19,6 +19,7 @@ import timm
 import torch
 from torch import nn
 
+from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import format_of
 from onnxplain.export import Backbone, load_backbone
 from onnxplain.export.artifact import fuse_passes, translate, write
@@ -76,4 +77,8 @@ def main(model: str, size: int, folder: str, ways: Sequence[str], depth: int | N
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    try:
+        main(**json.loads(sys.argv[1]))
+    except OnnxplainError as error:  # such as a model that is no Vision Transformer
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

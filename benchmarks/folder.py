@@ -26,6 +26,7 @@ from rich.console import Console
 from onnxplain.commands import display
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead
+from onnxplain.commands.explain import MANY
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import Explainer, load_image, preprocess
 from onnxplain.runtime.batch_size import images_per_run
@@ -33,6 +34,7 @@ from onnxplain.runtime.methods.choice import call_method
 
 from .cost import write_files
 from .processes import interleaved, machine
+from .refusing import check_models
 from .results import Case, Record, Section, around, number, write_between
 from .ways import CPU, WAYS
 
@@ -83,8 +85,8 @@ class Setting:
 
     @classmethod
     def of(cls, artifact: Path, files: list[Path]) -> Setting:
-        """As the command would have it."""
-        explainer = Explainer(artifact, CPU)
+        """As the command would have it, of so many images."""
+        explainer = Explainer(artifact, CPU, packed=len(files) >= MANY)
         call = call_method(None, {}, explainer.metadata)
         outputs = explainer.metadata.with_pool(call.outputs)
         return cls(explainer, files, call.method.name, outputs, images_per_run(explainer.artifact, outputs, 1))
@@ -163,6 +165,7 @@ def main(
     document: Annotated[Path | None, typer.Option(help="Markdown with a place for the table")] = None,
 ) -> None:
     """Measure, and print the table."""
+    check_models([model])
     if document is not None:
         around(document, BEGIN)
     console, here = Console(), machine()

@@ -22,6 +22,7 @@ from onnxplain.runtime.backends.providers import providers_of_device
 
 from .cost import WIDTH, measure_model
 from .processes import cores, machine
+from .refusing import check_models
 from .results import Case, Results, around, document, sections, write_between
 from .ways import CUDA, WAYS
 
@@ -54,6 +55,7 @@ def main(
     if reason is not None:
         print(reason, file=sys.stderr)
         raise typer.Exit(1)
+    check_models(model or [])
     if document_ is not None:
         around(document_, BEGIN)
     failed = tests and subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "cuda"]).returncode

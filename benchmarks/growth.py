@@ -23,6 +23,7 @@ from rich.console import Console
 
 from .cost import WIDTH, write_files
 from .processes import Worker, interleaved, machine, reason
+from .refusing import check_models
 from .results import Case, Record, Results, Section, around, number, write_between
 from .ways import CPU
 
@@ -217,6 +218,7 @@ def main(
     document_: Annotated[Path | None, typer.Option("--document", help="Markdown with a place for the table")] = None,
 ) -> None:
     """Measure the axes that are not in the file of results, and print the table of all that are."""
+    check_models([model])
     if document_ is not None:
         around(document_, BEGIN)
     console, held = Console(width=WIDTH), Results(results)

@@ -3,8 +3,9 @@
     python -m benchmarks.profile artifacts/vit.onnx [--output gradient_relevance_positive] [--batch 1] [--targets 1]
 
 One thread. onnxruntime's own profile says how long each node took and on what shapes. The peak rate is the best that
-square products reach with a constant matrix, which onnxruntime packs when it opens the file, as it does an artifact's
-weights; it is measured in the same process, in turn with the artifact.
+square products reach with a constant matrix. onnxruntime packs that when it opens the file, and here the artifact's
+weights too, as it does with `Explainer(…, packed=True)`; the rate is measured in the same process, in turn with the
+artifact.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from onnx import helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
+from onnxplain.contract.errors import OnnxplainError, one_line
 from onnxplain.runtime.backends.providers import CPU, Provider
 
+from .refusing import refusing
 from .subjects import fed
 
 PRODUCTS = {"MatMul", "FusedMatMul", "Gemm"}
@@ -96,13 +99,20 @@ def summary(events: Iterable[Event], first: int) -> dict[str, Any]:
 def open_session(
     model: str | bytes, providers: Sequence[Provider] = (CPU,), **settings: Any
 ) -> onnxruntime.InferenceSession:
-    """On one thread, with nodes in the order that the runtime has them in, and these settings of SessionOptions."""
+    """On one thread, with nodes in the order that the runtime has them in, and these settings of SessionOptions.
+
+    Raises:
+        OnnxplainError: onnxruntime cannot open it.
+    """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 4  # what goes wrong is raised
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # as the runtime has it
     for name, value in settings.items():
         setattr(options, name, value)
-    return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        raise OnnxplainError(f"the file cannot be opened: {one_line(error)}") from None
 
 
 def _square(side: int) -> bytes:
@@ -140,11 +150,12 @@ def main(
     output: Annotated[str, typer.Option(help="the output to compute")] = "gradient_relevance_positive",
     batch: Annotated[int, typer.Option(help="images in one run")] = 1,
     targets: Annotated[int, typer.Option(help="classes in one run")] = 1,
-    runs: Annotated[int, typer.Option(help="runs that count")] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="runs that count")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Print the shares of the time, and the rates."""
-    found = measure(artifact, output, batch, targets, runs)
+    with refusing():
+        found = measure(artifact, output, batch, targets, runs)
     if as_json:
         print(json.dumps(found))
         return

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxplain.contract.errors import OnnxplainError
+
 from .ways import CPU, METHOD, OUTPUTS, WAYS
 
 Run = Callable[[NDArray[np.float32], list[int], str], Any]
@@ -28,7 +30,7 @@ def open_way(way: str, folder: Path, model: str, size: int, device: str, threads
         path = folder / row.file
         if not row.export:
             return _plain(path, device, threads)
-        return _bound(path, device, threads) if way == "onnx_bound" else _artifact(path, device, threads)
+        return _bound(path, device, threads) if way == "onnx_bound" else _artifact(path, device, threads, row.packed)
     import torch
 
     torch.set_num_threads(threads)
@@ -50,17 +52,19 @@ def _plain(path: Path, device: str, threads: int) -> Opened:
     return lambda pixels, targets, what: session.run(None, {name: pixels}), opened
 
 
-def _artifact(path: Path, device: str, threads: int) -> Opened:
+def _artifact(path: Path, device: str, threads: int, packed: bool) -> Opened:
+    """As the runtime has it, which runs many classes in parts."""
     from onnxplain.contract.outputs import heatmap_output
     from onnxplain.runtime.backends.formats import open_artifact
+    from onnxplain.runtime.target_parts import run_in_parts
 
     if path.suffix == ".pt":
         import torch  # noqa: F401  # as an import, not as a part of opening
     start = time.perf_counter()
-    artifact = open_artifact(path, device, threads, trust=True)
+    artifact = open_artifact(path, device, threads, trust=True, packed=packed)
     opened = time.perf_counter() - start
     outputs = {"relevance": heatmap_output(METHOD).output} if artifact.metadata.heatmaps else OUTPUTS
-    return lambda pixels, targets, what: artifact.run(pixels, targets, [outputs[what]]), opened
+    return lambda pixels, targets, what: run_in_parts(artifact, pixels, targets, [outputs[what]]), opened
 
 
 def _bound(path: Path, device: str, threads: int) -> Opened:
@@ -98,8 +102,14 @@ def _bound(path: Path, device: str, threads: int) -> Opened:
 def fed(
     session: Any, pixels: NDArray[np.float32], targets: list[int], output: str
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """What a session of a full artifact is fed for one output, and the names of what it gives then."""
+    """What a session of a full artifact is fed for one output, and the names of what it gives then.
+
+    Raises:
+        OnnxplainError: It has no flag for the output, as in plain artifacts.
+    """
     flags = {value.name: np.array(False) for value in session.get_overridable_initializers()}
+    if f"with_{output}" not in flags:
+        raise OnnxplainError(f"the file has no flag for {output}: it must be a full artifact with that output")
     target = np.tile(np.array(targets, np.int64), (len(pixels), 1))
     return {"pixels": pixels, "target": target, **flags, f"with_{output}": np.array(True)}, ["logits", output]
 

@@ -36,6 +36,8 @@ from onnxplain.lrp_graph.outputs.streams import stream_before
 from onnxplain.lrp_graph.reverse import Propagator, reverse
 from onnxplain.lrp_graph.rules.chefer import chefer
 
+from .refusing import refuse
+
 MODULES = (
     *("vision_transformer", "vision_transformer_hybrid", "vitamin", "deit", "eva", "beit"),
     *("vision_transformer_relpos", "naflexvit"),
@@ -154,6 +156,8 @@ def main(
 ) -> None:
     """Check every name, say what came of it, and print a table of the models' classes and all failures again."""
     names = [name for module in MODULES for name in timm.list_models(module=module) if only in name]
+    if not names:
+        refuse(f"no name of a model contains {only!r}")
     passed: dict[str, int] = defaultdict(int)
     failed: dict[str, list[str]] = defaultdict(list)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:

@@ -36,6 +36,7 @@ class Way:
         devices: Where it is run.
         single: Whether it is run for one image and one class only.
         half: Whether it computes in float16.
+        packed: Whether its file is opened with `packed=True`.
     """
 
     label: str
@@ -45,12 +46,14 @@ class Way:
     devices: tuple[str, ...] = (CPU, CUDA)
     single: bool = False
     half: bool = False
+    packed: bool = False
 
 
 ALL = tuple(OUTPUTS)
 WAYS = {
     "plain": Way("plain forward pass (F)", ("logits",), "plain.onnx"),
     "onnx": Way("ONNX artifact", ALL, "all.onnx", {"passes": BACKWARD}),
+    "onnx_packed": Way("ONNX artifact, packed", ALL, "all.onnx", {"passes": BACKWARD}, (CPU,), packed=True),
     "onnx_bound": Way("ONNX artifact, I/O binding", ALL, "all.onnx", {"passes": BACKWARD}, (CUDA,)),
     "onnx_int8": Way(
         "ONNX artifact, int8", BACKWARD, "all_int8.onnx", {"passes": BACKWARD, "precision": "int8"}, (CPU,)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from typer.core import TyperCommand
 
 from onnxplain.commands.options import option_of
-from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.errors import OnnxplainError, one_line
 from onnxplain.contract.names import no_such
+from onnxplain.contract.validation import SIDE
 
 if TYPE_CHECKING:
     from onnxplain.runtime import Method
@@ -127,10 +128,12 @@ def parse_providers(given: list[str] | None) -> list[str | tuple[str, dict[str, 
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
-    """A number of pixels, or (height, width); raises OnnxplainError if the text is neither."""
-    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    """A number of pixels, or (height, width); raises OnnxplainError if the text is neither, or has too many digits."""
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text, re.ASCII)
     if match is None:
         raise OnnxplainError(f"--image-size must be N or HxW in pixels, such as 224 or 224x384, got {text!r}")
+    if max(map(len, text.split("x"))) > len(str(SIDE)):  # before int, which takes no more than 4300
+        raise OnnxplainError(f"--image-size must be from 1 to {SIDE} pixels, got {one_line(text)}")
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 

@@ -79,7 +79,7 @@ def explain(
     In folders such files are skipped.
     """
     from onnxplain.runtime import METHODS, Explainer
-    from onnxplain.runtime.images.loading import MAX_PIXELS
+    from onnxplain.runtime.images.loading import MAX_PIXELS, UNNAMED
     from onnxplain.runtime.methods.choice import find_method
 
     parameters = given_parameters(context)
@@ -116,7 +116,7 @@ def explain(
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
         for name, outcome in draw_ahead(destination.draw, zip(names, outcomes, strict=False)):
             if outcome.error is not None:
-                errors.append(naming(name, outcome.error))
+                errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
             else:
                 results, files = outcome.value
                 display.show(console, name, results, files, destination.sheet)

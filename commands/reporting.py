@@ -24,6 +24,7 @@ PROGRAM = "onnxplain"
 LONGEST = 1000  # characters of a message
 STANDARD_ERROR = 2  # the number that all programs know it by
 TYPED: ContextVar[Sequence[str]] = ContextVar("TYPED", default=())  # the words of the command line
+ENDING = [signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # the latter not on Windows
 DEBUG = "ONNXPLAIN_DEBUG"  # the environment variable that shows tracebacks and what libraries warn of
 
 
@@ -31,7 +32,7 @@ class OneLineErrors(TyperGroup):
     """The group of commands; whatever goes wrong in them ends as one line on standard error and an exit status."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
-        """Exit with 0; 2 after a mistake of the user, 1 after one of ours, 130 after Ctrl-C, 143 after SIGTERM."""
+        """Exit with 0; 2 after a mistake of the user, 1 after ours, 130 after Ctrl-C, 128 + the signal of ENDING."""
         sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123  # closed: there is no file to close
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a file name need not be valid text, nor the terminal take every letter
@@ -39,7 +40,7 @@ class OneLineErrors(TyperGroup):
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         TYPED.set(args)
         try:
-            with _exit_on_sigterm(), _silence_libraries(), _ignore_warnings_of_libraries():
+            with _exit_on_signals(), _silence_libraries(), _ignore_warnings_of_libraries():
                 status = super().main(args, prog_name or PROGRAM, *rest, **{**extra, "standalone_mode": False})
         except Exception as error:
             status = _report(error)
@@ -55,8 +56,8 @@ class OneLineErrors(TyperGroup):
 
 
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the program as an error does, so that what is half-written is removed."""
+def _exit_on_signals() -> Iterator[None]:
+    """Have the signals of ENDING end the program as an error does, so that what is half-written is removed."""
 
     def end(number: int, frame: Any) -> None:
         sys.exit(128 + number)
@@ -64,11 +65,15 @@ def _exit_on_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # the only one that may
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(error: Exception) -> int:

@@ -62,8 +62,7 @@ def check_format(name: str, path: str | Path) -> None:
     """
     find_format(name)
     if format_of(path) != name:
-        others = ", ".join(f"{item.suffix} stands for {other}" for other, item in FORMATS.items() if other != DEFAULT)
         raise OnnxplainError(
-            f"a file in the format {name} would not be known as one by the name {path}: {others}, and all else for "
-            f"{DEFAULT}"
+            f"a file named {path} would be taken for {format_of(path)}, not for {name}; give a name that ends in "
+            f"{FORMATS[name].suffix}"
         )

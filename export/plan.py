@@ -88,8 +88,10 @@ def prepare(
     methods, flags = checked_heatmaps(heatmaps, format, passes, flags, input)
     wanted = _checked_passes(model, _passes_of(methods) if methods else passes)
     if precision == INT8 and wanted is not None and FORWARD_ONLY.issuperset(wanted):
+        backward = ", ".join(name for name in PASSES if name not in FORWARD_ONLY)
         raise OnnxplainError(
-            f"`precision` {INT8} is for passes that go back from the logits, of which this has none; leave it out"
+            f"`precision` {INT8} is for passes that go back from the logits ({backward}), of which this has none; "
+            "leave it out"
         )
     rules = checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
     if opset not in OPSETS:

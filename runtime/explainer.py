@@ -25,9 +25,7 @@ from .methods.choice import MethodCall, Methods, call_method, call_methods, find
 from .outcome import Explanations, Outcome
 from .pipeline import ByMethod, Request, explain_batches, explain_image
 from .target_parts import run_in_parts
-from .targets import Target, resolve_target
-
-Targets = list[Target] | list[int] | list[str] | tuple[Target, ...]
+from .targets import Target, Targets, are_several, resolve_target
 
 
 class Explainer:
@@ -188,8 +186,9 @@ class Explainer:
         Args:
             image: A path; an encoded image as bytes or as a file open for reading bytes; a PIL image; or a uint8 array
                 [height, width], [height, width, 3] or [height, width, 4]. See `load_image`.
-            target: The class: its index, its label, or a rank (-1 the top-1 class, -2 the runner-up, …). A list of
-                these gives a list of explanations, from one run of the graph.
+            target: The class: its index, its label, or a rank (-1 the top-1 class, -2 the runner-up, …). A list or
+                tuple of these, a range, or an integer array of one axis gives a list of explanations, from one run of
+                the graph, or from several where there are many.
             method: A name in `METHODS`; None for the best method that this artifact has the passes for.
             progress: Called as progress(done, total) by methods that run the graph many times.
             **parameters: The method's own, such as head_fusion="max"; see `METHODS`.
@@ -470,7 +469,7 @@ class Explainer:
         return Request(tuple(calls), self._targets(target), progress, self._top_k)
 
     def _targets(self, target: Target | Targets) -> tuple[int, ...]:
-        targets = target if isinstance(target, list | tuple) else [target]
+        targets = list(target) if are_several(target) else [target]
         if not targets:
             raise TargetError("the list of targets is empty; give at least one class, label or rank")
         return tuple(resolve_target(item, self.metadata.labels) for item in targets)
@@ -518,7 +517,7 @@ def _only(results: ByMethod) -> list[Explanation]:
 
 def _per_target(target: Target | Targets) -> Callable[[list[Explanation]], Any]:
     """What a caller gets of the explanations of an image: the list of them for a list of targets, else the only one."""
-    return list if isinstance(target, list | tuple) else lambda explanations: explanations[0]
+    return list if are_several(target) else lambda explanations: explanations[0]
 
 
 def _for_each(pick: Callable[[list[Explanation]], Any], results: ByMethod) -> dict[str, Any]:

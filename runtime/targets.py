@@ -2,14 +2,21 @@
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxplain.contract.errors import TargetError, one_line
 from onnxplain.contract.names import did_you_mean, nearest
 
 Target = int | str
+Targets = list[Target] | list[int] | list[str] | tuple[Target, ...] | range | NDArray[np.integer[Any]]
+
+
+def are_several(target: Any) -> TypeGuard[Targets]:
+    """Whether it is a list, a tuple, a range or an array of one axis, and not one target."""
+    return isinstance(target, list | tuple | range) or (isinstance(target, np.ndarray) and target.ndim == 1)
 
 
 def resolve_target(target: Any, labels: Sequence[str]) -> int:
@@ -49,10 +56,11 @@ def _out_of_range(target: object, labels: Sequence[str]) -> TargetError:
         given = one_line(target)
     except ValueError:  # a number of more digits than Python writes
         given = "with thousands of digits"
-    return TargetError(
-        f"target {given} is out of range; valid are the classes 0 to {len(labels) - 1} "
-        f"and the ranks -1 to {-len(labels)}"
-    )
+    return TargetError(f"target {given} is out of range; {_valid(labels)}")
+
+
+def _valid(labels: Sequence[str]) -> str:
+    return f"valid are the classes 0 to {len(labels) - 1} and the ranks -1 to {-len(labels)}"
 
 
 def _find_label(query: str, labels: Sequence[str]) -> int | None:
@@ -69,7 +77,7 @@ def _find_label(query: str, labels: Sequence[str]) -> int | None:
     if wanted.removeprefix("-").isdecimal():
         return None
     close = nearest(wanted, (name for names in synonyms for name in names))
-    hint = did_you_mean(close) if close else "see the artifact's labels"
+    hint = did_you_mean(close) if close else f"{_valid(labels)}; `onnxplain info ARTIFACT --json` has the labels"
     raise TargetError(f"there is no label {query!r} among the {len(labels)} classes; {hint}")
 
 

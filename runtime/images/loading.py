@@ -27,6 +27,7 @@ class Readable(Protocol):
 
 ImageSource = str | Path | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[np.uint8]
 BYTES = bytes | bytearray | memoryview
+UNNAMED = "the data given"  # what errors call an image in bytes
 
 CHANNELS = (), (3,), (4,)  # of an array: the axes that may follow height and width
 
@@ -96,7 +97,8 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
         data = _bytes_of(source, max_bytes(max_pixels) + 1)
         file, size = BytesIO(data), len(data)
     if size == 0:
-        raise ImageError(f"{_name(source)} is empty, or was read to its end")
+        read = "" if isinstance(source, str | Path | BYTES) else ", or was read to its end"
+        raise ImageError(f"{_name(source)} is empty{read}")
     if size > max_bytes(max_pixels):
         needed = max(-(-size // FILE_BYTES[0]), 2 * max_pixels)  # of an open file the size is not known
         raise ImageError(
@@ -171,7 +173,7 @@ def _name(source: ImageSource) -> str:
     if isinstance(source, str | Path):
         return str(source)
     if isinstance(source, BYTES):
-        return "the bytes given"
+        return UNNAMED
     if isinstance(source, np.ndarray | Image.Image):
         return "the array" if isinstance(source, np.ndarray) else "the PIL image"
     return f"the open file {getattr(source, 'name', '')}".rstrip()

@@ -73,7 +73,9 @@ def _checked_flags(flags: str | None, methods: Mapping[str, Any]) -> str:
     if len(methods) > 1:
         return flags or "required"
     if flags is not None and (flags != "none" or not methods):
-        raise OnnxplainError("`flags` are for several `heatmaps`, of which each then has one; leave it out")
+        raise OnnxplainError(
+            "`flags` needs two or more methods in `heatmaps`, of which each then has one; leave it out"
+        )
     return "none" if methods else "optional"
 
 

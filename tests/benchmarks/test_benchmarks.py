@@ -17,6 +17,8 @@ from benchmarks.results import Case, Record, Results
 from benchmarks.ways import OUTPUTS, WAYS
 from onnxplain.export import Backbone
 from onnxplain.runtime import Preprocessing
+from onnxplain.runtime.backends.onnx import OnnxArtifact
+from onnxplain.runtime.target_parts import MOST_TARGETS
 from tests.reference import chefer, eager, published, variants
 
 CASE = Case("a machine", "vit_tiny", 32, "cpu", 1, 1, 1)
@@ -168,6 +170,31 @@ def test_ways_with_files_give_what_they_say(folder: Path) -> None:
         assert (what == "attention") == np.array_equal(rounded, given[output])
     assert runs["onnx_heatmap"](pixels, [0, 3], "relevance")["heatmap_transformer_attribution"].shape == (2, 2, 32, 32)
     np.testing.assert_allclose(runs["plain"](pixels, [0], "logits")[0], given["logits"], atol=1e-4)
+
+
+def test_artifacts_are_opened_and_run_as_the_runtime_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed where the way says so, and many classes in parts."""
+    opened, sizes = [], []
+
+    class Noting(OnnxArtifact):
+        def __init__(self, *given: Any) -> None:
+            opened.append(given[-1])
+            super().__init__(*given)
+
+        def run(self, inputs: Any, targets: Any, outputs: Any) -> Any:
+            sizes.append(len(targets))
+            return super().run(inputs, targets, outputs)
+
+    monkeypatch.setattr("onnxplain.runtime.backends.formats.OnnxArtifact", Noting)
+    pixels = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    targets = [0, 1, 2] * 10
+    plain, packed = (subjects.open_way(way, folder, "tiny", 32, "cpu", 1)[0] for way in ("onnx", "onnx_packed"))
+    assert opened == [False, True]
+    output = OUTPUTS["relevance"]
+    found = plain(pixels, targets, "relevance")[output]
+    assert found.shape[1] == sum(sizes) == len(targets) and max(sizes) <= MOST_TARGETS
+    expected = packed(pixels, targets, "relevance")[output]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_what_is_run_in_turn() -> None:

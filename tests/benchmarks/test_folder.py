@@ -45,6 +45,13 @@ def test_the_bare_loop_computes_what_the_command_does(setting: Setting) -> None:
     np.testing.assert_allclose([item.score for item in explanations], scores, rtol=1e-6)
 
 
+def test_the_file_is_opened_as_the_command_opens_it(setting: Setting) -> None:
+    """Packed for ten images, not for nine."""
+    assert setting.explainer.path is not None
+    few = Setting.of(setting.explainer.path, setting.files[:9])
+    assert [item.explainer.__reduce__()[1][-1] for item in (setting, few)] == [True, False]
+
+
 def test_all_loops_are_measured(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     draw = folder.Destination.draw

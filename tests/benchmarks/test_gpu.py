@@ -71,7 +71,7 @@ def test_tables_of_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("benchmarks.processes.Worker", Imagined)
     page = tmp_path / "page.md"
     page.write_text(f"{gpu.BEGIN}\n<!-- end -->")
-    gpu.main(["vit_tiny"], False, results, page)
+    gpu.main(["vit_tiny_patch16_224"], False, results, page)
     on_cuda = [way for way, row in WAYS.items() if CUDA in row.devices]
     assert started == on_cuda and "lean_half" in on_cuda and "onnx_bound" in on_cuda and "onnx_int8" not in on_cuda
     held = Results(results)
@@ -86,5 +86,5 @@ def test_tables_of_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     lines = before.splitlines(keepends=True)
     results.write_text("".join(line for line in lines if '"way": "published_half"' not in line))
     started.clear()
-    gpu.main(["vit_tiny"], False, results, None)
+    gpu.main(["vit_tiny_patch16_224"], False, results, None)
     assert started == ["published_half"] and sorted(results.read_text().splitlines()) == sorted(before.splitlines())

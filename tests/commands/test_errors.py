@@ -184,11 +184,14 @@ def test_what_libraries_print_is_not_shown(damaged, artifact, tmp_path):
     assert result.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ") and str(damaged) in lines[0]
 
 
-@pytest.mark.parametrize("source", [b"", BytesIO(b""), "empty.png"])
-def test_an_empty_picture_is_called_empty(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [(b"", "is empty"), ("empty.png", "empty.png is empty"), (BytesIO(b""), "is empty, or was read to its end")],
+)
+def test_an_empty_picture_is_called_empty(source, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty.png").touch()
-    with pytest.raises(OnnxplainError, match=r"is empty, or was read to its end$"):
+    with pytest.raises(OnnxplainError, match=f"{message}$"):
         load_image(source)
 
 

@@ -100,6 +100,8 @@ def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):
         ),
         ("--alpha must be at least 1 and --beta one less than --alpha", ["--model", "vit", "--beta", "2"]),
         ("must be N or HxW in pixels, such as 224 or 224x384, got '12y'", ["--model", "vit", "--image-size", "12y"]),
+        ("--image-size must be from 1 to 8192 pixels, got 100000", ["--model", "vit", "--image-size", "100000"]),
+        ("--image-size must be from 1 to 8192 pixels, got 9", ["--model", "vit", "--image-size", "9" * 5000]),
         ("got '0x32'", ["--model", "vit", "--image-size", "0x32"]),
         ("got '-5'", ["--model", "vit", "--image-size", "-5"]),
         ("there is no pass 'foo'; there are: attention,", ["--model", "vit", "--passes", "gradient,foo"]),

@@ -111,7 +111,8 @@ def test_a_picture_on_standard_input(artifact):
 @pytest.mark.parametrize("given", [b"", b"hello", None])
 def test_what_is_no_picture_on_standard_input(given, artifact):
     data = Path("cat.png").read_bytes()[:200] if given is None else given
-    _assert_refused("stdin: the bytes given", _explain(artifact, "-", given=data))
+    what = {b"": "is empty", b"hello": "is not an image"}.get(data, "cannot be read as an image")
+    _assert_refused(f"error: stdin {what}", _explain(artifact, "-", given=data))
 
 
 def test_standard_input_has_the_limits_of_files(artifact, monkeypatch):

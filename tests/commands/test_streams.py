@@ -43,10 +43,22 @@ cli.app(["slow"])
 """
 
 
-def test_told_to_end_it_cleans_up(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_end_it_cleans_up(number, tmp_path):
     with subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, cwd=tmp_path) as process:
         process.stdout.readline()
         assert any(item.name.startswith(UNFINISHED) for item in tmp_path.iterdir())
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
     assert not list(tmp_path.iterdir())
+
+
+def test_under_nohup_it_goes_on(tmp_path):
+    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-c", SLOW]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM

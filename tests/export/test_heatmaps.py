@@ -207,9 +207,9 @@ def test_parameters_are_fixed(cases):
         ({"heatmaps": {"rollout": {"layer": 0}}}, "has no parameter `layer`"),
         ({"heatmaps": ["rollout"], "passes": ["gradient"]}, "`heatmaps` and `passes` exclude each other"),
         ({"heatmaps": ["rollout"], "format": "torchscript"}, "`heatmaps` are for files in the format onnx"),
-        ({"heatmaps": ["rollout"], "flags": "required"}, "`flags` are for several `heatmaps`"),
+        ({"heatmaps": ["rollout"], "flags": "required"}, "`flags` needs two or more methods in `heatmaps`"),
         ({"heatmaps": ["rollout", "gmar"], "flags": "maybe"}, "there is no kind of flags 'maybe'"),
-        ({"flags": "none"}, "`flags` are for several `heatmaps`"),
+        ({"flags": "none"}, "`flags` needs two or more methods in `heatmaps`"),
     ],
 )
 def test_what_is_refused(options, message, tmp_path, plain):

@@ -103,7 +103,7 @@ def test_target_forms(explainer, target, index):
         ("99", "target 99 is out of range"),
         ("taby", "there is no label 'taby' among the 6 classes; did you mean 'tabby'"),
         ("crane", r"'crane' is ambiguous: it names the classes 2 \(crane\), 5 \(crane\)"),
-        ("zzz", "there is no label 'zzz'"),
+        ("zzz", r"no label 'zzz' among the 6 classes; valid are the classes 0 to 5 and .*info ARTIFACT --json"),
         ("", "there is no label"),
         ([], "list of targets is empty"),
         (1.5, "a target must be .* got 1.5"),
@@ -167,6 +167,22 @@ def test_lists_of_images_and_targets(explainer):
         for given, expected in zip(row, explainer.explain(picture, target=[-1, 2]), strict=True):
             assert_same(given, expected)
     assert list(explainer.explain_many([])) == []
+
+
+@pytest.mark.parametrize("several", [(1, 2), range(1, 3), np.arange(1, 3), np.array([1, 2], np.uint8)])
+def test_several_targets_may_be_a_tuple_a_range_or_an_array(explainer, several):
+    expected = explainer.explain(random_image(0), target=[1, 2])
+    found = explainer.explain(random_image(0), target=several)
+    assert [item.target for item in found] == [1, 2]
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+    assert explainer.tensors(random_image(0), several, ["gradient"])["class_index"].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("several", [range(0), np.arange(0), np.array([0.5]), np.arange(2)[None], np.arange(7)])
+def test_several_targets_that_are_none(explainer, several):
+    with pytest.raises(OnnxplainError, match="target"):
+        explainer.explain(random_image(0), target=several)
 
 
 def test_a_bad_image_does_not_cost_those_before_it(explainer, tmp_path):

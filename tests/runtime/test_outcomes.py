@@ -60,7 +60,7 @@ def test_an_iterator_goes_on_after_an_error(explainer):
     rest = list(results.outcomes())
     assert [outcome.error is None for outcome in rest] == [True, False, True]
     assert isinstance(rest[0].value, Explanation)
-    with pytest.raises(onnxplain.ImageError, match="the bytes given is empty"):
+    with pytest.raises(onnxplain.ImageError, match="the data given is empty"):
         _ = rest[1].value
     with pytest.raises(StopIteration):
         next(results)

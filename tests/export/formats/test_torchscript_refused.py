@@ -109,7 +109,7 @@ def test_a_damaged_file_is_refused(weight, factor, case, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("format", "name"), [("torchscript", "x.onnx"), ("onnx", "x.pt"), ("torchscript", "x")])
 def test_the_name_has_to_say_the_format(format, name, tmp_path):
     model = build("plain")
-    with pytest.raises(OnnxplainError, match="would not be known as one"):
+    with pytest.raises(OnnxplainError, match=rf"not for {format}; give a name that ends in \.(onnx|pt)$"):
         export_model(model, tmp_path / name, format, labels=LABELS, preprocessing=preprocessing(model))
     assert not list(tmp_path.iterdir())
 

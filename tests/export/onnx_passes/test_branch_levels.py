@@ -21,11 +21,12 @@ from tests.helpers.export_cases import always_needed
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 20]>
 small (float[batch, 3, 4] x, float[batch, 3, 4] target) =>
-      (float[batch, 3, 4] y, float[batch, 3, 4] first, float[batch, 3, 8] second, float[batch, 3, 8] joint)
+      (float[batch, 3, 4] y, float[batch, 3, 4] chosen, float[batch, 3, 4] first, float[batch, 3, 8] second, float[batch, 3, 8] joint)
 <float[4, 4] one = {1,2,0,0, 0,2,1,0, 0,0,3,1, 1,0,0,4}, float[4, 4] two = {2,0,1,0, 1,1,0,0, 3,0,1,0, 0,2,0,1}>
 {
     y = Relu(x)
-    seed = Exp(target)
+    chosen = Abs(target)
+    seed = Exp(chosen)
     late = Tan(y)
     later = Sin(y)
     a = MatMul(seed, one)
@@ -67,6 +68,7 @@ def gated(tmp_path_factory):
     model = ir.from_proto(_plain())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(branch_levels, "MIN_WEIGHT", 16)
+        patch.setattr(branch_levels, "MANY", 12)
         GateOutputsPass(FLAGS)(model)
     path = tmp_path_factory.mktemp("levels") / "gated.onnx"
     ir.save(model, path)
@@ -76,12 +78,12 @@ def gated(tmp_path_factory):
 
 @pytest.mark.parametrize("wanted", WANTED, ids=lambda wanted: ",".join(sorted(wanted)) or "none")
 def test_combination(wanted, gated, tmp_path):
-    names = ["y", *FLAGS]
+    names = ["y", "chosen", *FLAGS]
     expected = dict(zip(names, _session(_plain().SerializeToString()).run(None, FEEDS), strict=True))
     session = _session(gated, enable_profiling=True, profile_file_prefix=str(tmp_path / "profile"))
     flags = {flag: np.array(name in wanted) for name, flag in FLAGS.items()}
     for name, tensor in zip(names, session.run(None, FEEDS | flags), strict=True):
-        if name in {"y", *wanted}:
+        if name in {"y", "chosen", *wanted}:
             np.testing.assert_allclose(tensor, expected[name], rtol=1e-6)
         else:
             assert tensor.size == 0
@@ -118,10 +120,24 @@ def test_layers_are_done_one_after_the_other(gated):
     assert place["c"] < place["later"] < place["sizes"]
 
 
+def test_small_values_wait(monkeypatch):
+    """A branch more takes time to open, and is not made for what may as well be kept."""
+    monkeypatch.setattr(branch_levels, "MIN_WEIGHT", 16)
+
+    def branches():
+        model = ir.from_proto(_plain())
+        GateOutputsPass(FLAGS)(model)
+        return sum(node.op_type == "If" for node in model.graph)
+
+    few = branches()
+    monkeypatch.setattr(branch_levels, "MANY", 12)
+    assert few < branches()
+
+
 def test_small_weights_stay_in_branches():
     model = ir.from_proto(_plain())
     GateOutputsPass(FLAGS)(model)
-    assert {node.op_type for node in model.graph} == {"Relu", "Identity", "Or", "If"}
+    assert {node.op_type for node in model.graph} == {"Relu", "Abs", "Identity", "Or", "If"}
     assert sum(node.op_type == "If" for node in model.graph) <= 6
 
 

@@ -115,7 +115,7 @@ def test_a_file_without_end_is_not_read(tmp_path):
     os.truncate(file, 2**41)
     with pytest.raises(OnnxplainError, match=r"endless\.webp has 2199023255552 bytes, more than"):
         load_image(file)
-    with pytest.raises(OnnxplainError, match=r"the bytes given has .* bytes, more than"):
+    with pytest.raises(OnnxplainError, match=r"the data given has .* bytes, more than"):
         load_image(bytes(2**24 + 9), max_pixels=1)
 
 

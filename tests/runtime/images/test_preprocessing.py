@@ -229,7 +229,7 @@ def test_bad_files_are_named(name, tmp_path):
     with pytest.raises(OnnxplainError) as error:
         load_image(file)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(OnnxplainError, match="the bytes given"):
+    with pytest.raises(OnnxplainError, match="the data given"):
         load_image(BAD_FILES[name])
 
 
