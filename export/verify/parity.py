@@ -41,6 +41,7 @@ from .limits import (
     Errors,
     check_of_ranks,
     checks,
+    checks_of_products,
     limit_in_double,
     limit_of_int8,
     relative_error,
@@ -112,6 +113,7 @@ class _Gate:
         for name in ("logits", *(item.output for item in self.metadata.outputs)):
             if name in self.errors:
                 yield from checks(name, self.errors[name], self.in_double)
+        yield from checks_of_products(self.pytorch.products)
 
     def _compare_in_float32(self, portions: Sequence[Portion]) -> dict[tuple[str, Batch], Singles]:
         """Run the file in float32, and compare with PyTorch what is not compared in float64 in any case.
