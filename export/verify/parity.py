@@ -246,8 +246,12 @@ class _Gate:
             eager = self.pytorch.outputs(last_bit(pixels), target, doubtful)
             for name in IN_BOTH & eager.keys():
                 self.errors[name].eager.append(relative_error(eager[name], right[name]))
-            if self.pytorch.exact is None:
-                self.resolution.add(eager, double, pixels[0].numpy())
+            exact, several = double, [eager]
+            if self.pytorch.exact is not None:  # what rounds more than float32 is not said to resolve more
+                exact = self.pytorch.outputs(pixels.double(), target, doubtful, exact=True)
+                several.append(self.pytorch.outputs(last_bit(pixels), target, doubtful, exact=True))
+            for one in several:
+                self.resolution.add(one, exact, pixels[0].numpy())
 
     def _without_rounding(self, image: int, target: int, rounded: Tensors) -> Tensors:
         """These outputs from the weights as given, and products that are exact; and note how far off they are."""
