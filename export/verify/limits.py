@@ -50,7 +50,7 @@ ROUNDED, ROUNDED_DIVIDING, ROUNDED_FACTOR = 0.25, 0.9, 2.0
 float32 changes. The last two say little, as some relevance is noise in float32 too: its products tell that it is right.
 """
 
-OF_INT8, OF_PRODUCTS = "what int8 changes, in float64", "what int8 changes in a single one, in float64"
+OF_INT8, OF_PRODUCTS = "what int8 changes, by norm, in float64", "what int8 changes in one, by norm, in float64"
 OF_FLOAT16 = "what weights in float16 change, in float64"
 EQUAL, IN_FLOAT32 = "error against PyTorch, in float64", "error against PyTorch, in float32"
 AS_IT_IS = "error against PyTorch in float64, the file run as it is"
