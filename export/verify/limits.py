@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from onnxplain.contract.outputs import HEATMAP, output_of
 from onnxplain.runtime.methods.table import METHODS
 
-from .autograd_reference import BY_AUTOGRAD
 from .report import Check
 
 LIMIT = 1e-7
@@ -81,23 +80,22 @@ class Errors:
     float16: list[float] = field(default_factory=list)
 
 
-def limit_in_double(name: str, exact: bool = False) -> float:
+def limit_in_double(by_autograd: bool, exact: bool = False) -> float:
     """The relative error in float64 that is always allowed for an output.
 
     Args:
-        name: Of the output; of heatmaps, too, autograd has a part.
+        by_autograd: Whether autograd has a part in what the output is compared with.
         exact: Whether the file computes in float64, with constants that are not rounded to float32.
     """
-    by_autograd = name in BY_AUTOGRAD or name.startswith(HEATMAP)
     return LIMIT_BY_AUTOGRAD if by_autograd and not exact else LIMIT
 
 
-def checks(name: str, errors: Errors, exact: bool = False) -> Iterator[Check]:
-    """The lines of the report for one output; ``exact`` is as for ``limit_in_double``."""
+def checks(name: str, errors: Errors, by_autograd: bool, exact: bool = False) -> Iterator[Check]:
+    """The lines of the report for one output; ``by_autograd`` and ``exact`` are as for ``limit_in_double``."""
     if not errors.double:
         yield _check(name, AS_IT_IS if exact else IN_FLOAT32, errors.single, EXACT if exact else COMMON)
         return
-    limit = max(limit_in_double(name, exact), min(NOISE, LAST_BIT * _finite(errors.noise)))
+    limit = max(limit_in_double(by_autograd, exact), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
     if errors.int8:
         yield _check_of_int8(name, errors)

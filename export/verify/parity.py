@@ -107,12 +107,13 @@ class _Gate:
 
     def rows(self) -> Iterator[Check]:
         """What came of it."""
-        yield check_of_ranks(self.wrong_ranks or 0)
+        assert self.wrong_ranks is not None  # nothing was counted
+        yield check_of_ranks(self.wrong_ranks)
         for name in self.file.broken:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name in ("logits", *(item.output for item in self.metadata.outputs)):
             if name in self.errors:
-                yield from checks(name, self.errors[name], self.in_double)
+                yield from checks(name, self.errors[name], self.pytorch.asks_autograd(name), self.in_double)
         yield from checks_of_products(self.pytorch.products)
 
     def _compare_in_float32(self, portions: Sequence[Portion]) -> dict[tuple[str, Batch], Singles]:
@@ -231,7 +232,8 @@ class _Gate:
             self.errors[name].double.append(relative_error(double[name], right[name]))
         for name in double.keys() & (single.keys() if self.in_double else IN_BOTH):
             self.errors[name].single.append(relative_error(single[name], right[name]))
-        unsure = {name for name in double if self.errors[name].double[-1] > limit_in_double(name, self.in_double)}
+        limits = {name: limit_in_double(self.pytorch.asks_autograd(name), self.in_double) for name in double}
+        unsure = {name for name, limit in limits.items() if self.errors[name].double[-1] > limit}
         if self.in_double:
             unsure |= {name for name in double.keys() & single.keys() if self.errors[name].single[-1] > EXACT}
         if unsure:

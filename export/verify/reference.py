@@ -88,6 +88,12 @@ class Reference:
             maps = {name: self._heatmap(call, given, image[0].numpy())[None] for name, call in calls.items()}
             return {name: (given | maps)[name] for name in names}
 
+    def asks_autograd(self, name: str) -> bool:
+        """Whether autograd has a part in what this output is compared with."""
+        call = self._heatmaps.get(name)
+        needs = {name} if call is None else self._metadata.with_pool(call.outputs)
+        return not self.by_autograd.isdisjoint(needs)
+
     def _note(self, product: Tensor, exact: Tensor, norm: Tensor) -> None:
         size = max(float(exact.norm()), float(norm), LEAST)
         self.products.append(float((product - exact).norm()) / size)
