@@ -64,7 +64,7 @@ class Errors:
     Attributes:
         double: Of the file in float64.
         noise: Of PyTorch in float64 where the pixels change by their last bit, for samples in which it had to be known.
-        single: Of the file in float32.
+        single: Of the file in float32, or as it is run if it computes in float64.
         eager: Of PyTorch in float32 where the pixels change by their last bit, likewise.
         int8: How much products in int8 change, in artifacts that have them.
         float32: How much float32 does, for samples in which it had to be known.
