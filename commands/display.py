@@ -144,14 +144,17 @@ def inexact(explanation: "Explanation") -> str:
     share = explanation.resolution
     if share is None or share <= INEXACT:
         return ""
-    off = f"{explanation.precision} changes maps of this method by up to {percent(share)} here, on random images"
+    much = f"{'' if share >= 1 else 'up to '}{percent(share)}"
+    off = f"{explanation.precision} changes maps of this method by {much} here, on random images"
     return f"{off}; export --precision float64, in ONNX, avoids this"
 
 
 def percent(share: float | None) -> str:
-    """A share in percent, with one digit below ten; - for None."""
+    """A share in percent, with one digit below ten; - for None. What is measured as 1 can be any more."""
     if share is None:
         return "-"
+    if share >= 1:
+        return "100% or more"
     return "<0.1%" if share < FINEST else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 

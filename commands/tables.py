@@ -20,7 +20,7 @@ NEAR = 10  # times the value: at that much, a comparison with PyTorch comes near
 ROUNDED = {"half_even": "half to even", "floor": "down"}  # where a crop begins, by the name in the metadata
 WHOLE = ("output", "value", "limit", "passed")  # columns
 OPTIONS = "Parameters are options of explain: head_fusion is --head-fusion."
-MEASURED = "by how much rounding changed the worst map when the file was exported, on random images"
+MEASURED = "the largest difference from the map in float64 on the random images of the export, relative to it"
 
 
 def models_table(rows: Iterable["Row"], libraries: Mapping[str, "Library"]) -> Table:
@@ -50,7 +50,7 @@ def methods_table(methods: Iterable["Method"], metadata: "Metadata | None" = Non
     options = "Parameters were fixed at export." if heatmaps else OPTIONS
     result.caption = Text(options, justify="left")
     if metadata is not None:
-        result.caption += Text(f"\nerror: {metadata.precision}'s, {MEASURED}; -: not measured.")
+        result.caption += Text(f"\nerror: {MEASURED}; -: not measured.")
     for method in methods:
         defaults = {parameter.name: parameter.default for parameter in method.parameters}
         parameters = given_as_text(heatmaps.get(method.name, defaults))
@@ -95,6 +95,8 @@ def show_parity(console: Console, report: Mapping[str, Any], verbose: bool) -> N
         f"their limit{rest}",
         soft_wrap=True,
     )
+    if near and not verbose:
+        console.print(f"{'' if passed == len(checks) else 'beyond, or '}within a factor of {NEAR} of their limit:")
     if verbose or near:
         console.print(parity_table({**report, "checks": checks if verbose else near}))
     else:

@@ -112,10 +112,10 @@ class FusedGraph(nn.Module):
             noise = torch.randn(1, *shape_of(traced.pixels)[1:], generator=torch.Generator().manual_seed(0))
             self.layout = read_layout(traced, self._nodes, self._given(noise.to(next(model.parameters()))))
 
-    def exact(self) -> FusedGraph:
-        """A graph over the same weights whose products are all in the dtype of the model."""
+    def with_products(self, products: Products) -> FusedGraph:
+        """A graph over the same weights that multiplies by those of linear layers in another way."""
         graph = copy.copy(self)
-        graph._propagators = propagators(self._trace, self._rules, FLOAT)
+        graph._propagators = propagators(self._trace, self._rules, products)
         return graph
 
     @property

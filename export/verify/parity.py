@@ -41,6 +41,7 @@ from .limits import (
     Errors,
     check_of_ranks,
     checks,
+    checks_of_products,
     limit_in_double,
     limit_of_int8,
     relative_error,
@@ -106,12 +107,14 @@ class _Gate:
 
     def rows(self) -> Iterator[Check]:
         """What came of it."""
-        yield check_of_ranks(self.wrong_ranks or 0)
+        assert self.wrong_ranks is not None  # nothing was counted
+        yield check_of_ranks(self.wrong_ranks)
         for name in self.file.broken:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name in ("logits", *(item.output for item in self.metadata.outputs)):
             if name in self.errors:
-                yield from checks(name, self.errors[name], self.in_double)
+                yield from checks(name, self.errors[name], self.pytorch.asks_autograd(name), self.in_double)
+        yield from checks_of_products(self.pytorch.products)
 
     def _compare_in_float32(self, portions: Sequence[Portion]) -> dict[tuple[str, Batch], Singles]:
         """Run the file in float32, and compare with PyTorch what is not compared in float64 in any case.
@@ -229,7 +232,8 @@ class _Gate:
             self.errors[name].double.append(relative_error(double[name], right[name]))
         for name in double.keys() & (single.keys() if self.in_double else IN_BOTH):
             self.errors[name].single.append(relative_error(single[name], right[name]))
-        unsure = {name for name in double if self.errors[name].double[-1] > limit_in_double(name, self.in_double)}
+        limits = {name: limit_in_double(self.pytorch.asks_autograd(name), self.in_double) for name in double}
+        unsure = {name for name, limit in limits.items() if self.errors[name].double[-1] > limit}
         if self.in_double:
             unsure |= {name for name in double.keys() & single.keys() if self.errors[name].single[-1] > EXACT}
         if unsure:
@@ -244,8 +248,12 @@ class _Gate:
             eager = self.pytorch.outputs(last_bit(pixels), target, doubtful)
             for name in IN_BOTH & eager.keys():
                 self.errors[name].eager.append(relative_error(eager[name], right[name]))
-            if self.pytorch.exact is None:
-                self.resolution.add(eager, double, pixels[0].numpy())
+            exact, several = double, [eager]
+            if self.pytorch.exact is not None:  # what rounds more than float32 is not said to resolve more
+                exact = self.pytorch.outputs(pixels.double(), target, doubtful, exact=True)
+                several.append(self.pytorch.outputs(last_bit(pixels), target, doubtful, exact=True))
+            for one in several:
+                self.resolution.add(one, exact, pixels[0].numpy())
 
     def _without_rounding(self, image: int, target: int, rounded: Tensors) -> Tensors:
         """These outputs from the weights as given, and products that are exact; and note how far off they are."""

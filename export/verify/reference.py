@@ -17,6 +17,7 @@ from onnxplain.contract.outputs import HEATMAP
 from onnxplain.contract.precisions import INT8
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
+from onnxplain.lrp_graph.rules.products import FLOAT, TINY, compared
 from onnxplain.runtime.images.geometry import resize
 from onnxplain.runtime.methods.choice import MethodCall
 from onnxplain.runtime.methods.table import METHODS
@@ -26,6 +27,9 @@ from ..formats.arithmetic import ARITHMETIC
 from .autograd_reference import BY_AUTOGRAD, OF_FORWARD, eager_outputs
 from .one_line import in_one_line
 
+LEAST = 1e6 * TINY
+"""The smallest norm of a product that another is compared with: int8 counts rows of smaller values as 0."""
+
 
 class Reference:
     """What a file is compared with.
@@ -33,13 +37,17 @@ class Reference:
     Attributes:
         exact: The graph of which the file's is a rounded one; None where nothing is rounded.
         by_autograd: The outputs that autograd can tell; with products in int8, PyTorch's gradients are not the file's.
+        products: Of products in int8, so far: the norm of what rounding changed in each, relative to the exact one's.
     """
 
     def __init__(self, metadata: Metadata, model: nn.Module, graph: FusedGraph, original: FusedGraph | None) -> None:
         """See ``compare`` in parity.py."""
         self._metadata, self._model, self._graph = metadata, model, graph
         int8 = metadata.precision == INT8
-        self.exact = graph.exact() if int8 else original
+        self.exact = graph.with_products(FLOAT) if int8 else original
+        self.products: list[float] = []
+        if int8:
+            self._graph = graph.with_products(compared(self._note))
         self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
         self._heatmaps = {
             HEATMAP + name: MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()
@@ -79,6 +87,16 @@ class Reference:
             given = {name: tensor[0].numpy() for name, tensor in outputs.items()}
             maps = {name: self._heatmap(call, given, image[0].numpy())[None] for name, call in calls.items()}
             return {name: (given | maps)[name] for name in names}
+
+    def asks_autograd(self, name: str) -> bool:
+        """Whether autograd has a part in what this output is compared with."""
+        call = self._heatmaps.get(name)
+        needs = {name} if call is None else self._metadata.with_pool(call.outputs)
+        return not self.by_autograd.isdisjoint(needs)
+
+    def _note(self, product: Tensor, exact: Tensor, norm: Tensor) -> None:
+        size = max(float(exact.norm()), float(norm), LEAST)
+        self.products.append(float((product - exact).norm()) / size)
 
     def _heatmap(
         self, call: MethodCall, outputs: Mapping[str, NDArray[Any]], pixels: NDArray[Any]

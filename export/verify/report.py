@@ -34,7 +34,8 @@ class Report:
     """What the gate found.
 
     Attributes:
-        rows: One for each thing compared; errors are relative to the output's greatest absolute value.
+        rows: One for each thing compared; errors are relative to the output's greatest absolute value, and what int8
+            changes is the norm of the difference relative to that of the exact one.
         notes: What was left out, and why.
         resolution: By method, how far the file is off in its maps; no reason to refuse a file.
     """

@@ -84,6 +84,40 @@ INT8 = Products(_codes, _forward, _back)
 """In int8."""
 
 
+@dataclass(frozen=True)
+class _Both:
+    """A weight in int8 and as it is."""
+
+    codes: Codes
+    exact: Tensor
+
+    def abs(self) -> _Both:
+        """The magnitudes."""
+        return _Both(self.codes.abs(), self.exact.abs())
+
+
+def compared(note: Callable[[Tensor, Tensor, Tensor], None]) -> Products:
+    """Products in int8, of each of which ``note`` is told.
+
+    Args:
+        note: Takes the product in int8, the exact one of the same values, and the norm that this one has if its terms
+            are of random signs: of terms that all but cancel the exact one is no measure of what rounding does.
+    """
+
+    def forward(x: Tensor, w: _Both) -> Tensor:
+        product, exact = _forward(x, w.codes), FLOAT.forward(x, w.exact)
+        note(product, exact, exact.norm())  # no term is negative
+        return product
+
+    def back(s: Tensor, w: _Both, divisor: Tensor | None) -> Tensor:
+        product, exact = _back(s, w.codes, divisor), FLOAT.back(s, w.exact, divisor)
+        factors = (s if divisor is None else s / divisor).flatten(0, -2)
+        note(product, exact, (factors.square() @ w.exact.square()).sum().sqrt())
+        return product
+
+    return Products(lambda w: _Both(_codes(w), w), forward, back)
+
+
 @torch.library.custom_op("onnxplain::weight_codes", mutates_args=())
 def _weight_codes(w: Tensor) -> tuple[Tensor, Tensor]:
     """int8 [out, in] and float32 [out, 1], in float32 whatever the dtype of w, so that a file has the same codes."""

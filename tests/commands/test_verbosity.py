@@ -116,6 +116,8 @@ def test_the_verdict_and_what_comes_near_its_limit(exporter, checks, verdict, pa
         (line,) = [line for line in lines if line.startswith("the file ")]
         assert line.startswith(verdict) and f" {passed} comparisons " in line
         assert ("none within a factor of 10" in line) == (not names)
+        (*heading,) = (line for line in lines if line.endswith("within a factor of 10 of their limit:"))
+        assert len(heading) == (bool(near) and not options)
 
 
 def test_info_shows_all_of_it(artifact):

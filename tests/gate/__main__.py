@@ -14,9 +14,9 @@ import torch
 import typer
 
 from onnxplain.export import Backbone, GateError, export_model
-from onnxplain.export.artifact import fuse_passes, translate, write
+from onnxplain.export.artifact import fuse_passes, translate, verify, write
 from onnxplain.export.plan import prepare
-from onnxplain.export.verify import limits, parity
+from onnxplain.export.verify import limits
 from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.export.verify.reference import Reference
 from onnxplain.runtime import OnnxplainError, Preprocessing
@@ -89,6 +89,7 @@ def wrong(
     count: Annotated[int, typer.Option(help="How many mutations.")] = 200,
     seed: int = 0,
     of: Annotated[int, typer.Option(help="How many mutations of one model.")] = 10,
+    precision: Annotated[str, typer.Option(help="Of the files.")] = "float32",
 ) -> None:
     """Mutate files and rules; all must be caught but those that change nothing."""
     counts: Counter[str] = Counter()
@@ -96,7 +97,7 @@ def wrong(
     cases = [(architecture, weights) for architecture in ARCHITECTURES for weights in ("fan in", "library", "trained")]
     while counts.total() < count:
         case = cases[rng.integers(len(cases))]
-        subject = Mutable(*case, seed=int(rng.integers(1000)))
+        subject = Mutable(*case, seed=int(rng.integers(1000)), precision=precision)
         for _ in range(min(of, count - counts.total())):
             what, verdict = subject.mutated(rng)
             counts[verdict.partition(":")[0]] += 1
@@ -109,10 +110,9 @@ def wrong(
 class Mutable:
     """A right file, and what the gate compares it with, which is computed once for all that is done to it."""
 
-    def __init__(self, architecture: str, weights: str, seed: int) -> None:
-        self.backbone = backbone(architecture, weights, seed)
-        self.size = self.backbone.preprocessing.size
-        self.plan = prepare(self.backbone)
+    def __init__(self, architecture: str, weights: str, seed: int, precision: str = "float32") -> None:
+        self.plan = prepare(backbone(architecture, weights, seed), precision=precision)
+        self.size = self.plan.backbone.preprocessing.size
         self.graph, _ = fuse_passes(self.plan)
         self.artifact = translate(self.plan, self.graph)
         self.metadata = self.artifact.metadata
@@ -126,7 +126,7 @@ class Mutable:
             try:
                 what = self._write(good, bad, rng)
             except Exception as error:
-                return f"cannot be written ({type(error).__name__})", "caught"
+                return type(error).__name__, "cannot be written"
             return what, self._verdict(good, bad)
 
     def _write(self, good: Path, bad: Path, rng: np.random.Generator) -> str:
@@ -145,15 +145,15 @@ class Mutable:
     def _verdict(self, good: Path, bad: Path) -> str:
         ask = Reference.outputs
 
-        def remembered(reference: Any, image: Any, target: Any, names: Any) -> Any:
-            key = image.numpy().tobytes(), int(target), tuple(names)
+        def remembered(reference: Any, image: Any, target: Any, names: Any, exact: bool = False) -> Any:
+            key = image.numpy().tobytes(), int(target), tuple(names), exact
             if key not in self.known:
-                self.known[key] = ask(reference, image, target, names)
+                self.known[key] = ask(reference, image, target, names, exact)
             return self.known[key]
 
         Reference.outputs = remembered
         try:
-            report = parity.compare(bad, self.metadata, self.backbone.model, self.graph)
+            report = verify(bad, self.artifact, self.plan, self.graph, ())
         except OnnxplainError:
             return "caught"
         finally:
