@@ -1,6 +1,7 @@
 """The fused graph against autograd and the eager relevance of `reference`, model by model."""
 
 import copy
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -256,3 +257,17 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     shared = {p.data_ptr() for p in graph.parameters()}
     assert shared == {p.data_ptr() for p in model.parameters()}, "the graph computes with the model's own weights"
+
+
+def test_nothing_is_kept_of_a_run() -> None:
+    """Not even until Python's collector comes: a layer's cotangents are large."""
+    pixels = images()
+    graph = fuse(Hand(sdpa), pixels[:1])
+    gc.collect()
+    gc.disable()
+    try:
+        before = {id(one) for one in gc.get_objects() if type(one) is Tensor}
+        graph.compute(pixels, TARGET, graph.names)
+        assert [one.shape for one in gc.get_objects() if type(one) is Tensor and id(one) not in before] == []
+    finally:
+        gc.enable()

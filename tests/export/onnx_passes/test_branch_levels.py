@@ -21,7 +21,8 @@ from tests.helpers.export_cases import always_needed
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 20]>
 small (float[batch, 3, 4] x, float[batch, 3, 4] target) =>
-      (float[batch, 3, 4] y, float[batch, 3, 4] chosen, float[batch, 3, 4] first, float[batch, 3, 8] second, float[batch, 3, 8] joint)
+      (float[batch, 3, 4] y, float[batch, 3, 4] chosen,
+       float[batch, 3, 4] first, float[batch, 3, 8] second, float[batch, 3, 8] joint)
 <float[4, 4] one = {1,2,0,0, 0,2,1,0, 0,0,3,1, 1,0,0,4}, float[4, 4] two = {2,0,1,0, 1,1,0,0, 3,0,1,0, 0,2,0,1}>
 {
     y = Relu(x)

@@ -128,3 +128,17 @@ def test_the_order_of_branches_is_that_of_the_graph(gated):
     choices = [node for node in ir.load(gated).graph if node.op_type == "If"]
     order = [node.op_type for choice in choices for node in choice.attributes["then_branch"].as_graph()]
     assert order.index("Sin") < order.index("Cos")
+
+
+def test_one_layer_is_done_before_the_next_begins():
+    """In a branch, too: what a layer needs is let go of as early as it can be."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    layers (float[batch, 4] x) => (float[batch, 4] y, float[batch, 8] both)
+    { y = Relu(x) one = Exp(y) two = Sin(y) small = Neg(one) other = Cos(two) both = Concat <axis = 1> (small, other) }
+    """
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
+    GateOutputsPass({"both": "with_both"})(model)
+    (choice,) = (node for node in model.graph if node.op_type == "If")
+    branch = choice.attributes["then_branch"].as_graph()
+    assert [node.op_type for node in branch] == ["Exp", "Neg", "Sin", "Cos", "Concat"]
