@@ -42,7 +42,7 @@ def test_what_only_other_outputs_read_is_let_go_of(tmp_path, monkeypatch):
         torch.testing.assert_close(given["attention_mean"], pixels.exp().sin())
 
 
-@pytest.mark.parametrize(("outputs", "several"), [(0, True), (2, True), (1000, False)])
+@pytest.mark.parametrize(("outputs", "several"), [(0, True), (1, True), (1000, False)])
 def test_outputs_of_large_models_are_compared_in_parts(outputs, several, artifact, monkeypatch):
     metadata = Explainer(artifact).metadata
     monkeypatch.setattr(portions, "MAX_RAW", 1)
