@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxplain.commands.printable import printable
+from onnxplain.contract.precisions import FLOAT32
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -146,7 +147,8 @@ def inexact(explanation: "Explanation") -> str:
         return ""
     much = f"{'' if share >= 1 else 'up to '}{percent(share)}"
     off = f"{explanation.precision} changes maps of this method by {much} here, on random images"
-    return f"{off}; export --precision float64, in ONNX, avoids this"
+    cheaper = "" if explanation.precision == FLOAT32 else "--precision float32 may be enough, and "
+    return f"{off}; {cheaper}export --precision float64, in ONNX, avoids this"
 
 
 def percent(share: float | None) -> str:

@@ -65,7 +65,7 @@ class Portion:
         single: For what the file runs in float32.
         double: For what it runs in float64 in any case; of the other images only what differs in float32.
         part: In float64, what is of the same part and batch is computed at once.
-        op_by_op: Whether it runs op by op in float32 as well.
+        op_by_op: Whether it runs op by op also where it is compared as it computes, and not in onnxruntime.
     """
 
     names: Sequence[str]
