@@ -50,15 +50,6 @@ def test_explain_warns_of_inexact_maps(artifact):
     assert [line.split()[0] for line in lines if "inexact" in line] == ["transformer_attribution", "full"]
 
 
-def test_of_other_precisions_float32_is_named_first(tmp_path):
-    path = build(tmp_path / "int8.onnx", resolution=RESOLUTION, precision="int8")
-    out = run("explain", path, "cat.png").stdout
-    assert "int8 changes maps" in out
-    assert (
-        "random images; --precision float32 may be enough, and export --precision float64, in ONNX, avoids this" in out
-    )
-
-
 def test_quiet_it_is_a_warning_for_each_method(artifact):
     done = run("explain", artifact, "cat.png", "pictures", "--quiet", "--method", "full", "--method", "rollout")
     assert done.stdout == "" and done.stderr.startswith(
@@ -71,7 +62,8 @@ def test_it_is_that_of_the_precision(tmp_path):
     half = build(tmp_path / "half.onnx", resolution=RESOLUTION, precision="float16")
     assert "float16 error  of maps: full 100% or more" in run("info", half).stdout
     assert "100% or more" in run("methods", half).stdout
-    assert WARNING.replace("float32", "float16") in run("explain", half, "cat.png").stdout
+    cheaper = "; --precision float32 may be enough, and "
+    assert WARNING.replace("float32", "float16").replace("; ", cheaper) in run("explain", half, "cat.png").stdout
 
 
 def test_explanation_holds_it(artifact, folder):
