@@ -77,7 +77,7 @@ def _find_label(query: str, labels: Sequence[str]) -> int | None:
     if wanted.removeprefix("-").isdecimal():
         return None
     close = nearest(wanted, (name for names in synonyms for name in names))
-    hint = did_you_mean(close) if close else f"{_valid(labels)}; `onnxplain info ARTIFACT --json` has the labels"
+    hint = did_you_mean(close) if close else _valid(labels)
     raise TargetError(f"there is no label {query!r} among the {len(labels)} classes; {hint}")
 
 

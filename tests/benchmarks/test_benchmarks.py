@@ -18,7 +18,7 @@ from benchmarks.ways import OUTPUTS, WAYS
 from onnxplain.export import Backbone
 from onnxplain.runtime import Preprocessing
 from onnxplain.runtime.backends.onnx import OnnxArtifact
-from onnxplain.runtime.target_parts import MOST_TARGETS
+from onnxplain.runtime.batch_size import MOST_TARGETS
 from tests.reference import chefer, eager, published, variants
 
 CASE = Case("a machine", "vit_tiny", 32, "cpu", 1, 1, 1)

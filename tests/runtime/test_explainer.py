@@ -103,7 +103,7 @@ def test_target_forms(explainer, target, index):
         ("99", "target 99 is out of range"),
         ("taby", "there is no label 'taby' among the 6 classes; did you mean 'tabby'"),
         ("crane", r"'crane' is ambiguous: it names the classes 2 \(crane\), 5 \(crane\)"),
-        ("zzz", r"no label 'zzz' among the 6 classes; valid are the classes 0 to 5 and .*info ARTIFACT --json"),
+        ("zzz", r"no label 'zzz' among the 6 classes; valid are the classes 0 to 5 and the ranks -1 to -6$"),
         ("", "there is no label"),
         ([], "list of targets is empty"),
         (1.5, "a target must be .* got 1.5"),
