@@ -20,6 +20,7 @@ from .reverse import MissingRuleError, require_rules
 from .rules.products import FLOAT, INT8, Products
 from .trace.capture import Trace, trace
 from .trace.hidden import HiddenLayer, hidden_layers
+from .trace.recomputed import Recomputed
 from .trace.rewrite import GraphError, ancestors, interpret, shape_of
 from .trace.uses import uses_of_weights
 from .trace.widths import token_widths
@@ -183,13 +184,16 @@ class FusedGraph(nn.Module):
         """
         return self.compute(pixels, target, self.names)
 
-    def compute(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+    def compute(
+        self, pixels: Tensor, target: Tensor, names: Collection[str], recompute: bool = False
+    ) -> dict[str, Tensor]:
         """As ``forward``, but only the outputs in ``names``, and only what these need.
 
         Args:
             pixels: As for ``forward``.
             target: As for ``forward``.
             names: Some of ``self.names``, or of those that ``with_derived`` took their place of, in any order.
+            recompute: Whether backward passes compute the values of each layer again, rather than that all are kept.
 
         Returns:
             These outputs by name, those that others are derived from first.
@@ -197,7 +201,7 @@ class FusedGraph(nn.Module):
         derived = {name: item for name, item in self._derived.items() if name in names}
         asked, names = set(names), {*names, *(need for item in derived.values() for need in item.needs)}
         names -= derived.keys()
-        values = self._interpret(pixels)
+        values = self._recomputed(pixels) if recompute else self._interpret(pixels)
         logits = values[self._trace.logits]
         classes = class_index(target, logits)
         seed = one_hot(classes, logits)
@@ -220,9 +224,13 @@ class FusedGraph(nn.Module):
         outputs |= {name: item.function(outputs, pixels, constants) for name, item in derived.items()}
         return {name: outputs[name] for name in (*self._computed, *self._derived) if name in asked}
 
-    def _interpret(self, pixels: Tensor) -> dict[fx.Node, Any]:
+    def _interpret(self, pixels: Tensor) -> Mapping[fx.Node, Any]:
         """Run the traced forward pass and keep every value."""
         return interpret(self._nodes, self._given(pixels))
+
+    def _recomputed(self, pixels: Tensor) -> Mapping[fx.Node, Any]:
+        """Run the traced forward pass and keep what later layers read."""
+        return Recomputed(self._nodes, self._given(pixels), {*self._trace.attention_nodes, self._nodes[-1]})
 
     def _given(self, pixels: Tensor) -> dict[fx.Node, Any]:
         """What the traced forward pass starts from: the images, weights and constants."""

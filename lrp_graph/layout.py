@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from .reverse import Propagator, reverse
 from .rules.vjp import GRADIENT
 from .trace.capture import MATMUL, Trace
-from .trace.rewrite import GraphError, ancestors, dependents, interpret, interpret_for, shape_of, target_of
+from .trace.rewrite import GraphError, ancestors, dependents, interpret, interpret_for, shape_of, target_of, with_others
 
 aten = torch.ops.aten
 
@@ -109,7 +109,8 @@ def read_layout(trace: Trace, nodes: Sequence[fx.Node], given: Mapping[fx.Node, 
     prefix = tokens - grid[0] * grid[1]
     weighed, after = _weighed(trace), dependents(trace.nodes, [last])
     read = {node for user in after for node in user.all_input_nodes}
-    values = interpret_for({weighed, *after, *read}, nodes, given)  # all layers of a large image would be gigabytes
+    found = interpret_for({weighed, *after, *read}, nodes, given)  # all layers of a large image would be gigabytes
+    values = with_others(given, found)
     _require_patches_last(trace, given, values[weighed], tokens - prefix)
     logits = values[trace.logits]
     if not logits.isfinite().all():

@@ -6,6 +6,7 @@ its translation. In a fused graph these are whole numbers beside floating-point 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ EXACT = 2**24
 
 def with_floats(node: fx.Node) -> Any:
     """The arguments of a call, with floats for the whole numbers that it computes with in floating point."""
-    if int not in map(type, node.args) or not any(dtype.is_floating_point for dtype in _dtypes(node)):
+    if int not in map(type, node.args) or not any(dtype.is_floating_point for dtype in _dtypes(node.all_input_nodes)):
         return node.args
     places = _places_of_values(node)
     return tuple(
@@ -44,9 +45,8 @@ def may_promote(node: fx.Node) -> bool:
     if schema_of(node.target) is None or getattr(node.target, "overloadpacket", None) in UNPROMOTED:
         return False
     operands = node.args[1:] if node.target.overloadpacket is aten.where else node.all_input_nodes  # type: ignore[union-attr]
-    taken = {value.dtype for arg in operands for value in _tensors(_value(arg))}
-    given = {value.dtype for value in _tensors(node.meta["val"])} - {torch.bool}
-    if len(taken | given) > 1:
+    taken = _dtypes(operands)
+    if len(taken | (_dtypes([node]) - {torch.bool})) > 1:
         return True
     args = with_floats(node)
     kinds = {type(_value(args[place])) for place in _places_of_values(node) if place < len(args)}
@@ -59,14 +59,11 @@ def _places_of_values(node: fx.Node) -> set[int]:
     return {place for place, argument in arguments if str(argument.type) in VALUES}
 
 
-def _dtypes(node: fx.Node) -> set[torch.dtype]:
-    """Of the tensors that a call takes."""
-    return {value.dtype for arg in node.all_input_nodes for value in _tensors(_value(arg))}
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    values = value if isinstance(value, list | tuple) else [value]
-    return [value for value in values if isinstance(value, Tensor)]
+def _dtypes(args: Iterable[Any]) -> set[torch.dtype]:
+    """Of the tensors among these arguments, and in lists of some."""
+    values = map(_value, args)
+    tensors = (one for value in values for one in (value if isinstance(value, list | tuple) else [value]))
+    return {tensor.dtype for tensor in tensors if isinstance(tensor, Tensor)}
 
 
 def _value(arg: Any) -> Any:

@@ -94,7 +94,7 @@ def flat_program(graph: FusedGraph, size: tuple[int, int], precision: str = FLOA
     return exported_program(graph, size)
 
 
-def require_float32(precision: str, reason: str = "an op of it cannot be written alone") -> None:
+def require_float32(precision: str, reason: str) -> None:
     """Raise OnnxplainError, with the reason, if PyTorch's own program would be of another precision."""
     if ARITHMETIC[precision] != ARITHMETIC[FLOAT32]:
         raise OnnxplainError(f"the model has no form in {precision}: {reason}; leave out `precision`")

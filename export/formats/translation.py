@@ -17,6 +17,7 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch import fx
 from torch.export import ExportedProgram
 
+from onnxplain.contract.errors import OnnxplainError, one_line
 from onnxplain.contract.precisions import FLOAT32
 from onnxplain.lrp_graph import FusedGraph
 
@@ -28,7 +29,7 @@ from .recording import flat_program, require_float32
 from .silent import silent
 
 INPUTS = ("pixels", "target")
-OPEN_SIZES = ({0: "batch"}, {0: "batch", 1: "targets"})
+AXES = ({0: "batch"}, {0: "batch", 1: "targets"})
 """The names of the open axes of the inputs."""
 
 
@@ -47,16 +48,22 @@ def to_onnx(graph: FusedGraph, size: tuple[int, int], opset: int, precision: str
 
     Returns:
         The model. Weights share their memory with the fused graph, and have their names in the flat program.
+
+    Raises:
+        OnnxplainError: PyTorch cannot translate the model, or not in this precision.
     """
     program = flat_program(graph, size, precision)
     if program.exported is None:
         try:
             return _repeated(program, graph, opset)
-        except (torch.onnx.errors.OnnxExporterError, _BranchesError):  # an op that has to be decomposed
-            require_float32(precision)
+        except (torch.onnx.errors.OnnxExporterError, _BranchesError) as error:  # an op that has to be decomposed
+            require_float32(precision, f"PyTorch does not translate an op by itself: {one_line(_cause(error))}")
             program = exported_program(graph, size)
     assert program.exported is not None
-    return _export(_decomposed_if_need_be(program.exported), opset, output_names=list(graph.names))
+    try:
+        return _export(_decomposed_if_need_be(program.exported), opset, output_names=list(graph.names))
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise OnnxplainError(f"PyTorch cannot translate the model to ONNX: {one_line(_cause(error))}") from error
 
 
 def _repeated(program: FlatProgram, graph: FusedGraph, opset: int) -> ir.Model:
@@ -65,8 +72,9 @@ def _repeated(program: FlatProgram, graph: FusedGraph, opset: int) -> ir.Model:
     if not calls.may_promote:
         calls.program.graph_module.modules = lambda: ()  # in which the exporter looks for what to promote
     model = _export(calls.program, opset)
-    if any(attribute.type == ir.AttributeType.GRAPH for node in model.graph for attribute in node.attributes.values()):
-        raise _BranchesError
+    for node in model.graph:
+        if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+            raise _BranchesError(f"it has written {node.op_type} for it")
     repeated = _Repeater(program, calls, model.graph).graph
     for value, name in zip(repeated.outputs, graph.names, strict=True):
         value.name = name
@@ -78,6 +86,11 @@ def _repeated(program: FlatProgram, graph: FusedGraph, opset: int) -> ir.Model:
     )
 
 
+def _cause(error: BaseException) -> BaseException:
+    """What an error comes from in the end."""
+    return error if error.__cause__ is None else _cause(error.__cause__)
+
+
 def _export(program: ExportedProgram, opset: int, **names: Any) -> ir.Model:
     """PyTorch's translation of a program whose first inputs are INPUTS."""
     further = [dict[int, str]() for _ in program.graph_signature.user_inputs[len(INPUTS) :]]
@@ -87,7 +100,7 @@ def _export(program: ExportedProgram, opset: int, **names: Any) -> ir.Model:
             dynamo=True,
             opset_version=opset,
             input_names=INPUTS,
-            dynamic_shapes=(*OPEN_SIZES, *further),
+            dynamic_shapes=(*AXES, *further),
             custom_translation_table=translations(opset),
             optimize=False,  # it would fold the transposed weights into second copies
             verbose=False,

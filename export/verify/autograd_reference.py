@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -91,25 +91,35 @@ def eager_outputs(
     Returns:
         Those in BY_AUTOGRAD among them, by name, in the shapes of the artifact.
     """
-    if not set(names) & BY_AUTOGRAD:
+    names = BY_AUTOGRAD.intersection(names)
+    if not names:
         return {}
     pixels = pixels.detach().requires_grad_()
     weights = {name: weight.detach() for name, weight in model.named_parameters()}  # whose gradients nobody asks for
-    with _recording(len(pixels)) as attention:
+    with _recording(len(pixels)) as recorded:
         logits = functional_call(model, weights, pixels)
-    columns = []
-    for left, column in zip(reversed(range(target.shape[1])), target.unbind(1), strict=True):
-        score = logits.gather(1, column[:, None]).sum()
-        *gradient, of_pixels = torch.autograd.grad(
-            score, [*attention, pixels], retain_graph=left > 0, allow_unused=True
-        )
-        used = [place for place, one in enumerate(gradient) if one is not None]  # a pool may be there for nothing
-        given = [attention[place].detach() for place in used]
-        raw = {"attention": given, "attention_gradient": [gradient[place] for place in used]}
-        columns.append(layer_outputs(layout, raw, names, lambda name: 1))
-        columns[-1]["pixel_gradient"] = of_pixels
-    outputs = {"logits": logits.detach()} | layer_outputs(layout, {"attention": given}, names, lambda name: 1)
-    outputs |= {
-        name: torch.stack([column.pop(name) for column in columns], 1) for name in columns[0].keys() - outputs.keys()
-    }
+    attention = _used_by(logits, recorded)
+    layers = {"attention": [one.detach() for one in attention]}
+    outputs = {"logits": logits.detach()} | layer_outputs(layout, layers, names, lambda name: 1)
+    if not names <= OF_FORWARD:
+        columns = []
+        for column in target.unbind(1):
+            score = logits.gather(1, column[:, None]).sum()
+            retain = len(columns) + 1 < target.shape[1]
+            *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=retain)
+            with_gradient = {**layers, "attention_gradient": gradient}
+            columns.append(layer_outputs(layout, with_gradient, names - outputs.keys(), lambda name: 1))
+            columns[-1]["pixel_gradient"] = of_pixels
+        outputs |= {name: torch.stack([column.pop(name) for column in columns], 1) for name in list(columns[0])}
     return {name: tensor for name, tensor in outputs.items() if name in names}
+
+
+def _used_by(logits: Tensor, recorded: Sequence[Tensor]) -> list[Tensor]:
+    """Those that the logits depend on: a pool may be there for nothing."""
+    found, pending = set[Any](), [logits.grad_fn]
+    while pending:
+        one = pending.pop()
+        if one is not None and one not in found:
+            found.add(one)
+            pending.extend(function for function, _ in one.next_functions)
+    return [tensor for tensor in recorded if tensor.grad_fn in found]

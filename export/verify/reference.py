@@ -26,6 +26,7 @@ from onnxplain.runtime.pipeline import map_of
 from ..formats.arithmetic import ARITHMETIC
 from .autograd_reference import BY_AUTOGRAD, OF_FORWARD, eager_outputs
 from .one_line import in_one_line
+from .portions import too_large
 
 LEAST = 1e6 * TINY
 """The smallest norm of a product that another is compared with: int8 counts rows of smaller values as 0."""
@@ -49,6 +50,7 @@ class Reference:
         if int8:
             self._graph = graph.with_products(compared(self._note))
         self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
+        self._recompute = bool(too_large(metadata))
         self._heatmaps = {
             HEATMAP + name: MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()
         }
@@ -83,7 +85,7 @@ class Reference:
             outputs = eager_outputs(model, image, target, graph.layout, wanted & by_autograd)
             if wanted - outputs.keys():
                 with torch.no_grad():
-                    outputs |= graph.compute(image, target, wanted - outputs.keys())
+                    outputs |= graph.compute(image, target, wanted - outputs.keys(), self._recompute)
             given = {name: tensor[0].numpy() for name, tensor in outputs.items()}
             maps = {name: self._heatmap(call, given, image[0].numpy())[None] for name, call in calls.items()}
             return {name: (given | maps)[name] for name in names}

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from ..reverse import Propagator, reverse
 from ..trace.capture import Trace
-from ..trace.rewrite import interpret
+from ..trace.rewrite import interpret, with_others
 from .streams import tail_after
 
 
@@ -38,11 +38,11 @@ def layer_gradients(
     for attention, node in zip(trace.layer_attention, stream, strict=True):
         tokens = values[node]
         if trace.pool_attention is not None:
-            replaced = interpret(tail, {**values, last: tokens})
+            replaced = interpret(tail, with_others(values, {last: tokens}))
             gradients += reverse(trace, replaced, trace.full_logits, seed, propagator, [trace.pool_attention])
             continue
         mean = tokens.mean(1, keepdim=True).expand_as(tokens)
-        replaced = interpret(tail, {**values, last: mean})
+        replaced = interpret(tail, with_others(values, {last: mean}))
         (of_mean,) = reverse(trace, replaced, trace.full_logits, seed, propagator, [last])
         of_tokens = of_mean.mean(2, keepdim=True).expand_as(of_mean) * 1  # materialised
         gradients += reverse(trace, values, node, of_tokens, propagator, [attention])

@@ -21,6 +21,7 @@ from ..trace.rewrite import (
     interpret_for,
     shape_of,
     target_of,
+    with_others,
 )
 from .streams import stream_before, tail_after
 
@@ -96,7 +97,7 @@ def reciprocam(trace: Trace, block: LastBlock, values: Mapping[fx.Node, Any], se
     masks = nn.functional.pad(masks, [layout.prefix_tokens, 0], value=1.0)
     masked = (features.unsqueeze(1) * masks.unsqueeze(-1)).flatten(0, 1)
     sizes = dict.fromkeys(block.batch_sizes, masked.shape[0])
-    known = {**values, **sizes, block.features: masked}
+    known = with_others(values, {**sizes, block.features: masked})
     logits: Tensor = interpret_for([block.logits], block.nodes, known)[block.logits]
     scores = logits.reshape(features.shape[0], h * w, -1) @ seed.permute(1, 2, 0)
     return scores.mT.reshape(features.shape[0], -1, h, w)

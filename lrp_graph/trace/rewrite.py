@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx
@@ -75,7 +76,10 @@ def dependents(nodes: Iterable[fx.Node], roots: Iterable[fx.Node]) -> set[fx.Nod
     return found
 
 
-def interpret(nodes: Sequence[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+Values = TypeVar("Values", bound=MutableMapping[fx.Node, Any])
+
+
+def interpret(nodes: Sequence[fx.Node], values: Values) -> Values:
     """Run ``nodes``, in order, and add their values to ``values``, which has those of all that they need.
 
     Returns:
@@ -93,13 +97,19 @@ def interpret_for(
     """Run ``nodes``, in order, for the values of those in ``wanted``; the others are freed after their last use.
 
     Returns:
-        The values of ``wanted``, and those of ``values`` that no node needed.
+        The values of ``wanted`` among the nodes.
     """
     last_use = {needed: node for node in nodes for needed in node.all_input_nodes}
-    known = dict(values)
+    found: dict[fx.Node, Any] = {}
+    known = with_others(values, found)
     for node in nodes:
         interpret([node], known)
-        for needed in node.all_input_nodes:
-            if last_use[needed] is node and needed not in wanted:
-                del known[needed]
-    return known
+        for needed in (node, *node.all_input_nodes):
+            if last_use.get(needed, node) is node and needed not in wanted:
+                found.pop(needed, None)
+    return found
+
+
+def with_others(values: Mapping[fx.Node, Any], others: dict[fx.Node, Any]) -> ChainMap[fx.Node, Any]:
+    """``values`` with ``others`` added or in place of some, and all that is written."""
+    return ChainMap(others, cast(MutableMapping[fx.Node, Any], values))

@@ -138,6 +138,16 @@ def test_what_has_no_form_in_float64_is_said(change, reason):
         flat_program(fused(change=change), SIZE, "float64")
 
 
+def test_an_op_that_pytorch_does_not_translate_is_named():
+    graph = fused(change=lambda logits, targets: torch.special.xlog1py(logits, logits))
+    with pytest.raises(OnnxplainError, match=r"^the model has no form in float64: .*special_xlog1py.*`precision`$"):
+        to_onnx(graph, SIZE, 18, "float64")
+    to_onnx(graph, SIZE, 18)  # decomposed into others
+    graph = fused(change=lambda logits, targets: torch.hypot(logits, logits))
+    with pytest.raises(OnnxplainError, match=r"^PyTorch cannot translate the model to ONNX: .*hypot"):
+        to_onnx(graph, SIZE, 18)
+
+
 def test_tensors_made_of_numbers_are_recorded(by_pytorch):
     """Of any dtype and shape, and with NaN, which is never equal to itself."""
     made = torch.tensor(0.1), torch.tensor([1, 2]).sum(), torch.tensor([[True]]), torch.tensor([0.3]).bfloat16()
