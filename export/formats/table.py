@@ -15,12 +15,12 @@ from onnxplain.runtime.backends.base import Artifact
 from onnxplain.runtime.backends.onnx import OnnxArtifact
 from onnxplain.runtime.backends.torchscript import TorchScriptArtifact
 
-from ..verify.file_in_double import OnnxInDouble, ScriptInDouble
+from ..verify.op_by_op import OnnxOpByOp, ScriptOpByOp
 from .onnx_file import onnx_model, save_onnx
 from .torchscript_file import save_torchscript, torchscript_model
 
 
-class InDouble(Protocol):
+class OpByOp(Protocol):
     """A file that was written, to be run op by op in float64, or float32 where that is asked for."""
 
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
@@ -46,22 +46,22 @@ class Writer:
             PRECISIONS, of which they have float32 alone.
         save: Writes that model, the JSON document of the metadata and the digest to a path.
         open_frugally: Opens a file as the runtime does, but without further copies of its weights, for the gate.
-        in_double: Opens a file to be run op by op, also in float64, for the gate.
+        open_op_by_op: Opens a file to be run op by op, also in float64, for the gate.
     """
 
     translate: Callable[[FusedGraph, tuple[int, int], int, str, str], Any]
     save: Callable[[Any, str, Path], None]
     open_frugally: Callable[[Path], Artifact]
-    in_double: Callable[[Path], InDouble]
+    open_op_by_op: Callable[[Path], OpByOp]
 
 
 WRITERS: dict[str, Writer] = {
-    "onnx": Writer(onnx_model, save_onnx, lambda path: OnnxArtifact(path, "cpu", None, frugal=True), OnnxInDouble),
+    "onnx": Writer(onnx_model, save_onnx, lambda path: OnnxArtifact(path, "cpu", None, frugal=True), OnnxOpByOp),
     "torchscript": Writer(
         lambda graph, size, opset, flags, precision: torchscript_model(graph, size),
         save_torchscript,
         lambda path: TorchScriptArtifact(path, "cpu", None, trust=True),
-        ScriptInDouble,
+        ScriptOpByOp,
     ),
 }
 """By the format's name."""
@@ -73,6 +73,6 @@ def open_frugally(path: Path) -> Artifact:
     return WRITERS[format_of(path)].open_frugally(path)
 
 
-def open_in_double(path: Path) -> InDouble:
+def open_op_by_op(path: Path) -> OpByOp:
     """The artifact at `path`, to be run op by op."""
-    return WRITERS[format_of(path)].in_double(path)
+    return WRITERS[format_of(path)].open_op_by_op(path)

@@ -102,7 +102,7 @@ def eager_outputs(
     layers = {"attention": [one.detach() for one in attention]}
     outputs = {"logits": logits.detach()} | layer_outputs(layout, layers, names, lambda name: 1)
     if not names <= OF_FORWARD:
-        columns = []
+        columns: list[dict[str, Tensor]] = []
         for column in target.unbind(1):
             score = logits.gather(1, column[:, None]).sum()
             retain = len(columns) + 1 < target.shape[1]

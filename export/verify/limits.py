@@ -27,7 +27,7 @@ FLOAT32, FLOAT32_FACTOR = 1e-2, 100.0
 """Relative error of logits and attention from the file itself, run in float32, that is always allowed; and how many
 times that of eager float32, pixels changed by their last bit: this finds a file that onnxruntime runs wrongly."""
 
-EXACT = 1e-6
+LIMIT_AS_IT_IS = 1e-6
 """Relative error of any output from a file that computes in float64, run as it is: outputs are rounded to float32."""
 MAX_OF_FLOAT16 = 1e-1
 """Relative error of logits and attention that weights in float16 may cause: it is 1e-3 and less, and up to 6e-2 where
@@ -80,29 +80,31 @@ class Errors:
     float16: list[float] = field(default_factory=list)
 
 
-def limit_in_double(by_autograd: bool, exact: bool = False) -> float:
+def limit_in_double(by_autograd: bool, in_double: bool = False) -> float:
     """The relative error in float64 that is always allowed for an output.
 
     Args:
         by_autograd: Whether autograd has a part in what the output is compared with.
-        exact: Whether the file computes in float64, with constants that are not rounded to float32.
+        in_double: Whether the file computes in float64, with constants that are not rounded to float32.
     """
-    return LIMIT_BY_AUTOGRAD if by_autograd and not exact else LIMIT
+    return LIMIT_BY_AUTOGRAD if by_autograd and not in_double else LIMIT
 
 
-def checks(name: str, errors: Errors, by_autograd: bool, exact: bool = False) -> Iterator[Check]:
-    """The lines of the report for one output; ``by_autograd`` and ``exact`` are as for ``limit_in_double``."""
+def checks(name: str, errors: Errors, by_autograd: bool, in_double: bool = False) -> Iterator[Check]:
+    """The lines of the report for one output; ``by_autograd`` and ``in_double`` are as for ``limit_in_double``."""
     if not errors.double:
-        yield _check(name, AS_IT_IS if exact else IN_FLOAT32, errors.single, EXACT if exact else COMMON)
+        yield _check(
+            name, AS_IT_IS if in_double else IN_FLOAT32, errors.single, LIMIT_AS_IT_IS if in_double else COMMON
+        )
         return
-    limit = max(limit_in_double(by_autograd, exact), min(NOISE, LAST_BIT * _finite(errors.noise)))
+    limit = max(limit_in_double(by_autograd, in_double), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
     if errors.int8:
         yield _check_of_int8(name, errors)
     if errors.float16:
         yield _check(name, OF_FLOAT16, errors.float16, MAX_OF_FLOAT16)
-    if exact:
-        yield _check(name, AS_IT_IS, errors.single, max(EXACT, limit))
+    if in_double:
+        yield _check(name, AS_IT_IS, errors.single, max(LIMIT_AS_IT_IS, limit))
     elif name in IN_BOTH:
         limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))
         yield _check(name, IN_FLOAT32, errors.single, limit)

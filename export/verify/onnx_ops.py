@@ -1,4 +1,4 @@
-"""What the ops of ONNX compute, as functions of PyTorch: the table with which file_in_double.py runs a file in float64.
+"""What the ops of ONNX compute, as functions of PyTorch: the table with which op_by_op.py runs a file in float64.
 
 Each function takes the node's inputs, None for one that is left out, and its attributes by name; it returns one tensor,
 or several for ops of several outputs. Attributes for which there is no argument are an error: nothing is passed over.

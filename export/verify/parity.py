@@ -34,9 +34,9 @@ from ..formats.arithmetic import ARITHMETIC
 from .autograd_reference import OF_FORWARD
 from .limits import (
     COMMON,
-    EXACT,
     FLOAT32,
     IN_BOTH,
+    LIMIT_AS_IT_IS,
     SOUND,
     Errors,
     check_of_ranks,
@@ -194,19 +194,19 @@ class _Gate:
 
     def _above(self, errors: Mapping[str, float]) -> set[str]:
         """The outputs whose errors are more than is common."""
-        return {name for name, error in errors.items() if not error <= (EXACT if self.in_double else COMMON)}
+        return {name for name, error in errors.items() if not error <= (LIMIT_AS_IT_IS if self.in_double else COMMON)}
 
     def _compare_in_double(self, batch: Batch, singles: Singles) -> None:
         """Run the file in float64, and compare what it gives with PyTorch."""
         names = list(dict.fromkeys(name for single in singles.values() for name in single))
         asked = {image: self.samples.asked[image] for image in batch.images}
-        double = self._in_double(batch, {*singles, *asked.items()}, names)
+        double = self._given_in_double(batch, {*singles, *asked.items()}, names)
         give_memory_back()
         for (image, target), single in singles.items():
-            exact: Tensors = double[image, target]
-            if self.pytorch.exact is not None:
-                exact = self._without_rounding(image, target, exact)
-            self.resolution.add(single, exact, self.samples.pixels[image].numpy())
+            right: Tensors = double[image, target]
+            if self.pytorch.unrounded is not None:
+                right = self._without_rounding(image, target, right)
+            self.resolution.add(single, right, self.samples.pixels[image].numpy())
         for image, target in asked.items():
             wanted = {(image, target)} if self.in_double else {pair for pair in singles if pair[0] == image}
             single = {name: one for pair in wanted & singles.keys() for name, one in singles[pair].items()}
@@ -215,7 +215,7 @@ class _Gate:
                 part = {name: one for name, one in right.items() if (name in self.pytorch.by_autograd) == by_autograd}
                 self._judge(image, part, single)
 
-    def _in_double(self, batch: Batch, pairs: set[tuple[int, int]], names: Sequence[str]) -> Singles:
+    def _given_in_double(self, batch: Batch, pairs: set[tuple[int, int]], names: Sequence[str]) -> Singles:
         """What the file gives in float64 for these of the batch's images and classes."""
         given = self.file.op_by_op(self.samples.pixels[list(batch.images)].double(), batch.targets, names)
         names = [name for name in names if name not in self.file.broken]
@@ -235,7 +235,7 @@ class _Gate:
         limits = {name: limit_in_double(self.pytorch.asks_autograd(name), self.in_double) for name in double}
         unsure = {name for name, limit in limits.items() if self.errors[name].double[-1] > limit}
         if self.in_double:
-            unsure |= {name for name in double.keys() & single.keys() if self.errors[name].single[-1] > EXACT}
+            unsure |= {name for name in double.keys() & single.keys() if self.errors[name].single[-1] > LIMIT_AS_IT_IS}
         if unsure:
             again = self.pytorch.outputs(last_bit(pixels.double()), target, double)
             for name in double:
@@ -248,17 +248,17 @@ class _Gate:
             eager = self.pytorch.outputs(last_bit(pixels), target, doubtful)
             for name in IN_BOTH & eager.keys():
                 self.errors[name].eager.append(relative_error(eager[name], right[name]))
-            exact, several = double, [eager]
-            if self.pytorch.exact is not None:  # what rounds more than float32 is not said to resolve more
-                exact = self.pytorch.outputs(pixels.double(), target, doubtful, exact=True)
-                several.append(self.pytorch.outputs(last_bit(pixels), target, doubtful, exact=True))
+            reference, several = double, [eager]
+            if self.pytorch.unrounded is not None:  # what rounds more than float32 is not said to resolve more
+                reference = self.pytorch.outputs(pixels.double(), target, doubtful, unrounded=True)
+                several.append(self.pytorch.outputs(last_bit(pixels), target, doubtful, unrounded=True))
             for one in several:
-                self.resolution.add(one, exact, pixels[0].numpy())
+                self.resolution.add(one, reference, pixels[0].numpy())
 
     def _without_rounding(self, image: int, target: int, rounded: Tensors) -> Tensors:
         """These outputs from the weights as given, and products that are exact; and note how far off they are."""
         pixels, classes = self.samples.one(image, target)
-        right = self.pytorch.outputs(pixels.double(), classes, rounded, exact=True)
+        right = self.pytorch.outputs(pixels.double(), classes, rounded, unrounded=True)
         if self.metadata.precision != INT8:
             for name in IN_BOTH & rounded.keys():
                 self.errors[name].float16.append(relative_error(rounded[name], right[name]))
@@ -268,7 +268,7 @@ class _Gate:
         for name, error in errors.items():
             self.errors[name].int8.append(error)
         large = [name for name, error in errors.items() if error > limit_of_int8(name)]
-        single = self.pytorch.outputs(pixels, classes, large, exact=True) if large else {}
+        single = self.pytorch.outputs(pixels, classes, large, unrounded=True) if large else {}
         for name, tensor in single.items():
             self.errors[name].float32.append(relative_norm(tensor, right[name]))
         return right

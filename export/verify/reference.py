@@ -36,7 +36,7 @@ class Reference:
     """What a file is compared with.
 
     Attributes:
-        exact: The graph of which the file's is a rounded one; None where nothing is rounded.
+        unrounded: The graph of which the file's is a rounded one; None where nothing is rounded.
         by_autograd: The outputs that autograd can tell; with products in int8, PyTorch's gradients are not the file's.
         products: Of products in int8, so far: the norm of what rounding changed in each, relative to the exact one's.
     """
@@ -45,7 +45,7 @@ class Reference:
         """See ``compare`` in parity.py."""
         self._metadata, self._model, self._graph = metadata, model, graph
         int8 = metadata.precision == INT8
-        self.exact = graph.with_products(FLOAT) if int8 else original
+        self.unrounded = graph.with_products(FLOAT) if int8 else original
         self.products: list[float] = []
         if int8:
             self._graph = graph.with_products(compared(self._note))
@@ -56,7 +56,7 @@ class Reference:
         }
 
     def outputs(
-        self, image: Tensor, target: Tensor, names: Collection[str], exact: bool = False
+        self, image: Tensor, target: Tensor, names: Collection[str], unrounded: bool = False
     ) -> dict[str, NDArray[Any]]:
         """What PyTorch gives.
 
@@ -64,7 +64,7 @@ class Reference:
             image: [1, 3, H, W], in the dtype to compute in.
             target: int64 [1, 1], the class.
             names: Of the outputs.
-            exact: Without the file's rounding of weights or products.
+            unrounded: Without the file's rounding of weights or products.
 
         Returns:
             By name, without the axis of images.
@@ -73,8 +73,8 @@ class Reference:
             OnnxplainError: The model or the graph cannot be run.
         """
         model, graph, by_autograd = self._model, self._graph, self.by_autograd
-        if exact and self.exact is not None:
-            model, graph, by_autograd = self.exact.model, self.exact, BY_AUTOGRAD
+        if unrounded and self.unrounded is not None:
+            model, graph, by_autograd = self.unrounded.model, self.unrounded, BY_AUTOGRAD
         double = image.dtype == torch.float64
         exact_numbers = ARITHMETIC[self._metadata.precision].in_double
         arithmetic = in_double(exact_numbers) if double else nullcontext()

@@ -16,7 +16,7 @@ from onnxplain.contract.outputs import ALWAYS
 from onnxplain.contract.precisions import FLOAT64
 from onnxplain.runtime.backends.base import Artifact, rows_of
 
-from ..formats.table import open_frugally, open_in_double
+from ..formats.table import open_frugally, open_op_by_op
 from .one_line import in_one_line
 from .part import open_part
 from .samples import Tensors
@@ -44,7 +44,7 @@ class WrittenFile:
         self._path, self._metadata = path, metadata
         self.broken: dict[str, None] = {}
         with in_one_line(NOT_COMPUTED):
-            self._in_double = open_in_double(path)
+            self._op_by_op = open_op_by_op(path)
 
     def open(self) -> Artifact:
         """The file as the runtime opens it.
@@ -70,7 +70,7 @@ class WrittenFile:
     def op_by_op(self, images: Tensor, targets: Sequence[int], names: Sequence[str]) -> Tensors:
         """The same in the dtype of the images, computed op by op."""
         with in_one_line(NOT_COMPUTED):
-            tensors = self._in_double.run(images, torch.tensor([targets]).expand(len(images), -1), names)
+            tensors = self._op_by_op.run(images, torch.tensor([targets]).expand(len(images), -1), names)
             given = {name: tensor.numpy() for name, tensor in tensors.items()}
         self._look_at(given, names, len(images), len(targets))
         return given

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from onnxplain.export import export_model
-from onnxplain.export.verify.file_in_double import OnnxInDouble
+from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.lrp_graph import fuse
 from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime import OnnxplainError
@@ -75,7 +75,7 @@ def test_the_file_is_the_fused_graph(files):
     graph = fuse(copy.deepcopy(model).double(), x[:1], int8=True)
     with torch.no_grad(), in_double():
         right = graph(x, targets)
-    given = OnnxInDouble(paths["int8"]).run(x, targets, graph.names)
+    given = OnnxOpByOp(paths["int8"]).run(x, targets, graph.names)
     for name, tensor in right.items():
         assert (given[name] - tensor).abs().max() <= 1e-7 * tensor.abs().max(), name
 

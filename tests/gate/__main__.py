@@ -17,7 +17,7 @@ from onnxplain.export import Backbone, GateError, export_model
 from onnxplain.export.artifact import fuse_passes, translate, verify, write
 from onnxplain.export.plan import prepare
 from onnxplain.export.verify import limits
-from onnxplain.export.verify.file_in_double import OnnxInDouble
+from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.export.verify.reference import Reference
 from onnxplain.runtime import OnnxplainError, Preprocessing
 
@@ -170,7 +170,7 @@ class Mutable:
         for _ in range(4):
             pixels = torch.randn(2, 3, *self.size, generator=generator, dtype=torch.float64)
             targets = torch.randint(len(self.metadata.labels), (2, 2), generator=generator)
-            ours, theirs = (OnnxInDouble(path).run(pixels, targets, self.graph.names) for path in (good, bad))
+            ours, theirs = (OnnxOpByOp(path).run(pixels, targets, self.graph.names) for path in (good, bad))
             shares = [(theirs[name] - ours[name]).abs().max() / ours[name].abs().max() for name in ours]
             worst = max(worst, *map(float, shares))
         return worst

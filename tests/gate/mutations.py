@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from numpy.random import Generator
 
-from onnxplain.export.verify.file_in_double import OnnxInDouble
+from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.trace.rewrite import target_of
 
@@ -129,7 +129,7 @@ def dropped(model: ir.Model, rng: Generator) -> str | None:
     return f"{node.name}: {before} left out"
 
 
-class _Watching(OnnxInDouble):
+class _Watching(OnnxOpByOp):
     """Keeps what one node gives, named by its output."""
 
     watched, seen = "", None

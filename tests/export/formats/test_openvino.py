@@ -15,7 +15,7 @@ from PIL import Image
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, output_of
 from onnxplain.demo.samples import samples
 from onnxplain.export import load_backbone
-from onnxplain.export.verify.file_in_double import OnnxInDouble
+from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.runtime import METHODS
 from onnxplain.runtime.images.preprocessing import preprocess
 from tests.helpers.export_cases import FACTOR, ILL_CONDITIONED, LABELS, build, preprocessing
@@ -73,7 +73,7 @@ def _assert_right(path: Path, pixels: NDArray[np.float32]) -> None:
     given = _in_openvino(path, pixels, expected)
     np.testing.assert_array_equal(given["class_index"], expected["class_index"])
     inexact = {name for name in expected if name in ILL_CONDITIONED or name.removeprefix(HEATMAP) in INEXACT}
-    exact = OnnxInDouble(path).run(torch.from_numpy(pixels).double(), torch.from_numpy(_targets(pixels)), inexact)
+    exact = OnnxOpByOp(path).run(torch.from_numpy(pixels).double(), torch.from_numpy(_targets(pixels)), inexact)
     for name, tensor in given.items():
         per_target = name not in ALWAYS and output_of(name).per_target
         errors = _errors(tensor, expected[name], per_target)

@@ -9,8 +9,8 @@ import torch
 
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.export.verify import portions
-from onnxplain.export.verify.file_in_double import OnnxInDouble
 from onnxplain.export.verify.onnx_ops import OPS
+from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.runtime import Explainer
 
 # `attention` reads what `attention_mean` is made of, and nobody asks for it
@@ -34,7 +34,7 @@ def test_what_only_other_outputs_read_is_let_go_of(tmp_path, monkeypatch):
     monkeypatch.setitem(OPS, "Exp", lambda x: made.append(weakref.ref(result := exp(x))) or result)
     monkeypatch.setitem(OPS, "Cos", lambda x: alive.append(made[-1]() is not None) or cos(x))
     pixels = torch.ones(1, 3, dtype=torch.float64)
-    file = OnnxInDouble(tmp_path / "small.onnx")
+    file = OnnxOpByOp(tmp_path / "small.onnx")
     for names, kept in ((["logits", "attention_mean"], False), (["logits", "attention_mean", "attention"], True)):
         given = file.run(pixels, torch.zeros(1, 1, dtype=torch.int64), names)
         assert given.keys() == set(names)

@@ -14,7 +14,7 @@ from onnxplain.export import GateError, export_model
 from onnxplain.export.formats import torchscript_file
 from onnxplain.export.formats.table import WRITERS
 from onnxplain.export.verify import limits, parity, portions, resolution
-from onnxplain.export.verify.file_in_double import OnnxInDouble
+from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.export.verify.resolution import Resolution
 from onnxplain.runtime import METHODS, Explainer, OnnxplainError
 from onnxplain.runtime.backends.onnx import OnnxArtifact
@@ -101,9 +101,9 @@ def test_reciprocam_of_many_patches_is_compared_for_one_image(
     monkeypatch.setattr(portions, "MAX_COPIES", 0)
     if dtype == torch.float32:
         monkeypatch.setattr(portions, "MAX_COPIES_IN_DOUBLE", 0)
-    batches, run, in_runtime = [], OnnxInDouble.run, []
+    batches, run, in_runtime = [], OnnxOpByOp.run, []
     note = lambda *given: batches.append((len(given[1]), given[1].dtype, *given[3])) or run(*given)  # noqa: E731
-    monkeypatch.setattr(OnnxInDouble, "run", note)
+    monkeypatch.setattr(OnnxOpByOp, "run", note)
     run_it = OnnxArtifact.run
     monkeypatch.setattr(OnnxArtifact, "run", lambda *given: in_runtime.extend(given[-1]) or run_it(*given))
     path = tmp_path / "x.onnx"

@@ -7,9 +7,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnxplain.export.formats.table import open_in_double
-from onnxplain.export.verify.file_in_double import OnnxInDouble, ScriptInDouble
+from onnxplain.export.formats.table import open_op_by_op
 from onnxplain.export.verify.onnx_ops import OPS
+from onnxplain.export.verify.op_by_op import OnnxOpByOp, ScriptOpByOp
 from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.runtime import OnnxplainError
 
@@ -215,7 +215,7 @@ def test_numbers_are_those_of_float32_and_arithmetic_is_not(tmp_path):
         ("Cast", ["product"], ["logits"], {"to": TensorProto.FLOAT}),
     ]
     pixels = torch.tensor([1 / 3], dtype=torch.float64)
-    (result,) = OnnxInDouble(_file(tmp_path, *nodes)).run(pixels, torch.zeros(0), ["logits"]).values()
+    (result,) = OnnxOpByOp(_file(tmp_path, *nodes)).run(pixels, torch.zeros(0), ["logits"]).values()
     assert result.dtype == torch.float64 and result == pixels * float(np.float32(0.1))
 
 
@@ -227,7 +227,7 @@ def test_ops_that_are_not_in_the_table(tmp_path):
         ("Sub", ["y", "z"], ["logits"], {}),
     ]
     pixels = torch.linspace(-1.5, 1.5, 9, dtype=torch.float64)
-    (result,) = OnnxInDouble(_file(tmp_path, *nodes)).run(pixels, torch.zeros(0), ["logits"]).values()
+    (result,) = OnnxOpByOp(_file(tmp_path, *nodes)).run(pixels, torch.zeros(0), ["logits"]).values()
     before = torch.nn.functional.elu(pixels.tan(), 0.5)
     assert result.dtype == torch.float64
     torch.testing.assert_close(result, before - before.round(), rtol=0, atol=1e-12)
@@ -236,13 +236,13 @@ def test_ops_that_are_not_in_the_table(tmp_path):
 def test_the_suffix_of_torchscript_in_any_case(tmp_path):
     for name in ("x.pt", "x.PT"):
         torch.jit.save(torch.jit.script(torch.nn.Identity()), tmp_path / name)
-        assert isinstance(open_in_double(tmp_path / name), ScriptInDouble)
+        assert isinstance(open_op_by_op(tmp_path / name), ScriptOpByOp)
 
 
 def test_an_op_that_onnx_does_not_have_is_named(tmp_path):
     path = _file(tmp_path, ("Unheard", ["pixels"], ["logits"], {}))
     with pytest.raises(OnnxplainError, match="Unheard cannot be computed in float64"):
-        OnnxInDouble(path)
+        OnnxOpByOp(path)
 
 
 def test_pytorch_in_double():

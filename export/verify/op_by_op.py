@@ -1,4 +1,4 @@
-"""Models and files computed in float64: what float32 rounds away would hide whether a file is the model it came from.
+"""Files that were written, run op by op in float64: what float32 rounds away would hide whether a file is the model.
 
 The numbers stay those of float32, weights and constants alike: only the arithmetic is exact. So two programs of
 the same function agree to float64's own rounding.
@@ -31,7 +31,7 @@ FREED = 2**31
 """Bytes of tensors after which what the C library keeps of them goes back: it takes time to have it again."""
 
 
-class OnnxInDouble:
+class OnnxOpByOp:
     """The ONNX file at ``path`` as it was written, run in float64, or another dtype that is asked for.
 
     Raises:
@@ -143,7 +143,7 @@ def _flag(value: ir.Value, wanted: bool, images: int) -> Tensor:
     return torch.full([images] * len(value.shape or ()), wanted)
 
 
-class ScriptInDouble:
+class ScriptOpByOp:
     """The TorchScript file at ``path`` as it was written, run likewise."""
 
     def __init__(self, path: Path) -> None:
@@ -152,7 +152,7 @@ class ScriptInDouble:
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """As of OnnxInDouble."""
+        """As of OnnxOpByOp."""
         known = {argument.name for argument in self._module.forward.schema.arguments}
         flags = {item.flag: name in names for name, item in OUTPUTS.items() if item.flag in known}
         arithmetic = in_double() if pixels.dtype == torch.float64 else nullcontext()
