@@ -3,7 +3,7 @@
 from .fuse import ALL, Derived, FusedGraph, fuse
 from .layout import Layout
 from .passes import FORWARD_ONLY
-from .reductions import layer_outputs, pool_outputs, raw_inputs
+from .reductions import LayerOutputs, pool_outputs, raw_inputs
 from .reverse import MissingRuleError
 from .trace.rewrite import GraphError
 
@@ -13,10 +13,10 @@ __all__ = [
     "Derived",
     "FusedGraph",
     "GraphError",
+    "LayerOutputs",
     "Layout",
     "MissingRuleError",
     "fuse",
-    "layer_outputs",
     "pool_outputs",
     "raw_inputs",
 ]

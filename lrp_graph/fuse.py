@@ -209,17 +209,15 @@ class FusedGraph(nn.Module):
         cotangents = propagate(needed, self._trace, self._propagators, values, seed)
         run = Run(self._trace, self.layout, values, seed, cotangents, self._propagators["gradient"])
         outputs = {"logits": logits, "class_index": classes}
-        layers: dict[str, Sequence[Tensor]] = {}
-        for name, prepared in self._prepared.items():
-            if name in needed:
-                result = TABLE[name].compute(run, prepared)
-                if isinstance(result, Tensor):
-                    outputs[PASSES[name].output] = result
-                else:
-                    layers[PASSES[name].output] = result
+        asked_for = [(name, prepared) for name, prepared in self._prepared.items() if name in needed]
+        raw = {PASSES[name].output: TABLE[name].compute(run, prepared) for name, prepared in asked_for}
+        layers = {name: tensors for name, tensors in raw.items() if "layers" in OUTPUTS[name].axes}
         layered = layer_outputs(self.layout, layers, names, lambda name: 2 if OUTPUTS[name].per_target else 1)
         for name, tensor in layered.items():
             outputs[name] = tensor.transpose(0, 1) if OUTPUTS[name].per_target else tensor
+        for name, tensors in raw.items():
+            if name not in layers:  # backward passes come to the pixels last
+                (outputs[name],) = tensors
         constants = {name: self.get_buffer(name) for name in self._derived_constants}
         outputs |= {name: item.function(outputs, pixels, constants) for name, item in derived.items()}
         return {name: outputs[name] for name in (*self._computed, *self._derived) if name in asked}

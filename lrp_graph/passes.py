@@ -7,7 +7,7 @@ propagator runs once, to all nodes at which the passes asked for read it. The re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from .layout import Layout
 from .outputs.legrad import layer_gradients
 from .outputs.reciprocam import last_block, reciprocam
 from .outputs.streams import embedding, residual_stream
-from .reverse import Propagator, require_rules, reverse
+from .reverse import Propagator, require_rules, reverse_each
 from .rules.attnlrp import attnlrp
 from .rules.chefer import chefer, stem
 from .rules.products import Products
@@ -49,7 +49,8 @@ class Run:
         layout: Which token is what.
         values: The result of every node in the forward pass.
         seed: [targets, batch, classes], 1 at the class of each target.
-        cotangents: What was propagated to the nodes of each Backward, [targets, *node.shape] each.
+        cotangents: For each Backward what is propagated to its nodes, the last first, [targets, *node.shape] each:
+            computed when it is taken, so that a layer's need not be there any more when the next one's are.
         gradient: The propagator of gradients.
     """
 
@@ -57,7 +58,7 @@ class Run:
     layout: Layout
     values: Mapping[fx.Node, Any]
     seed: Tensor
-    cotangents: Mapping[Backward, Sequence[Tensor]]
+    cotangents: Mapping[Backward, Iterator[Tensor]]
     gradient: Propagator
 
 
@@ -70,16 +71,16 @@ class Pass:
     """One pass; its name and its output stand in the contract's PASSES.
 
     Attributes:
-        compute: (run, prepared) -> the raw output: a tensor [batch, targets, …], or for outputs with an axis of layers
-            a list of one tensor for each layer, [targets, batch, …] where the contract says ``per_target``, else
-            [batch, …].
+        compute: (run, prepared) -> the raw output. If it has an axis of layers, one tensor for each of them, the last
+            first, [targets, batch, …] where the contract says ``per_target``, else [batch, …]; if it has none, a single
+            tensor [batch, targets, …]. They are computed when they are taken.
         prepare: trace -> what ``compute`` has to know of the graph. Raises GraphError or MissingRuleError where the
             model's ops do not allow the pass.
         backward: The propagation that ``compute`` reads, for which the propagator must have all rules.
         full_logits: Whether it needs the values of every token in the last block.
     """
 
-    compute: Callable[[Run, Any], Tensor | Sequence[Tensor]]
+    compute: Callable[[Run, Any], Iterator[Tensor]]
     prepare: Callable[[Trace], Any] = _nothing
     backward: Backward | None = None
     full_logits: bool = False
@@ -95,9 +96,9 @@ def _at_pixels(propagator: str, finish: Callable[[Tensor, Tensor], Tensor]) -> P
     """``finish(cotangent, pixels)`` of the pixels' cotangent [targets, batch, 3, H, W]."""
     backward = Backward(propagator, "pixels")
 
-    def compute(run: Run, _: None) -> Tensor:
-        (cotangent,) = run.cotangents[backward]
-        return finish(cotangent, run.values[run.trace.pixels]).transpose(0, 1)
+    def compute(run: Run, _: None) -> Iterator[Tensor]:
+        for cotangent in run.cotangents[backward]:
+            yield finish(cotangent, run.values[run.trace.pixels]).transpose(0, 1)
 
     return Pass(compute, backward=backward)
 
@@ -120,7 +121,7 @@ def _layer_streams(trace: Trace) -> tuple[fx.Node, ...]:
 
 
 TABLE: dict[str, Pass] = {
-    "attention": Pass(lambda run, _: [run.values[node] for node in run.trace.attention_nodes]),
+    "attention": Pass(lambda run, _: (run.values[node] for node in reversed(run.trace.attention_nodes))),
     "gradient": _at_attention("gradient"),
     "relevance": _at_attention("chefer"),
     "layer_gradient": Pass(
@@ -133,7 +134,7 @@ TABLE: dict[str, Pass] = {
     "pixel_attnlrp": _at_pixels("attnlrp", _times_pixels),
     "pixel_cp_lrp": _at_pixels("cp_lrp", _times_pixels),
     "reciprocam": Pass(
-        lambda run, block: reciprocam(run.trace, block, run.values, run.seed, run.layout), last_block
+        lambda run, block: iter([reciprocam(run.trace, block, run.values, run.seed, run.layout)]), last_block
     ),
 }  # fmt: skip
 """By the name of the pass."""
@@ -178,16 +179,25 @@ def propagate(
     available: Mapping[str, Propagator],
     values: Mapping[fx.Node, Any],
     seed: Tensor,
-) -> dict[Backward, Sequence[Tensor]]:
-    """The cotangents that the passes ``names`` read, from one propagation for each propagator."""
-    found: dict[Backward, Sequence[Tensor]] = {}
+) -> dict[Backward, Iterator[Tensor]]:
+    """The cotangents that the passes ``names`` read, see Run, from one propagation for each propagator."""
+    found: dict[Backward, Iterator[Tensor]] = {}
     reads = dict.fromkeys(item for name in TABLE if name in names and (item := TABLE[name].backward) is not None)
     for propagator, rules in available.items():
         shared = [item for item in reads if item.propagator == propagator]
         if shared:
             ends = [node for item in shared for node in item.nodes(trace)]
-            cotangents = reverse(trace, values, trace.logits, seed, rules, ends)
-            for item in shared:
-                count = len(item.nodes(trace))
-                found[item], cotangents = cotangents[:count], cotangents[count:]
+            steps = reverse_each(trace, values, trace.logits, seed, rules, ends)
+            waiting: dict[fx.Node, Tensor] = {}
+            found |= {item: _taken(reversed(item.nodes(trace)), steps, waiting) for item in shared}
     return found
+
+
+def _taken(
+    nodes: Iterator[fx.Node], steps: Iterator[tuple[fx.Node, Tensor]], waiting: dict[fx.Node, Tensor]
+) -> Iterator[Tensor]:
+    """The cotangents of these nodes, of a propagation that others take part of; ``waiting`` is what they will take."""
+    for node in nodes:
+        while node not in waiting:
+            waiting.update([next(steps)])
+        yield waiting.pop(node)

@@ -7,12 +7,12 @@ heads each of these takes 90 MB a layer, too much to return from the graph; redu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from onnxplain.contract.outputs import PASSES, POOL, POOLED, REDUCTIONS, Output
+from onnxplain.contract.outputs import OUTPUTS, PASSES, POOL, POOLED, REDUCTIONS, Output
 
 from .layout import Layout
 
@@ -95,43 +95,64 @@ def pool_outputs(names: Collection[str]) -> list[str]:
     return [name for name in POOLED if name.removeprefix(POOL) in names]
 
 
-def _reduced(name: str, layout: Layout, layers: Mapping[str, Sequence[Tensor]], axis: int) -> Tensor:
-    """One reduction, given each layer's raw tensors by output name; ``axis`` is that of the layers in the result."""
-    item, function = REDUCTIONS[name], FUNCTIONS[name]
-    by_layer = list(zip(*(layers[raw] for raw in raw_inputs(item)), strict=True))
-    if "layers" not in item.axes:  # of the last layer alone; an attention pool is the last
-        return function(layout, *by_layer[-1])
-    return torch.stack([function(layout, *raw) for raw in by_layer], axis)
+class LayerOutputs:
+    """Outputs that are made of the tensors of layers, given layer by layer: none has to be kept for the next."""
+
+    def __init__(self, layout: Layout, names: Collection[str], axis: Callable[[str], int]) -> None:
+        """For the outputs ``names``; see ``layer_outputs``."""
+        self._layout, self._names, self._axis = layout, names, axis
+        self._found: dict[str, list[Tensor]] = {}
+        self._seen = False
+
+    def add(self, raw: Mapping[str, Tensor]) -> None:
+        """Add a layer, the last one first; an attention pool, if there is one, is the very first.
+
+        Args:
+            raw: Its tensors by the name of the output that has those of all layers.
+        """
+        last, self._seen = not self._seen, True
+        pool = POOL if last and self._layout.pool else ""
+        if self._layout.pool:
+            raw = {name: _over_all_tokens(self._layout, tensor) for name, tensor in raw.items()}
+        results = {pool + name: tensor for name, tensor in raw.items() if pool + name in self._names}
+        for name, item in REDUCTIONS.items():
+            of_last = "layers" not in item.axes
+            key = name if of_last else pool + name
+            if key in self._names and (last or not of_last) and raw.keys() >= set(raw_inputs(item)):
+                result = FUNCTIONS[name](self._layout, *(raw[one] for one in raw_inputs(item)))
+                results[key] = result[..., 0, :] if pool and not of_last else result
+        for name, result in results.items():
+            self._found.setdefault(name, []).append(result)
+
+    def outputs(self) -> dict[str, Tensor]:
+        """All outputs, by name."""
+        return {
+            name: torch.stack(tensors[::-1], self._axis(name)) if "layers" in OUTPUTS[name].axes else tensors[0]
+            for name, tensors in self._found.items()
+        }
 
 
 def layer_outputs(
-    layout: Layout, layers: Mapping[str, Sequence[Tensor]], names: Collection[str], axis: Callable[[str], int]
+    layout: Layout, layers: Mapping[str, Iterator[Tensor]], names: Collection[str], axis: Callable[[str], int]
 ) -> dict[str, Tensor]:
     """Stack and reduce the raw tensors of layers.
 
     Args:
         layout: Which token is what.
-        layers: By output name, the raw tensors of each layer, and of the attention pool last, if there is one.
+        layers: By output name, the raw tensors of each layer, the last one first, and before it those of the attention
+            pool, if there is one.
         names: The outputs wanted.
         axis: An output's name -> which axis of the result is that of the layers.
 
     Returns:
         By name, those of the outputs ``names`` that ``layers`` are enough for.
     """
-    pool: dict[str, Sequence[Tensor]] = {}
+    found = LayerOutputs(layout, names, axis)
     if layout.pool:
-        padded = {name: [_over_all_tokens(layout, tensor) for tensor in tensors] for name, tensors in layers.items()}
-        pool = {name: padded[name][-1:] for name in padded if POOL + name in POOLED}
-        layers = {name: tensors[:-1] if name in pool else tensors for name, tensors in padded.items()}
-    outputs = {name: torch.stack(list(tensors), axis(name)) for name, tensors in layers.items() if name in names}
-    outputs |= {POOL + name: tensors[0] for name, tensors in pool.items() if POOL + name in names}
-    for name, item in REDUCTIONS.items():
-        if layers.keys() >= set(raw_inputs(item)):
-            if name in names:
-                outputs[name] = _reduced(name, layout, layers if "layers" in item.axes else pool or layers, axis(name))
-            if POOL + name in names:
-                outputs[POOL + name] = _reduced(name, layout, pool, axis(name))[..., 0, 0, :]
-    return outputs
+        found.add({name: next(tensors) for name, tensors in layers.items() if POOL + name in POOLED})
+    for tensors in zip(*layers.values(), strict=True):
+        found.add(dict(zip(layers, tensors, strict=True)))
+    return found.outputs()
 
 
 def _over_all_tokens(layout: Layout, tensor: Tensor) -> Tensor:

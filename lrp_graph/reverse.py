@@ -126,7 +126,16 @@ def reverse(
     trace: Trace, values: Mapping[fx.Node, Any], output: fx.Node, seed: Tensor, propagator: Propagator,
     ends: Sequence[fx.Node],
 ) -> list[Tensor]:  # fmt: skip
-    """Propagate ``seed`` from ``output`` back to ``ends``.
+    """Propagate ``seed`` from ``output`` back to ``ends``; as `reverse_each`, but all cotangents at once, in a list."""
+    found = dict(reverse_each(trace, values, output, seed, propagator, ends))
+    return [found[node] for node in ends]
+
+
+def reverse_each(
+    trace: Trace, values: Mapping[fx.Node, Any], output: fx.Node, seed: Tensor, propagator: Propagator,
+    ends: Sequence[fx.Node],
+) -> Iterator[tuple[fx.Node, Tensor]]:  # fmt: skip
+    """Propagate ``seed`` from ``output`` back to ``ends``, and stop at each of them.
 
     Args:
         trace: The model's graph.
@@ -136,8 +145,9 @@ def reverse(
         propagator: The rules, which must cover the way (see ``require_rules``).
         ends: The nodes whose cotangents are wanted.
 
-    Returns:
-        The cotangent of each end, [targets, *node.shape]; zeros where ``output`` does not depend on it.
+    Yields:
+        Each end, the last of the trace first, with its cotangent, [targets, *node.shape]; zeros where ``output`` does
+        not depend on it.
     """
     live, varying = propagator.dependents(trace, ends), propagator.dependents(trace, [trace.pixels])
     cotangents: dict[fx.Node, Any] = {output: seed}
@@ -148,10 +158,12 @@ def reverse(
     def value(arg: Any) -> Any:
         return fx.node.map_arg(arg, values.__getitem__)
 
-    for node in reversed(trace.nodes):
-        if node not in cotangents or live.isdisjoint(node.all_input_nodes):
+    for node in (*reversed(trace.nodes), trace.pixels):
+        if node in ends:
+            yield node, cotangents[node] if node in cotangents else zeros(values[node])
+        cotangent = cotangents.pop(node, None)
+        if cotangent is None or live.isdisjoint(node.all_input_nodes):
             continue
-        cotangent = cotangents[node] if node in ends else cotangents.pop(node)
         if node.target is operator.getitem:
             source, index = node.args
             parts = cotangents.setdefault(source, [None] * len(values[source]))  # type: ignore[arg-type, index]
@@ -169,7 +181,6 @@ def reverse(
                 for one, part in _by_node(arg, result):
                     if one in live and part is not None:  # what its other users gave it is added
                         cotangents[one] = cotangents[one] + part if one in cotangents else part
-    return [cotangents[node] if node in cotangents else zeros(values[node]) for node in ends]
 
 
 def _by_node(arg: Any, cotangent: Any) -> Iterator[tuple[fx.Node, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from onnxplain.contract import REDUCTIONS
 from onnxplain.contract.outputs import OUTPUTS
-from onnxplain.lrp_graph import Layout, layer_outputs, pool_outputs, raw_inputs
+from onnxplain.lrp_graph import LayerOutputs, Layout, pool_outputs, raw_inputs
 
 SOFTMAX = (torch.softmax, Tensor.softmax)
 
@@ -99,19 +100,37 @@ def eager_outputs(
     with _recording(len(pixels)) as recorded:
         logits = functional_call(model, weights, pixels)
     attention = _used_by(logits, recorded)
-    layers = {"attention": [one.detach() for one in attention]}
-    outputs = {"logits": logits.detach()} | layer_outputs(layout, layers, names, lambda name: 1)
-    if not names <= OF_FORWARD:
-        columns: list[dict[str, Tensor]] = []
-        for column in target.unbind(1):
-            score = logits.gather(1, column[:, None]).sum()
-            retain = len(columns) + 1 < target.shape[1]
-            *gradient, of_pixels = torch.autograd.grad(score, [*attention, pixels], retain_graph=retain)
-            with_gradient = {**layers, "attention_gradient": gradient}
-            columns.append(layer_outputs(layout, with_gradient, names - outputs.keys(), lambda name: 1))
-            columns[-1]["pixel_gradient"] = of_pixels
+    found = LayerOutputs(layout, names & OF_FORWARD, lambda name: 1)
+    for matrix in reversed(attention):
+        found.add({"attention": matrix.detach()})
+    outputs = {"logits": logits.detach()} | found.outputs()
+    if names - OF_FORWARD:
+        scores = logits.gather(1, target).sum(0).unbind()
+        columns = [
+            _of_class(score, attention, pixels, layout, names - OF_FORWARD, retain=score is not scores[-1])
+            for score in scores
+        ]
         outputs |= {name: torch.stack([column.pop(name) for column in columns], 1) for name in list(columns[0])}
     return {name: tensor for name, tensor in outputs.items() if name in names}
+
+
+def _of_class(
+    score: Tensor, attention: Sequence[Tensor], pixels: Tensor, layout: Layout, names: Collection[str], retain: bool
+) -> dict[str, Tensor]:
+    """What the gradients of a score give; those of a layer's attention are there only until the next layer's come."""
+    found = LayerOutputs(layout, names, lambda name: 1)
+
+    def add(matrix: Tensor, gradient: Tensor) -> None:
+        found.add({"attention": matrix.detach(), "attention_gradient": gradient})
+
+    # In the order in which autograd comes to them: what was computed last, first
+    hooks = [matrix.register_hook(partial(add, matrix)) for matrix in attention]
+    try:
+        (of_pixels,) = torch.autograd.grad(score, [pixels], retain_graph=retain)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found.outputs() | {"pixel_gradient": of_pixels}
 
 
 def _used_by(logits: Tensor, recorded: Sequence[Tensor]) -> list[Tensor]:

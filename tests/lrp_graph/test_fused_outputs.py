@@ -11,7 +11,7 @@ from onnxplain.contract import PASSES, REDUCTIONS
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS
 from onnxplain.lrp_graph import ALL, FusedGraph, MissingRuleError, fuse
 from onnxplain.lrp_graph import passes as table
-from onnxplain.lrp_graph.reverse import reverse
+from onnxplain.lrp_graph.reverse import reverse_each
 from onnxplain.lrp_graph.trace.rewrite import ancestors
 from tests.helpers.graph_checks import BATCH, PER_IMAGE, TARGET, Hand, assert_same, fused, images, sdpa
 from tests.reference import variants
@@ -117,7 +117,7 @@ def test_only_what_is_asked_for_is_computed(names: Sequence[str], monkeypatch: p
     monkeypatch.setattr(table, "layer_gradients", lambda *_: pytest.fail("layer gradients were computed"))
     if "reciprocam" not in names:
         monkeypatch.setattr(table, "reciprocam", lambda *_: pytest.fail("reciprocam was computed"))
-    monkeypatch.setattr(table, "reverse", lambda *args: runs.append(args) or reverse(*args))
+    monkeypatch.setattr(table, "reverse_each", lambda *args: runs.append(args) or reverse_each(*args))
     found = graph.compute(pixels, TARGET, names)
     assert len(runs) == PROPAGATIONS[names]
     assert tuple(found) == tuple(name for name in graph.names if name in names)
