@@ -17,6 +17,7 @@ from onnxplain.contract import Metadata
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, MATRICES, PASSES, Output, output_of
 from onnxplain.runtime.methods.table import METHODS
 
+from .autograd_reference import OF_FORWARD
 from .limits import DIVIDING
 
 IMAGES = 2
@@ -140,16 +141,17 @@ def portions(
 
 
 def _parts(metadata: Metadata, names: Sequence[str]) -> list[list[str]]:
-    """These outputs in parts of at most MAX_AT_ONCE bytes."""
-    parts: list[list[str]] = [[]]
-    room = MAX_AT_ONCE
-    for name in names:
-        size = 0 if name in ALWAYS else size_in_bytes(metadata, output_of(name))
-        if size > room and parts[-1]:
-            parts.append([])
-            room = MAX_AT_ONCE
-        parts[-1].append(name)
-        room -= size
+    """These outputs in parts of at most MAX_AT_ONCE bytes; those that need no backward pass do not wait for one."""
+    parts: list[list[str]] = []
+    for some in ([name for name in names if (name in OF_FORWARD) == forward] for forward in (True, False)):
+        room = 0
+        for name in some:
+            size = 0 if name in ALWAYS else size_in_bytes(metadata, output_of(name))
+            if size > room or name is some[0]:
+                parts.append([])
+                room = MAX_AT_ONCE
+            parts[-1].append(name)
+            room -= size
     return parts
 
 

@@ -9,6 +9,7 @@ import torch
 
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.export.verify import portions
+from onnxplain.export.verify.autograd_reference import OF_FORWARD
 from onnxplain.export.verify.onnx_ops import OPS
 from onnxplain.export.verify.op_by_op import OnnxOpByOp
 from onnxplain.runtime import Explainer
@@ -57,4 +58,5 @@ def test_outputs_of_large_models_are_compared_in_parts(outputs, several, artifac
         for names in parts:
             held = [sizes[name] for name in names if name not in ALWAYS]
             assert len(held) <= 1 or sum(held) <= room
-        assert (len(parts) > len(portions.GROUPS)) is several
+            assert OF_FORWARD.issuperset(names) or OF_FORWARD.isdisjoint(names)  # the first need no backward pass
+        assert (len(parts) > len(portions.GROUPS) + 1) is several
