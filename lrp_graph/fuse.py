@@ -193,7 +193,8 @@ class FusedGraph(nn.Module):
             pixels: As for ``forward``.
             target: As for ``forward``.
             names: Some of ``self.names``, or of those that ``with_derived`` took their place of, in any order.
-            recompute: Whether backward passes compute the values of each layer again, rather than that all are kept.
+            recompute: Whether backward passes compute the values of each layer again: that takes one more forward pass
+                for each propagator, and keeps the values of one layer in place of all.
 
         Returns:
             These outputs by name, those that others are derived from first.
@@ -212,7 +213,9 @@ class FusedGraph(nn.Module):
         asked_for = [(name, prepared) for name, prepared in self._prepared.items() if name in needed]
         raw = {PASSES[name].output: TABLE[name].compute(run, prepared) for name, prepared in asked_for}
         layers = {name: tensors for name, tensors in raw.items() if "layers" in OUTPUTS[name].axes}
-        layered = layer_outputs(self.layout, layers, names, lambda name: 2 if OUTPUTS[name].per_target else 1)
+        layered = layer_outputs(
+            self.layout, self.layers, layers, names, lambda name: 2 if OUTPUTS[name].per_target else 1
+        )
         for name, tensor in layered.items():
             outputs[name] = tensor.transpose(0, 1) if OUTPUTS[name].per_target else tensor
         for name, tensors in raw.items():

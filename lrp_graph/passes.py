@@ -17,7 +17,7 @@ from onnxplain.contract.outputs import PASSES
 
 from .layout import Layout
 from .outputs.legrad import layer_gradients
-from .outputs.reciprocam import last_block, reciprocam
+from .outputs.reciprocam import LastBlock, last_block, reciprocam
 from .outputs.streams import embedding, residual_stream
 from .reverse import Propagator, require_rules, reverse_each
 from .rules.attnlrp import attnlrp
@@ -120,6 +120,10 @@ def _layer_streams(trace: Trace) -> tuple[fx.Node, ...]:
     return residual_stream(trace)
 
 
+def _reciprocam(run: Run, block: LastBlock) -> Iterator[Tensor]:
+    yield reciprocam(run.trace, block, run.values, run.seed, run.layout)
+
+
 TABLE: dict[str, Pass] = {
     "attention": Pass(lambda run, _: (run.values[node] for node in reversed(run.trace.attention_nodes))),
     "gradient": _at_attention("gradient"),
@@ -134,7 +138,7 @@ TABLE: dict[str, Pass] = {
     "pixel_attnlrp": _at_pixels("attnlrp", _times_pixels),
     "pixel_cp_lrp": _at_pixels("cp_lrp", _times_pixels),
     "reciprocam": Pass(
-        lambda run, block: iter([reciprocam(run.trace, block, run.values, run.seed, run.layout)]), last_block
+        _reciprocam, last_block
     ),
 }  # fmt: skip
 """By the name of the pass."""
@@ -143,6 +147,8 @@ FORWARD_ONLY = {"attention", "reciprocam"}
 """The passes that compute nothing back from the logits."""
 
 assert TABLE.keys() == PASSES.keys()
+_read = [item.backward for item in TABLE.values() if item.backward is not None]
+assert len(_read) == len(set(_read)), "cotangents are taken by one pass alone"
 
 
 def propagators(trace: Trace, rules: Mapping[str, float], products: Products) -> dict[str, Propagator]:
@@ -196,7 +202,7 @@ def propagate(
 def _taken(
     nodes: Iterator[fx.Node], steps: Iterator[tuple[fx.Node, Tensor]], waiting: dict[fx.Node, Tensor]
 ) -> Iterator[Tensor]:
-    """The cotangents of these nodes, of a propagation that others take part of; ``waiting`` is what they will take."""
+    """The cotangents of these nodes; ``waiting`` has those that came on the way and that another has yet to take."""
     for node in nodes:
         while node not in waiting:
             waiting.update([next(steps)])

@@ -96,21 +96,33 @@ def pool_outputs(names: Collection[str]) -> list[str]:
 
 
 class LayerOutputs:
-    """Outputs that are made of the tensors of layers, given layer by layer: none has to be kept for the next."""
+    """Outputs that are made of the tensors of layers, given layer by layer: none has to be kept for the next.
+
+    Attributes:
+        count: How many layers were given, the attention pool included.
+    """
 
     def __init__(self, layout: Layout, names: Collection[str], axis: Callable[[str], int]) -> None:
-        """For the outputs ``names``; see ``layer_outputs``."""
+        """Begin without a layer.
+
+        Args:
+            layout: Which token is what.
+            names: The outputs wanted.
+            axis: An output's name -> which axis of the result is that of the layers.
+        """
         self._layout, self._names, self._axis = layout, names, axis
         self._found: dict[str, list[Tensor]] = {}
-        self._seen = False
+        self.count = 0
 
     def add(self, raw: Mapping[str, Tensor]) -> None:
         """Add a layer, the last one first; an attention pool, if there is one, is the very first.
 
         Args:
-            raw: Its tensors by the name of the output that has those of all layers.
+            raw: Its tensors [..., batch, heads, N, N] by the name of the output that has those of all layers; the
+                pool's are [..., batch, heads, 1, tokens seen].
         """
-        last, self._seen = not self._seen, True
+        last = self.count == 0
+        self.count += 1
         pool = POOL if last and self._layout.pool else ""
         if self._layout.pool:
             raw = {name: _over_all_tokens(self._layout, tensor) for name, tensor in raw.items()}
@@ -125,7 +137,7 @@ class LayerOutputs:
             self._found.setdefault(name, []).append(result)
 
     def outputs(self) -> dict[str, Tensor]:
-        """All outputs, by name."""
+        """By name, those outputs that the tensors of the layers were enough for, with one axis more, of the layers."""
         return {
             name: torch.stack(tensors[::-1], self._axis(name)) if "layers" in OUTPUTS[name].axes else tensors[0]
             for name, tensors in self._found.items()
@@ -133,12 +145,14 @@ class LayerOutputs:
 
 
 def layer_outputs(
-    layout: Layout, layers: Mapping[str, Iterator[Tensor]], names: Collection[str], axis: Callable[[str], int]
-) -> dict[str, Tensor]:
+    layout: Layout, count: int, layers: Mapping[str, Iterator[Tensor]], names: Collection[str],
+    axis: Callable[[str], int],
+) -> dict[str, Tensor]:  # fmt: skip
     """Stack and reduce the raw tensors of layers.
 
     Args:
         layout: Which token is what.
+        count: How many layers there are.
         layers: By output name, the raw tensors of each layer, the last one first, and before it those of the attention
             pool, if there is one.
         names: The outputs wanted.
@@ -150,11 +164,12 @@ def layer_outputs(
     found = LayerOutputs(layout, names, axis)
     if layout.pool:
         found.add({name: next(tensors) for name, tensors in layers.items() if POOL + name in POOLED})
-    for tensors in zip(*layers.values(), strict=True):
-        found.add(dict(zip(layers, tensors, strict=True)))
+    for _ in range(count if layers else 0):  # zip would hold a layer's tensors while it takes the next one's
+        found.add({name: next(tensors) for name, tensors in layers.items()})
     return found.outputs()
 
 
 def _over_all_tokens(layout: Layout, tensor: Tensor) -> Tensor:
     """``tensor`` [..., tokens seen] with zeros for prefix tokens that a pool does not see."""
-    return torch.nn.functional.pad(tensor, [layout.tokens - tensor.shape[-1], 0])
+    unseen = layout.tokens - tensor.shape[-1]
+    return torch.nn.functional.pad(tensor, [unseen, 0]) if unseen else tensor

@@ -126,7 +126,13 @@ def reverse(
     trace: Trace, values: Mapping[fx.Node, Any], output: fx.Node, seed: Tensor, propagator: Propagator,
     ends: Sequence[fx.Node],
 ) -> list[Tensor]:  # fmt: skip
-    """Propagate ``seed`` from ``output`` back to ``ends``; as `reverse_each`, but all cotangents at once, in a list."""
+    """Propagate ``seed`` from ``output`` back to ``ends``.
+
+    Takes what ``reverse_each`` takes.
+
+    Returns:
+        The cotangent of each end, [targets, *node.shape], in their order.
+    """
     found = dict(reverse_each(trace, values, output, seed, propagator, ends))
     return [found[node] for node in ends]
 
@@ -143,7 +149,7 @@ def reverse_each(
         output: Where the backward pass starts.
         seed: [targets, *output.shape], the cotangent of ``output``.
         propagator: The rules, which must cover the way (see ``require_rules``).
-        ends: The nodes whose cotangents are wanted.
+        ends: The nodes whose cotangents are wanted: calls, or the pixels.
 
     Yields:
         Each end, the last of the trace first, with its cotangent, [targets, *node.shape]; zeros where ``output`` does

@@ -60,7 +60,7 @@ def _places_of_values(node: fx.Node) -> set[int]:
 
 
 def _dtypes(args: Iterable[Any]) -> set[torch.dtype]:
-    """Of the tensors among these arguments, and in lists of some."""
+    """Those of the tensors in these arguments, which may be lists of some."""
     values = map(_value, args)
     tensors = (one for value in values for one in (value if isinstance(value, list | tuple) else [value]))
     return {tensor.dtype for tensor in tensors if isinstance(tensor, Tensor)}

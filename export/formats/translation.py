@@ -74,7 +74,7 @@ def _repeated(program: FlatProgram, graph: FusedGraph, opset: int) -> ir.Model:
     model = _export(calls.program, opset)
     for node in model.graph:
         if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
-            raise _BranchesError(f"it has written {node.op_type} for it")
+            raise _BranchesError(f"it writes one with branches ({node.op_type})")
     repeated = _Repeater(program, calls, model.graph).graph
     for value, name in zip(repeated.outputs, graph.names, strict=True):
         value.name = name

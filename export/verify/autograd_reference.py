@@ -91,6 +91,9 @@ def eager_outputs(
 
     Returns:
         Those in BY_AUTOGRAD among them, by name, in the shapes of the artifact.
+
+    Raises:
+        LookupError: The model computes attention by functions that are not recorded.
     """
     names = BY_AUTOGRAD.intersection(names)
     if not names:
@@ -111,6 +114,8 @@ def eager_outputs(
             for score in scores
         ]
         outputs |= {name: torch.stack([column.pop(name) for column in columns], 1) for name in list(columns[0])}
+    if names - outputs.keys():
+        raise LookupError("its attention is computed by other functions than torch.softmax and those of nn.functional")
     return {name: tensor for name, tensor in outputs.items() if name in names}
 
 
@@ -123,14 +128,15 @@ def _of_class(
     def add(matrix: Tensor, gradient: Tensor) -> None:
         found.add({"attention": matrix.detach(), "attention_gradient": gradient})
 
-    # In the order in which autograd comes to them: what was computed last, first
+    # Of what is ready, autograd goes on with what was computed last: so it comes to the last layer first
     hooks = [matrix.register_hook(partial(add, matrix)) for matrix in attention]
     try:
         (of_pixels,) = torch.autograd.grad(score, [pixels], retain_graph=retain)
     finally:
         for hook in hooks:
             hook.remove()
-    return found.outputs() | {"pixel_gradient": of_pixels}
+    assert found.count == len(attention), "a layer has no gradient"
+    return found.outputs() | ({"pixel_gradient": of_pixels} if "pixel_gradient" in names else {})
 
 
 def _used_by(logits: Tensor, recorded: Sequence[Tensor]) -> list[Tensor]:

@@ -80,30 +80,30 @@ class Errors:
     float16: list[float] = field(default_factory=list)
 
 
-def limit_in_double(by_autograd: bool, in_double: bool = False) -> float:
+def limit_in_double(by_autograd: bool, of_float64: bool = False) -> float:
     """The relative error in float64 that is always allowed for an output.
 
     Args:
         by_autograd: Whether autograd has a part in what the output is compared with.
-        in_double: Whether the file computes in float64, with constants that are not rounded to float32.
+        of_float64: Whether the file computes in float64, with constants that are not rounded to float32.
     """
-    return LIMIT_BY_AUTOGRAD if by_autograd and not in_double else LIMIT
+    return LIMIT_BY_AUTOGRAD if by_autograd and not of_float64 else LIMIT
 
 
-def checks(name: str, errors: Errors, by_autograd: bool, in_double: bool = False) -> Iterator[Check]:
-    """The lines of the report for one output; ``by_autograd`` and ``in_double`` are as for ``limit_in_double``."""
+def checks(name: str, errors: Errors, by_autograd: bool, of_float64: bool = False) -> Iterator[Check]:
+    """The lines of the report for one output; ``by_autograd`` and ``of_float64`` are as for ``limit_in_double``."""
     if not errors.double:
         yield _check(
-            name, AS_IT_IS if in_double else IN_FLOAT32, errors.single, LIMIT_AS_IT_IS if in_double else COMMON
+            name, AS_IT_IS if of_float64 else IN_FLOAT32, errors.single, LIMIT_AS_IT_IS if of_float64 else COMMON
         )
         return
-    limit = max(limit_in_double(by_autograd, in_double), min(NOISE, LAST_BIT * _finite(errors.noise)))
+    limit = max(limit_in_double(by_autograd, of_float64), min(NOISE, LAST_BIT * _finite(errors.noise)))
     yield _check(name, EQUAL, errors.double, limit)
     if errors.int8:
         yield _check_of_int8(name, errors)
     if errors.float16:
         yield _check(name, OF_FLOAT16, errors.float16, MAX_OF_FLOAT16)
-    if in_double:
+    if of_float64:
         yield _check(name, AS_IT_IS, errors.single, max(LIMIT_AS_IT_IS, limit))
     elif name in IN_BOTH:
         limit = max(FLOAT32, FLOAT32_FACTOR * _finite(errors.eager))

@@ -152,7 +152,7 @@ class ScriptOpByOp:
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """As of OnnxOpByOp."""
+        """As of OnnxOpByOp; PyTorch interprets a module that is not optimized op by op."""
         known = {argument.name for argument in self._module.forward.schema.arguments}
         flags = {item.flag: name in names for name, item in OUTPUTS.items() if item.flag in known}
         arithmetic = in_double() if pixels.dtype == torch.float64 else nullcontext()

@@ -56,7 +56,7 @@ from .samples import Samples, Tensors, last_bit, sample
 from .written_file import WrittenFile
 
 Singles = dict[tuple[int, int], dict[str, NDArray[Any]]]
-"""By image and class, outputs of the file in float32."""
+"""By image and class, outputs of the file."""
 
 
 def compare(
@@ -91,7 +91,7 @@ class _Gate:
     def __init__(self, file: WrittenFile, metadata: Metadata, pytorch: Reference) -> None:
         self.file, self.metadata, self.pytorch = file, metadata, pytorch
         self.samples = Samples(metadata)
-        self.in_double = ARITHMETIC[metadata.precision].in_double  # the file as it is run; its numbers are not rounded
+        self.of_float64 = ARITHMETIC[metadata.precision].in_double  # the file as it is run; its numbers are not rounded
         self.errors: dict[str, Errors] = defaultdict(Errors)
         self.wrong_ranks: int | None = None
         self.resolution = Resolution(metadata)
@@ -113,7 +113,7 @@ class _Gate:
             yield Check(name, SOUND, math.inf, 0.0, False)
         for name in ("logits", *(item.output for item in self.metadata.outputs)):
             if name in self.errors:
-                yield from checks(name, self.errors[name], self.pytorch.asks_autograd(name), self.in_double)
+                yield from checks(name, self.errors[name], self.pytorch.asks_autograd(name), self.of_float64)
         yield from checks_of_products(self.pytorch.products)
 
     def _compare_in_float32(self, portions: Sequence[Portion]) -> dict[tuple[str, Batch], Singles]:
@@ -149,7 +149,7 @@ class _Gate:
         """
         if image not in portion.double.images:
             return True
-        return portion.double.size < portion.single.size and not self.in_double  # such files are compared as they run
+        return portion.double.size < portion.single.size and not self.of_float64  # such files are compared as they run
 
     def _singles(self, artifact: Artifact | None, portion: Portion) -> Singles:
         """What the file gives in float32 for each image and its class, or the first class if that is not there."""
@@ -168,7 +168,7 @@ class _Gate:
 
     def _as_run(self, images: Tensor) -> Tensor:
         """Images in the dtype that the file computes in."""
-        return images.double() if self.in_double else images
+        return images.double() if self.of_float64 else images
 
     def _differ(self, image: int, target: int, single: Tensors, op_by_op: bool) -> set[str]:
         """Which outputs differ from PyTorch's by more than is common, and what methods read with these."""
@@ -194,7 +194,7 @@ class _Gate:
 
     def _above(self, errors: Mapping[str, float]) -> set[str]:
         """The outputs whose errors are more than is common."""
-        return {name for name, error in errors.items() if not error <= (LIMIT_AS_IT_IS if self.in_double else COMMON)}
+        return {name for name, error in errors.items() if not error <= (LIMIT_AS_IT_IS if self.of_float64 else COMMON)}
 
     def _compare_in_double(self, batch: Batch, singles: Singles) -> None:
         """Run the file in float64, and compare what it gives with PyTorch."""
@@ -203,16 +203,16 @@ class _Gate:
         double = self._given_in_double(batch, {*singles, *asked.items()}, names)
         give_memory_back()
         for (image, target), single in singles.items():
-            right: Tensors = double[image, target]
+            in_float64: Tensors = double[image, target]
             if self.pytorch.unrounded is not None:
-                right = self._without_rounding(image, target, right)
-            self.resolution.add(single, right, self.samples.pixels[image].numpy())
+                in_float64 = self._without_rounding(image, target, in_float64)
+            self.resolution.add(single, in_float64, self.samples.pixels[image].numpy())
         for image, target in asked.items():
-            wanted = {(image, target)} if self.in_double else {pair for pair in singles if pair[0] == image}
+            wanted = {(image, target)} if self.of_float64 else {pair for pair in singles if pair[0] == image}
             single = {name: one for pair in wanted & singles.keys() for name, one in singles[pair].items()}
-            right = double.pop((image, target))
+            given = double.pop((image, target))
             for by_autograd in (True, False):  # one after the other, as each holds a forward pass
-                part = {name: one for name, one in right.items() if (name in self.pytorch.by_autograd) == by_autograd}
+                part = {name: one for name, one in given.items() if (name in self.pytorch.by_autograd) == by_autograd}
                 self._judge(image, part, single)
 
     def _given_in_double(self, batch: Batch, pairs: set[tuple[int, int]], names: Sequence[str]) -> Singles:
@@ -230,17 +230,17 @@ class _Gate:
         right = self.pytorch.outputs(pixels.double(), target, double) if double else {}
         for name in double:
             self.errors[name].double.append(relative_error(double[name], right[name]))
-        for name in double.keys() & (single.keys() if self.in_double else IN_BOTH):
+        for name in double.keys() & (single.keys() if self.of_float64 else IN_BOTH):
             self.errors[name].single.append(relative_error(single[name], right[name]))
-        limits = {name: limit_in_double(self.pytorch.asks_autograd(name), self.in_double) for name in double}
+        limits = {name: limit_in_double(self.pytorch.asks_autograd(name), self.of_float64) for name in double}
         unsure = {name for name, limit in limits.items() if self.errors[name].double[-1] > limit}
-        if self.in_double:
+        if self.of_float64:
             unsure |= {name for name in double.keys() & single.keys() if self.errors[name].single[-1] > LIMIT_AS_IT_IS}
         if unsure:
             again = self.pytorch.outputs(last_bit(pixels.double()), target, double)
             for name in double:
                 self.errors[name].noise.append(relative_error(again[name], right[name]))
-        if self.in_double:
+        if self.of_float64:
             return
         doubtful = {name for name in IN_BOTH & double.keys() if self.errors[name].single[-1] > FLOAT32}
         doubtful |= self.resolution.doubtful & double.keys()
@@ -248,12 +248,12 @@ class _Gate:
             eager = self.pytorch.outputs(last_bit(pixels), target, doubtful)
             for name in IN_BOTH & eager.keys():
                 self.errors[name].eager.append(relative_error(eager[name], right[name]))
-            reference, several = double, [eager]
+            in_float64, several = double, [eager]
             if self.pytorch.unrounded is not None:  # what rounds more than float32 is not said to resolve more
-                reference = self.pytorch.outputs(pixels.double(), target, doubtful, unrounded=True)
+                in_float64 = self.pytorch.outputs(pixels.double(), target, doubtful, unrounded=True)
                 several.append(self.pytorch.outputs(last_bit(pixels), target, doubtful, unrounded=True))
             for one in several:
-                self.resolution.add(one, reference, pixels[0].numpy())
+                self.resolution.add(one, in_float64, pixels[0].numpy())
 
     def _without_rounding(self, image: int, target: int, rounded: Tensors) -> Tensors:
         """These outputs from the weights as given, and products that are exact; and note how far off they are."""

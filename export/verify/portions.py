@@ -141,13 +141,16 @@ def portions(
 
 
 def _parts(metadata: Metadata, names: Sequence[str]) -> list[list[str]]:
-    """These outputs in parts of at most MAX_AT_ONCE bytes; those that need no backward pass do not wait for one."""
+    """These outputs in parts of at most MAX_AT_ONCE bytes: first logits and what is of attention alone.
+
+    For these PyTorch needs no backward pass.
+    """
     parts: list[list[str]] = []
     for some in ([name for name in names if (name in OF_FORWARD) == forward] for forward in (True, False)):
-        room = 0
+        room = -1
         for name in some:
             size = 0 if name in ALWAYS else size_in_bytes(metadata, output_of(name))
-            if size > room or name is some[0]:
+            if size > room:
                 parts.append([])
                 room = MAX_AT_ONCE
             parts[-1].append(name)

@@ -50,7 +50,7 @@ class Reference:
         if int8:
             self._graph = graph.with_products(compared(self._note))
         self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
-        self._recompute = bool(too_large(metadata))
+        self._recompute = bool(too_large(metadata))  # the values of all layers would be gigabytes
         self._heatmaps = {
             HEATMAP + name: MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()
         }
@@ -83,9 +83,9 @@ class Reference:
             needs = {need for call in calls.values() for need in self._metadata.with_pool(call.outputs)}
             wanted = (set(names) - calls.keys()) | needs
             outputs = eager_outputs(model, image, target, graph.layout, wanted & by_autograd)
-            if wanted - outputs.keys():
+            if wanted - by_autograd:
                 with torch.no_grad():
-                    outputs |= graph.compute(image, target, wanted - outputs.keys(), self._recompute)
+                    outputs |= graph.compute(image, target, wanted - by_autograd, self._recompute)
             given = {name: tensor[0].numpy() for name, tensor in outputs.items()}
             maps = {name: self._heatmap(call, given, image[0].numpy())[None] for name, call in calls.items()}
             return {name: (given | maps)[name] for name in names}

@@ -15,21 +15,22 @@ class Recomputed(Mapping[fx.Node, Any]):
 
     The nodes are cut into segments. Kept are the values at which segments end, those that other segments read, and all
     of the segment that was asked for last. A backward pass meets one segment after the other, and so computes each once
-    more; what asks for values in no such order, computes the same again and again.
+    more; what asks for values in no such order, computes the same again and again. To ask whether a node is there
+    computes it, too.
     """
 
-    def __init__(self, nodes: Sequence[fx.Node], given: Mapping[fx.Node, Any], ends: Collection[fx.Node]) -> None:
+    def __init__(self, nodes: Sequence[fx.Node], given: Mapping[fx.Node, Any], cuts: Collection[fx.Node]) -> None:
         """Run the nodes.
 
         Args:
             nodes: In their order.
             given: What they start from.
-            ends: The last nodes of segments; the last of all nodes has to be among them.
+            cuts: The last nodes of segments; the last of all nodes has to be among them.
         """
         segments: list[list[fx.Node]] = [[]]
         for node in nodes:
             segments[-1].append(node)
-            if node in ends:
+            if node in cuts:
                 segments.append([])
         self._segments = segments[:-1]
         self._place = {node: place for place, segment in enumerate(self._segments) for node in segment}

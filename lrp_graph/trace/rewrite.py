@@ -111,5 +111,5 @@ def interpret_for(
 
 
 def with_others(values: Mapping[fx.Node, Any], others: dict[fx.Node, Any]) -> ChainMap[fx.Node, Any]:
-    """``values`` with ``others`` added or in place of some, and all that is written."""
+    """What is read is looked for in ``others`` first, then in ``values``; what is written goes to ``others``."""
     return ChainMap(others, cast(MutableMapping[fx.Node, Any], values))

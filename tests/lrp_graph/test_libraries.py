@@ -46,6 +46,7 @@ def test_library(build: Callable[..., nn.Module], options: dict[str, Any], singl
     assert all(value.isfinite().all() for value in found.values())
     names = ("logits", "attention", "attention_gradient", "pixel_gradient", "pool_attention_gradient")
     expected = eager_outputs(model, pixels, target, graph.layout, BY_AUTOGRAD.intersection(graph.names, names))
+    assert expected.keys() == BY_AUTOGRAD.intersection(graph.names, names)
     for name, value in expected.items():
         assert worst(found[name], value, 0) <= (1e-4 if single else 1e-9), name
 

@@ -11,7 +11,7 @@ import torch
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.export import GateError, artifact, export_model
 from onnxplain.export.formats.table import WRITERS
-from onnxplain.export.verify import limits, portions
+from onnxplain.export.verify import limits, portions, reference
 from onnxplain.export.verify.report import Report
 from onnxplain.lrp_graph.rules.vjp import GRADIENT
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata
@@ -197,7 +197,9 @@ def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monke
     monkeypatch.setattr(portions, "MAX_RAW", 4 * 2 * 4 * 17 * 17 - 1)
     large = {"attention", "attention_gradient", "relevance", "layer_gradient"}
     runs, run = [], OnnxArtifact.run
+    asked, compute = [], reference.FusedGraph.compute
     monkeypatch.setattr(OnnxArtifact, "run", lambda *given: runs.append(set(given[-1])) or run(*given))
+    monkeypatch.setattr(reference.FusedGraph, "compute", lambda *given: asked.append(given[-1]) or compute(*given))
     file = ir.load(good)
     path = tmp_path / "large.onnx"
     if name != "good":
@@ -214,6 +216,7 @@ def test_large_inputs(name, passes, model, good, tmp_path, exporter_gives, monke
             export_model(model, path, **options)
         assert DAMAGES[name][1] == {item for item in _failures(caught.value) if item[1] == EQUAL}
     assert large.isdisjoint(set().union(*runs)) and len(runs) > portions.TARGETS
+    assert (asked and all(asked)) if passes != ["gradient"] else not asked, "values that are not computed again"
 
 
 @pytest.mark.parametrize("stage", range(STAGES))
