@@ -145,10 +145,10 @@ class Mutable:
     def _verdict(self, good: Path, bad: Path) -> str:
         ask = Reference.outputs
 
-        def remembered(reference: Any, image: Any, target: Any, names: Any, exact: bool = False) -> Any:
-            key = image.numpy().tobytes(), int(target), tuple(names), exact
+        def remembered(reference: Any, image: Any, target: Any, names: Any, unrounded: bool = False) -> Any:
+            key = image.numpy().tobytes(), int(target), tuple(names), unrounded
             if key not in self.known:
-                self.known[key] = ask(reference, image, target, names, exact)
+                self.known[key] = ask(reference, image, target, names, unrounded)
             return self.known[key]
 
         Reference.outputs = remembered
