@@ -55,9 +55,6 @@ def export_package() -> Any:
     """Import onnxplain.export; raises ImportError that says what to install to have it."""
     # Has PyTorch ask Linux for large pages: comparing a model of 1370 tokens, half the time was spent on clearing small
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    from onnxplain.runtime.backends.memory import keep_freed_memory
-
-    keep_freed_memory()
     gc.disable()  # Python's collector would go through PyTorch's objects again and again, and find that all stay
     try:
         from onnxplain import export as package
