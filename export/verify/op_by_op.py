@@ -47,16 +47,7 @@ class OnnxOpByOp:
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """These outputs, and only what they need.
-
-        Args:
-            pixels: [batch, 3, H, W], in the dtype to compute in.
-            target: int64 [batch, targets].
-            names: Of the outputs.
-
-        Returns:
-            By name.
-        """
+        """As of ``OpByOp`` in formats/table.py; only what these outputs need is computed."""
         self._dtype, self._recent, self._freed = pixels.dtype, _Recent(), 0
         given = {"pixels": pixels, "target": target}
         outputs = [value.name for value in self._graph.outputs if value.name and value.name not in ALWAYS]
@@ -152,7 +143,7 @@ class ScriptOpByOp:
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, target: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """As of OnnxOpByOp; PyTorch interprets a module that is not optimized op by op."""
+        """As of ``OpByOp``; PyTorch interprets a module that is not optimized op by op."""
         known = {argument.name for argument in self._module.forward.schema.arguments}
         flags = {item.flag: name in names for name, item in OUTPUTS.items() if item.flag in known}
         arithmetic = in_double() if pixels.dtype == torch.float64 else nullcontext()
