@@ -1,9 +1,11 @@
 """An explanation, and how it is drawn."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +34,15 @@ class Explanation:
         target: The class index.
         label: The class's name.
         score: Its logit.
+        probability: What the model's activation, softmax or sigmoid, makes of it.
         predictions: The top classes, as many as the Explainer's `top_k`, best first: (index, label, probability).
+        model: The model's name.
         method: The method's name.
+        parameters: All of the method's parameters, by name.
         image: The image as RGB; for an explanation of pixels, what the pixels show.
         placement: Where the model's input lies in the image.
         pixel_level: Whether the map was made pixel by pixel rather than patch by patch.
+        signed: Whether values below 0 have a meaning: they count against the class.
         relative: Whether only differences within the map have a meaning, as in a map of scores; else 0 is no evidence,
             and what is below it is evidence against the class.
         resolution: How far maps of this method with its defaults are off those of the model in float64, as a share of
@@ -53,11 +59,15 @@ class Explanation:
     target: int
     label: str
     score: float
+    probability: float
     predictions: list[tuple[int, str, float]]
+    model: str
     method: str
+    parameters: Mapping[str, Any]
     image: Image.Image
     placement: Placement
     pixel_level: bool = False
+    signed: bool = False
     relative: bool = False
     resolution: float | None = None
     precision: str = FLOAT32

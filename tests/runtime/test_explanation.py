@@ -15,7 +15,7 @@ GREY = Image.new("RGB", (60, 40), (100, 100, 100))
 def _explanation(heatmap, **changes):
     heatmap = np.asarray(heatmap, dtype=np.float32)
     placement = Placement((40, 60), heatmap.shape, (0, 0), heatmap.shape)
-    return Explanation(heatmap, heatmap, 0, "x", 0.0, [], "rollout", GREY, placement, **changes)
+    return Explanation(heatmap, heatmap, 0, "x", 0.0, 0.5, [], "m", "rollout", {}, GREY, placement, **changes)
 
 
 def _random(seed=0):
