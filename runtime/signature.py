@@ -1,6 +1,7 @@
 """The signature of onnxplain in the pictures that it writes, which tells them from images to explain or learn from."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +40,7 @@ def image_options(format: str, about: Mapping[str, str]) -> dict[str, Any]:
     if format == "gif":
         return {"comment": f"{'='.join(MAKER)}; {about_line(about)}".encode()}
     exif = Image.Exif()
-    exif[SOFTWARE], exif[DESCRIPTION] = MAKER[1], about_line(about)
+    exif[SOFTWARE], exif[DESCRIPTION] = MAKER[1], about_line(about).encode()  # text would be written in ASCII
     return {"exif": exif}
 
 
@@ -98,7 +99,8 @@ def _in_gif(file: IO[bytes]) -> bool:
 
 def _in_exif(data: bytes) -> bool:
     exif = Image.Exif()
-    with suppress(Exception):  # of damaged files; what is raised differs
+    with suppress(Exception), warnings.catch_warnings():  # of damaged files; what is raised differs
+        warnings.simplefilter("ignore")
         exif.load(data)
         return exif.get(SOFTWARE) == MAKER[1]
     return False

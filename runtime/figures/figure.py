@@ -1,6 +1,7 @@
 """One explanation as a figure: the picture and the map over it, under a title, beside a colour bar."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,32 @@ if TYPE_CHECKING:
     from ..explanation import Explanation
 
 LEAST, MOST = 384, 1600  # pixels of the picture's longer side in a figure
-MARGIN, GAP = 16, 12
+GAP = 12
 TITLE, SMALL = 18, 13  # sizes of the font: of the class, and of all else
-LEADING = 24  # from line to line
+GROWING = 768  # the longer side from which on text and gaps grow with the picture
+FRAMES = ("#ffffff", "#1f2328")  # around what the model saw: a light line and a dark one, to be seen on any picture
 DOT = "·"
 NOTHING = 0.002  # share of the scale
-BAR, TICK = 10, 4  # width of the colour bar; from the bar to its numbers
-FRAMES = ("#ffffff", "#1f2328")  # around what the model saw: a light line and a dark one, to be seen on any picture
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of a figure, in pixels: the font's sizes, and what is between the parts."""
+
+    title: int
+    small: int
+    leading: int  # from line to line
+    margin: int
+    gap: int
+    bar: int  # the colour bar's width
+    tick: int  # from it to its numbers
+    line: int  # of the frame around what the model saw
+
+    @classmethod
+    def of(cls, picture: tuple[int, int]) -> "Lengths":
+        """For a picture of this size: text in a large figure is as large, in proportion, as in a small one."""
+        factor = max(1.0, max(picture) / GROWING)
+        return cls(*(round(factor * length) for length in (TITLE, SMALL, 24, 16, GAP, 10, 4, 1)))
 
 
 def figure_of(explanation: "Explanation", style: Style, scale: Scale | None = None) -> Canvas | Image.Image:
@@ -44,20 +64,22 @@ def figure_of(explanation: "Explanation", style: Style, scale: Scale | None = No
     panels = [draw_map(shown, style, scale) if style.layout == "map" else draw_overlay(shown, style, scale)]
     if style.layout == "side":
         panels.insert(0, shown.image)
-    width, height = shown.image.size
-    inner = len(panels) * (width + GAP) - GAP
-    marks = _marks(scale)
-    bar = GAP + BAR + TICK + round(max((text_width(text, SMALL) for _, text in marks), default=0))
-    title = _title(shown, inner)
-    top = MARGIN + LEADING * len(title) + GAP // 2
-    canvas = Canvas(2 * MARGIN + inner + (bar if marks else 0), top + height + MARGIN)
+    (width, height), length = shown.image.size, Lengths.of(shown.image.size)
+    inner = len(panels) * (width + length.gap) - length.gap
+    numbers = max((text_width(text, length.small) for _, text in _marks(scale)), default=0)
+    bar = 0 if scale is None else length.gap + length.bar + length.tick + math.ceil(numbers)
+    title = _title(shown, inner, length)
+    top = length.margin + length.leading * len(title) + length.gap // 2
+    widest = max(text_width(word.text, word.size) for word in title[-1])
+    canvas = Canvas(2 * length.margin + math.ceil(max(inner + bar, widest)), top + height + length.margin)
     for line, words in enumerate(title):
-        canvas.add(*(replace(word, x=MARGIN + word.x, y=MARGIN + TITLE + line * LEADING) for word in words))
+        baseline = length.margin + length.title + line * length.leading
+        canvas.add(*(replace(word, x=length.margin + word.x, y=baseline) for word in words))
     for place, panel in enumerate(panels):
-        left = MARGIN + place * (width + GAP)
-        canvas.add(Picture(left, top, panel), *_frame(shown, left, top))
+        left = length.margin + place * (width + length.gap)
+        canvas.add(Picture(left, top, panel), *_frame(shown, left, top, length.line))
     if scale is not None:
-        canvas.add(*_bar(scale, style, MARGIN + inner + GAP, top, height))
+        canvas.add(*_bar(scale, style, length.margin + inner + length.gap, top, height, length))
     return canvas
 
 
@@ -76,33 +98,36 @@ def fitted(size: tuple[int, int], least: int, most: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _title(explanation: "Explanation", width: int) -> list[list[Text]]:
+def _title(explanation: "Explanation", width: int, length: Lengths) -> list[list[Text]]:
     """One line, or two if it is too long: class and probability; method and model."""
+    room = max(width, LEAST)  # below a narrow picture there is white paper beside it
     share = f"{explanation.probability:.1%}"
-    room = width - text_width(f"  {share}", SMALL)
-    label = shortened(plain(explanation.label) or f"class {explanation.target}", TITLE, room)
-    first = [Text(0, 0, label, TITLE), Text(text_width(f"{label}  ", TITLE), 0, share, SMALL, FAINT)]
-    end = first[1].x + text_width(share, SMALL)
+    label = plain(explanation.label) or f"class {explanation.target}"
+    label = shortened(label, length.title, room - text_width(f"  {share}", length.title))
+    after = text_width(f"{label}  ", length.title)
+    first = [Text(0, 0, label, length.title), Text(after, 0, share, length.small, FAINT)]
     about = f"{plain(explanation.title)} {DOT} {plain(explanation.model)}"
-    if end + 2 * GAP + text_width(about, SMALL) <= width:
-        return [[*first, Text(width, 0, about, SMALL, FAINT, "end")]]
-    return [first, [Text(0, 0, shortened(about, SMALL, width), SMALL, FAINT)]]
+    if after + text_width(f"{share}    {about}", length.small) <= width:
+        return [[*first, Text(width, 0, about, length.small, FAINT, "end")]]
+    return [first, [Text(0, 0, shortened(about, length.small, room), length.small, FAINT)]]
 
 
-def _frame(explanation: "Explanation", left: int, top: int) -> list[Box]:
+def _frame(explanation: "Explanation", left: int, top: int, line: int) -> list[Box]:
     """Two lines around what the model saw, if it is not the whole picture."""
     (rows, columns), (width, height) = explanation.placement.seen, explanation.image.size
     if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
         return []
-    boxes = []
-    for inset, colour in enumerate(FRAMES):
-        boxes.append(
-            Box(
-                left + columns.start + inset, top + rows.start + inset,
-                left + columns.stop - inset, top + rows.stop - inset, colour,
-            )
-        )  # fmt: skip
-    return boxes
+    return [
+        Box(
+            left + columns.start + at,
+            top + rows.start + at,
+            left + columns.stop - at,
+            top + rows.stop - at,
+            colour,
+            line,
+        )
+        for at, colour in zip((0, line), FRAMES, strict=True)
+    ]
 
 
 def _marks(scale: Scale | None) -> list[tuple[float, str]]:
@@ -118,18 +143,22 @@ def number(value: float, scale: Scale) -> str:
     return "0" if abs(value) < NOTHING * (scale.high - scale.low) else f"{value:.2g}"
 
 
-def _bar(scale: Scale, style: Style, left: int, top: int, height: int) -> list[Picture | Box | Text]:
-    """The colour bar with its numbers, its opacity over a middling grey as it is over the picture."""
-    bar = Picture(left, top, colour_bar(scale, style).resize((BAR, height), Image.Resampling.BILINEAR))
-    numbers: list[Picture | Box | Text] = []
+def _bar(scale: Scale, style: Style, left: int, top: int, height: int, length: Lengths) -> list[Picture | Box | Text]:
+    """The colour bar with its numbers."""
+    bar = colour_bar(scale, style).resize((length.bar, height), Image.Resampling.BILINEAR)
+    items: list[Picture | Box | Text] = [Picture(left, top, bar)]
+    half = length.small * 0.36  # of a digit's height
     for share, text in _marks(scale):
-        baseline = top + SMALL * 0.36 + min(max(share * height, SMALL * 0.4), height - SMALL * 0.4)
-        numbers.append(Text(left + BAR + TICK, round(baseline), text, SMALL, FAINT))
-    return [bar, *numbers]
+        middle = min(max(share * height, half), height - half)
+        items.append(Text(left + length.bar + length.tick, round(top + middle + half), text, length.small, FAINT))
+    return items
 
 
 def colour_bar(scale: Scale, style: Style) -> Image.Image:
-    """The colours from the highest, at the top, to the lowest: RGB, one pixel for each level."""
+    """The colours from the highest, at the top, to the lowest: RGB, one pixel for each level.
+
+    As opaque as over a picture, here over a middling grey.
+    """
     opacity = 1.0 if style.layout == "map" else style.opacity
     colours = find_colours(style.colormap, scale.signed, opacity)
     alpha = np.full(LEVELS, 255.0) if style.layout == "map" else colours.alpha.astype(np.float64)
