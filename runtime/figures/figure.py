@@ -117,17 +117,11 @@ def _frame(explanation: "Explanation", left: int, top: int, line: int) -> list[B
     (rows, columns), (width, height) = explanation.placement.seen, explanation.image.size
     if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
         return []
-    return [
-        Box(
-            left + columns.start + at,
-            top + rows.start + at,
-            left + columns.stop - at,
-            top + rows.stop - at,
-            colour,
-            line,
-        )
-        for at, colour in zip((0, line), FRAMES, strict=True)
-    ]
+    boxes = []
+    for inset, colour in zip((0, line), FRAMES, strict=True):
+        corner = (left + columns.start + inset, top + rows.start + inset)
+        boxes.append(Box(*corner, left + columns.stop - inset, top + rows.stop - inset, colour, line))
+    return boxes
 
 
 def _marks(scale: Scale | None) -> list[tuple[float, str]]:
