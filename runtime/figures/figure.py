@@ -70,8 +70,8 @@ def figure_of(explanation: "Explanation", style: Style, scale: Scale | None = No
     bar = 0 if scale is None else length.gap + length.bar + length.tick + math.ceil(numbers)
     title = _title(shown, inner, length)
     top = length.margin + length.leading * len(title) + length.gap // 2
-    widest = max(text_width(word.text, word.size) for word in title[-1])
-    canvas = Canvas(2 * length.margin + math.ceil(max(inner + bar, widest)), top + height + length.margin)
+    ends = [word.x + text_width(word.text, word.size) for line in title for word in line if word.anchor == "start"]
+    canvas = Canvas(2 * length.margin + math.ceil(max(inner + bar, *ends)), top + height + length.margin)
     for line, words in enumerate(title):
         baseline = length.margin + length.title + line * length.leading
         canvas.add(*(replace(word, x=length.margin + word.x, y=baseline) for word in words))
