@@ -1,34 +1,41 @@
 """The command explain: what a model sees in images, and where."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, figure_options, reporting
+from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.destination import Destination
-from onnxplain.commands.drawing import draw_ahead
+from onnxplain.commands.drawing import draw_ahead, not_written
+from onnxplain.commands.explainer_options import ExplainerOptions
+from onnxplain.commands.figure_options import FigureOptions
 from onnxplain.commands.find_images import counted, find_images
 from onnxplain.commands.method_options import given_parameters
-from onnxplain.commands.options import Quiet, Trust
+from onnxplain.commands.option_groups import with_groups
+from onnxplain.commands.options import Quiet
+from onnxplain.commands.products import Figures, Product, Sheet, write_all
 from onnxplain.contract.errors import naming
-from onnxplain.contract.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
+    from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
 
 MANY = 10
 """Images for which it pays to pack the weights."""
 
 
+@with_groups
 def explain(
     context: typer.Context,
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
     images: Annotated[
         list[Path], Argument(metavar="IMAGE", help="Images, and folders of images; - is one on standard input.")
     ],
+    *,
     method: Annotated[
         list[str] | None,
         Option(metavar="NAME", help="See the command methods. Can be repeated.", show_default="the file's best"),
@@ -50,32 +57,9 @@ def explain(
     recursive: Annotated[
         bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
-    top_k: Annotated[int, Option(metavar="N", min=1, help="How many predictions to list.")] = 5,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
-    layout: figure_options.Layout = None,
-    colormap: figure_options.ColormapName = None,
-    opacity: figure_options.Opacity = None,
-    contour: figure_options.Contour = None,
-    scale: figure_options.ScaleName = None,
-    max_size: figure_options.MaxSize = None,
-    format: figure_options.Format = "png",
-    device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
-    provider: Annotated[
-        list[str] | None,
-        Option(
-            metavar="NAME[=JSON]",
-            help="Where to run, as onnxruntime calls it: an execution provider, and its options as a JSON object. "
-            "Can be repeated, first choice first.",
-            show_default="those of the device",
-        ),
-    ] = None,
-    cache: Annotated[
-        bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
-    ] = False,
-    trust: Trust = False,
-    max_pixels: Annotated[
-        int | None, Option(metavar="N", min=1, help="Larger images are refused.", show_default="67108864")
-    ] = None,
+    options: ExplainerOptions,
+    figures: FigureOptions,
     quiet: Quiet = False,
 ) -> None:
     """Show what a model sees in images, and where: the top classes, and heatmaps over the images.
@@ -86,62 +70,49 @@ def explain(
     No file is replaced.
     In folders such files are skipped.
     """
-    from onnxplain.runtime import METHODS, Explainer
-    from onnxplain.runtime.figures.formats import check_format
-    from onnxplain.runtime.images.loading import MAX_PIXELS, UNNAMED
-    from onnxplain.runtime.methods.choice import find_method
+    from onnxplain.runtime.images.loading import UNNAMED
 
-    style = figure_options.style_of(
-        layout=layout, colormap=colormap, opacity=opacity, contour=contour, scale=scale, max_size=max_size
-    )
-    check_format(format)
     parameters = given_parameters(context)
     if all_methods:
         arguments.check_all_methods(method, parameters)
-    providers = arguments.parse_providers(provider)
     found = find_images(images, recursive)
     arguments.check_writable(output)
-    limit = max_pixels or MAX_PIXELS
-    arguments.allow_pixels(limit)
-    names = [*found.images]
-    sources: list[Path | bytes] = [*names]
-    if arguments.STDIN in names:
-        place = names.index(arguments.STDIN)
-        sources[place], names[place] = arguments.read_stdin(limit), Path("stdin")
+    arguments.allow_pixels(options.pixel_limit)
+    names, sources = _read_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet)
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(
-            artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers,
-            packed=len(names) >= MANY and FORMATS[format_of(artifact)].has_packed,
-        )  # fmt: skip
-    metadata = explainer.metadata
-    methods = None
-    if not all_methods:
-        chosen = [(name, find_method(name, metadata)) for name in method or (None,)]
-        rows = {name or found.name: METHODS[found.name] for name, found in chosen}
-        methods = arguments.parameters_by_method(rows, parameters)
-    destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods, style, format)
+        explainer = options.open(artifact, packed=len(names) >= MANY)
+    methods = None if all_methods else _chosen_methods(method, parameters, explainer.metadata)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
+    destination = Destination(output, found.images, artifact)
+    kind = Sheet if sheet or all_methods else Figures
+    products: list[Product] = [kind(destination, figures.style, figures.format)]
     errors, warnings, written = [*found.errors], dict[str, str](), 0
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
-        for name, outcome in draw_ahead(destination.draw, zip(names, outcomes, strict=False)):
+        for name, outcome in draw_ahead(partial(write_all, products), zip(names, outcomes, strict=False)):
             if outcome.error is not None:
                 errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
             else:
                 results, files = outcome.value
-                display.show(console, name, results, files, destination.sheet)
+                display.show(console, name, results, files)
                 warnings |= {method: why for method, (item, *_) in results.items() if (why := display.inexact(item))}
                 written += len(files)
             progress.next_image()
+    seconds, failed = time.monotonic() - started, len(errors) - len(found.errors)
+    for product in products:
+        try:
+            written += len(product.finish())
+        except OSError as error:
+            errors.append(not_written(error))
     if all_methods:
-        display.show_left_out(console, metadata)
+        display.show_left_out(console, explainer.metadata)
     for line in found.skipped():
         console.print(line, soft_wrap=True)
     if len(names) > 1:
-        seconds, done = time.monotonic() - started, len(names) - len(errors) + len(found.errors)
+        done = len(names) - failed
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
@@ -152,6 +123,26 @@ def explain(
         reporting.print_error(message)
     if errors:
         raise typer.Exit(2)
+
+
+def _read_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
+    """The images' names and sources; where one is standard input, it is read."""
+    sources: list[Path | bytes] = [*images]
+    if arguments.STDIN in images:
+        place = images.index(arguments.STDIN)
+        sources[place], images[place] = arguments.read_stdin(max_pixels), Path("stdin")
+    return images, sources
+
+
+def _chosen_methods(
+    names: list[str] | None, parameters: dict[str, object], metadata: "Metadata"
+) -> dict[str, dict[str, object]]:
+    """The methods named, else the artifact's best one, each with those of the parameters that it has."""
+    from onnxplain.runtime import METHODS
+    from onnxplain.runtime.methods.choice import find_method
+
+    chosen = [(name, find_method(name, metadata)) for name in names or (None,)]
+    return arguments.parameters_by_method({name or row.name: METHODS[row.name] for name, row in chosen}, parameters)
 
 
 def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:
