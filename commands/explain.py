@@ -96,14 +96,15 @@ def explain(
         raise OnnxplainError("--sheet and --no-figures exclude each other; leave one of them out")
     saved_maps.check_format(save)
     found = find_images(images, recursive)
-    arguments.check_writable(output)
+    if save is not None or not no_figures:
+        arguments.check_writable(output)
     arguments.allow_pixels(options.pixel_limit)
     names, sources = _read_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet or as_json)
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = options.open(artifact, packed=len(names) >= MANY)
-        digest = stored_digest(artifact) or ""
+        digest = str(stored_digest(artifact))
     methods = None if all_methods else _chosen_methods(method, parameters, explainer.metadata)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     destination, lines = Destination(output, found.images, artifact), JsonLines(artifact, digest)
