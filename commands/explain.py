@@ -22,7 +22,7 @@ from onnxplain.contract.errors import naming
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
-    from onnxplain.runtime import Explanation
+    from onnxplain.runtime import Explanation, Method
 
 MANY = 10
 """Images for which it pays to pack the weights."""
@@ -38,7 +38,12 @@ def explain(
     *,
     method: Annotated[
         list[str] | None,
-        Option(metavar="NAME", help="See the command methods. Can be repeated.", show_default="the file's best"),
+        Option(
+            metavar="NAME",
+            help="See the command methods; with parameters as rollout:head_fusion=max,discard_ratio=0.9. "
+            "Can be repeated.",
+            show_default="the file's best",
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -139,10 +144,19 @@ def _chosen_methods(
 ) -> dict[str, dict[str, object]]:
     """The methods named, else the artifact's best one, each with those of the parameters that it has."""
     from onnxplain.runtime import METHODS
+    from onnxplain.runtime.methods.calls import split_text
     from onnxplain.runtime.methods.choice import find_method
 
-    chosen = [(name, find_method(name, metadata)) for name in names or (None,)]
-    return arguments.parameters_by_method({name or row.name: METHODS[row.name] for name, row in chosen}, parameters)
+    rows: dict[str, Method] = {}
+    own: dict[str, dict[str, str]] = {}
+    for text in names or (None,):
+        name, inside = split_text(text)
+        row = METHODS[find_method(name, metadata).name]
+        rows[text or row.name], own[text or row.name] = row, inside
+    given = arguments.parameters_by_method(rows, parameters)
+    return {
+        text: {name: value for name, value in values.items() if name not in own[text]} for text, values in given.items()
+    }
 
 
 def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:
