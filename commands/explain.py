@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands import arguments, display, reporting, saved_maps
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead, not_written
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.figure_options import FigureOptions
 from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Quiet
 from onnxplain.commands.products import Figures, Product, Sheet, write_all
-from onnxplain.contract.errors import naming
+from onnxplain.contract.digest import stored_digest
+from onnxplain.contract.errors import OnnxplainError, naming
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
@@ -59,6 +61,21 @@ def explain(
     all_methods: Annotated[
         bool, Option("--all-methods", help="One sheet for each image, with a heatmap of every method.")
     ] = False,
+    no_figures: Annotated[
+        bool, Option("--no-figures", help="Write no heatmaps over images, and with --all-methods no sheet.")
+    ] = False,
+    save: Annotated[
+        str | None,
+        Option(
+            metavar="|".join(saved_maps.FORMATS),
+            help="Write the maps themselves as well: one archive for each image, an array for each heatmap, or a grey "
+            "PNG of 16 bits for each.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        Option("--json", help="Print one line of JSON for each image, and nothing else: see docs/explain.schema.json."),
+    ] = False,
     recursive: Annotated[
         bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
@@ -80,19 +97,27 @@ def explain(
     parameters = given_parameters(context)
     if all_methods:
         arguments.check_all_methods(method, parameters)
+    if sheet and no_figures:
+        raise OnnxplainError("--sheet and --no-figures exclude each other; leave one of them out")
+    saved_maps.check_format(save)
     found = find_images(images, recursive)
     arguments.check_writable(output)
     arguments.allow_pixels(options.pixel_limit)
     names, sources = _read_stdin([*found.images], options.pixel_limit)
-    console = display.make_console(quiet)
+    console = display.make_console(quiet or as_json)
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = options.open(artifact, packed=len(names) >= MANY)
+        digest = stored_digest(artifact) or ""
     methods = None if all_methods else _chosen_methods(method, parameters, explainer.metadata)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
-    destination = Destination(output, found.images, artifact)
-    kind = Sheet if sheet or all_methods else Figures
-    products: list[Product] = [kind(destination, figures.style, figures.format)]
+    destination, lines = Destination(output, found.images, artifact), JsonLines(artifact, digest)
+    products: list[Product] = []
+    if not no_figures:
+        kind = Sheet if sheet or all_methods else Figures
+        products.append(kind(destination, figures.style, figures.format))
+    if save is not None:
+        products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
@@ -100,9 +125,14 @@ def explain(
         for name, outcome in draw_ahead(partial(write_all, products), zip(names, outcomes, strict=False)):
             if outcome.error is not None:
                 errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
+                if as_json:
+                    lines.failed(name, reporting.one_line(errors[-1]))
             else:
                 results, files = outcome.value
-                display.show(console, name, results, files)
+                if as_json:
+                    lines.explained(name, results, files)
+                else:
+                    display.show(console, name, results, files)
                 warnings |= {method: why for method, (item, *_) in results.items() if (why := display.inexact(item))}
                 written += len(files)
             progress.next_image()
@@ -121,7 +151,7 @@ def explain(
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
-    if quiet:
+    if quiet or as_json:
         for inexact, why in warnings.items():
             reporting.print_warning(f"{inexact} is inexact: {why}")
     for message in errors:

@@ -24,15 +24,17 @@ class Written(NamedTuple):
 
     Attributes:
         path: The file.
-        kind: What it is: `figure` or `sheet`.
+        kind: What it is: `figure`, `sheet` or `map`.
         method: The method that it shows; None if it shows all.
         target: The index of the class that it shows; None if it shows all.
+        scale: The values of black and white in a map as a grey picture; else None.
     """
 
     path: Path
     kind: str
     method: str | None = None
     target: int | None = None
+    scale: tuple[float, float] | None = None
 
 
 class Product(ABC):
