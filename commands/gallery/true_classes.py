@@ -34,7 +34,7 @@ def true_classes(images: Mapping[Path, Path], labels: Sequence[str]) -> dict[Pat
 
 def _folders(image: Path, place: Path) -> tuple[str, ...]:
     """The names that may be that of the image's class."""
-    above = Path(os.path.abspath(image)).parents  # without .. in it
+    above = Path(os.path.abspath(image)).parents  # noqa: PTH100 - resolve() would follow links
     return (*place.parts, above[len(place.parts)].name)
 
 
