@@ -13,6 +13,7 @@ from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead, not_written
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.gallery.options import ReportOptions
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Quiet
@@ -57,6 +58,7 @@ def explain(
         bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
+    report: ReportOptions,
     options: ExplainerOptions,
     quiet: Quiet = False,
 ) -> None:
@@ -74,6 +76,7 @@ def explain(
         arguments.check_all_methods(method, parameters)
     found = find_images(images, recursive)
     arguments.check_writable(output)
+    report.check()
     arguments.allow_pixels(options.pixel_limit)
     names, sources = _read_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet)
@@ -85,6 +88,7 @@ def explain(
     destination = Destination(output, found.images, artifact)
     products: list[Product] = [Sheet(destination) if sheet or all_methods else Figures(destination)]
     errors, warnings, written = [*found.errors], dict[str, str](), 0
+    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors))
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
@@ -98,9 +102,10 @@ def explain(
                 written += len(files)
             progress.next_image()
     seconds, failed = time.monotonic() - started, len(errors) - len(found.errors)
+    files_of_all: list[Path] = []
     for product in products:
         try:
-            written += len(product.finish())
+            files_of_all += product.finish()
         except OSError as error:
             errors.append(not_written(error))
     if all_methods:
@@ -112,6 +117,8 @@ def explain(
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
+    for path in files_of_all:
+        console.print(f"wrote {path}", soft_wrap=True)
     if quiet:
         for inexact, why in warnings.items():
             reporting.print_warning(f"{inexact} is inexact: {why}")

@@ -32,38 +32,32 @@ def check_new_folder(folder: Path, option: str, what: str, is_one: Callable[[Pat
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write in beside `folder`, which becomes it, or gives it its files, if the block ends well.
 
-    `folder` stays as it is if nothing is written.
+    Raises:
+        OnnxplainError: An OSError, also of the block, says that the folder cannot be written.
     """
     from onnxplain.runtime.files import unfinished
 
     folder = folder.resolve()
-    with unfinished(folder.parent) as scratch:
-        fresh, old = scratch / "new", scratch / "old"
-        fresh.mkdir()
-        yield fresh
-        with written(folder):
-            if not any(fresh.iterdir()):
-                return
-            if folder.exists():
-                _replace_files(folder, fresh, old)
-            else:
-                fresh.rename(folder)
-
-
-@contextmanager
-def written(folder: Path) -> Iterator[None]:
-    """What fails in the block says that the folder cannot be written: an OSError becomes an OnnxplainError."""
     try:
-        yield
+        with unfinished(folder.parent) as scratch:
+            fresh = scratch / "new"
+            fresh.mkdir()
+            yield fresh
+            put_in_place(fresh, folder)
     except OSError as error:
         raise OnnxplainError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def _replace_files(folder: Path, fresh: Path, old: Path) -> None:
-    """Move what is in `folder` to `old`, and what is in `fresh` to it: all or nothing.
+def put_in_place(fresh: Path, folder: Path) -> None:
+    """Have the folder `fresh` become `folder`, or give it its files in place of what is there: all or nothing.
 
-    The folder itself stays, since a shell may stand in it or a server may have it open.
+    A folder that is there stays, since a shell may stand in it or a server may have it open; what was in it is then
+    beside `fresh`.
     """
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = fresh.with_name("old")
     old.mkdir()
     moved: list[tuple[Path, Path]] = []
     try:

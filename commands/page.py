@@ -12,7 +12,7 @@ from urllib.parse import quote
 from typer import Argument, Option
 
 from onnxplain.commands import display
-from onnxplain.commands.new_folder import check_new_folder, new_folder, written
+from onnxplain.commands.new_folder import check_new_folder, new_folder
 from onnxplain.commands.options import Force, Quiet
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import format_of
@@ -67,7 +67,7 @@ def page(
         "samples": [{"name": path.stem, "file": f"samples/{quote(path.name)}"} for path in samples],
         "runtime": _runtime_addresses(runtime),
     }
-    with new_folder(output) as folder, written(output.resolve()):
+    with new_folder(output) as folder:
         for entry in (STATIC / "page").iterdir():
             (folder / entry.name).write_bytes(entry.read_bytes())
         (folder / "onnxplain.js").write_bytes((STATIC / "onnxplain.js").read_bytes())

@@ -1,14 +1,15 @@
-"""Writes the report of many pictures: takes the explanations of each as they come, and then the page."""
+"""The report of many pictures: takes the explanations of each as they come, and writes the page at the end."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxplain.commands.new_folder import check_new_folder, new_folder, written
+from onnxplain.commands.new_folder import put_in_place
 from onnxplain.commands.printable import printable
+from onnxplain.commands.products import Product, Written, about
 
-from .page import GENERATOR, write_page
+from .page import write_page
 from .records import MAPS, PICTURES, THUMBNAILS, MapRecord, PictureRecord
 from .table import write_table
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
+    from onnxplain.runtime.pipeline import ByMethod
 
 LARGE = 384, 1024
 """Pixels of the longer side of a picture on the page, at least and at most."""
@@ -27,95 +29,79 @@ QUALITY = {PICTURES: 85, MAPS: 85, THUMBNAILS: 80}
 PAGE, TABLE = "index.html", "results.csv"
 
 
-class Gallery:
-    """A report that is being written.
+class Gallery(Product):
+    """A report that is being written. Only small records of the pictures stay in memory."""
 
-    Only a small record of each picture stays in memory.
-
-    Attributes:
-        errors: What the page says of pictures that could not be explained, one line each.
-    """
-
-    def __init__(self, folder: Path, artifact: Path, metadata: "Metadata", true: Mapping[Path, int]) -> None:
-        """Make a report without pictures.
+    def __init__(
+        self,
+        folder: Path,
+        scratch: Path,
+        artifact: Path,
+        metadata: "Metadata",
+        true: Mapping[Path, int],
+        errors: Sequence[str],
+    ) -> None:
+        """Begin a report.
 
         Args:
-            folder: Where to write; it is empty.
+            folder: The report; it is not there, or is replaced.
+            scratch: Where to write until it is finished, on the same file system.
             artifact: The file that explains.
             metadata: Its metadata.
             true: By image the index of the class that it shows, as far as that is known.
+            errors: What could not be explained; read at the end.
         """
-        self.errors: list[str] = []
-        self._folder, self._artifact, self._metadata, self._true = folder, artifact, metadata, true
+        self._folder, self._fresh = folder, scratch / "new"
+        self._artifact, self._metadata, self._true, self._errors = artifact, metadata, true, errors
         self._pictures: list[PictureRecord] = []
 
-    def add(self, image: Path, results: Mapping[str, Sequence["Explanation"]]) -> None:
-        """Add a picture: its files are written, and its numbers kept.
+    def write(self, image: Path, results: "ByMethod") -> list[Written]:
+        """See Product; the files become the user's at the end."""
+        with self._naming_the_folder():
+            self._pictures.append(self._add(image, [item for each in results.values() for item in each]))
+        return []
 
-        Args:
-            image: The picture's name.
-            results: Its explanations, by method.
+    def finish(self) -> list[Path]:
+        """See Product. Without any pictures no report is written, and one that is there stays."""
+        if not self._pictures:
+            return []
+        with self._naming_the_folder():
+            write_table(self._fresh / TABLE, self._pictures, self._metadata.labels)
+            write_page(self._fresh / PAGE, self._pictures, self._artifact, self._metadata, self._errors)
+            put_in_place(self._fresh, self._folder.resolve())
+        return [self._folder / PAGE, self._folder / TABLE]
 
-        Raises:
-            OSError: If a file cannot be written.
-        """
+    def _add(self, image: Path, items: Sequence["Explanation"]) -> PictureRecord:
+        """Write a picture's files; what is to be remembered of it."""
         from onnxplain.runtime.figures.figure import fitted, resized
 
-        items = [item for each in results.values() for item in each]
         predictions = [(index, share) for index, _, share in items[0].predictions]
         record = PictureRecord(len(self._pictures) + 1, str(image), self._true.get(image), predictions, [])
         for place, item in enumerate(items):
             large = resized(item, fitted(item.image.size, *LARGE))
             small = resized(large, fitted(large.image.size, 1, SMALL))
-            about = {"Model": item.model, "Method": item.title, "Class": item.label}
+            texts = about([item.title], [item])
             if place == 0:
-                self._save(large.image, record.file, {})
-            self._save(large.overlay(), record.map_file(MAPS, place), about)
-            self._save(small.overlay(), record.map_file(THUMBNAILS, place), about)
-            record.maps.append(
-                MapRecord(
-                    item.method, item.parameters, item.title, item.target, item.score, item.probability, item.peak()
-                )
-            )
-        self._pictures.append(record)
+                self._save(large.image, record.file, texts)
+            self._save(large.overlay(), record.map_file(MAPS, place), texts)
+            self._save(small.overlay(), record.map_file(THUMBNAILS, place), texts)
+            numbers = (item.target, item.score, item.probability, item.peak())
+            record.maps.append(MapRecord(item.method, item.parameters, item.title, *numbers))
+        return record
 
-    def finish(self) -> None:
-        """Write the page and the CSV file; nothing if there are no pictures."""
-        if self._pictures:
-            write_table(self._folder / TABLE, self._pictures, self._metadata.labels)
-            write_page(self._folder / PAGE, self._pictures, self._artifact, self._metadata, self.errors)
-
-    def _save(self, image: "Image.Image", name: str, about: Mapping[str, str]) -> None:
+    def _save(self, image: "Image.Image", name: str, texts: Mapping[str, str]) -> None:
         from onnxplain.runtime.signature import image_options
 
-        path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
-        texts = {keyword: printable(text) for keyword, text in about.items()}
+        path = self._fresh / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = {keyword: printable(text) for keyword, text in texts.items()}
         image.save(path, "JPEG", quality=QUALITY[path.parent.name], **image_options("jpg", texts))
 
-
-@contextmanager
-def new_gallery(folder: Path, artifact: Path, metadata: "Metadata", true: Mapping[Path, int]) -> Iterator[Gallery]:
-    """A report in a folder, which is written as a whole at the end of the block: not if that raises, or adds nothing.
-
-    Raises:
-        OnnxplainError: If it cannot be written.
-    """
-    with new_folder(folder) as scratch:
-        gallery = Gallery(scratch, artifact, metadata, true)
-        yield gallery
-        with written(folder):
-            gallery.finish()
-
-
-def check_report(folder: Path, force: bool) -> None:
-    """Raise OnnxplainError unless the folder is new or empty, or a report that may be replaced."""
-    check_new_folder(folder, "--report", "a report", _is_report, force)
-
-
-def _is_report(folder: Path) -> bool:
-    try:
-        with (folder / PAGE).open(encoding="utf-8") as file:
-            return GENERATOR in file.read(2000)
-    except (OSError, ValueError):
-        return False
+    @contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """An OSError of the block names the report, as its files are elsewhere until it is finished."""
+        try:
+            yield
+        except OSError as error:
+            error.filename, error.filename2 = str(self._folder), None
+            raise
