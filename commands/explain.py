@@ -14,6 +14,7 @@ from onnxplain.commands.drawing import draw_ahead, not_written
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.figure_options import FigureOptions
 from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.gallery.options import ReportOptions
 from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
@@ -80,6 +81,7 @@ def explain(
         bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
+    report: ReportOptions,
     options: ExplainerOptions,
     figures: FigureOptions,
     quiet: Quiet = False,
@@ -102,6 +104,7 @@ def explain(
     saved_maps.check_format(save)
     found = find_images(images, recursive)
     arguments.check_writable(output)
+    report.check()
     arguments.allow_pixels(options.pixel_limit)
     names, sources = _read_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet or as_json)
@@ -119,6 +122,7 @@ def explain(
     if save is not None:
         products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
+    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors))
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
@@ -137,9 +141,10 @@ def explain(
                 written += len(files)
             progress.next_image()
     seconds, failed = time.monotonic() - started, len(errors) - len(found.errors)
+    files_of_all: list[Path] = []
     for product in products:
         try:
-            written += len(product.finish())
+            files_of_all += product.finish()
         except OSError as error:
             errors.append(not_written(error))
     if all_methods:
@@ -151,6 +156,8 @@ def explain(
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
+    for path in files_of_all:
+        console.print(f"wrote {path}", soft_wrap=True)
     if quiet or as_json:
         for inexact, why in warnings.items():
             reporting.print_warning(f"{inexact} is inexact: {why}")
