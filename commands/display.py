@@ -172,13 +172,13 @@ def show(
     for items in classes:
         title = Text.assemble((printable(items[0].label), "bold green"), f" (class {items[0].target}), ")
         console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
-        for item in items:
+        for method, item in zip(explanations, items, strict=True):
             lines = [location(item)]
             if why := inexact(item):
                 lines.append(f"inexact: {why}")
-            own = [str(file.path) for file in files if (file.method, file.target) == (item.method, item.target)]
+            own = [str(file.path) for file in files if (file.method, file.target) == (method, item.target)]
             lines = [*lines, *own] if own else ["; ".join(lines)]
-            name = f"{item.method:{width}}  " if len(items) > 1 else ""
+            name = f"{method:{width}}  " if len(items) > 1 else ""
             for line in lines:
                 console.print(f"  {name}{line}", soft_wrap=True)
                 name = " " * len(name)

@@ -14,6 +14,7 @@ from onnxplain.commands.drawing import draw_ahead, not_written
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.figure_options import FigureOptions
 from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.gallery.options import ReportOptions
 from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
@@ -24,7 +25,7 @@ from onnxplain.contract.errors import OnnxplainError, naming
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
-    from onnxplain.runtime import Explanation
+    from onnxplain.runtime import Explanation, Method
 
 MANY = 10
 """Images for which it pays to pack the weights."""
@@ -40,7 +41,12 @@ def explain(
     *,
     method: Annotated[
         list[str] | None,
-        Option(metavar="NAME", help="See the command methods. Can be repeated.", show_default="the file's best"),
+        Option(
+            metavar="NAME",
+            help="See the command methods; with parameters as rollout:head_fusion=max,discard_ratio=0.9. "
+            "Can be repeated.",
+            show_default="the file's best",
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -75,6 +81,7 @@ def explain(
         bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
+    report: ReportOptions,
     options: ExplainerOptions,
     figures: FigureOptions,
     quiet: Quiet = False,
@@ -98,6 +105,7 @@ def explain(
     found = find_images(images, recursive)
     if save is not None or not no_figures:
         arguments.check_writable(output)
+    report.check()
     arguments.allow_pixels(options.pixel_limit)
     names, sources = _read_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet or as_json)
@@ -115,6 +123,7 @@ def explain(
     if save is not None:
         products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
+    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors))
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
@@ -133,9 +142,10 @@ def explain(
                 written += len(files)
             progress.next_image()
     seconds, failed = time.monotonic() - started, len(errors) - len(found.errors)
+    files_of_all: list[Path] = []
     for product in products:
         try:
-            written += len(product.finish())
+            files_of_all += product.finish()
         except OSError as error:
             errors.append(not_written(error))
     if all_methods:
@@ -147,6 +157,8 @@ def explain(
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
+    for path in files_of_all:
+        console.print(f"wrote {path}", soft_wrap=True)
     if quiet or as_json:
         for inexact, why in warnings.items():
             reporting.print_warning(f"{inexact} is inexact: {why}")
@@ -170,10 +182,19 @@ def _chosen_methods(
 ) -> dict[str, dict[str, object]]:
     """The methods named, else the artifact's best one, each with those of the parameters that it has."""
     from onnxplain.runtime import METHODS
+    from onnxplain.runtime.methods.calls import split_text
     from onnxplain.runtime.methods.choice import find_method
 
-    chosen = [(name, find_method(name, metadata)) for name in names or (None,)]
-    return arguments.parameters_by_method({name or row.name: METHODS[row.name] for name, row in chosen}, parameters)
+    rows: dict[str, Method] = {}
+    own: dict[str, dict[str, str]] = {}
+    for text in names or (None,):
+        name, inside = split_text(text)
+        row = METHODS[find_method(name, metadata).name]
+        rows[text or row.name], own[text or row.name] = row, inside
+    given = arguments.parameters_by_method(rows, parameters)
+    return {
+        text: {name: value for name, value in values.items() if name not in own[text]} for text, values in given.items()
+    }
 
 
 def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:

@@ -80,7 +80,7 @@ class Figures(Product):
         scales = shared_scales(item for _, item in every) if shared else [None] * len(every)
         files = []
         for (method, item), scale in zip(every, scales, strict=True):
-            name = self.destination.name(image, f"{method}.{class_name(item)}")
+            name = self.destination.name(image, f"{method_name(method)}.{class_name(item)}")
             figure = figure_of(item, self.style, scale)
             path = save_figure(figure, self.format, about([method], [item]), self.destination.folder_of(image), name)
             files.append(Written(path, "figure", method, item.target))
@@ -104,6 +104,11 @@ class Sheet(Product):
         sheet = sheet_of(rows_of(results), self.style)
         path = save_figure(sheet, self.format, texts, self.destination.folder_of(image), name)
         return [Written(path, "sheet")]
+
+
+def method_name(key: str) -> str:
+    """How names of files call the method: parameters behind it stand behind hyphens."""
+    return key.replace(":", "-").replace(",", "-")
 
 
 def class_name(explanation: "Explanation") -> str:
