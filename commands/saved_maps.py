@@ -129,12 +129,16 @@ def _write_grey(values: "Map", low: float, high: float, texts: dict[str, str], p
     import numpy as np
     from PIL import Image
 
+    from onnxplain.runtime.figures.formats import PNG_LEVEL
+    from onnxplain.runtime.images.geometry import bands
     from onnxplain.runtime.signature import image_options
 
-    shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
-    grey = Image.fromarray(np.rint(shares * WHITE).astype(np.uint16))
+    grey = np.empty(values.shape, np.uint16)
+    for rows in bands(0, *values.shape):
+        grey[rows] = np.rint((values[rows].astype(np.float64) - low) / ((high - low) or 1.0) * WHITE)
     texts = {**texts, "Low": repr(low), "High": repr(high)}
-    grey.save(path, **image_options("png", {keyword: printable(text) for keyword, text in texts.items()}))
+    options = image_options("png", {keyword: printable(text) for keyword, text in texts.items()})
+    Image.fromarray(grey).save(path, compress_level=PNG_LEVEL, **options)
 
 
 def _whole_map(explanation: "Explanation") -> "Map":

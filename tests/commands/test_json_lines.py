@@ -3,6 +3,7 @@
 import copy
 import errno
 import hashlib
+import io
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.commands import products
+from onnxplain.commands.json_lines import JsonLines
 from onnxplain.contract.precisions import PRECISIONS
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.summary import about_image, about_map
@@ -194,6 +196,13 @@ def test_nothing_is_drawn(tmp_path):
     (line,) = _lines(run("explain", file, "flat.png", "--json", "--method", "raw_attention"))
     (item,) = line["explanations"]
     assert item["maximum"] is None and item["upper_fifth"] is None and item["resolution"] == 0.01
+
+
+def test_a_line_does_not_wait_for_the_next(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
+    JsonLines(Path("a.onnx"), "0" * 64).failed(Path("cat.png"), "bad")
+    assert json.loads(written.getvalue())["error"] == "bad"
 
 
 def test_warnings_are_on_standard_error(tmp_path):
