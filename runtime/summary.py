@@ -118,9 +118,9 @@ def _positive(values: Map) -> tuple[NDArray[np.uint32], Map]:
 
 def _from_top(sums: NDArray[np.float64], wanted: float) -> tuple[int, float]:
     """The last place down from which the sums reach what is wanted, or the first of all; and the sum above it."""
-    reached = np.cumsum(sums[::-1])
-    place = min(int(np.searchsorted(reached, wanted)), len(sums) - 1)
-    return len(sums) - 1 - place, float(reached[place - 1]) if place else 0.0
+    reached = np.concatenate([[0.0], np.cumsum(sums[::-1])])
+    above = min(int(np.searchsorted(reached[1:], wanted)), len(sums) - 1)
+    return len(sums) - 1 - above, float(reached[above])
 
 
 def _box(window: Window) -> list[int]:

@@ -187,6 +187,9 @@ def test_without_figures(artifact):
     (line,) = _lines(run("explain", artifact, "cat.png", "--json", "--all-methods", "--no-figures"))
     assert line["files"] == [] and len(line["explanations"]) > 15
     assert not Path("explanations").exists()
+    nowhere = ["explain", artifact, "cat.png", "--method", "rollout", "--no-figures", "--output", "text.png"]
+    assert run(*nowhere).exit_code == 0
+    assert_mistake("cannot write into text.png", *nowhere, "--save", "npy")
 
 
 def test_nothing_is_drawn(tmp_path):

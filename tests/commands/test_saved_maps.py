@@ -90,8 +90,9 @@ def test_a_constant_map_as_png16(expected, tmp_path):
     """It has no range to be divided by."""
     item = replace(expected["rollout"][0], placed=np.full((50, 90), 0.3, np.float32))
     product = saved_maps.MapFiles(Destination(tmp_path, {}, Path("a.onnx")), "png16")
-    (file,) = product.write(Path("x.png"), {"rollout": [item]})
-    with np.errstate(all="raise"), Image.open(file.path) as image:
+    with np.errstate(all="raise"):
+        (file,) = product.write(Path("x.png"), {"rollout": [item]})
+    with Image.open(file.path) as image:
         assert not np.asarray(image).any() and file.scale == (np.float32(0.3), np.float32(0.3))
 
 
