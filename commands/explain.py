@@ -20,6 +20,7 @@ from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Quiet
 from onnxplain.commands.products import Figures, Product, Sheet, write_all
+from onnxplain.commands.sweep import ANIMATIONS, Animation, Strip, Sweep, parse_sweep
 from onnxplain.contract.digest import stored_digest
 from onnxplain.contract.errors import OnnxplainError, naming
 
@@ -112,13 +113,18 @@ def explain(
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = options.open(artifact, packed=len(names) >= MANY)
         digest = stored_digest(artifact) or ""
+    swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
+    method = swept.methods if swept else method
     methods = None if all_methods else _chosen_methods(method, parameters, explainer.metadata)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     destination, lines = Destination(output, found.images, artifact), JsonLines(artifact, digest)
     products: list[Product] = []
     if not no_figures:
-        kind = Sheet if sheet or all_methods else Figures
-        products.append(kind(destination, figures.style, figures.format))
+        looks = (destination, figures.style, figures.format)
+        if swept:
+            products.append((Animation if figures.format in ANIMATIONS else Strip)(*looks, swept))
+        else:
+            products.append((Sheet if sheet or all_methods else Figures)(*looks))
     if save is not None:
         products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
@@ -174,6 +180,19 @@ def _read_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[P
         place = images.index(arguments.STDIN)
         sources[place], images[place] = arguments.read_stdin(max_pixels), Path("stdin")
     return images, sources
+
+
+def _sweep(text: str | None, names: list[str] | None, sheet: bool, metadata: "Metadata") -> Sweep | None:
+    """The sweep of the one method named, or of the artifact's best one, if one is asked for."""
+    from onnxplain.runtime.methods.calls import split_text
+    from onnxplain.runtime.methods.choice import find_method
+
+    if text is None:
+        return None
+    if sheet or len(names or ()) > 1:
+        raise OnnxplainError("--sweep is of one method, on a sheet of its own; leave --sheet and other methods out")
+    name = names[0] if names else find_method(None, metadata).name
+    return parse_sweep(text, name, find_method(split_text(name)[0], metadata))
 
 
 def _chosen_methods(
