@@ -9,7 +9,7 @@ import typer
 from typer import Option
 
 from onnxplain.catalog import find_row
-from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands import arguments, display, method_arguments, reporting
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.model_options import ModelOptions
 from onnxplain.commands.option_groups import with_groups
@@ -135,7 +135,7 @@ def export(
     path = arguments.artifact_path(output, model, format)
     size, preprocessing = options.size, options.preprocessing
     wanted = None if passes is None else arguments.parse_passes(passes)
-    maps = arguments.parse_heatmaps(heatmaps, given_parameters(context))
+    maps = method_arguments.parse_heatmaps(heatmaps, given_parameters(context))
     checked_heatmaps(maps, format, wanted, flags, input)
     check_precision(precision, format)
     checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnxplain.contract.outputs import PASSES, REDUCTIONS
     from onnxplain.contract.preprocessing import Preprocessing
 
+    from .comparison import models_sheet
     from .explainer import Explainer
     from .explanation import Explanation
     from .figures.sheet import comparison_sheet
@@ -62,6 +63,7 @@ __all__ = [
     "comparable_methods",
     "comparison_sheet",
     "load_image",
+    "models_sheet",
     "preprocess",
     "resolve_target",
 ]
@@ -92,6 +94,7 @@ _MODULES = {
     "comparable_methods": ".methods.choice",
     "comparison_sheet": ".figures.sheet",
     "load_image": ".images.loading",
+    "models_sheet": ".comparison",
     "preprocess": ".images.preprocessing",
     "resolve_target": ".targets",
 }
