@@ -78,6 +78,7 @@ def write_explanations(folder: Path) -> None:
         explainer = Explainer(path, "cpu")
         for name, method, target in product(images, methods, TARGETS):
             found = explainer.explain(folder / name, target=target, method=method)
+            given = found.heatmap if taken == "image" else found.input_heatmap
             overlay, faint = (f"{artifact}.{name}.{method}.{target}.{kind}.png" for kind in ("overlay", "faint"))
             found.overlay().save(folder / overlay)
             found.overlay(opacity=FAINT).save(folder / faint)
@@ -91,7 +92,7 @@ def write_explanations(folder: Path) -> None:
                     "score": found.score,
                     "predictions": found.predictions,
                     "heatmap": _save(folder / f"{overlay}.f32", found.heatmap),
-                    "given": _save(folder / f"{overlay}.given.f32", found.heatmap if taken == "image" else found.input_heatmap),
+                    "given": _save(folder / f"{overlay}.given.f32", given),
                     "overlay": overlay,
                     "faint": {"file": faint, "opacity": FAINT},
                     "resolution": found.resolution,
