@@ -31,8 +31,10 @@ CROP_PCTS = 0.875, 1.0, 1.3
 ARTIFACTS = {
     "several": ("pixels", ["transformer_attribution", "legrad", "rollout", "attnlrp", "vit_reciprocam"]),
     "one": ("image", ["legrad"]),
+    "signed": ("image", ["attnlrp"]),
 }
 TARGETS = -1, "one", 3
+FAINT = 0.35  # an opacity of the overlays beside the default one
 
 
 def write_preprocessing(folder: Path) -> None:
@@ -76,8 +78,10 @@ def write_explanations(folder: Path) -> None:
         explainer = Explainer(path, "cpu")
         for name, method, target in product(images, methods, TARGETS):
             found = explainer.explain(folder / name, target=target, method=method)
-            overlay = f"{artifact}.{name}.{method}.{target}.overlay.png"
+            given = found.heatmap if taken == "image" else found.input_heatmap
+            overlay, faint = (f"{artifact}.{name}.{method}.{target}.{kind}.png" for kind in ("overlay", "faint"))
             found.overlay().save(folder / overlay)
+            found.overlay(opacity=FAINT).save(folder / faint)
             cases.append(
                 {
                     "artifact": path.name,
@@ -88,7 +92,9 @@ def write_explanations(folder: Path) -> None:
                     "score": found.score,
                     "predictions": found.predictions,
                     "heatmap": _save(folder / f"{overlay}.f32", found.heatmap),
+                    "given": _save(folder / f"{overlay}.given.f32", given),
                     "overlay": overlay,
+                    "faint": {"file": faint, "opacity": FAINT},
                     "resolution": found.resolution,
                     "seen": [[axis.start, axis.stop] for axis in found.placement.seen],
                 }
