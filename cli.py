@@ -1,6 +1,5 @@
 """The command line: typer commands over onnxplain.export and onnxplain.runtime, which are imported when needed."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,11 @@ from typer import Argument, Option
 
 import onnxplain
 from onnxplain.catalog import LIBRARIES, MODELS
-from onnxplain.commands import arguments, display, reporting, tables
+from onnxplain.commands import arguments, display, listings, reporting, tables
 from onnxplain.commands.evaluate import evaluate, metrics
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
+from onnxplain.commands.listings import AsJson
 from onnxplain.commands.method_options import HeatmapOptions, MethodOptions
 from onnxplain.commands.options import Trust
 from onnxplain.commands.page import page
@@ -57,8 +57,11 @@ app.command()(triton)
 
 
 @app.command()
-def models() -> None:
+def models(as_json: AsJson = False) -> None:
     """List the models that export knows."""
+    if as_json:
+        listings.print_json(listings.models_document(MODELS.values(), LIBRARIES))
+        return
     display.make_console().print(tables.models_table(MODELS.values(), LIBRARIES))
 
 
@@ -67,6 +70,7 @@ def methods(
     artifact: Annotated[
         Path | None, Argument(metavar="[ARTIFACT]", help="A file that export wrote: the methods that it allows.")
     ] = None,
+    as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
     """List the explanation methods, with the passes each needs, its parameters and their defaults.
@@ -77,35 +81,28 @@ def methods(
 
     if artifact is not None:
         arguments.check_not_a_method(artifact)
-    if artifact is None:
-        shown = tables.methods_table(METHODS.values())
-    else:
-        metadata = Explainer(artifact, "cpu", trust=trust).metadata
-        rows = [METHODS[method.name] for method in available_methods(metadata)]
-        shown = tables.methods_table(rows, metadata)
-    display.make_console().print(shown)
+    metadata = None if artifact is None else Explainer(artifact, "cpu", trust=trust).metadata
+    rows = METHODS.values() if metadata is None else [METHODS[each.name] for each in available_methods(metadata)]
+    if as_json:
+        listings.print_json(listings.methods_document(rows, metadata))
+        return
+    display.make_console().print(tables.methods_table(rows, metadata))
 
 
 @app.command()
 def info(
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
-    as_json: Annotated[
-        bool,
-        Option(
-            "--json", help="As one JSON document, for other programs: all metadata, inputs, outputs, preprocessing."
-        ),
-    ] = False,
+    as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
     """Show what an artifact says about itself: model, classes, preprocessing, passes, and how it was checked."""
-    from onnxplain.contract.interface import description
     from onnxplain.runtime import Explainer, available_methods
 
     console = display.make_console()
     with console.status(f"loading {artifact}"):
         metadata = Explainer(artifact, "cpu", trust=trust).metadata
     if as_json:
-        print(json.dumps(description(metadata), indent=2))  # in ASCII, whatever the terminal's encoding
+        listings.print_json(listings.artifact_document(artifact, metadata))
         return
     console.print(f"{artifact}, {display.file_size(artifact)}", style="bold", soft_wrap=True)
     console.print(tables.metadata_table(metadata))

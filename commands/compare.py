@@ -119,7 +119,7 @@ def compare(
     from onnxplain.runtime.images.loading import UNNAMED
 
     paths = [explainer.path for explainer in sheet.comparison.explainers if explainer.path]
-    lines = [JsonLines(path, stored_digest(path) or "") for path in paths]
+    lines = [JsonLines(path, str(stored_digest(path))) for path in paths]
     written, errors = 0, []
     with display.ExplainingProgress(console, len(names)) as progress:
         asked = (Outcome.of(sheet.comparison.ask, source, targets) for source in sources)

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.display import PlainConsole
 from onnxplain.commands.find_images import counted
+from onnxplain.commands.listings import AsJson, metrics_document, print_json
 from onnxplain.commands.options import Data, Quiet, Trust
 from onnxplain.contract.formats import FORMATS, format_of
 
@@ -130,10 +131,13 @@ class _EvaluationProgress(display.Bars):
         self.update(self._task, completed=done, total=total, description=f"evaluating{rate}")
 
 
-def metrics() -> None:
+def metrics(as_json: AsJson = False) -> None:
     """List the metrics of the command evaluate: what each measures, which way is better, and its source."""
     from onnxplain.evaluation import METRICS
 
+    if as_json:
+        print_json(metrics_document(METRICS.values()))
+        return
     console = display.make_console()
     table = display.table("metric", "better", "baseline", "what it measures", whole=("metric",))
     for row in METRICS.values():

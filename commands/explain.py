@@ -111,7 +111,8 @@ def explain(
     if len(artifacts) > 1:
         check_options({"sweep": figures.sweep, "save": save, "report": report.report, "no_figures": no_figures})
     found = find_images(images, recursive)
-    arguments.check_writable(output)
+    if save is not None or not no_figures:
+        arguments.check_writable(output)
     report.check()
     arguments.allow_pixels(options.pixel_limit)
     names, sources = _read_stdin([*found.images], options.pixel_limit)
@@ -127,7 +128,7 @@ def explain(
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = options.open(artifact, packed=len(names) >= MANY)
-        digest = stored_digest(artifact) or ""
+        digest = str(stored_digest(artifact))
     swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
     method = swept.methods if swept else method
     methods = None

@@ -27,18 +27,21 @@ class JsonLines:
         """What is said of an image that was explained, but for the files."""
         from onnxplain.runtime.summary import about_image, about_map
 
-        items = [item for items in results.values() for item in items]
+        items = [(key, item) for key, items in results.items() for item in items]
         return {
             "image": str(image),
             "artifact": str(self.artifact),
             "digest": self.digest,
-            **about_image(items[0]),
-            "explanations": [about_map(item) for item in items],
+            **about_image(items[0][1]),
+            "explanations": [{"key": key, **about_map(item)} for key, item in items],
         }
 
     def explained(self, image: Path, results: "ByMethod", files: Sequence["Written"]) -> None:
         """Print the line of an image that was explained."""
-        listed = [{**file._asdict(), "path": str(file.path)} for file in files]
+        listed = [
+            {"path": str(file.path), "kind": file.kind, "key": file.method, "target": file.target, "scale": file.scale}
+            for file in files
+        ]
         _print({**self.document(image, results), "files": listed})
 
     def failed(self, image: Path, message: str) -> None:

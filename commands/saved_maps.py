@@ -11,7 +11,7 @@ from onnxplain.commands.destination import Destination
 from onnxplain.commands.json_lines import JsonLines, as_line
 from onnxplain.commands.new_file import write_new
 from onnxplain.commands.printable import printable
-from onnxplain.commands.products import Product, Written, about, class_name
+from onnxplain.commands.products import Product, Written, about, class_name, method_name
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.names import no_such
 
@@ -45,7 +45,7 @@ class Archive(Product):
     """An .npz file for each image, with the maps of all methods and classes.
 
     Its arrays are `heatmap`, float32 [methods, classes, height, width], `input_heatmap` [methods, classes, H, W],
-    `tokens` [methods, classes, h, w], `methods`, their names, `targets`, int64, the classes' indices, and `about`, the
+    `tokens` [methods, classes, h, w], `methods`, their keys, `targets`, int64, the classes' indices, and `about`, the
     JSON document that --json prints, but for its files.
     """
 
@@ -113,7 +113,7 @@ class MapFiles(Product):
                 if self.format == "png16":
                     scale = float(values.min()), float(values.max())
                     save, suffix = partial(_write_grey, values, *scale, texts), ".map.png"
-                name = self.destination.name(image, f"{method}.{class_name(item)}")
+                name = self.destination.name(image, f"{method_name(method)}.{class_name(item)}")
                 path = write_new(save, folder, name, suffix)
                 files.append(Written(path, "map", method, item.target, scale))
         return files
@@ -129,12 +129,16 @@ def _write_grey(values: "Map", low: float, high: float, texts: dict[str, str], p
     import numpy as np
     from PIL import Image
 
+    from onnxplain.runtime.figures.formats import PNG_LEVEL
+    from onnxplain.runtime.images.geometry import bands
     from onnxplain.runtime.signature import image_options
 
-    shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
-    grey = Image.fromarray(np.rint(shares * WHITE).astype(np.uint16))
+    grey = np.empty(values.shape, np.uint16)
+    for rows in bands(0, *values.shape):
+        grey[rows] = np.rint((values[rows].astype(np.float64) - low) / ((high - low) or 1.0) * WHITE)
     texts = {**texts, "Low": repr(low), "High": repr(high)}
-    grey.save(path, **image_options("png", {keyword: printable(text) for keyword, text in texts.items()}))
+    options = image_options("png", {keyword: printable(text) for keyword, text in texts.items()})
+    Image.fromarray(grey).save(path, compress_level=PNG_LEVEL, **options)
 
 
 def _whole_map(explanation: "Explanation") -> "Map":

@@ -93,10 +93,15 @@ METADATA_RULES: dict[str, Rule] = {
         ),
     ),
     "heatmaps": (
-        "an object of parameters, objects themselves, by the names of methods",
+        "an object of parameters, objects of texts and finite numbers themselves, by the names of methods",
         lambda value: (
             isinstance(value, Mapping)
-            and all(isinstance(name, str) and isinstance(given, Mapping) for name, given in value.items())
+            and all(
+                isinstance(name, str)
+                and isinstance(given, Mapping)
+                and all(isinstance(each, str) or is_number(each) for each in given.values())
+                for name, given in value.items()
+            )
         ),
     ),
     "flags": (f"one of {', '.join(FLAGS)}", lambda value: value in FLAGS),
@@ -274,7 +279,9 @@ class Metadata:
                     "that wrote it"
                 )
             values["preprocessing"] = Preprocessing(**_select(Preprocessing, preprocessing))
-            return cls(**values)
+            metadata = cls(**values)
+            metadata.to_json()  # Python's reader takes NaN and infinities, which no other takes, nor our own writer
+            return metadata
         except OnnxplainError as error:
             raise OnnxplainError(f"not an onnxplain artifact: {error}") from None
         except (ValueError, RecursionError) as error:  # the latter of brackets in brackets without end

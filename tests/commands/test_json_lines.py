@@ -3,17 +3,20 @@
 import copy
 import errno
 import hashlib
+import io
 import json
 import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from onnxplain import cli
 from onnxplain.commands import products
+from onnxplain.commands.json_lines import JsonLines
 from onnxplain.contract.precisions import PRECISIONS
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.summary import about_image, about_map
@@ -93,7 +96,9 @@ def test_every_field(artifact):
     assert (line["width"], line["height"]) == (90, 50)
     assert line.items() >= about_image(first).items() and len(line["predictions"]) == 2
     assert line["predictions"][0]["label"] == LABELS[line["predictions"][0]["index"]]
-    assert line["explanations"] == [about_map(item) for items in expected.values() for item in items]
+    assert line["explanations"] == [
+        {"key": item.method, **about_map(item)} for items in expected.values() for item in items
+    ]
     told = [(item["method"], item["label"]) for item in line["explanations"]]
     top = expected["rollout"][1].label
     assert told == [("rollout", "Dog"), ("rollout", top), ("gradient", "Dog"), ("gradient", top)]
@@ -101,9 +106,28 @@ def test_every_field(artifact):
         left, upper, right, lower = item["upper_fifth"]
         assert 0 <= left < right <= 90 and 0 <= upper < lower <= 50
     for item, file in zip(line["explanations"], line["files"], strict=True):
-        assert (file["kind"], file["method"], file["target"]) == ("figure", item["method"], item["target"])
+        assert (file["kind"], file["key"], file["target"]) == ("figure", item["key"], item["target"])
         assert file["scale"] is None and Path(file["path"]).parts[0] == "explanations"
     assert sorted(file["path"] for file in line["files"]) == sorted(map(str, Path("explanations").iterdir()))
+
+
+def test_a_method_with_several_parameters_is_told_apart(artifact):
+    keys = ["rollout:head_fusion=max", "rollout", "rollout:head_fusion=min,start_layer=1"]
+    options = [word for key in keys for word in ("--method", key)]
+    result = run("explain", artifact, "cat.png", *options, "--discard-ratio", 0.25, "--json", "--save", "npy")
+    (line,) = _lines(result)
+    told = {item["key"]: item for item in line["explanations"]}
+    assert list(told) == keys and {item["method"] for item in told.values()} == {"rollout"}
+    assert told[keys[0]]["parameters"] == {"head_fusion": "max", "discard_ratio": 0.25, "start_layer": 0}
+    assert told[keys[2]]["parameters"] == {"head_fusion": "min", "discard_ratio": 0.25, "start_layer": 1}
+    assert [(file["kind"], file["key"]) for file in line["files"]] == [
+        *(("figure", key) for key in keys),
+        *(("map", key) for key in keys),
+    ]
+    explainer = Explainer(artifact, "cpu")
+    for file in line["files"][3:]:
+        expected = explainer.explain("cat.png", method="rollout", **told[file["key"]]["parameters"])
+        np.testing.assert_array_equal(np.load(file["path"]), expected.heatmap)
 
 
 def test_35_pictures_with_three_bad_ones(artifact):
@@ -150,7 +174,7 @@ def test_a_sheet_is_one_file_for_all(artifact):
     assert [item["method"] for item in line["explanations"][::2]] == list(expected)
     assert [item["target"] for item in line["explanations"][:4]] == [0, 1, 0, 1]
     path = "explanations/cat.png.tiny.sheet.png"
-    assert line["files"] == [{"path": path, "kind": "sheet", "method": None, "target": None, "scale": None}]
+    assert line["files"] == [{"path": path, "kind": "sheet", "key": None, "target": None, "scale": None}]
     assert Path(path).is_file()
     (again,) = _lines(run("explain", artifact, "cat.png", "--json", "--sheet", *TWO))
     assert again["files"][0]["path"] == "explanations/cat.png.tiny.sheet-2.png"
@@ -172,6 +196,13 @@ def test_nothing_is_drawn(tmp_path):
     (line,) = _lines(run("explain", file, "flat.png", "--json", "--method", "raw_attention"))
     (item,) = line["explanations"]
     assert item["maximum"] is None and item["upper_fifth"] is None and item["resolution"] == 0.01
+
+
+def test_a_line_does_not_wait_for_the_next(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
+    JsonLines(Path("a.onnx"), "0" * 64).failed(Path("cat.png"), "bad")
+    assert json.loads(written.getvalue())["error"] == "bad"
 
 
 def test_warnings_are_on_standard_error(tmp_path):

@@ -37,7 +37,7 @@ def test_npz(artifact, expected):
     line = _line(artifact, "wide.png", *TWO, "--save", "npz")
     *figures, file = line.pop("files")
     path = "explanations/wide.png.tiny.maps.npz"
-    assert file == {"path": path, "kind": "map", "method": None, "target": None, "scale": None}
+    assert file == {"path": path, "kind": "map", "key": None, "target": None, "scale": None}
     assert [figure["kind"] for figure in figures] == ["figure"] * 6
     with np.load(path) as saved:  # runs no pickles
         assert saved["methods"].tolist() == ["gradient", "rollout"] and saved["targets"].tolist() == [4, 0, 2]
@@ -61,7 +61,7 @@ def test_npy(artifact, expected):
         f"explanations/wide.png.tiny.{method}.{name}.npy" for method in expected for name in names
     ]
     for file, item in zip(files, items, strict=True):
-        assert (file["kind"], file["method"], file["target"], file["scale"]) == ("map", item.method, item.target, None)
+        assert (file["kind"], file["key"], file["target"], file["scale"]) == ("map", item.method, item.target, None)
         saved = np.load(file["path"])
         assert saved.dtype == np.float32
         np.testing.assert_array_equal(saved, item.heatmap)

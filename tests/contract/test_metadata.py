@@ -150,6 +150,23 @@ def test_other_documents(text, message):
         Metadata.from_json(text)
 
 
+@pytest.mark.parametrize("value", [[1], {"rollout": 1}, {"rollout": {"a": None}}, {"rollout": {"a": [0]}}])
+def test_parameters_of_heatmaps_are_texts_and_numbers(value):
+    document = json.loads(_metadata().to_json())
+    given = {"rollout": {"head_fusion": "max", "discard_ratio": 0.5, "start_layer": 1}}
+    assert Metadata.from_json(json.dumps({**document, "heatmaps": given})).heatmaps == given
+    with pytest.raises(OnnxplainError, match="'heatmaps' must be"):
+        Metadata.from_json(json.dumps({**document, "heatmaps": value}))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_numbers_that_json_cannot_say(number):
+    """Wherever they stand: what the commands tell other programs has none."""
+    text = json.dumps({**json.loads(_metadata().to_json()), "parity": {"more": "here"}}).replace('"here"', number)
+    with pytest.raises(OnnxplainError, match="not an onnxplain artifact: metadata is not JSON"):
+        Metadata.from_json(text)
+
+
 def test_exporter_is_told_as_well():
     with pytest.raises(OnnxplainError, match=r"^metadata field 'heads' must be an integer from 1 to 10000, got 0$"):
         _metadata(heads=0)

@@ -1,5 +1,6 @@
 """What README says of Python runs as it stands there, and the names that it lists are the ones that there are."""
 
+import json
 import re
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def test_the_example_of_embedding(explainer):
     exec(EMBED, scope)
     assert scope["result"].label and Path("tabby.png").exists()
     assert len(explainer.explain_pixels(pixels)) == 2
+
+
+def test_the_example_of_saved_maps(explainer):
+    code = re.search(r"```python\n(maps = .*?)```", README, re.DOTALL)[1]
+    arguments = ["explain", "artifacts/vit.onnx", "cat.jpg", "--method", "legrad", "--save", "npz"]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    scope = {"np": np, "json": json}
+    exec(code + "result = " + code.splitlines()[-1], scope)
+    expected = explainer.explain("cat.jpg", method="legrad")
+    np.testing.assert_array_equal(scope["result"], expected.heatmap)
+    assert scope["about"]["explanations"][0]["score"] == expected.score
 
 
 def test_outputs_are_known_to_tensors_by_the_names_in_the_table(explainer):
