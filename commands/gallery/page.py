@@ -43,13 +43,13 @@ def write_page(
     """
     style, script = ((PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     known = sum(picture.true is not None for picture in pictures)
-    about = [counted(len(pictures), "picture"), f"explained by {artifact.name}"]
+    about = f"{counted(len(pictures), 'picture')}, explained by {artifact.name}"
     if known:
-        about.append(f"true classes by the names of folders{'' if known == len(pictures) else f', of {known}'}")
+        about += f"; {'all' if known == len(pictures) else known} in folders with names of classes"
     text = Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         generator=GENERATOR,
         model=_text(metadata.model),
-        about=_text("; ".join(about)),
+        about=_text(about),
         style=style,
         style_hash=_hash(style),
         script=script,

@@ -75,6 +75,8 @@ async function shows(page, expected, what) {
   });
   const shown = await cards(page);
   assert.ok(shown.length >= Math.min(expected.length, 8), what);
+  const heights = await page.locator(CARDS).evaluateAll((found) => found.map((card) => card.offsetHeight));
+  assert.equal(new Set(heights).size, 1, what); // rows are placed by it
   shown.forEach(([, label, truth, name], at) => {
     const row = expected[at];
     assert.equal(label, row.label + percent(row.probability), what);
@@ -196,10 +198,14 @@ test("everything can be done with the keyboard", async () => {
     await page.waitForFunction((id) => document.getElementById(id).naturalWidth >= 384, name);
   }
   const facts = await viewer.locator("#facts").textContent();
-  const { target, label, x, y, score, predicted_label: predicted } = legrad[3];
-  for (const fact of [`${label} (class ${target})`, `pixel x ${x}, y ${y}`, (+score).toFixed(3), predicted, "legrad"]) {
+  const { target, label, x, y, score, true: truth, true_label: trueLabel, right, probability } = legrad[3];
+  for (const fact of [`${label} (class ${target})`, `pixel x ${x}, y ${y}`, (+score).toFixed(3), "legrad", `${trueLabel} (class ${truth})`]) {
     assert.ok(facts.includes(fact), fact);
   }
+  const judged = right === "true" ? "✓ right" : `✗ true: ${trueLabel}`;
+  assert.equal(await viewer.locator("#title").textContent(), `${label} ${percent(probability)} ${judged}`);
+  const [first] = await viewer.locator("#predictions tr").allInnerTexts();
+  assert.equal(first.replace(/\s+/g, " "), `${legrad[3].predicted_label} ${percent(legrad[3].predicted_probability)}`);
   for (let time = 0; time < 8; time++) { // the focus stays in the viewer
     await press("Tab");
     assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest("dialog")));
@@ -261,6 +267,9 @@ test("hostile labels and names are text", async () => {
   await page.locator(CARDS).nth(3).waitFor();
   const shown = await cards(page);
   assert.deepEqual(shown.map(([, label]) => label), hostile.map((row) => row.label + percent(row.probability)));
+  const words = hostile.map((row) => (row.target === row.predicted ? "" : `predicted: ${row.predicted_label}`));
+  assert.deepEqual(shown.map(([, , verdict]) => verdict), words);
+  assert.ok(words.some((text) => text));
   await page.locator(CARDS).nth(1).click();
   assert.ok((await page.locator("#title").textContent()).startsWith("<img src=x onerror="));
   assert.equal(await page.locator("b b, dialog img").count(), 2);
@@ -299,7 +308,7 @@ for (const scheme of ["light", "dark"]) {
     await page.setViewportSize({ width: 360, height: 740 });
     for (const seen of [() => {}, () => page.locator(CARDS).first().click()]) {
       await seen();
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+      await page.waitForFunction(() => document.documentElement.scrollWidth === 360, null, { timeout: 3000 });
       const low = await page.evaluate(lowContrast);
       assert.deepEqual(low, []);
     }

@@ -150,7 +150,7 @@ def test_rightness_by_folders(artifact):
         )
         seen[place] = expected
     assert seen == places
-    assert "true classes by the names of folders, of 4" in _page()
+    assert "6 pictures, explained by tiny.onnx; 4 in folders with names of classes" in _page()
     assert [true for _, true, _ in _data()["pictures"]] == [places[place] for place in sorted(places)]
 
 
