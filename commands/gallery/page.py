@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.printable import printable
+from onnxplain.commands.reporting import one_line
 
 from .records import MAPS, PICTURES, THUMBNAILS, PictureRecord
 
@@ -105,5 +106,5 @@ def _hash(content: str) -> str:
 def _errors(errors: Sequence[str]) -> str:
     if not errors:
         return ""
-    lines = "".join(f"<li>{_text(line)}</li>" for line in errors)
+    lines = "".join(f"<li>{_text(one_line(line))}</li>" for line in errors)
     return f'<details class="errors"><summary>{counted(len(errors), "error")}</summary><ul>{lines}</ul></details>'
