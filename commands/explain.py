@@ -146,7 +146,7 @@ def explain(
     if save is not None:
         products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
-    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors))
+    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors, figures.style))
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
