@@ -249,14 +249,14 @@ def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str
         OSError: If it cannot be written; `filename` is the file's.
     """
     from onnxplain.runtime.files import unfinished
-    from onnxplain.runtime.signature import signed
+    from onnxplain.runtime.signature import image_options
 
     path = folder / f"{name}.png"
     try:
         with unfinished(folder) as scratch:
             temporary = scratch / "overlay.png"
-            texts = signed({keyword: printable(text) for keyword, text in about.items()})
-            image.save(temporary, pnginfo=texts, compress_level=PNG_LEVEL)
+            texts = {keyword: printable(text) for keyword, text in about.items()}
+            image.save(temporary, compress_level=PNG_LEVEL, **image_options("png", texts))
             for number in itertools.count(2):
                 try:
                     _rename(temporary, path)

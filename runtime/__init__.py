@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from .explainer import Explainer
     from .explanation import Explanation
+    from .figures.sheet import comparison_sheet
+    from .figures.style import Style
     from .images.geometry import Placement
     from .images.loading import load_image
     from .images.preprocessing import preprocess
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from .methods.method import Method
     from .methods.table import METHODS
     from .outcome import Explanations, Outcome
-    from .sheet import comparison_sheet
     from .targets import resolve_target
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Placement",
     "Preprocessing",
     "RunError",
+    "Style",
     "TargetError",
     "available_methods",
     "comparable_methods",
@@ -84,10 +86,11 @@ _MODULES = {
     "Placement": ".images.geometry",
     "Preprocessing": "..contract.preprocessing",
     "RunError": "..contract.errors",
+    "Style": ".figures.style",
     "TargetError": "..contract.errors",
     "available_methods": ".methods.choice",
     "comparable_methods": ".methods.choice",
-    "comparison_sheet": ".sheet",
+    "comparison_sheet": ".figures.sheet",
     "load_image": ".images.loading",
     "preprocess": ".images.preprocessing",
     "resolve_target": ".targets",

@@ -1,9 +1,10 @@
 """An explanation, and how it is drawn."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,11 @@ from PIL import Image
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.precisions import FLOAT32
 
-from .images.geometry import Map, Placement, Window
+from .figures.scale import drawn_map, find_scale
+from .figures.style import OPACITY, Style
+from .images.geometry import Placement
 
 TOP_K = 5  # predictions in an Explanation, by default
-COLORMAP = "inferno"  # perceptually uniform, and black at zero, so that faint values darken rather than tint
-PIXEL_QUANTILE = 0.99  # of a pixel-level map's positive values: what gets the brightest colour
-MAX_OPACITY = 0.8  # of the colour where the map is highest; the image must stay visible there as well
-GREY, GREY_OPACITY = 128, 0.5  # of the grey over what the model did not see, which is drawn without colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +31,15 @@ class Explanation:
         target: The class index.
         label: The class's name.
         score: Its logit.
+        probability: What the model's activation, softmax or sigmoid, makes of it.
         predictions: The top classes, as many as the Explainer's `top_k`, best first: (index, label, probability).
+        model: The model's name.
         method: The method's name.
+        parameters: All of the method's parameters, by name.
         image: The image as RGB; for an explanation of pixels, what the pixels show.
         placement: Where the model's input lies in the image.
         pixel_level: Whether the map was made pixel by pixel rather than patch by patch.
+        signed: Whether values below 0 have a meaning: they count against the class.
         relative: Whether only differences within the map have a meaning, as in a map of scores; else 0 is no evidence,
             and what is below it is evidence against the class.
         resolution: How far maps of this method with its defaults are off those of the model in float64, as a share of
@@ -53,11 +56,15 @@ class Explanation:
     target: int
     label: str
     score: float
+    probability: float
     predictions: list[tuple[int, str, float]]
+    model: str
     method: str
+    parameters: Mapping[str, Any]
     image: Image.Image
     placement: Placement
     pixel_level: bool = False
+    signed: bool = False
     relative: bool = False
     resolution: float | None = None
     precision: str = FLOAT32
@@ -81,29 +88,78 @@ class Explanation:
             return self.placed
         return self.placement.place(self.input_heatmap, float(self.input_heatmap.min()) if self.relative else 0.0)
 
-    def overlay(self) -> Image.Image:
+    @property
+    def title(self) -> str:
+        """The method, with those of its parameters that are not the defaults, such as gmar (norm=l2)."""
+        from .methods.table import METHODS
+
+        defaults = {item.name: item.default for item in METHODS[self.method].parameters}
+        changed = [f"{name}={value}" for name, value in self.parameters.items() if value != defaults.get(name)]
+        return f"{self.method} ({', '.join(changed)})" if changed else self.method
+
+    def overlay(
+        self,
+        colormap: str | None = None,
+        opacity: float = OPACITY,
+        contour: float | None = None,
+        max_size: int | None = None,
+    ) -> Image.Image:
         """Draw the heatmap over the image: the higher a value, the more opaque its colour.
 
-        For this the heatmap is scaled to 0..1: from its minimum, or from 0 where it has negative values that count
-        against the class, to its maximum. At pixel level, where neighbouring pixels often have opposite signs, it is
-        first averaged over half a patch, and a high quantile of the positive values takes the maximum's place. Only
-        what the model saw counts for all of this; the rest of the image is grey. Over a constant heatmap no colours
-        are drawn.
+        The colours span the heatmap from its minimum, or from 0 where it has negative values that count for nothing, to
+        its maximum; of signed maps equally far on both sides of 0. At pixel level, where neighbouring pixels often have
+        opposite signs, it is first averaged over half a patch, and a high quantile of the values takes the maximum's
+        place. Only what the model saw counts for all of this. There the image is desaturated; the rest is grey. Over a
+        constant heatmap no colours are drawn.
+
+        Args:
+            colormap: See `Style`, as for the others.
+            opacity: From 0 to 1.
+            contour: Between 0 and 1.
+            max_size: In pixels.
 
         Returns:
-            An RGB image of the size of `image`.
-        """
-        from cmap import Colormap  # here, because importing it takes longer than importing everything else
+            An RGB image of the size of `image`, or smaller if `max_size` is.
 
-        palette = (Colormap(COLORMAP).lut(256)[:, :3] * 255).round().astype(np.uint8).tobytes()
-        opacity = [_opacity(level) for level in range(256)]
-        drawn = _grey_outside(self.image, self.placement.seen)
-        for (rows, columns), values in self.placement.place_seen(self._levels()):
-            levels = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
-            colours = levels.convert("P")
-            colours.putpalette(palette)
-            drawn.paste(colours.convert("RGB"), (columns.start, rows.start), levels.point(opacity))
-        return drawn
+        Raises:
+            OnnxplainError: If one of them is not valid.
+        """
+        return self.figure("bare", colormap, opacity, contour, max_size)
+
+    def figure(
+        self,
+        layout: str = "side",
+        colormap: str | None = None,
+        opacity: float = OPACITY,
+        contour: float | None = None,
+        max_size: int | None = None,
+    ) -> Image.Image:
+        """Draw a figure: by default the image and the heatmap over it side by side, with a title and a colour bar.
+
+        Args:
+            layout: `side`, `overlay`, `map` or `bare`, see `Style`, as for the others.
+            colormap: A name that the package cmap knows.
+            opacity: From 0 to 1.
+            contour: Between 0 and 1.
+            max_size: In pixels.
+
+        Returns:
+            RGB. The image's longer side has 384 to 1600 pixels in it, or at most `max_size`.
+
+        Raises:
+            OnnxplainError: If one of them is not valid.
+        """
+        from .figures.figure import figure_of
+        from .figures.formats import to_image
+
+        figure = figure_of(self, Style(layout, colormap, opacity, contour, max_size=max_size))
+        return figure if isinstance(figure, Image.Image) else to_image(figure)
+
+    def _repr_png_(self) -> bytes:
+        """What notebooks show."""
+        from .figures.formats import encoded
+
+        return encoded(self.figure(), "png", {})
 
     def peak(self) -> tuple[int, int] | None:
         """Where the map that `overlay` draws is highest.
@@ -112,13 +168,16 @@ class Explanation:
             (y, x) of the pixel in `image`; of several, as half a patch at the border of the model's input has one
             value, the one in the middle; None if nothing is drawn.
         """
-        levels = self._levels()
-        if not levels.any():
+        scale = find_scale(self)
+        if scale is None:
             return None
+        levels = scale.scaled(drawn_map(self))
         found = []  # the highest value of each band, and how often it occurs there: the places would be too many
         for _, values in self.placement.place_seen(levels):
             found.append((values.max(), np.count_nonzero(values == values.max())))
         highest = max(top for top, _ in found)
+        if highest <= 0:
+            return None
         counts = np.cumsum([count if top == highest else 0 for top, count in found])
         band = int(np.searchsorted(counts, counts[-1] // 2, side="right"))
         (rows, columns), values = next(islice(self.placement.place_seen(levels), band, None))
@@ -126,24 +185,6 @@ class Explanation:
         y = peaks[counts[-1] // 2 - counts[band]]  # counted from the band's end
         x = np.flatnonzero(values[y] == highest)
         return rows.start + int(y), columns.start + int(x[len(x) // 2])
-
-    def _levels(self) -> Map:
-        """The map over the model's input, scaled: 0 or less is drawn bare, 1 or more in the brightest colour.
-
-        Nothing is above 0 if the map is constant, or has nothing that counts for the class.
-        """
-        drawn = _smoothed(self.input_heatmap, self.tokens.shape) if self.pixel_level else self.input_heatmap
-        shown, nothing = drawn[self.placement.shown], np.zeros_like(drawn)
-        if self.input_heatmap.min() == self.input_heatmap.max():
-            return nothing
-        low = float(shown.min()) if self.relative else max(float(shown.min()), 0.0)
-        high = float(shown.max())
-        if self.pixel_level and high > low:
-            high = float(np.quantile(shown[shown > low], PIXEL_QUANTILE))
-        if high <= low:
-            return nothing
-        scaled: NDArray[np.float32] = ((drawn.astype(np.float64) - low) / (high - low)).astype(np.float32)
-        return scaled
 
 
 def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float64]:
@@ -168,31 +209,3 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 ACTIVATION_FUNCTIONS = {"softmax": _softmax, "sigmoid": _sigmoid}
-
-
-def _smoothed(heatmap: NDArray[np.float32], grid: tuple[int, ...]) -> NDArray[np.float32]:
-    """The means over half patches, interpolated to the heatmap's size again."""
-    height, width = heatmap.shape
-    halves = (min(2 * grid[1], width), min(2 * grid[0], height))
-    means = Image.fromarray(heatmap).resize(halves, Image.Resampling.BOX)
-    return np.asarray(means.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _grey_outside(image: Image.Image, seen: Window) -> Image.Image:
-    """A copy of the image in which all that the model did not see is pale grey."""
-    (rows, columns), (width, height) = seen, image.size
-    copy = image.copy()
-    for box in (
-        (0, 0, width, rows.start),
-        (0, rows.stop, width, height),
-        (0, rows.start, columns.start, rows.stop),
-        (columns.stop, rows.start, width, rows.stop),
-    ):
-        grey = image.crop(box).convert("L")
-        copy.paste(Image.blend(grey, Image.new("L", grey.size, GREY), GREY_OPACITY).convert("RGB"), box)
-    return copy
-
-
-def _opacity(level: int) -> int:
-    """0..255 to 0..255; the root shows middling values, which opacity in proportion would hide in the image."""
-    return round(MAX_OPACITY * math.sqrt(level * 255))

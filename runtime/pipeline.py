@@ -18,7 +18,7 @@ from .backends.base import Artifact
 from .batch_size import images_per_run
 from .batches import batches
 from .evaluator import GraphEvaluator, Progress
-from .explanation import Explanation, top_predictions
+from .explanation import Explanation, probabilities, top_predictions
 from .finite import check_finite
 from .images.geometry import Map, patch_sums, resize
 from .images.inputs import MEMORY_BUDGET, PreparedImage, memory
@@ -129,6 +129,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
     metadata, logits = artifact.metadata, outputs["logits"]
     check_finite("the logits", logits)
     classes = _classes(outputs, metadata)
+    shares = probabilities(logits, metadata)
     predictions = top_predictions(logits, metadata, request.top_k)
     evaluator = GraphEvaluator(artifact, classes, request.extra_runs, request.progress)
     result: ByMethod = {}
@@ -149,11 +150,15 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
                 target=index,
                 label=metadata.labels[index],
                 score=float(logits[index]),
+                probability=float(shares[index]),
                 predictions=predictions,
+                model=metadata.model,
                 method=method.name,
+                parameters=call.arguments or metadata.heatmaps.get(method.name, {}),
                 image=image.image,
                 placement=image.placement,
                 pixel_level=method.pixel_level,
+                signed=method.signed,
                 relative=method.relative,
                 resolution=metadata.resolution.get(method.name),
                 precision=metadata.precision,

@@ -30,6 +30,7 @@ class Method:
         pixel_level: Whether the map has a value for each pixel of the model's input, else for each patch.
         runs: The parameter that says how many runs of the graph an image takes; None for a single run, which the method
             shares with others.
+        signed: Whether the map has values below zero, which count against the class.
         relative: Whether only differences within the map have a meaning; it then has no zero.
         extra: An optional dependency that the function imports, as a module and an extra of onnxplain.
         max_tokens: With more tokens the method takes many seconds, and runs only when it is asked for by name.
@@ -43,6 +44,7 @@ class Method:
     reference: str
     pixel_level: bool = False
     runs: str | None = None
+    signed: bool = False
     relative: bool = False
     extra: tuple[str, str] | None = None
     max_tokens: int | None = None

@@ -58,6 +58,7 @@ _ROWS = (
         "LRP relevance of the pixels, through attention as well as values; class-specific",
         _ICML,
         pixel_level=True,
+        signed=True,
     ),
     Method(
         "cp_lrp",
@@ -67,6 +68,7 @@ _ROWS = (
         "LRP relevance of the pixels with attention held constant; class-specific",
         f"baseline (CP-LRP) of {_ICML}",
         pixel_level=True,
+        signed=True,
     ),
     Method(
         "full",
@@ -76,6 +78,7 @@ _ROWS = (
         "LRP relevance carried on to the pixels by the rules of transformer_attribution; class-specific",
         _PROGRAM.format("full"),
         pixel_level=True,
+        signed=True,
     ),
     Method(
         "vit_reciprocam",
@@ -161,6 +164,7 @@ _ROWS = (
         "gradient of the pixels, averaged on the way from a baseline, times the way; class-specific",
         "Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, ICML 2017",
         pixel_level=True,
+        signed=True,
         runs="steps",
     ),
     Method(
@@ -171,6 +175,7 @@ _ROWS = (
         "gradient of the pixels, averaged over noisy copies of the image; class-specific",
         "Smilkov et al.: SmoothGrad, Removing Noise by Adding Noise, 2017",
         pixel_level=True,
+        signed=True,
         runs="samples",
     ),
     Method(
@@ -181,6 +186,7 @@ _ROWS = (
         "pixels times their gradient; class-specific",
         "Shrikumar et al.: Not Just a Black Box, Learning Important Features Through Propagating Activations, 2016",
         pixel_level=True,
+        signed=True,
     ),
     Method(
         "gradient",
@@ -190,6 +196,7 @@ _ROWS = (
         "gradient of the pixels; class-specific",
         "Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks, 2014",
         pixel_level=True,
+        signed=True,
     ),
     Method(
         "rise",

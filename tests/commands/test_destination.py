@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from onnxplain.commands.destination import Destination
 from onnxplain.runtime import Explainer
-from onnxplain.runtime.signature import is_signed, signed
+from onnxplain.runtime.signature import image_options, is_signed
 from tests.helpers.command_line import assert_mistake, random_image, run
 from tests.helpers.tiny_artifact import LABELS, build
 
@@ -63,7 +63,7 @@ def test_what_overlays_say_of_themselves(artifact):
 def test_what_is_signed(tmp_path):
     """Whatever else stands before the text; other programs' pictures are not, nor is what is no PNG."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.new("RGB", (9, 9)).save(tmp_path / "ours.png", pnginfo=signed({"Class": "猫"}), icc_profile=profile)
+    Image.new("RGB", (9, 9)).save(tmp_path / "ours.png", **image_options("png", {"Class": "猫"}), icc_profile=profile)
     assert is_signed(tmp_path / "ours.png")
     random_image(0).save(tmp_path / "other.png")
     random_image(0).save(tmp_path / "other.jpg")

@@ -82,7 +82,7 @@ def _explanation(heatmap, tokens):
     """Of a picture that the model saw as it is."""
     placement = Placement(heatmap.shape, heatmap.shape, (0, 0), heatmap.shape)
     image = Image.new("RGB", heatmap.shape[::-1])
-    return Explanation(heatmap, tokens, 0, "x", 0.0, [], "rollout", image, placement)
+    return Explanation(heatmap, tokens, 0, "x", 0.0, 0.5, [], "m", "rollout", {}, image, placement)
 
 
 @pytest.mark.parametrize(

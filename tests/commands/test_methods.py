@@ -12,8 +12,8 @@ from rich.console import Console
 
 from onnxplain.commands import display
 from onnxplain.runtime import METHODS, Explainer, Placement, comparison_sheet
-from onnxplain.runtime import sheet as sheets
 from onnxplain.runtime.backends.onnx import OnnxArtifact
+from onnxplain.runtime.figures import sheet as sheets
 from tests.helpers.command_line import assert_mistake, random_image, read_pixels, run
 from tests.helpers.spy import Spy, assert_same
 from tests.helpers.tiny_artifact import LABELS, build
@@ -149,7 +149,7 @@ def test_the_sheet_shows_picture_and_overlays_in_place(artifact, size, count):
     picture = random_image(1).resize(size)
     answers = Explainer(artifact, device="cpu").explain_all(picture, [0, 1, 3])
     sheet = comparison_sheet(dict(list(answers.items())[:count]))
-    width, height = sheets._cell_size(size)
+    width, height = sheets.fitted(size, sheets.CELL, sheets.CELL)
     assert max(width, height) == sheets.CELL and width * size[1] == pytest.approx(height * size[0], rel=0.1)
     pixels, bare = np.asarray(sheet), np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
     windows = np.lib.stride_tricks.sliding_window_view(pixels[:, sheets.MARGIN, 0], height)
@@ -168,7 +168,8 @@ def test_no_map_is_passed_over_where_it_is_made_smaller(artifact):
     bare = replace(item, input_heatmap=fine, placement=Placement((1000, 1000), (512, 512), (0, 0), (512, 512)))
     lit = replace(bare, input_heatmap=fine.copy(), tokens=np.zeros((32, 32), np.float32))
     lit.input_heatmap[301, 199] = 1  # a single pixel
-    assert (np.asarray(comparison_sheet({"x": [lit]})) != np.asarray(comparison_sheet({"x": [bare]}))).any()
+    shown, blank = (np.asarray(comparison_sheet({"x": [one]})) for one in (lit, bare))
+    assert (shown[: len(blank)] != blank)[: 100 + sheets.CELL].any()  # above the legend, which the blank one lacks
 
 
 def test_the_sheet_shows_overlays_as_they_are_alone(artifact):

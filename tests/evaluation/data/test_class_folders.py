@@ -7,7 +7,7 @@ from PIL import Image
 from onnxplain.contract import OnnxplainError
 from onnxplain.evaluation.data.opening import open_data
 from onnxplain.runtime.images.loading import load_image
-from onnxplain.runtime.signature import signed
+from onnxplain.runtime.signature import image_options
 from tests.helpers.data_files import SIZE, write_image
 
 LABELS = ["cat, house cat", "dog", "bird"]
@@ -149,7 +149,7 @@ def test_a_limit_takes_images_of_all_classes(tmp_path):
 def test_what_onnxplain_made_and_other_classes_are_skipped(tmp_path):
     for label in ("cat", "zebra"):
         write_image(tmp_path / label / "1.png")
-    Image.new("RGB", (4, 4)).save(tmp_path / "cat" / "2.png", pnginfo=signed({}))
+    Image.new("RGB", (4, 4)).save(tmp_path / "cat" / "2.png", **image_options("png", {}))
     data = open_data(str(tmp_path), LABELS)
     assert data.names == ("cat/1.png",) and data.warnings == (
         "classes that the artifact does not have, skipped: 1 of 2: 'zebra'",
@@ -176,7 +176,7 @@ def test_folders_that_cannot_be_used(tmp_path):
 def test_images_without_folders_have_no_classes(tmp_path):
     for name in ("1.png", "2.jpg", ".hidden.png"):
         write_image(tmp_path / name)
-    Image.new("RGB", (4, 4)).save(tmp_path / "3.png", pnginfo=signed({}))
+    Image.new("RGB", (4, 4)).save(tmp_path / "3.png", **image_options("png", {}))
     data = open_data(str(tmp_path), LABELS)
     assert [(sample.name, sample.labels) for sample in data] == [("1.png", ()), ("2.jpg", ())]
     assert data.warnings == ("1 images that onnxplain made were skipped",)

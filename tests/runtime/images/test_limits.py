@@ -183,7 +183,9 @@ def test_a_plateau_takes_no_list_of_its_pixels():
     levels = np.ones((8, 8), np.float32)
     levels[:, 0] = 0
     placement = Placement((2000, 2000), (8, 8), (0, 0), (8, 8))
-    item = Explanation(levels, levels, 0, "x", 0.0, [], "rollout", Image.new("RGB", (2000, 2000)), placement)
+    item = Explanation(
+        levels, levels, 0, "x", 0.0, 0.5, [], "m", "rollout", {}, Image.new("RGB", (2000, 2000)), placement
+    )
     tracemalloc.start()
     peak = item.peak()
     _, most = tracemalloc.get_traced_memory()

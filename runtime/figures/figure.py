@@ -1,0 +1,160 @@
+"""One explanation as a figure: the picture and the map over it, under a title, beside a colour bar."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from .canvas import FAINT, Box, Canvas, Picture, Text, plain, shortened, text_width
+from .colours import LEVELS, find_colours
+from .overlay import GREY, draw_map, draw_overlay
+from .scale import Scale, find_scale
+from .style import Style
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+LEAST, MOST = 384, 1600  # pixels of the picture's longer side in a figure
+GAP = 12
+TITLE, SMALL = 18, 13  # sizes of the font: of the class, and of all else
+GROWING = 768  # the longer side from which on text and gaps grow with the picture
+FRAMES = ("#ffffff", "#1f2328")  # around what the model saw: a light line and a dark one, to be seen on any picture
+DOT = "·"
+NOTHING = 0.002  # share of the scale
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of a figure, in pixels: the font's sizes, and what is between the parts."""
+
+    title: int
+    small: int
+    leading: int  # from line to line
+    margin: int
+    gap: int
+    bar: int  # the colour bar's width
+    tick: int  # from it to its numbers
+    line: int  # of the frame around what the model saw
+
+    @classmethod
+    def of(cls, picture: tuple[int, int]) -> "Lengths":
+        """For a picture of this size: text in a large figure is as large, in proportion, as in a small one."""
+        factor = max(1.0, max(picture) / GROWING)
+        return cls(*(round(factor * length) for length in (TITLE, SMALL, 24, 16, GAP, 10, 4, 1)))
+
+
+def figure_of(explanation: "Explanation", style: Style, scale: Scale | None = None) -> Canvas | Image.Image:
+    """Draw an explanation.
+
+    Args:
+        explanation: What to draw.
+        style: How; its `scale` does not count.
+        scale: What the colours span; None for what suits the map alone.
+
+    Returns:
+        A canvas; for the layout `bare` the picture itself.
+    """
+    scale = scale or find_scale(explanation)
+    if style.layout == "bare":
+        size = fitted(explanation.image.size, 1, style.max_size or max(explanation.image.size))
+        return draw_overlay(resized(explanation, size), style, scale)
+    shown = resized(explanation, fitted(explanation.image.size, LEAST, style.max_size or MOST))
+    panels = [draw_map(shown, style, scale) if style.layout == "map" else draw_overlay(shown, style, scale)]
+    if style.layout == "side":
+        panels.insert(0, shown.image)
+    (width, height), length = shown.image.size, Lengths.of(shown.image.size)
+    inner = len(panels) * (width + length.gap) - length.gap
+    numbers = max((text_width(text, length.small) for _, text in _marks(scale)), default=0)
+    bar = 0 if scale is None else length.gap + length.bar + length.tick + math.ceil(numbers)
+    title = _title(shown, inner, length)
+    top = length.margin + length.leading * len(title) + length.gap // 2
+    ends = [word.x + text_width(word.text, word.size) for line in title for word in line if word.anchor == "start"]
+    canvas = Canvas(2 * length.margin + math.ceil(max(inner + bar, *ends)), top + height + length.margin)
+    for line, words in enumerate(title):
+        baseline = length.margin + length.title + line * length.leading
+        canvas.add(*(replace(word, x=length.margin + word.x, y=baseline) for word in words))
+    for place, panel in enumerate(panels):
+        left = length.margin + place * (width + length.gap)
+        canvas.add(Picture(left, top, panel), *_frame(shown, left, top, length.line))
+    if scale is not None:
+        canvas.add(*_bar(scale, style, length.margin + inner + length.gap, top, height, length))
+    return canvas
+
+
+def resized(explanation: "Explanation", size: tuple[int, int]) -> "Explanation":
+    """The explanation of the picture in another size, (width, height), as it is drawn: colours are found there."""
+    if size == explanation.image.size:
+        return explanation
+    image = explanation.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return replace(explanation, image=image, placement=replace(explanation.placement, original=(size[1], size[0])))
+
+
+def fitted(size: tuple[int, int], least: int, most: int) -> tuple[int, int]:
+    """The size at which the longer side is within these bounds; where they contradict, the upper one counts."""
+    longer = max(size)
+    scale = min(max(longer, least), most) / longer
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _title(explanation: "Explanation", width: int, length: Lengths) -> list[list[Text]]:
+    """One line, or two if it is too long: class and probability; method and model."""
+    room = max(width, LEAST)  # below a narrow picture there is white paper beside it
+    share = f"{explanation.probability:.1%}"
+    label = plain(explanation.label) or f"class {explanation.target}"
+    label = shortened(label, length.title, room - text_width(f"  {share}", length.title))
+    after = text_width(f"{label}  ", length.title)
+    first = [Text(0, 0, label, length.title), Text(after, 0, share, length.small, FAINT)]
+    about = f"{plain(explanation.title)} {DOT} {plain(explanation.model)}"
+    if after + text_width(f"{share}    {about}", length.small) <= width:
+        return [[*first, Text(width, 0, about, length.small, FAINT, "end")]]
+    return [first, [Text(0, 0, shortened(about, length.small, room), length.small, FAINT)]]
+
+
+def _frame(explanation: "Explanation", left: int, top: int, line: int) -> list[Box]:
+    """Two lines around what the model saw, if it is not the whole picture."""
+    (rows, columns), (width, height) = explanation.placement.seen, explanation.image.size
+    if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
+        return []
+    boxes = []
+    for inset, colour in zip((0, line), FRAMES, strict=True):
+        corner = (left + columns.start + inset, top + rows.start + inset)
+        boxes.append(Box(*corner, left + columns.stop - inset, top + rows.stop - inset, colour, line))
+    return boxes
+
+
+def _marks(scale: Scale | None) -> list[tuple[float, str]]:
+    """The values on the colour bar: (share of the bar's height from the top, number)."""
+    if scale is None:
+        return []
+    values = [scale.high, 0.0, scale.low] if scale.signed else [scale.high, scale.low]
+    return [(place / (len(values) - 1), number(value, scale)) for place, value in enumerate(values)]
+
+
+def number(value: float, scale: Scale) -> str:
+    """A value in two digits; what is next to nothing on the scale is 0."""
+    return "0" if abs(value) < NOTHING * (scale.high - scale.low) else f"{value:.2g}"
+
+
+def _bar(scale: Scale, style: Style, left: int, top: int, height: int, length: Lengths) -> list[Picture | Box | Text]:
+    """The colour bar with its numbers."""
+    bar = colour_bar(scale, style).resize((length.bar, height), Image.Resampling.BILINEAR)
+    items: list[Picture | Box | Text] = [Picture(left, top, bar)]
+    half = length.small * 0.36  # of a digit's height
+    for share, text in _marks(scale):
+        middle = min(max(share * height, half), height - half)
+        items.append(Text(left + length.bar + length.tick, round(top + middle + half), text, length.small, FAINT))
+    return items
+
+
+def colour_bar(scale: Scale, style: Style) -> Image.Image:
+    """The colours from the highest, at the top, to the lowest: RGB, one pixel for each level.
+
+    As opaque as over a picture, here over a middling grey.
+    """
+    opacity = 1.0 if style.layout == "map" else style.opacity
+    colours = find_colours(style.colormap, scale.signed, opacity)
+    alpha = np.full(LEVELS, 255.0) if style.layout == "map" else colours.alpha.astype(np.float64)
+    mixed = np.rint(GREY + (colours.palette - float(GREY)) * (alpha / 255)[:, None]).astype(np.uint8)
+    return Image.fromarray(mixed[::-1, None].copy())

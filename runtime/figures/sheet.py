@@ -1,0 +1,163 @@
+"""Several explanations on one sheet, to compare them: rows of cells, each with a name above it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .canvas import FAINT, INK, RULE, Box, Canvas, Picture, Text, plain, shortened, text_width, wrapped
+from .figure import GAP, SMALL, TITLE, colour_bar, fitted, number, resized
+from .formats import to_image
+from .overlay import draw_map, draw_overlay
+from .scale import Scale, find_scale, shared_scales
+from .style import Style
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+CELL = 224  # the longer side of every picture on the sheet, in pixels
+COLUMNS = 7  # cells on a line, at most
+MARGIN = 24
+LINE = SMALL + 4  # from line to line of small text
+LEGEND = (96, 8)  # width and height of a colour bar in the legend
+SELF, SHARED = "Every map's colours span its own values.", "The colours of all maps span the same values."
+NOTE = "Maps of single pixels are averaged over half a patch. What the model did not see of the picture is grey."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A name, and below it an explanation of the row's picture, the picture itself, or why there is neither."""
+
+    name: str
+    content: "Explanation | Image.Image | str"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What stands under one title: the picture, and the cells beside it, on several lines if they are many.
+
+    Attributes:
+        title: Such as the class.
+        about: What is said of it beside, such as its probability.
+        image: The picture, RGB.
+        cells: One for each explanation.
+    """
+
+    title: str
+    about: str
+    image: Image.Image
+    cells: Sequence[Cell]
+
+
+def comparison_sheet(explanations: Mapping[str, Sequence["Explanation"]], style: Style | None = None) -> Image.Image:
+    """Draw several methods' maps of one picture side by side.
+
+    Args:
+        explanations: By the method's name those of the same targets, in the same order, as `Explainer.explain_all`
+            gives them for a list of targets.
+        style: How; of its layouts `map` shows the maps alone, the others over the picture.
+
+    Returns:
+        RGB: for each target a row with the picture and each method's map, under their names.
+    """
+    return to_image(sheet_of(rows_of(explanations), style or Style()))
+
+
+def rows_of(explanations: Mapping[str, Sequence["Explanation"]]) -> list[Row]:
+    """A row for each target, with a cell for each method."""
+    rows = []
+    for items in zip(*explanations.values(), strict=True):
+        first = items[0]
+        title = plain(first.label) or f"class {first.target}"
+        cells = [Cell(item.title, item) for item in items]
+        rows.append(Row(title, f"{first.probability:.1%}", first.image, cells))
+    return rows
+
+
+def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
+    """The rows below each other, and a legend.
+
+    Args:
+        rows: At least one, each with at least one cell.
+        style: As for `comparison_sheet`; its `max_size` is the longer side of a picture, 224 pixels if it is None.
+    """
+    shown = [cell.content for row in rows for cell in row.cells if not isinstance(cell.content, str | Image.Image)]
+    scales = shared_scales(shown) if style.scale == "shared" else [find_scale(item) for item in shown]
+    scale_of = {id(item): scale for item, scale in zip(shown, scales, strict=True)}
+    most = style.max_size or CELL
+    sizes = [fitted(row.image.size, most, most) for row in rows]
+    count = 1 + max(len(row.cells) for row in rows)
+    lines = math.ceil(count / COLUMNS)
+    columns = math.ceil(count / lines)
+    words = [word for row in rows for cell in row.cells for word in cell.name.split()]
+    step = math.ceil(max(*(width for width, _ in sizes), *(text_width(word, SMALL) for word in words))) + GAP
+    canvas_width = 2 * MARGIN + columns * step - GAP
+    items: list[Text | Picture | Box] = []
+    top = MARGIN
+    for number_of_row, (row, size) in enumerate(zip(rows, sizes, strict=True)):
+        if number_of_row:
+            items.append(Box(MARGIN, top, canvas_width - MARGIN, top + 1, RULE))
+            top += GAP
+        items += _row_title(row, top, canvas_width - 2 * MARGIN)
+        top += TITLE + GAP
+        cells = [Cell("picture", row.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)), *row.cells]
+        for start in range(0, len(cells), columns):
+            line = cells[start : start + columns]
+            names = [wrapped(cell.name, SMALL, step - GAP) for cell in line]
+            height = max(map(len, names)) * LINE
+            for column, (cell, name) in enumerate(zip(line, names, strict=True)):
+                left = MARGIN + column * step
+                colour = FAINT if start + column == 0 else INK
+                first = top + height - len(name) * LINE  # names stand on their pictures
+                items += [Text(left, first + at * LINE + SMALL, text, SMALL, colour) for at, text in enumerate(name)]
+                items += _content(cell, size, left, top + height, style, scale_of)
+            top += height + size[1] + GAP
+    legend = _legend([scale for scale in scales if scale], style, top, canvas_width - 2 * MARGIN)
+    bottom = max(item.y for item in legend if isinstance(item, Text))
+    return Canvas(canvas_width, round(bottom) + MARGIN, [*items, *legend])
+
+
+def _row_title(row: Row, top: int, width: int) -> list[Text]:
+    title = shortened(row.title, TITLE, width - text_width(f"  {row.about}", SMALL))
+    after = MARGIN + text_width(f"{title}  ", TITLE)
+    return [Text(MARGIN, top + TITLE, title, TITLE), Text(after, top + TITLE, row.about, SMALL, FAINT)]
+
+
+def _content(
+    cell: "Cell", size: tuple[int, int], left: int, top: int, style: Style, scale_of: Mapping[int, Scale | None]
+) -> Iterable[Text | Picture]:
+    content = cell.content
+    if isinstance(content, Image.Image):
+        return [Picture(left, top, content)]
+    if isinstance(content, str):
+        lines = wrapped(content, SMALL, size[0])
+        return [Text(left, top + SMALL + at * LINE, text, SMALL, FAINT) for at, text in enumerate(lines)]
+    draw = draw_map if style.layout == "map" else draw_overlay
+    return [Picture(left, top, draw(resized(content, size), style, scale_of[id(content)]))]
+
+
+def _legend(scales: Sequence[Scale], style: Style, top: int, width: int) -> list[Text | Picture | Box]:
+    """A colour bar for each kind of map on the sheet, and what holds for all."""
+    items: list[Text | Picture | Box] = []
+    left, baseline = float(MARGIN), top + SMALL
+    for signed in (False, True):
+        alike = [scale for scale in scales if scale.signed is signed]
+        if not alike:
+            continue
+        ends = ("against the class", "for it") if signed else ("low", "high")
+        if style.scale == "shared":
+            ends = (number(alike[0].low, alike[0]), number(alike[0].high, alike[0]))
+        bar = colour_bar(alike[0], style).rotate(-90, expand=True).resize(LEGEND, Image.Resampling.BILINEAR)
+        items.append(Text(left, baseline, ends[0], SMALL, FAINT))
+        left += text_width(ends[0], SMALL) + 6
+        items.append(Picture(round(left), baseline - LEGEND[1], bar))
+        left += LEGEND[0] + 6
+        items.append(Text(left, baseline, ends[1], SMALL, FAINT))
+        left += text_width(ends[1], SMALL) + 2 * GAP
+    if items:
+        baseline += LINE + 4
+    for at, text in enumerate(wrapped(f"{SHARED if style.scale == 'shared' else SELF} {NOTE}", SMALL, width)):
+        items.append(Text(MARGIN, baseline + at * LINE, text, SMALL, FAINT))
+    return items
