@@ -220,7 +220,7 @@ class Metadata:
             "width": width,
             "rows": rows,
             "columns": columns,
-            "width": self.token_width,
+            "token_width": self.token_width,
         }
         axes = output.axes
         if self.pool_heads and output is PASSES["layer_gradient"]:

@@ -43,6 +43,8 @@ def token_features(trace: Trace) -> fx.Node:
 def _joins(node: fx.Node, tokens: int, skipped: set[fx.Node]) -> bool:
     """Whether what the block reads, past its attention, is added to what that gives [batch, tokens, width]."""
     shape = shape_of(node)
-    return len(shape) == 3 and shape[1] == tokens and any(
-        one in skipped and shape_of(one) == shape for one in node.all_input_nodes
+    return (
+        len(shape) == 3
+        and shape[1] == tokens
+        and any(one in skipped and shape_of(one) == shape for one in node.all_input_nodes)
     )
