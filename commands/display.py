@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
+    from onnxplain.runtime.figures.canvas import Canvas
 
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
@@ -33,7 +34,6 @@ SLUG_LENGTH = 60  # of a class in a file name
 FINEST = 0.0005  # the least share that is shown as a number, 0.1%
 INEXACT = 0.03  # share by which the artifact is off in a map that is said to be inexact
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # file systems without hard links
-PNG_LEVEL = 1  # for a photograph five times as fast as the default, and the file a tenth larger
 
 
 class PlainStatus(Status):
@@ -233,11 +233,12 @@ def slug(label: str) -> str:
     return re.sub("[^a-z0-9]+", "-", letters)[:SLUG_LENGTH].strip("-")
 
 
-def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str) -> Path:
+def save(figure: "Canvas | Image.Image", format: str, about: Mapping[str, str], folder: Path, name: str) -> Path:
     """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file.
 
     Args:
-        image: What to write.
+        figure: What to write.
+        format: In which format, which is the file's suffix.
         about: Texts for the file, by keyword: what it shows.
         folder: Where to write; made if it is missing.
         name: The file's name without its suffix.
@@ -248,21 +249,21 @@ def save(image: "Image.Image", about: Mapping[str, str], folder: Path, name: str
     Raises:
         OSError: If it cannot be written; `filename` is the file's.
     """
+    from onnxplain.runtime.figures.formats import encoded
     from onnxplain.runtime.files import unfinished
-    from onnxplain.runtime.signature import image_options
 
-    path = folder / f"{name}.png"
+    path = folder / f"{name}.{format}"
+    data = encoded(figure, format, {keyword: printable(text) for keyword, text in about.items()})
     try:
         with unfinished(folder) as scratch:
-            temporary = scratch / "overlay.png"
-            texts = {keyword: printable(text) for keyword, text in about.items()}
-            image.save(temporary, compress_level=PNG_LEVEL, **image_options("png", texts))
+            temporary = scratch / path.name
+            temporary.write_bytes(data)
             for number in itertools.count(2):
                 try:
                     _rename(temporary, path)
                     return path
                 except FileExistsError:
-                    path = folder / f"{name}-{number}.png"
+                    path = folder / f"{name}-{number}.{format}"
     except OSError as error:
         error.filename, error.filename2 = str(path), None
         raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands import arguments, display, figure_options, reporting
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead
 from onnxplain.commands.find_images import counted, find_images
@@ -52,6 +52,13 @@ def explain(
     ] = False,
     top_k: Annotated[int, Option(metavar="N", min=1, help="How many predictions to list.")] = 5,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
+    layout: figure_options.Layout = None,
+    colormap: figure_options.ColormapName = None,
+    opacity: figure_options.Opacity = None,
+    contour: figure_options.Contour = None,
+    scale: figure_options.ScaleName = None,
+    max_size: figure_options.MaxSize = None,
+    format: figure_options.Format = "png",
     device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
     provider: Annotated[
         list[str] | None,
@@ -75,13 +82,19 @@ def explain(
 
     Every heatmap is a new file, <image>.<artifact>.<method>.<class>.png,
     or with --sheet or --all-methods every image's sheet is,
-    <image>.<artifact>.sheet.png. No file is replaced.
+    <image>.<artifact>.sheet.png, or ends as --format says.
+    No file is replaced.
     In folders such files are skipped.
     """
     from onnxplain.runtime import METHODS, Explainer
+    from onnxplain.runtime.figures.formats import check_format
     from onnxplain.runtime.images.loading import MAX_PIXELS, UNNAMED
     from onnxplain.runtime.methods.choice import find_method
 
+    style = figure_options.style_of(
+        layout=layout, colormap=colormap, opacity=opacity, contour=contour, scale=scale, max_size=max_size
+    )
+    check_format(format)
     parameters = given_parameters(context)
     if all_methods:
         arguments.check_all_methods(method, parameters)
@@ -108,7 +121,7 @@ def explain(
         chosen = [(name, find_method(name, metadata)) for name in method or (None,)]
         rows = {name or found.name: METHODS[found.name] for name, found in chosen}
         methods = arguments.parameters_by_method(rows, parameters)
-    destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods)
+    destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods, style, format)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     errors, warnings, written = [*found.errors], dict[str, str](), 0
     with display.ExplainingProgress(console, len(names)) as progress:

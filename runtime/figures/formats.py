@@ -1,7 +1,6 @@
 """The file formats of figures: pictures by Pillow, and SVG and PDF with text as text and lines as lines."""
 
 import base64
-import importlib.util
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -33,8 +32,11 @@ def check_format(format: str) -> None:
     """Raise OnnxplainError if there is no such format, or if what writes it is not installed."""
     if format not in FORMATS:
         raise OnnxplainError(no_such("format of figures", format, FORMATS, {"jpeg": ("jpg",)}))
-    if format == "pdf" and importlib.util.find_spec("reportlab") is None:
-        raise OnnxplainError("figures in pdf need reportlab: pip install 'onnxplain[pdf]'")
+    if format == "pdf":
+        try:
+            import reportlab  # noqa: F401
+        except ImportError:
+            raise OnnxplainError("figures in pdf need reportlab: pip install 'onnxplain[pdf]'") from None
 
 
 def encoded(figure: Canvas | Image.Image, format: str, about: Mapping[str, str]) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from onnxplain.commands.destination import Destination
-from onnxplain.runtime import Explainer
+from onnxplain.runtime import Explainer, Style
 from onnxplain.runtime.signature import image_options, is_signed
 from tests.helpers.command_line import assert_mistake, random_image, run
 from tests.helpers.tiny_artifact import LABELS, build
@@ -142,8 +142,8 @@ def test_long_names_are_cut(artifact, tmp_path, letter, length):
 
 def test_destination_by_picture(artifact, tmp_path):
     answer = Explainer(artifact, "cpu").explain_all("cat.png", [3], methods=["rollout"])
-    to = Destination(tmp_path / "out", {Path("in/x/cat.png"): Path("x")}, artifact, "m", sheet=False)
+    to = Destination(tmp_path / "out", {Path("in/x/cat.png"): Path("x")}, artifact, "m", False, Style(), "png")
     (file,) = to.draw(Path("in/x/cat.png"), answer)
     assert file == tmp_path / "out/x/cat.png.tiny.rollout.crane.png"
     with Image.open(file) as overlay:
-        np.testing.assert_array_equal(np.asarray(overlay), np.asarray(answer["rollout"][0].overlay()))
+        np.testing.assert_array_equal(np.asarray(overlay), np.asarray(answer["rollout"][0].figure()))

@@ -113,10 +113,10 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (60, 40)).save(name)
 
-    def full(image, about, folder, name):
+    def full(figure, format, about, folder, name):
         if name.startswith("b"):
             raise OSError(errno.ENOSPC, "No space left on device", str(folder / f"{name}.png"))
-        return save(image, about, folder, name)
+        return save(figure, format, about, folder, name)
 
     save = display.save
     monkeypatch.setattr(display, "save", full)

@@ -34,7 +34,7 @@ def test_explain_prints_classes_and_places_and_writes_overlays(artifact):
         path = Path("new/out", f"cat.png.tiny.transformer_attribution.{display.slug(item.label)}.png")
         assert f"{item.label} (class {item.target}), score {item.score:.3f}" in result.stdout
         assert display.location(item) in result.stdout and str(path) in result.stdout
-        np.testing.assert_array_equal(read_pixels(path), np.asarray(item.overlay()))
+        np.testing.assert_array_equal(read_pixels(path), np.asarray(item.figure()))
     assert len(list(Path("new/out").iterdir())) == 2
 
 
@@ -43,7 +43,7 @@ def test_explain_passes_on_the_parameters_given(artifact):
     assert run("explain", artifact, "cat.png", "--method", "rollout", "--target", 3, *options).exit_code == 0
     expected = Explainer(artifact).explain("cat.png", 3, "rollout", head_fusion="max", discard_ratio=0.5, start_layer=1)
     np.testing.assert_array_equal(
-        read_pixels("explanations/cat.png.tiny.rollout.crane.png"), np.asarray(expected.overlay())
+        read_pixels("explanations/cat.png.tiny.rollout.crane.png"), np.asarray(expected.figure())
     )
 
 

@@ -102,7 +102,7 @@ def test_a_picture_on_standard_input(artifact):
         "a.png.tiny.rollout.crane.png",
         "stdin.tiny.rollout.crane.png",
     ]
-    expected = Explainer(artifact).explain(data, 3, "rollout").overlay()
+    expected = Explainer(artifact).explain(data, 3, "rollout").figure()
     np.testing.assert_array_equal(read_pixels("explanations/stdin.tiny.rollout.crane.png"), np.asarray(expected))
     assert _explain(artifact, "-", "--all-methods", given=data).exit_code == 0
     assert Path("explanations/stdin.tiny.sheet.png").exists()

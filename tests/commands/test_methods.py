@@ -49,7 +49,7 @@ def test_options(artifact, method, options, parameters):
     assert result.exit_code == 0 and result.stderr == ""
     expected = Explainer(artifact).explain("cat.png", 3, method, **parameters)
     np.testing.assert_array_equal(
-        read_pixels(f"explanations/cat.png.tiny.{method}.crane.png"), np.asarray(expected.overlay())
+        read_pixels(f"explanations/cat.png.tiny.{method}.crane.png"), np.asarray(expected.figure())
     )
 
 

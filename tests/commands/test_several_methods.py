@@ -22,7 +22,7 @@ def test_a_file_for_each_method_and_class(artifact):
     for target, name in (("Dog", "dog"), (3, "crane")):
         for method, given in (("gmar", {"norm": "l2"}), ("raw_attention", {"layer": 0})):
             names.append(f"explanations/cat.png.tiny.{method}.{name}.png")
-            expected = explainer.explain("cat.png", target, method, **given).overlay()
+            expected = explainer.explain("cat.png", target, method, **given).figure()
             np.testing.assert_array_equal(read_pixels(names[-1]), np.asarray(expected))
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert [line for line in lines if line.endswith(".png")] == names  # where each line says they are
