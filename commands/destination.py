@@ -52,7 +52,7 @@ class Destination:
         """
         folder = self.folder / self.places.get(image, Path())
         return [
-            display.save(figure, self.format, about, folder, self._name(image, ending))
+            display.save(figure, self.format, about, folder, file_name(image, self.artifact, ending))
             for figure, about, ending in self._drawings(results)
         ]
 
@@ -78,10 +78,11 @@ class Destination:
     def _about(self, method: str, label: str) -> dict[str, str]:
         return {"Model": self.model, "Method": method, "Class": label}
 
-    def _name(self, image: Path, ending: str) -> str:
-        """The name of a file about the image, without its suffix, cut where it is longer than file systems take."""
-        rest = f"{_cut(self.artifact.stem, ARTIFACT_BYTES)}.{ending}"
-        return f"{_cut(image.name, NAME_BYTES - len(os.fsencode(rest)))}.{rest}"
+
+def file_name(image: Path, artifact: Path, ending: str) -> str:
+    """The name of a file about the image, without its suffix, cut where it is longer than file systems take."""
+    rest = f"{_cut(artifact.stem, ARTIFACT_BYTES)}.{ending}"
+    return f"{_cut(image.name, NAME_BYTES - len(os.fsencode(rest)))}.{rest}"
 
 
 def _cut(name: str, length: int) -> str:

@@ -465,7 +465,7 @@ class Explainer:
             RunError: If a run fails, or features are NaN or infinite.
         """
         sources = [images] if is_source(images) else images
-        if not isinstance(sources, Iterable):
+        if not isinstance(sources, Iterable) or is_source(sources):
             raise ImageError(f"features takes an image or an iterable of images, got {type(images).__name__}")
         size = _checked_batch_size(batch_size) or images_per_run(self._artifact, ["features"], 1)
         prepared = prepare_ahead(sources, self.metadata, self._max_pixels, size)

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..images.geometry import Placement, resize
-from .canvas import FAINT, INK, Canvas, Picture, Text, plain, shortened, wrapped
+from .canvas import FAINT, INK, PAPER, Canvas, Picture, Text, plain, shortened, wrapped
 from .figure import GAP, SMALL, fitted
-from .formats import to_image
 from .overlay import GREY, bare_picture
 from .sheet import CELL, LINE, MARGIN, Cell, Row, sheet_of
 from .style import Style
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from ..views.features import Features
     from ..views.heads import Heads
 
+PALE = 0.7  # of the white over the background
 PANELS = ("picture", "foreground", "features")
 NOTE = (
     "Foreground: where the first principal component of all pictures' patches is above 0. "
@@ -28,11 +28,11 @@ NOTE = (
 )
 
 
-def heads_figure(heads: "Heads") -> Image.Image:
-    """The picture, and each head's map over it; RGB."""
+def heads_figure(heads: "Heads") -> Canvas:
+    """The picture, and each head's map over it."""
     title = "attention pool" if heads.pool else f"layer {heads.layer}"
     cells = [Cell(f"head {number}", _as_explanation(heads, number)) for number in range(len(heads.maps))]
-    return to_image(sheet_of([Row(title, plain(heads.model), heads.image, cells)], Style()))
+    return sheet_of([Row(title, plain(heads.model), heads.image, cells)], Style())
 
 
 def _as_explanation(heads: "Heads", number: int) -> "Explanation":
@@ -57,8 +57,8 @@ def _as_explanation(heads: "Heads", number: int) -> "Explanation":
     )
 
 
-def features_figure(features: "Features", numbers: Iterable[int]) -> Image.Image:
-    """A row for each of these pictures: the picture, its foreground, and the colours of that; RGB."""
+def features_figure(features: "Features", numbers: Iterable[int]) -> Canvas:
+    """A row for each of these pictures: the picture, its foreground, and the colours of that."""
     sizes = {number: fitted(features.images[number].size, CELL, CELL) for number in numbers}
     step = max(width for width, _ in sizes.values()) + GAP
     items: list[Text | Picture] = []
@@ -78,12 +78,13 @@ def features_figure(features: "Features", numbers: Iterable[int]) -> Image.Image
     width = len(PANELS) * step - GAP
     lines = [*wrapped(NOTE, SMALL, width), shortened(plain(features.model), SMALL, width)]
     items += [Text(MARGIN, top + SMALL + at * LINE, line, SMALL, FAINT) for at, line in enumerate(lines)]
-    return to_image(Canvas(2 * MARGIN + width, top + len(lines) * LINE + MARGIN, list(items)))
+    return Canvas(2 * MARGIN + width, top + len(lines) * LINE + MARGIN, [*items])
 
 
 def _foreground(picture: Image.Image, placement: Placement, foreground: NDArray[np.bool_]) -> Image.Image:
-    """The picture, in its own colours where the foreground is."""
-    drawn = bare_picture(picture, placement.seen)
+    """The picture, in its own colours where the foreground is, and pale elsewhere."""
+    bare = bare_picture(picture, placement.seen)
+    drawn = Image.blend(bare, Image.new("RGB", bare.size, PAPER), PALE)
     mask = placement.place(_over_input(foreground.astype(np.float32), placement)) >= 0.5
     drawn.paste(picture, (0, 0), Image.fromarray(mask))
     return drawn
@@ -103,4 +104,4 @@ def _over_input(patches: NDArray[np.float32], placement: Placement) -> NDArray[n
     rows, columns = (
         np.arange(length) * count // length for length, count in zip(placement.crop, patches.shape, strict=True)
     )
-    return patches[rows[:, None], columns]
+    return np.asarray(patches[rows[:, None], columns])

@@ -91,12 +91,13 @@ class Features:
         Raises:
             OnnxplainError: If there is no such image.
         """
+        from ..figures.formats import to_image
         from ..figures.views import features_figure
 
         count = len(self.images)
         if number is not None and not is_int(number, 0, count - 1):
             raise OnnxplainError(f"`number` must be an integer from 0 to {count - 1}, or None for all, got {number!r}")
-        return features_figure(self, range(count) if number is None else [number])
+        return to_image(features_figure(self, range(count) if number is None else [number]))
 
 
 def patch_features(
@@ -187,7 +188,7 @@ def _components(images: Sequence[NDArray[np.float32]], count: int) -> NDArray[np
 def _from_0_to_1(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each column from its minimum to its maximum; 0 where these are equal."""
     low, high = columns.min(0), columns.max(0)
-    return (columns - low) / np.where(high > low, high - low, 1)
+    return np.asarray((columns - low) / np.where(high > low, high - low, 1))
 
 
 def _border(grid: Sequence[int]) -> NDArray[np.bool_]:

@@ -58,9 +58,10 @@ class Heads:
         Returns:
             RGB.
         """
+        from ..figures.formats import to_image
         from ..figures.views import heads_figure
 
-        return heads_figure(self)
+        return to_image(heads_figure(self))
 
 
 def find_layer(layer: int, metadata: Metadata) -> int:
