@@ -126,8 +126,8 @@ def test_a_gate_is_not_the_residual_addition() -> None:
 
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "square of each token": lambda x: F.linear(x, torch.ones(16, 16, dtype=x.dtype)).relu().mean(1),
-    "as columns": lambda x: F.adaptive_avg_pool1d(x.transpose(1, 2), 1).flatten(1),
-    "patches": lambda x: x[:, 1:].amax(1),
+    "as columns": lambda x: x.transpose(1, 2).tanh().mean(2),
+    "patches": lambda x: x[:, 1:].mean(1),
 }
 
 
@@ -149,8 +149,6 @@ class WithoutSkip(Hand):
 
 def test_no_stream() -> None:
     model = WithoutSkip(sdpa)
-    with pytest.raises(
-        GraphError, match=r"no residual stream \[batch, 16, width\] found after .*, which features needs"
-    ):
+    with pytest.raises(GraphError, match=r"no residual stream \[batch, 16, width\] .*, which features needs$"):
         fuse(model, images()[:1], passes=["features"])
     assert "features" in fuse(model, images()[:1]).left_out
