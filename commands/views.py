@@ -100,11 +100,9 @@ def heads(
     """
 
     def views(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedImage]]") -> "Iterator[Outcome[View]]":
-        from onnxplain.runtime.batch_size import images_per_run
         from onnxplain.runtime.views.heads import heads_of
 
-        size = images_per_run(explainer.artifact, explainer.metadata.with_pool(["attention"]), 1)
-        return (outcome.then(_view_of_heads) for outcome in heads_of(explainer.artifact, prepared, layer, size))
+        return (outcome.then(_view_of_heads) for outcome in heads_of(explainer.artifact, prepared, layer))
 
     _show(artifact, images, views, recursive, output, format, device, provider, cache, trust, max_pixels, quiet)
 
@@ -142,12 +140,10 @@ def _view_of_heads(found: "Heads") -> View:
 
 
 def _by_features(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedImage]]") -> "Iterator[Outcome[View]]":
-    from onnxplain.runtime.batch_size import images_per_run
     from onnxplain.runtime.figures.views import features_figure
     from onnxplain.runtime.views.features import PatchFeatures, patch_features, principal_colours
 
-    size = images_per_run(explainer.artifact, ["features"], 1)
-    outcomes = [*patch_features(explainer.artifact, prepared, size)]
+    outcomes = [*patch_features(explainer.artifact, prepared)]
     right = [outcome.value for outcome in outcomes if outcome.error is None]
     together = principal_colours(right, explainer.metadata.model) if right else None
     numbers = iter(range(len(right)))

@@ -14,7 +14,7 @@ from onnxplain.contract.validation import is_count
 from .backends.base import Artifact
 from .backends.formats import open_artifact
 from .backends.providers import Provider
-from .batch_size import images_per_run
+from .batch_size import MAX_BATCH
 from .evaluator import Progress
 from .explanation import TOP_K, Explanation
 from .finite import check_finite
@@ -444,7 +444,7 @@ class Explainer:
         """
         _check_single(image, "heads", "a loop")
         prepared = (Outcome.of(self._prepare, source) for source in [image])
-        return next(heads_of(self._artifact, prepared, layer, 1)).value
+        return next(heads_of(self._artifact, prepared, layer)).value
 
     def features(self, images: ImageSource | Iterable[ImageSource], batch_size: int | None = None) -> Features:
         """The features of patches as colours, as DINOv2's paper shows them; no class is asked for.
@@ -467,8 +467,8 @@ class Explainer:
         sources = [images] if is_source(images) else images
         if not isinstance(sources, Iterable) or is_source(sources):
             raise ImageError(f"features takes an image or an iterable of images, got {type(images).__name__}")
-        size = _checked_batch_size(batch_size) or images_per_run(self._artifact, ["features"], 1)
-        prepared = prepare_ahead(sources, self.metadata, self._max_pixels, size)
+        size = _checked_batch_size(batch_size)
+        prepared = prepare_ahead(sources, self.metadata, self._max_pixels, size or MAX_BATCH)
         found = [outcome.value for outcome in patch_features(self._artifact, prepared, size)]
         if not found:
             raise ImageError("the list of images is empty; give at least one")

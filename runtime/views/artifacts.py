@@ -11,6 +11,7 @@ from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.metadata import Metadata
 
 from ..backends.base import Artifact
+from ..batch_size import images_per_run
 from ..batches import batches
 from ..images.inputs import MEMORY_BUDGET, PreparedImage, memory
 from ..outcome import Outcome
@@ -28,13 +29,13 @@ def check_full(metadata: Metadata, view: str) -> None:
 
 
 def run_batches(
-    artifact: Artifact, images: Iterable[Outcome[PreparedImage]], outputs: Sequence[str], size: int
+    artifact: Artifact, images: Iterable[Outcome[PreparedImage]], outputs: Sequence[str], size: int | None = None
 ) -> Iterator[Outcome[Run]]:
-    """Run the graph for these outputs, which no class changes: for up to `size` images at once.
+    """Run the graph for these outputs, which no class changes: for up to `size` images at once, None to choose.
 
     An error of an image concerns that image only, an error of a run all images that were in it.
     """
-    for batch in batches(images, size, memory, MEMORY_BUDGET):
+    for batch in batches(images, size or images_per_run(artifact, outputs, 1), memory, MEMORY_BUDGET):
         good = [item.value for item in batch if item.error is None]
         rows = Outcome.of(_run, artifact, good, outputs).then(iter)
         for item in batch:

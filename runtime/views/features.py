@@ -101,14 +101,14 @@ class Features:
 
 
 def patch_features(
-    artifact: Artifact, images: Iterable[Outcome[PreparedImage]], size: int
+    artifact: Artifact, images: Iterable[Outcome[PreparedImage]], size: int | None = None
 ) -> Iterator[Outcome[PatchFeatures]]:
     """The features of each image's patches.
 
     Args:
         artifact: What runs the graph.
         images: What it takes.
-        size: How many images one run takes at most.
+        size: How many images one run takes at most; None to choose it.
 
     Raises:
         OnnxplainError: If the artifact has no features; at once.

@@ -80,16 +80,13 @@ def find_layer(layer: int, metadata: Metadata) -> int:
     return int(layer) % count
 
 
-def heads_of(
-    artifact: Artifact, images: Iterable[Outcome[PreparedImage]], layer: int, size: int
-) -> Iterator[Outcome[Heads]]:
+def heads_of(artifact: Artifact, images: Iterable[Outcome[PreparedImage]], layer: int) -> Iterator[Outcome[Heads]]:
     """The heads of a layer for each image.
 
     Args:
         artifact: What runs the graph.
         images: What it takes.
         layer: From 0, or from the end.
-        size: How many images one run takes at most.
 
     Raises:
         OnnxplainError: If there is no such layer, or the artifact has heatmaps only; at once.
@@ -99,7 +96,7 @@ def heads_of(
     number = find_layer(layer, metadata)
     of_pool = number == metadata.layers
     names = [POOL + ATTENTION] if of_pool else list(metadata.with_pool([ATTENTION]))
-    runs = run_batches(artifact, images, names, size)
+    runs = run_batches(artifact, images, names)
     return (outcome.then(partial(_heads, number=number, metadata=metadata)) for outcome in runs)
 
 
