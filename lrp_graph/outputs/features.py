@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
-from ..trace.capture import MATMUL, Trace
+from ..trace.capture import Trace
 from ..trace.rewrite import GraphError, ancestors, dependents, shape_of, target_of
-from .streams import aten, post_dominators
+from .streams import post_dominators
 
-OTHER_VALUES = {*MATMUL, aten.linear, aten.addmm, aten.transpose, aten.permute, aten.reshape, aten.flip, aten.roll}
-"""The ops behind which there are no more the features themselves, token by token, but what a head makes of them."""
+aten = torch.ops.aten
+
+STILL_TOKENS = {
+    *(aten.layer_norm, aten.rms_norm, aten.add, aten.sub, aten.mul, aten.div),  # norms, also those written out
+    *(aten.to, aten._to_copy, aten.type_as, aten.clone),
+}
+"""The ops behind which there still is what the model has of its tokens. Others are what a head makes of it."""
 
 
 def token_features(trace: Trace) -> fx.Node:
     """The last value [batch, tokens, width] that is all the model has of its tokens, before the head reads some of it.
 
-    That is the residual stream behind the last block, and what is done to it before the head pools it or multiplies it
-    by weights: the final norm, where that is of tokens; not one that stands behind the pooling.
+    That is the residual stream behind the last block, behind the final norm if that is one of tokens; a norm of what a
+    head has pooled is none.
 
     Raises:
         GraphError: No such value stands behind the last attention layer.
@@ -30,7 +36,7 @@ def token_features(trace: Trace) -> fx.Node:
     found: fx.Node | None = None
     stream = [place for place, node in enumerate(passages) if _joins(node, tokens, skipped)]
     for node in passages[stream[-1] :] if stream else ():
-        if found is not None and (shape_of(node) != shape_of(found) or target_of(node) in OTHER_VALUES):
+        if found is not None and (shape_of(node) != shape_of(found) or target_of(node) not in STILL_TOKENS):
             break
         found = node
     if found is None:
