@@ -464,8 +464,8 @@ class Explainer:
             OnnxplainError: If the artifact has no features, or `batch_size` is not valid.
             RunError: If a run fails, or features are NaN or infinite.
         """
-        sources = [images] if is_source(images) else images
-        if not isinstance(sources, Iterable) or is_source(sources):
+        sources: Any = [images] if is_source(images) else images
+        if not isinstance(sources, Iterable):
             raise ImageError(f"features takes an image or an iterable of images, got {type(images).__name__}")
         size = _checked_batch_size(batch_size)
         prepared = prepare_ahead(sources, self.metadata, self._max_pixels, size or MAX_BATCH)
