@@ -26,9 +26,10 @@ from rich.console import Console
 from onnxplain.commands import display
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead
-from onnxplain.commands.explain import MANY
+from onnxplain.commands.explainer_options import MANY
+from onnxplain.commands.products import Figures
 from onnxplain.contract.outputs import ALWAYS
-from onnxplain.runtime import Explainer, load_image, preprocess
+from onnxplain.runtime import Explainer, Style, load_image, preprocess
 from onnxplain.runtime.batch_size import images_per_run
 from onnxplain.runtime.methods.choice import call_method
 
@@ -120,13 +121,13 @@ def explained(setting: Setting) -> None:
 
 def drawn(setting: Setting) -> None:
     """What the command does, overlays written as PNG."""
-    console, metadata, path = display.make_console(quiet=True), setting.explainer.metadata, setting.explainer.path
+    console, path = display.make_console(quiet=True), setting.explainer.path
     assert path is not None
     with tempfile.TemporaryDirectory() as folder:
-        destination = Destination(Path(folder), {}, path, metadata.model, False)
-        for name, outcome in draw_ahead(destination.draw, zip(setting.files, outcomes(setting), strict=True)):
+        figures = Figures(Destination(Path(folder), {}, path), Style(), "png")
+        for name, outcome in draw_ahead(figures.write, zip(setting.files, outcomes(setting), strict=True)):
             assert outcome.error is None, outcome.error
-            display.show(console, name, *outcome.value, destination.sheet)
+            display.show(console, name, *outcome.value)
 
 
 def measure(setting: Setting, runs: int) -> dict[str, Record]:

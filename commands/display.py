@@ -1,12 +1,10 @@
-"""Output of the command line: tables, progress, the place of a heatmap in words, overlays as files."""
+"""Output of the command line: tables, progress, the place of a heatmap in words."""
 
-import errno
-import itertools
 import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +22,15 @@ from onnxplain.contract.precisions import FLOAT32
 if TYPE_CHECKING:
     from PIL import Image
 
+    from onnxplain.commands.products import Written
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
-    from onnxplain.runtime.figures.canvas import Canvas
 
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 FINEST = 0.0005  # the least share that is shown as a number, 0.1%
 INEXACT = 0.03  # share by which the artifact is off in a map that is said to be inexact
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # file systems without hard links
 
 
 class PlainStatus(Status):
@@ -161,7 +158,7 @@ def percent(share: float | None) -> str:
 
 
 def show(
-    console: Console, image: Path, explanations: dict[str, list["Explanation"]], files: list[Path], sheet: bool
+    console: Console, image: Path, explanations: dict[str, list["Explanation"]], files: Sequence["Written"]
 ) -> None:
     """Print what the model sees in an image, then, by class and method, where, and the files that show it.
 
@@ -169,29 +166,27 @@ def show(
         console: Where to print.
         image: The image's name.
         explanations: By method, one for each class.
-        files: Method by method, one for each class; or if `sheet`, a single one.
-        sheet: Whether all explanations are in that one file.
+        files: Those that were written about the image.
     """
     classes = list(zip(*explanations.values(), strict=True))
     _show_predictions(console, image, classes[0][0])
     width = max(map(len, explanations))
-    for place, items in enumerate(classes):
+    for items in classes:
         title = Text.assemble((printable(items[0].label), "bold green"), f" (class {items[0].target}), ")
         console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
-        for row, item in enumerate(items):
+        for method, item in zip(explanations, items, strict=True):
             lines = [location(item)]
             if why := inexact(item):
                 lines.append(f"inexact: {why}")
-            if sheet:
-                lines = ["; ".join(lines)]
-            else:
-                lines.append(str(files[row * len(classes) + place]))
-            name = f"{item.method:{width}}  " if len(items) > 1 else ""
+            own = [str(file.path) for file in files if (file.method, file.target) == (method, item.target)]
+            lines = [*lines, *own] if own else ["; ".join(lines)]
+            name = f"{method:{width}}  " if len(items) > 1 else ""
             for line in lines:
                 console.print(f"  {name}{line}", soft_wrap=True)
                 name = " " * len(name)
-    if sheet:
-        console.print(f"  {files[0]}", soft_wrap=True)
+    for file in files:
+        if file.method is None or file.target is None:
+            console.print(f"  {file.path}", soft_wrap=True)
     console.print()
 
 
@@ -241,58 +236,6 @@ def slug(label: str) -> str:
     """A label's first synonym in the letters a-z, digits and hyphens; empty if it has none of them."""
     letters = unicodedata.normalize("NFKD", label.partition(",")[0]).encode("ascii", "ignore").decode().lower()
     return re.sub("[^a-z0-9]+", "-", letters)[:SLUG_LENGTH].strip("-")
-
-
-def save(figure: "Canvas | Image.Image", format: str, about: Mapping[str, str], folder: Path, name: str) -> Path:
-    """Write name.png, or name-2.png and so on where that exists: whole or not at all, and never over a file.
-
-    Args:
-        figure: What to write.
-        format: In which format, which is the file's suffix.
-        about: Texts for the file, by keyword: what it shows.
-        folder: Where to write; made if it is missing.
-        name: The file's name without its suffix.
-
-    Returns:
-        The file.
-
-    Raises:
-        OSError: If it cannot be written; `filename` is the file's.
-    """
-    from onnxplain.runtime.figures.formats import encoded
-    from onnxplain.runtime.files import unfinished
-
-    path = folder / f"{name}.{format}"
-    data = encoded(figure, format, {keyword: printable(text) for keyword, text in about.items()})
-    try:
-        with unfinished(folder) as scratch:
-            temporary = scratch / path.name
-            temporary.write_bytes(data)
-            for number in itertools.count(2):
-                try:
-                    _rename(temporary, path)
-                    return path
-                except FileExistsError:
-                    path = folder / f"{name}-{number}.{format}"
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    raise AssertionError
-
-
-def _rename(file: Path, path: Path) -> None:
-    """In one step, so that a process that is killed leaves nothing by that name; raises FileExistsError."""
-    try:
-        os.link(file, path)  # rename() would replace it
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        path.touch(exist_ok=False)
-        try:
-            file.replace(path)
-        except OSError:
-            path.unlink()
-            raise
 
 
 def dimensions(sizes: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Overlays drawn while the next image is explained."""
+"""Files that are written while the next image is explained."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from onnxplain.runtime import Outcome
 
 Results = TypeVar("Results")
+Files = TypeVar("Files")
 
 
 def draw_ahead(
-    draw: Callable[[Path, Results], list[Path]], outcomes: Iterator[tuple[Path, "Outcome[Results]"]]
-) -> Iterator[tuple[Path, "Outcome[tuple[Results, list[Path]]]"]]:
+    draw: Callable[[Path, Results], Files], outcomes: Iterator[tuple[Path, "Outcome[Results]"]]
+) -> Iterator[tuple[Path, "Outcome[tuple[Results, Files]]"]]:
     """Draw each image's results in another thread, while the next image is explained.
 
     Args:
@@ -26,16 +27,20 @@ def draw_ahead(
     """
     from onnxplain.runtime.images.prefetch import prefetch
 
-    def drawn(item: tuple[Path, "Outcome[Results]"]) -> tuple[Path, "Outcome[tuple[Results, list[Path]]]"]:
+    def drawn(item: tuple[Path, "Outcome[Results]"]) -> tuple[Path, "Outcome[tuple[Results, Files]]"]:
         image, outcome = item
 
-        def with_files(results: Results) -> tuple[Results, list[Path]]:
+        def with_files(results: Results) -> tuple[Results, Files]:
             try:
                 return results, draw(image, results)
             except OSError as error:
-                reason = error.strerror or error
-                raise OnnxplainError(f"{image}: cannot write {error.filename}: {reason}") from None
+                raise OnnxplainError(f"{image}: {not_written(error)}") from None
 
         return image, outcome.then(with_files)
 
     return prefetch(drawn, outcomes, 1)
+
+
+def not_written(error: OSError) -> str:
+    """What to say where a file cannot be written."""
+    return f"cannot write {error.filename}: {error.strerror or error}"

@@ -1,37 +1,50 @@
 """The command explain: what a model sees in images, and where."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, figure_options, reporting
+from onnxplain.commands import arguments, display, reporting, saved_maps
 from onnxplain.commands.destination import Destination
-from onnxplain.commands.drawing import draw_ahead
+from onnxplain.commands.drawing import draw_ahead, not_written
+from onnxplain.commands.explainer_options import ExplainerOptions
+from onnxplain.commands.figure_options import FigureOptions
 from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.gallery.options import ReportOptions
+from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
-from onnxplain.commands.options import Quiet, Trust
-from onnxplain.contract.errors import naming
-from onnxplain.contract.formats import FORMATS, format_of
+from onnxplain.commands.option_groups import with_groups
+from onnxplain.commands.options import Quiet
+from onnxplain.commands.products import Figures, Product, Sheet, write_all
+from onnxplain.commands.sweep import ANIMATIONS, Animation, Strip, Sweep, parse_sweep
+from onnxplain.contract.digest import stored_digest
+from onnxplain.contract.errors import OnnxplainError, naming
 
 if TYPE_CHECKING:
-    from onnxplain.runtime import Explanation
-
-MANY = 10
-"""Images for which it pays to pack the weights."""
+    from onnxplain.contract import Metadata
+    from onnxplain.runtime import Explanation, Method
 
 
+@with_groups
 def explain(
     context: typer.Context,
     artifact: Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")],
     images: Annotated[
         list[Path], Argument(metavar="IMAGE", help="Images, and folders of images; - is one on standard input.")
     ],
+    *,
     method: Annotated[
         list[str] | None,
-        Option(metavar="NAME", help="See the command methods. Can be repeated.", show_default="the file's best"),
+        Option(
+            metavar="NAME",
+            help="See the command methods; with parameters as rollout:head_fusion=max,discard_ratio=0.9. "
+            "Can be repeated.",
+            show_default="the file's best",
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -47,35 +60,28 @@ def explain(
     all_methods: Annotated[
         bool, Option("--all-methods", help="One sheet for each image, with a heatmap of every method.")
     ] = False,
+    no_figures: Annotated[
+        bool, Option("--no-figures", help="Write no heatmaps over images, and with --all-methods no sheet.")
+    ] = False,
+    save: Annotated[
+        str | None,
+        Option(
+            metavar="|".join(saved_maps.FORMATS),
+            help="Write the maps themselves as well: one archive for each image, an array for each heatmap, or a grey "
+            "PNG of 16 bits for each.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        Option("--json", help="Print one line of JSON for each image, and nothing else: see docs/explain.schema.json."),
+    ] = False,
     recursive: Annotated[
         bool, Option("--recursive", help="Explain the images in sub-folders too, into sub-folders of the same names.")
     ] = False,
-    top_k: Annotated[int, Option(metavar="N", min=1, help="How many predictions to list.")] = 5,
     output: Annotated[Path, Option(metavar="FOLDER", help="Where to write.")] = Path("explanations"),
-    layout: figure_options.Layout = None,
-    colormap: figure_options.ColormapName = None,
-    opacity: figure_options.Opacity = None,
-    contour: figure_options.Contour = None,
-    scale: figure_options.ScaleName = None,
-    max_size: figure_options.MaxSize = None,
-    format: figure_options.Format = "png",
-    device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto",
-    provider: Annotated[
-        list[str] | None,
-        Option(
-            metavar="NAME[=JSON]",
-            help="Where to run, as onnxruntime calls it: an execution provider, and its options as a JSON object. "
-            "Can be repeated, first choice first.",
-            show_default="those of the device",
-        ),
-    ] = None,
-    cache: Annotated[
-        bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
-    ] = False,
-    trust: Trust = False,
-    max_pixels: Annotated[
-        int | None, Option(metavar="N", min=1, help="Larger images are refused.", show_default="67108864")
-    ] = None,
+    report: ReportOptions,
+    options: ExplainerOptions,
+    figures: FigureOptions,
     quiet: Quiet = False,
 ) -> None:
     """Show what a model sees in images, and where: the top classes, and heatmaps over the images.
@@ -86,72 +92,124 @@ def explain(
     No file is replaced.
     In folders such files are skipped.
     """
-    from onnxplain.runtime import METHODS, Explainer
-    from onnxplain.runtime.figures.formats import check_format
-    from onnxplain.runtime.images.loading import MAX_PIXELS, UNNAMED
-    from onnxplain.runtime.methods.choice import find_method
+    from onnxplain.runtime.images.loading import UNNAMED
 
-    style = figure_options.style_of(
-        layout=layout, colormap=colormap, opacity=opacity, contour=contour, scale=scale, max_size=max_size
-    )
-    check_format(format)
     parameters = given_parameters(context)
     if all_methods:
         arguments.check_all_methods(method, parameters)
-    providers = arguments.parse_providers(provider)
+    if sheet and no_figures:
+        raise OnnxplainError("--sheet and --no-figures exclude each other; leave one of them out")
+    saved_maps.check_format(save)
     found = find_images(images, recursive)
     arguments.check_writable(output)
-    limit = max_pixels or MAX_PIXELS
-    arguments.allow_pixels(limit)
-    names = [*found.images]
-    sources: list[Path | bytes] = [*names]
-    if arguments.STDIN in names:
-        place = names.index(arguments.STDIN)
-        sources[place], names[place] = arguments.read_stdin(limit), Path("stdin")
-    console = display.make_console(quiet)
+    report.check()
+    arguments.allow_pixels(options.pixel_limit)
+    names, sources = with_stdin([*found.images], options.pixel_limit)
+    console = display.make_console(quiet or as_json)
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(
-            artifact, device, cache=cache, trust=trust, max_pixels=limit, top_k=top_k, providers=providers,
-            packed=len(names) >= MANY and FORMATS[format_of(artifact)].has_packed,
-        )  # fmt: skip
-    metadata = explainer.metadata
-    methods = None
-    if not all_methods:
-        chosen = [(name, find_method(name, metadata)) for name in method or (None,)]
-        rows = {name or found.name: METHODS[found.name] for name, found in chosen}
-        methods = arguments.parameters_by_method(rows, parameters)
-    destination = Destination(output, found.images, artifact, metadata.model, sheet or all_methods, style, format)
+        explainer = options.open(artifact, len(names))
+        digest = stored_digest(artifact) or ""
+    swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
+    method = swept.methods if swept else method
+    methods = None if all_methods else _chosen_methods(method, parameters, explainer.metadata)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
+    destination, lines = Destination(output, found.images, artifact), JsonLines(artifact, digest)
+    products: list[Product] = []
+    if not no_figures:
+        looks = (destination, figures.style, figures.format)
+        if swept:
+            products.append((Animation if figures.format in ANIMATIONS else Strip)(*looks, swept))
+        else:
+            products.append((Sheet if sheet or all_methods else Figures)(*looks))
+    if save is not None:
+        products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
+    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors))
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
-        for name, outcome in draw_ahead(destination.draw, zip(names, outcomes, strict=False)):
+        for name, outcome in draw_ahead(partial(write_all, products), zip(names, outcomes, strict=False)):
             if outcome.error is not None:
                 errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
+                if as_json:
+                    lines.failed(name, reporting.one_line(errors[-1]))
             else:
                 results, files = outcome.value
-                display.show(console, name, results, files, destination.sheet)
+                if as_json:
+                    lines.explained(name, results, files)
+                else:
+                    display.show(console, name, results, files)
                 warnings |= {method: why for method, (item, *_) in results.items() if (why := display.inexact(item))}
                 written += len(files)
             progress.next_image()
+    seconds, failed = time.monotonic() - started, len(errors) - len(found.errors)
+    files_of_all: list[Path] = []
+    for product in products:
+        try:
+            files_of_all += product.finish()
+        except OSError as error:
+            errors.append(not_written(error))
     if all_methods:
-        display.show_left_out(console, metadata)
+        display.show_left_out(console, explainer.metadata)
     for line in found.skipped():
         console.print(line, soft_wrap=True)
     if len(names) > 1:
-        seconds, done = time.monotonic() - started, len(names) - len(errors) + len(found.errors)
+        done = len(names) - failed
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
     if written:
         console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
-    if quiet:
+    for path in files_of_all:
+        console.print(f"wrote {path}", soft_wrap=True)
+    if quiet or as_json:
         for inexact, why in warnings.items():
             reporting.print_warning(f"{inexact} is inexact: {why}")
     for message in errors:
         reporting.print_error(message)
     if errors:
         raise typer.Exit(2)
+
+
+def with_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
+    """The images' names and sources; where one is standard input, it is read."""
+    sources: list[Path | bytes] = [*images]
+    if arguments.STDIN in images:
+        place = images.index(arguments.STDIN)
+        sources[place], images[place] = arguments.read_stdin(max_pixels), Path("stdin")
+    return images, sources
+
+
+def _sweep(text: str | None, names: list[str] | None, sheet: bool, metadata: "Metadata") -> Sweep | None:
+    """The sweep of the one method named, or of the artifact's best one, if one is asked for."""
+    from onnxplain.runtime.methods.calls import split_text
+    from onnxplain.runtime.methods.choice import find_method
+
+    if text is None:
+        return None
+    if sheet or len(names or ()) > 1:
+        raise OnnxplainError("--sweep is of one method, on a sheet of its own; leave --sheet and other methods out")
+    name = names[0] if names else find_method(None, metadata).name
+    return parse_sweep(text, name, find_method(split_text(name)[0], metadata))
+
+
+def _chosen_methods(
+    names: list[str] | None, parameters: dict[str, object], metadata: "Metadata"
+) -> dict[str, dict[str, object]]:
+    """The methods named, else the artifact's best one, each with those of the parameters that it has."""
+    from onnxplain.runtime import METHODS
+    from onnxplain.runtime.methods.calls import split_text
+    from onnxplain.runtime.methods.choice import find_method
+
+    rows: dict[str, Method] = {}
+    own: dict[str, dict[str, str]] = {}
+    for text in names or (None,):
+        name, inside = split_text(text)
+        row = METHODS[find_method(name, metadata).name]
+        rows[text or row.name], own[text or row.name] = row, inside
+    given = arguments.parameters_by_method(rows, parameters)
+    return {
+        text: {name: value for name, value in values.items() if name not in own[text]} for text, values in given.items()
+    }
 
 
 def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:

@@ -11,7 +11,8 @@ from typer import Option
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.method_options import given_parameters
-from onnxplain.commands.model_options import ModelOptions, with_model_options
+from onnxplain.commands.model_options import ModelOptions
+from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Force, Model, Quiet, as_options
 from onnxplain.commands.tables import show_parity
 from onnxplain.commands.text_files import read_labels, read_values
@@ -26,7 +27,7 @@ def kinds_of_files() -> str:
     return "; or ".join(", ".join(filter(None, (name, item.about))) for name, item in FORMATS.items())
 
 
-@with_model_options
+@with_groups
 def export(
     context: typer.Context,
     model: Model,

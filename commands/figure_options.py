@@ -1,71 +1,112 @@
-"""The options of figures: how they look, and in which format they are written."""
+"""The options of explain that say how figures look, and in which format they are written."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
+
+from onnxplain.contract.errors import OnnxplainError
 
 if TYPE_CHECKING:
     from onnxplain.runtime import Style
 
 PANEL = "Figures"
 
-Layout = Annotated[
-    str | None,
-    Option(
-        metavar="side|overlay|map|bare",
-        help="The picture and the heatmap over it side by side, only one of them (overlay, map), "
-        "or the overlay without title and colour bar (bare).",
-        show_default="side",
-        rich_help_panel=PANEL,
-    ),
-]
-ColormapName = Annotated[
-    str | None,
-    Option(
-        "--colormap",
-        metavar="NAME",
-        help="Of the package cmap, such as viridis, or viridis_r for the reverse.",
-        show_default="ember, coolwarm for maps with negative values",
-        rich_help_panel=PANEL,
-    ),
-]
-Opacity = Annotated[
-    float | None,
-    Option(
-        metavar="R",
-        help="Of the colour where the map is highest, from 0 to 1.",
-        show_default="0.85",
-        rich_help_panel=PANEL,
-    ),
-]
-Contour = Annotated[
-    float | None,
-    Option(metavar="R", help="Draw a line around what is above this share of the scale.", rich_help_panel=PANEL),
-]
-ScaleName = Annotated[
-    str | None,
-    Option(
-        "--scale",
-        metavar="each|shared",
-        help="Whether each map's colours span its own values, or those of all maps of the image.",
-        show_default="each",
-        rich_help_panel=PANEL,
-    ),
-]
-MaxSize = Annotated[
-    int | None,
-    Option(
-        metavar="N",
-        help="The longer side of the picture, in pixels, where it is longer.",
-        show_default="1600, on sheets 224, of bare overlays any",
-        rich_help_panel=PANEL,
-    ),
-]
-Format = Annotated[str, Option(metavar="png|jpg|webp|pdf|svg", help="The format of the files.", rich_help_panel=PANEL)]
 
+@dataclass(frozen=True)
+class FigureOptions:
+    """What stands on the command line about that; every field is an option, None for the default of Style.
 
-def style_of(**given: Any) -> "Style":
-    """The style with these options, None for the defaults; raises OnnxplainError if one is not valid."""
-    from onnxplain.runtime import Style
+    Raises:
+        OnnxplainError: One of them is not valid, or what writes the format is not installed.
+    """
 
-    return Style(**{name: value for name, value in given.items() if value is not None})
+    layout: Annotated[
+        str | None,
+        Option(
+            metavar="side|overlay|map|bare",
+            help="The picture and the heatmap over it side by side, only one of them (overlay, map), "
+            "or the overlay without title and colour bar (bare).",
+            show_default="side",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    colormap: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Of the package cmap, such as viridis, or viridis_r for the reverse.",
+            show_default="ember, coolwarm for maps with negative values",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    opacity: Annotated[
+        float | None,
+        Option(
+            metavar="R",
+            help="Of the colour where the map is highest, from 0 to 1.",
+            show_default="0.85",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    contour: Annotated[
+        float | None,
+        Option(
+            metavar="R",
+            help="Draw a line around what is above this share of the scale, between 0 and 1.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    scale: Annotated[
+        str | None,
+        Option(
+            metavar="each|shared",
+            help="Whether each map's colours span its own values, or those of all maps of the image.",
+            show_default="each",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    max_size: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            help="The longer side of the picture, in pixels, where it is longer.",
+            show_default="1600, on sheets 224, of bare overlays any",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    format: Annotated[
+        str,
+        Option(
+            metavar="png|jpg|webp|pdf|svg|gif",
+            help="The format of the files. Of --sweep, webp and gif are animations.",
+            rich_help_panel=PANEL,
+        ),
+    ] = "png"
+    sweep: Annotated[
+        str | None,
+        Option(
+            metavar="PARAMETER=VALUES",
+            help="The method with several values of one parameter: from 0 to 0.95 in 20 steps, as in "
+            "discard_ratio=0:0.95:20, or those listed, as in head_fusion=mean,max,min. One sheet for each image.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        from onnxplain.runtime.figures.formats import check_format
+
+        if self.format != "gif":
+            check_format(self.format)
+        elif self.sweep is None:
+            raise OnnxplainError("--format gif is for the animation of a --sweep; give one, or another format")
+        _ = self.style
+
+    @cached_property
+    def style(self) -> "Style":
+        """How figures are drawn."""
+        from onnxplain.runtime import Style
+
+        names = [item.name for item in fields(Style)]
+        return Style(**{name: getattr(self, name) for name in names if getattr(self, name) is not None})

@@ -1,11 +1,9 @@
 """The options that choose and prepare a model, which export and probe have in common."""
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -75,22 +73,3 @@ class ModelOptions:
                 yield option_of(item.name)
             elif value not in (None, False) and item.name != "head_pooling":
                 yield from (option_of(item.name), str(value))
-
-
-def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command with an argument `options: ModelOptions` have each field as an option of its own for typer."""
-    parameters = inspect.signature(command).parameters
-    names = [item.name for item in fields(ModelOptions)]
-
-    @wraps(command)
-    def with_record(**given: Any) -> None:
-        options = ModelOptions(**{name: given.pop(name) for name in names})
-        command(**given, options=options)
-
-    own = list(inspect.signature(ModelOptions).parameters.values())
-    place = list(parameters).index("options")
-    before, after = list(parameters.values())[:place], list(parameters.values())[place + 1 :]
-    shown = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*before, *own, *after)]
-    with_record.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    with_record.__annotations__ = {each.name: each.annotation for each in shown}
-    return with_record

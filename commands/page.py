@@ -3,8 +3,7 @@
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,8 @@ from urllib.parse import quote
 
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display
+from onnxplain.commands import display
+from onnxplain.commands.new_folder import check_new_folder, new_folder
 from onnxplain.commands.options import Force, Quiet
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import format_of
@@ -58,7 +58,7 @@ def page(
     """
     console = display.make_console(quiet)
     runtime = _find_runtime(onnxruntime_web) if onnxruntime_web else None
-    _check_output(output, force)
+    check_new_folder(output, "--output", "a page", _is_page, force)
     models = [_model(path, artifacts) for path in artifacts]
     samples = _samples(sample, [metadata for _, metadata in models])
     document = {
@@ -67,7 +67,7 @@ def page(
         "samples": [{"name": path.stem, "file": f"samples/{quote(path.name)}"} for path in samples],
         "runtime": _runtime_addresses(runtime),
     }
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         for entry in (STATIC / "page").iterdir():
             (folder / entry.name).write_bytes(entry.read_bytes())
         (folder / "onnxplain.js").write_bytes((STATIC / "onnxplain.js").read_bytes())
@@ -153,58 +153,9 @@ def _policy(copied: Sequence[Path] | None) -> str:
     )
 
 
-def _check_output(folder: Path, force: bool) -> None:
-    """Raise OnnxplainError unless the folder is new or empty, or a page that may be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise OnnxplainError(f"--output {folder} is a file; give the name of a folder")
-    if folder.exists() and any(folder.iterdir()):
-        if not _is_page(folder):
-            raise OnnxplainError(f"--output {folder} holds other files than a page; give a new or an empty folder")
-        if not force:
-            raise OnnxplainError(f"{folder} exists; give --force to replace it, or another --output")
-    arguments.check_writable(folder.resolve().parent)
-
-
 def _is_page(folder: Path) -> bool:
     try:
         document = json.loads((folder / "page.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.items() >= GENERATOR.items()
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in beside `folder`, which becomes it, or gives it its files, if the block ends well."""
-    from onnxplain.runtime.files import unfinished
-
-    folder = folder.resolve()
-    with unfinished(folder.parent) as scratch:
-        fresh, old = scratch / "new", scratch / "old"
-        fresh.mkdir()
-        try:
-            yield fresh
-            if folder.exists():
-                _replace_files(folder, fresh, old)
-            else:
-                fresh.rename(folder)
-        except OSError as error:
-            raise OnnxplainError(f"cannot write {folder}: {error.strerror or error}") from error
-
-
-def _replace_files(folder: Path, fresh: Path, old: Path) -> None:
-    """Move what is in `folder` to `old`, and what is in `fresh` to it: all or nothing.
-
-    The folder itself stays, since a shell may stand in it or a server may have it open.
-    """
-    old.mkdir()
-    moved: list[tuple[Path, Path]] = []
-    try:
-        for source, target in ((folder, old), (fresh, folder)):
-            for entry in list(source.iterdir()):
-                entry.rename(target / entry.name)
-                moved.append((entry, target / entry.name))
-    except OSError:
-        for before, after in reversed(moved):
-            after.rename(before)
-        raise

@@ -13,7 +13,8 @@ from typer import Option
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.find_images import overlays_skipped
-from onnxplain.commands.model_options import ModelOptions, with_model_options
+from onnxplain.commands.model_options import ModelOptions
+from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Force, Model, Quiet
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 20  # classes that have a line each; of more there is no table
 
 
-@with_model_options
+@with_groups
 def probe(
     context: typer.Context,
     model: Model,

@@ -109,10 +109,7 @@ def _with_options(message: str) -> str:
 
 
 def print_error(message: str) -> None:
-    """A message on standard error, on one line; of a long one the middle is left out, which is what was given.
-
-    Arguments that it names are shown as options.
-    """
+    """A message on standard error, see `one_line`."""
     _print("error", _with_options(message))
 
 
@@ -122,10 +119,20 @@ def print_warning(message: str) -> None:
 
 
 def _print(kind: str, message: str) -> None:
+    print(f"{kind}:", _shortened(message), file=sys.stderr)
+
+
+def one_line(message: str) -> str:
+    """A message as it is printed: on one line, with options in place of the arguments that it names.
+
+    Of a long one the middle is left out, which is what was given.
+    """
+    return _shortened(_with_options(message))
+
+
+def _shortened(message: str) -> str:
     line = printable(" ".join(message.split()))
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    print(f"{kind}:", line, file=sys.stderr)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 @contextmanager

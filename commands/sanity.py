@@ -13,7 +13,8 @@ from typer import Exit, Option
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.find_images import counted
-from onnxplain.commands.model_options import ModelOptions, with_model_options
+from onnxplain.commands.model_options import ModelOptions
+from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Data, Model, Quiet
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ NOTE = (
 )
 
 
-@with_model_options
+@with_groups
 def sanity(
     model: Model,
     data: Data,

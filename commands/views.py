@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, figure_options, reporting
-from onnxplain.commands.destination import file_name
+from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead
-from onnxplain.commands.explain import MANY
+from onnxplain.commands.explain import with_stdin
+from onnxplain.commands.explainer_options import OpeningOptions
 from onnxplain.commands.find_images import counted, find_images
-from onnxplain.commands.options import Quiet, Trust
+from onnxplain.commands.option_groups import with_groups
+from onnxplain.commands.options import Quiet
+from onnxplain.commands.products import save_figure
 from onnxplain.contract.errors import naming
-from onnxplain.contract.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,22 +36,7 @@ Recursive = Annotated[
     bool, Option("--recursive", help="Show the images in sub-folders too, into sub-folders of the same names.")
 ]
 Output = Annotated[Path, Option(metavar="FOLDER", help="Where to write.")]
-Device = Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")]
-Provider = Annotated[
-    list[str] | None,
-    Option(
-        metavar="NAME[=JSON]",
-        help="Where to run, as onnxruntime calls it: an execution provider, and its options as a JSON object. "
-        "Can be repeated, first choice first.",
-        show_default="those of the device",
-    ),
-]
-Cache = Annotated[
-    bool, Option("--cache", help="Keep what lets the artifact open sooner the next time, in ARTIFACT.cache.")
-]
-MaxPixels = Annotated[
-    int | None, Option(metavar="N", min=1, help="Larger images are refused.", show_default="67108864")
-]
+Format = Annotated[str, Option(metavar="png|jpg|webp|pdf|svg", help="The format of the files.")]
 FOLDER = Path("explanations")
 
 
@@ -74,9 +61,11 @@ Views = Callable[["Explainer", "Iterator[Outcome[PreparedImage]]"], "Iterator[Ou
 """From prepared images to what is shown of each."""
 
 
+@with_groups
 def heads(
     artifact: Artifact,
     images: Images,
+    *,
     layer: Annotated[
         int,
         Option(
@@ -85,12 +74,8 @@ def heads(
     ] = -1,
     recursive: Recursive = False,
     output: Output = FOLDER,
-    format: figure_options.Format = "png",
-    device: Device = "auto",
-    provider: Provider = None,
-    cache: Cache = False,
-    trust: Trust = False,
-    max_pixels: MaxPixels = None,
+    format: Format = "png",
+    options: OpeningOptions,
     quiet: Quiet = False,
 ) -> None:
     """Show what each head of one layer attends to, seen from the token that the model reads; no class is asked for.
@@ -104,20 +89,18 @@ def heads(
 
         return (outcome.then(_view_of_heads) for outcome in heads_of(explainer.artifact, prepared, layer))
 
-    _show(artifact, images, views, recursive, output, format, device, provider, cache, trust, max_pixels, quiet)
+    _show(artifact, images, views, recursive, output, format, options, quiet)
 
 
+@with_groups
 def features(
     artifact: Artifact,
     images: Images,
+    *,
     recursive: Recursive = False,
     output: Output = FOLDER,
-    format: figure_options.Format = "png",
-    device: Device = "auto",
-    provider: Provider = None,
-    cache: Cache = False,
-    trust: Trust = False,
-    max_pixels: MaxPixels = None,
+    format: Format = "png",
+    options: OpeningOptions,
     quiet: Quiet = False,
 ) -> None:
     """Show the features of patches as colours, those of all images together; no class is asked for.
@@ -128,7 +111,7 @@ def features(
     Every image has a new file, <image>.<artifact>.features.png, or ends as --format says.
     No file is replaced. In folders such files are skipped.
     """
-    _show(artifact, images, _by_features, recursive, output, format, device, provider, cache, trust, max_pixels, quiet)
+    _show(artifact, images, _by_features, recursive, output, format, options, quiet)
 
 
 def _view_of_heads(found: "Heads") -> View:
@@ -158,40 +141,31 @@ def _by_features(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedIma
 
 
 def _show(
-    artifact: Path, images: list[Path], views: Views, recursive: bool, output: Path, format: str, device: str,
-    provider: list[str] | None, cache: bool, trust: bool, max_pixels: int | None, quiet: bool,
+    artifact: Path, images: list[Path], views: Views, recursive: bool, output: Path, format: str,
+    options: OpeningOptions, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a figure for each image."""
-    from onnxplain.runtime import Explainer
     from onnxplain.runtime.batch_size import MAX_BATCH
     from onnxplain.runtime.figures.formats import check_format
     from onnxplain.runtime.images.inputs import prepare_ahead
-    from onnxplain.runtime.images.loading import MAX_PIXELS, UNNAMED
+    from onnxplain.runtime.images.loading import UNNAMED
 
     check_format(format)
-    providers = arguments.parse_providers(provider)
     found = find_images(images, recursive)
     arguments.check_writable(output)
-    limit = max_pixels or MAX_PIXELS
+    limit = options.pixel_limit
     arguments.allow_pixels(limit)
-    names = [*found.images]
-    sources: list[Path | bytes] = [*names]
-    if arguments.STDIN in names:
-        place = names.index(arguments.STDIN)
-        sources[place], names[place] = arguments.read_stdin(limit), Path("stdin")
+    names, sources = with_stdin([*found.images], limit)
     console = display.make_console(quiet)
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = Explainer(
-            artifact, device, cache=cache, trust=trust, max_pixels=limit, providers=providers,
-            packed=len(names) >= MANY and FORMATS[format_of(artifact)].has_packed,
-        )  # fmt: skip
-    metadata = explainer.metadata
+        explainer = options.open(artifact, len(names))
+    metadata, destination = explainer.metadata, Destination(output, found.images, artifact)
 
     def draw(image: Path, view: View) -> list[Path]:
-        folder = output / found.images.get(image, Path())
         about = {"Model": metadata.model, "View": view.ending}
-        return [display.save(view.figure(), format, about, folder, file_name(image, artifact, view.ending))]
+        folder, name = destination.folder_of(image), destination.name(image, view.ending)
+        return [save_figure(view.figure(), format, about, folder, name)]
 
     errors, written = [*found.errors], 0
     with display.ExplainingProgress(console, len(names)) as progress:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from onnxplain.runtime.images.inputs import PreparedImage
-from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.calls import MethodCall
 
 from .model import Model
 
@@ -35,7 +35,7 @@ def measure_costs(model: Model, calls: Sequence[MethodCall], image: PreparedImag
         for _ in range(MANY_RUNS if call.method.runs else REPEATS):
             explained.append(_seconds(partial(explain, call)))
             plain.append(_seconds(logits))
-        costs[call.method.name] = float(np.median(explained) / np.median(plain))
+        costs[call.key] = float(np.median(explained) / np.median(plain))
     return costs
 
 

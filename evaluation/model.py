@@ -13,7 +13,7 @@ from onnxplain.runtime.explanation import Explanation
 from onnxplain.runtime.images.geometry import Placement
 from onnxplain.runtime.images.inputs import PreparedImage
 from onnxplain.runtime.images.prefetch import prefetch
-from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.calls import MethodCall
 from onnxplain.runtime.outcome import Outcome
 from onnxplain.runtime.pipeline import ByMethod, Request, explain_batches
 

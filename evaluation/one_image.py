@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.runtime.explanation import probabilities
 from onnxplain.runtime.images.inputs import PreparedImage
-from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.calls import MethodCall
 from onnxplain.runtime.pipeline import ByMethod
 
 from .metrics.metric import Case, Copies, Heatmap, Judged, Metric, Pixels
@@ -126,7 +126,7 @@ class _Maps:
 
     def __init__(self, model: Model, plan: Plan, case: Case, classes: Sequence[int], explained: ByMethod) -> None:
         self._model, self._case, self._classes, self._explained = model, case, classes, explained
-        self._calls: Mapping[str, MethodCall] = {call.method.name: call for call in plan.calls}
+        self._calls: Mapping[str, MethodCall] = {call.key: call for call in plan.calls}
         self._yardsticks = {name: make(case) for name, make in MAPS.items()}
         self._shared: dict[str, list[ByMethod]] = {}
 
@@ -148,7 +148,7 @@ class _Maps:
         method = call.method
 
         def heatmap(results: ByMethod, place: int) -> Heatmap:
-            return results[method.name][place].input_heatmap
+            return results[call.key][place].input_heatmap
 
         def shared_maps(purpose: str, make: Callable[[], Sequence[Pixels]]) -> list[Heatmap]:
             place = self._classes.index(of)
@@ -169,7 +169,7 @@ class _Maps:
             maps=None if method.runs else shared_maps,
             own_maps=None if method.runs else own_maps,
         )
-        return _Candidate(_MapKey(method.name, of if method.per_target else None), judged)
+        return _Candidate(_MapKey(call.key, of if method.per_target else None), judged)
 
     def _yardstick(self, name: str, heatmap: Heatmap, target: int, mask: NDArray[np.uint8] | None) -> _Candidate:
         """A yardstick's map, which is the same for all inputs."""

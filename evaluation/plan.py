@@ -9,7 +9,8 @@ from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.names import no_such
 from onnxplain.contract.validation import is_int
-from onnxplain.runtime.methods.choice import MethodCall, Methods, call_methods
+from onnxplain.runtime.methods.calls import MethodCall
+from onnxplain.runtime.methods.choice import Methods, call_methods
 
 from .metrics.metric import Metric
 from .metrics.noisy_linear import solver
@@ -75,7 +76,7 @@ def make_plan(
 def describe(plan: Plan) -> dict[str, Any]:
     """The plan as JSON has it; `described` makes the plan of it again."""
     return {
-        "methods": {call.method.name: dict(call.arguments) for call in plan.calls},
+        "methods": {call.key: dict(call.arguments) for call in plan.calls},
         "metrics": [metric.name for metric in plan.metrics],
         "baselines": dict(plan.baselines),
         "target": plan.target,

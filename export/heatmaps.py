@@ -11,7 +11,7 @@ from onnxplain.contract import Metadata
 from onnxplain.contract.outputs import HEATMAP, output_of
 from onnxplain.lrp_graph import Derived, FusedGraph
 from onnxplain.runtime.images.geometry import interpolation
-from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.calls import MethodCall
 from onnxplain.runtime.methods.table import METHODS
 
 from .formats.arithmetic import ARITHMETIC
@@ -32,7 +32,7 @@ def with_heatmaps(graph: FusedGraph, metadata: Metadata) -> FusedGraph:
     """
     rows, columns = map(interpolation, metadata.patch_grid, metadata.preprocessing.size)
     constants = {READOUT: metadata.layout.readout_row(), ROWS: rows, COLUMNS: columns.T.copy()}
-    calls = [MethodCall(METHODS[name], dict(arguments)) for name, arguments in metadata.heatmaps.items()]
+    calls = [MethodCall(METHODS[name], dict(arguments), name) for name, arguments in metadata.heatmaps.items()]
     return graph.with_derived(
         {HEATMAP + call.method.name: _heatmap(call, metadata) for call in calls},
         {name: torch.tensor(value, dtype=ARITHMETIC[metadata.precision].computed) for name, value in constants.items()},

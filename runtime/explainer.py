@@ -22,7 +22,8 @@ from .images.geometry import Placement
 from .images.inputs import PreparedImage, prepare, prepare_ahead
 from .images.loading import MAX_PIXELS, ImageSource, is_source
 from .images.preprocessing import denormalize
-from .methods.choice import MethodCall, Methods, call_method, call_methods, find_outputs
+from .methods.calls import MethodCall
+from .methods.choice import Methods, call_method, call_methods, find_outputs
 from .outcome import Explanations, Outcome
 from .pipeline import ByMethod, Request, explain_batches, explain_image
 from .target_parts import run_in_parts

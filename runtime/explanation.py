@@ -186,6 +186,21 @@ class Explanation:
         x = np.flatnonzero(values[y] == highest)
         return rows.start + int(y), columns.start + int(x[len(x) // 2])
 
+    def to_dict(self) -> dict[str, Any]:
+        """What it says, but for the maps, as JSON can hold it.
+
+        Returns:
+            `model`, `precision`, `method`, `parameters`, `target`, `label`, `score`, `probability` and `resolution` as
+            here; `width` and `height` of the image; `patch_rows` and `patch_columns`; `predictions`, a list of dicts
+            with `index`, `label` and `probability`; `seen`, the part of the image that the model saw; `maximum`, the
+            place [x, y] that `peak` finds, or None; and `upper_fifth`, the smallest box around the highest values which
+            together hold a fifth of what `overlay` draws, or None. `seen` and this are boxes
+            [left, top, right, bottom] in pixels of the image; the last two are the first beyond.
+        """
+        from .summary import about_image, about_map
+
+        return {**about_image(self), **about_map(self)}
+
 
 def probabilities(logits: NDArray[np.float32], metadata: Metadata) -> NDArray[np.float64]:
     """The classes' probabilities, for logits [..., classes]."""

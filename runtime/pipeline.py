@@ -22,7 +22,7 @@ from .explanation import Explanation, probabilities, top_predictions
 from .finite import check_finite
 from .images.geometry import Map, patch_sums, resize
 from .images.inputs import MEMORY_BUDGET, PreparedImage, memory
-from .methods.choice import MethodCall
+from .methods.calls import MethodCall
 from .methods.method import Method
 from .outcome import Outcome
 from .target_parts import run_in_parts
@@ -31,7 +31,7 @@ IN_GRAPH, IN_MAP = 8, 2
 """How many times an image's own memory a graph that takes images as they are needs to prepare it, and for each map."""
 
 ByMethod = dict[str, list[Explanation]]
-"""The explanations of one image: by the method's name one for each target, in the order of the targets."""
+"""The explanations of one image: by the key of the call one for each target, in the order of the targets."""
 Outputs = dict[str, NDArray[Any]]
 """What the graph gives for one image, by the output's name, without the batch axis."""
 
@@ -143,7 +143,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
         placed = outputs[call.outputs[0]] if metadata.input == "image" else [None] * len(classes)
         if not method.per_target:  # the same map for every class, in arrays of their own
             maps = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in maps * len(classes)]
-        result[method.name] = [
+        result[call.key] = [
             Explanation(
                 input_heatmap=heatmap,
                 tokens=tokens,

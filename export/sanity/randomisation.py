@@ -156,7 +156,7 @@ class _Known:
 def _chosen(methods: Methods | None, metadata: Metadata) -> dict[str, dict[str, object]]:
     if methods is None:
         methods = [method.name for method in comparable_methods(metadata)[0] if method.in_graph]
-    return {call.method.name: dict(call.arguments) for call in call_methods(methods, metadata)}
+    return {call.key: dict(call.arguments) for call in call_methods(methods, metadata)}
 
 
 def _map(explanation: Explanation) -> Map:

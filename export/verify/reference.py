@@ -19,7 +19,7 @@ from onnxplain.lrp_graph import FusedGraph
 from onnxplain.lrp_graph.in_double import in_double
 from onnxplain.lrp_graph.rules.products import FLOAT, TINY, compared
 from onnxplain.runtime.images.geometry import resize
-from onnxplain.runtime.methods.choice import MethodCall
+from onnxplain.runtime.methods.calls import MethodCall
 from onnxplain.runtime.methods.table import METHODS
 from onnxplain.runtime.pipeline import map_of
 
@@ -52,7 +52,7 @@ class Reference:
         self.by_autograd = OF_FORWARD if int8 else BY_AUTOGRAD
         self._recompute = bool(too_large(metadata))  # the values of all layers would be gigabytes
         self._heatmaps = {
-            HEATMAP + name: MethodCall(METHODS[name], dict(given)) for name, given in metadata.heatmaps.items()
+            HEATMAP + name: MethodCall(METHODS[name], dict(given), name) for name, given in metadata.heatmaps.items()
         }
 
     def outputs(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract import Metadata
-from onnxplain.runtime.methods.choice import MethodCall, available_methods, call_method
+from onnxplain.runtime.methods.calls import MethodCall
+from onnxplain.runtime.methods.choice import available_methods, call_method
 from onnxplain.runtime.pipeline import map_of
 
 Tensors = Mapping[str, NDArray[Any]]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from onnxplain.contract.errors import MethodError, OnnxplainError
 from onnxplain.contract.layout import Layout
@@ -11,56 +11,13 @@ from onnxplain.contract.names import no_such, or_rather
 from onnxplain.contract.outputs import ALWAYS, HEATMAP, PASSES
 
 from ..images.geometry import tokens_of
-from .attention_maps import Array, array_namespace, pixel_output
+from .attention_maps import Array, pixel_output
+from .calls import MethodCall, split_text
 from .method import Method
 from .table import METHODS
 
 Methods = Mapping[str, Mapping[str, Any]] | Iterable[str]
-
-
-class MethodCall(NamedTuple):
-    """A method and its full set of arguments."""
-
-    method: Method
-    arguments: dict[str, Any]
-
-    @property
-    def bound(self) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """See `Method.bind`."""
-        return self.method.bind(self.arguments)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The outputs that it needs of the run that all methods share; none if it has runs of its own."""
-        return () if self.method.runs else self.bound[0]
-
-    @property
-    def runs(self) -> int:
-        """How many runs of its own it needs for an image."""
-        return int(self.arguments[self.method.runs]) if self.method.runs else 0
-
-    def map(self, outputs: Mapping[str, Array], pixels: Array, readout: Array, metadata: Metadata) -> Array:
-        """The map of a method that needs no runs of its own, from the graph's outputs.
-
-        All are NumPy arrays or all are tensors, with leading axes, such as batch and targets, that broadcast.
-
-        Args:
-            outputs: By name; beside those in `outputs` those of the attention pool, if there is one.
-            pixels: The model's input, [..., 3, H, W], in the dtype that the map is to be computed in.
-            readout: `Layout.readout_row()`, [N], in that dtype.
-            metadata: The artifact's.
-
-        Returns:
-            [..., h, w], the patch grid, or for `pixel_level` methods [..., H, W].
-        """
-        names, rest = self.bound
-        given = [outputs[name] for name in names]
-        if self.method.pixel_level:
-            return self.method.function(*given, pixels=pixels, **rest)
-        pool = metadata.with_pool(names)[len(names) :]
-        if pool:
-            readout = array_namespace(readout).astype(outputs[pool[0]], readout.dtype, copy=False)
-        return self.method.function(*given, readout=readout, layout=metadata.layout, **rest)
+"""Methods by their names, which may have parameters behind them, see `calls.py`; or names and parameters by name."""
 
 
 # Other names of methods, as `canonical` spells them; names that are only like ours are found without this table
@@ -197,18 +154,30 @@ def find_method(name: str | None, metadata: Metadata) -> Method:
     return available[method.name]
 
 
-def call_method(name: str | None, parameters: Mapping[str, Any], metadata: Metadata) -> MethodCall:
-    """The method of that name, or the artifact's best one, with these parameters and the defaults of the others.
+def call_method(text: str | None, parameters: Mapping[str, Any], metadata: Metadata) -> MethodCall:
+    """A method with its parameters.
+
+    Args:
+        text: The method's name, with parameters behind it or without; None for the artifact's best method.
+        parameters: Those that do not stand in the text; the others have their defaults.
+        metadata: The artifact's.
 
     Raises:
-        MethodError: If it cannot be run, or if a parameter is unknown, not valid, or another than the one that is fixed
-            in a plain artifact.
+        MethodError: If it cannot be run, or if a parameter is unknown, not valid, given twice with different values, or
+            another than the one that is fixed in a plain artifact.
     """
+    name, own = (None, {}) if text is None else split_text(text)
     method = find_method(name, metadata)
+    row = METHODS[method.name]  # a plain artifact's method has no parameters left
+    own = row.values(own)
+    for key, value in own.items():
+        if key in parameters and parameters[key] != value:
+            raise MethodError(f"`{key}` of {method.name} is given twice, as {value!r} and {parameters[key]!r}")
+    given = {**parameters, **own}
     if method.name in metadata.heatmaps:
-        _check_fixed(method.name, parameters, metadata)
-        parameters = {}
-    return MethodCall(method, method.arguments(parameters, metadata.layers))
+        _check_fixed(method.name, given, metadata)
+        given = {}
+    return MethodCall(method, method.arguments(given, metadata.layers), row.text(own))
 
 
 def _check_fixed(name: str, parameters: Mapping[str, Any], metadata: Metadata) -> None:
@@ -227,7 +196,8 @@ def call_methods(methods: Methods | None, metadata: Metadata) -> tuple[MethodCal
     """Several methods with their arguments, in the order given.
 
     Args:
-        methods: Names, or a mapping of names to parameters; None for those of `comparable_methods`.
+        methods: Names, with parameters behind them or without, or a mapping of these to parameters; None for those of
+            `comparable_methods`.
         metadata: The artifact's.
 
     Raises:
@@ -247,9 +217,9 @@ def call_methods(methods: Methods | None, metadata: Metadata) -> tuple[MethodCal
         if not isinstance(given, Mapping):
             raise MethodError(f"the parameters of {name} must be a mapping of names to values, got {given!r}")
         call = call_method(name, given, metadata)
-        if call.method.name in calls:
-            raise MethodError(f"method {call.method.name} is given twice; give it once")
-        calls[call.method.name] = call
+        if call.key in calls:
+            raise MethodError(f"method {call.key} is given twice; give it once, or with other parameters")
+        calls[call.key] = call
     if not calls:
         raise MethodError("the list of methods is empty; give at least one, or None for all")
     return tuple(calls.values())

@@ -2,7 +2,9 @@
 
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Integral, Real
 from string import Formatter
 from typing import Any
 
@@ -105,11 +107,30 @@ class Method:
                 raise MethodError(f"`{name}` must be {valid}, got {value!r}{or_rather(value, parameter.choices)}")
         return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
+    def values(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """The values of parameters that are given as texts, those with an unknown name or value unchanged."""
+        types = {parameter.name: parameter.type for parameter in self.parameters}
+        return {name: _value(text, types.get(name, str)) for name, text in texts.items()}
+
+    def text(self, given: Mapping[str, Any]) -> str:
+        """The name with these parameters behind it, in the order of the table."""
+        ordered = [f"{item.name}={given[item.name]}" for item in self.parameters if item.name in given]
+        return f"{self.name}:{','.join(ordered)}" if ordered else self.name
+
     def bind(self, arguments: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
         """The outputs of the graph that these arguments choose, and the arguments that are left for the function."""
         used = {field for template in self.outputs for _, field, _, _ in Formatter().parse(template)}
         outputs = tuple(template.format(**arguments) for template in self.outputs)
         return outputs, {name: value for name, value in arguments.items() if name not in used}
+
+
+def _value(text: str, type: type) -> Any:
+    """The number that the text is, if the type is one; else the text."""
+    for kind, number in ((Integral, int), (Real, float)):
+        if type is kind:
+            with suppress(ValueError):
+                return number(text)
+    return text
 
 
 def _listed(names: Iterable[str]) -> str:

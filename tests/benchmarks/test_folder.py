@@ -1,6 +1,5 @@
 """The benchmark of folders: real files, and loops that compute the same."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image
 
 from benchmarks import files, folder
 from benchmarks.folder import BARE, DRAWN, EXPLAINED, Setting
+from onnxplain.commands.products import Written
 from onnxplain.export import Backbone
 from onnxplain.runtime import Preprocessing
 from tests.reference import variants
@@ -54,14 +54,14 @@ def test_the_file_is_opened_as_the_command_opens_it(setting: Setting) -> None:
 
 def test_all_loops_are_measured(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    draw = folder.Destination.draw
+    write = folder.Figures.write
 
-    def counting(*given: Any) -> list[Path]:
-        files = draw(*given)
+    def counting(*given: Any) -> list[Written]:
+        files = write(*given)
         written.extend(files)
         return files
 
-    monkeypatch.setattr(folder.Destination, "draw", counting)
+    monkeypatch.setattr(folder.Figures, "write", counting)
     found = folder.measure(setting, 2)
     assert list(found) == [BARE, EXPLAINED, DRAWN]
     assert all(record["runs"] == 2 and record["seconds"] > 0 for record in found.values())

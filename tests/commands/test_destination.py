@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from onnxplain.commands.destination import Destination
+from onnxplain.commands.products import Figures, Written
 from onnxplain.runtime import Explainer, Style
 from onnxplain.runtime.signature import image_options, is_signed
 from tests.helpers.command_line import assert_mistake, random_image, run
@@ -142,8 +143,8 @@ def test_long_names_are_cut(artifact, tmp_path, letter, length):
 
 def test_destination_by_picture(artifact, tmp_path):
     answer = Explainer(artifact, "cpu").explain_all("cat.png", [3], methods=["rollout"])
-    to = Destination(tmp_path / "out", {Path("in/x/cat.png"): Path("x")}, artifact, "m", False, Style(), "png")
-    (file,) = to.draw(Path("in/x/cat.png"), answer)
-    assert file == tmp_path / "out/x/cat.png.tiny.rollout.crane.png"
-    with Image.open(file) as overlay:
+    figures = Figures(Destination(tmp_path / "out", {Path("in/x/cat.png"): Path("x")}, artifact), Style(), "png")
+    (file,) = figures.write(Path("in/x/cat.png"), answer)
+    assert file == Written(tmp_path / "out/x/cat.png.tiny.rollout.crane.png", "figure", "rollout", 3)
+    with Image.open(file.path) as overlay:
         np.testing.assert_array_equal(np.asarray(overlay), np.asarray(answer["rollout"][0].figure()))

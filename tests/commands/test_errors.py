@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.commands import display, reporting, text_files
+from onnxplain.commands import products, reporting, text_files
+from onnxplain.commands.new_file import write_new
 from onnxplain.export.models.checkpoints import config_of
 from onnxplain.export.models.heads import read_head
 from onnxplain.runtime import Explainer, Metadata, OnnxplainError, load_image, resolve_target
@@ -113,13 +114,12 @@ def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(arti
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (60, 40)).save(name)
 
-    def full(figure, format, about, folder, name):
+    def full(write, folder, name, suffix):
         if name.startswith("b"):
-            raise OSError(errno.ENOSPC, "No space left on device", str(folder / f"{name}.png"))
-        return save(figure, format, about, folder, name)
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / f"{name}{suffix}"))
+        return write_new(write, folder, name, suffix)
 
-    save = display.save
-    monkeypatch.setattr(display, "save", full)
+    monkeypatch.setattr(products, "write_new", full)
     result = CliRunner().invoke(cli.app, ["explain", str(artifact), "a.png", "b.png", "c.png"])
     assert result.exit_code == 2
     name = "explanations/b.png.tiny.transformer_attribution.crane.png"

@@ -1,12 +1,13 @@
 """The options of figures in the command explain: what is written is what Python draws."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from onnxplain.commands.figure_options import style_of
+from onnxplain.commands.figure_options import FigureOptions
 from onnxplain.runtime import Explainer, Style, comparison_sheet
 from onnxplain.runtime.figures.figure import figure_of
 from onnxplain.runtime.figures.formats import FORMATS, to_image
@@ -93,8 +94,8 @@ def test_the_help_says_what_there_is(artifact):
     for choices in (LAYOUTS, SCALES, FORMATS):
         assert "|".join(choices) in text
     default = Style()
-    assert style_of(layout=None, opacity=None) == default and default.opacity == OPACITY
-    for value in (default.layout, default.opacity, default.scale):
+    assert FigureOptions().style == default
+    for value in (default.layout, OPACITY, default.scale):
         assert f"[default:({value})]" in text.replace("│", "")
 
 
@@ -116,10 +117,5 @@ def test_mistakes(message, options, artifact):
 
 
 def test_pdf_needs_reportlab(artifact, monkeypatch):
-    import importlib.util
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "reportlab" else find(name, *rest)
-    )
+    monkeypatch.setitem(sys.modules, "reportlab", None)
     assert_mistake("pip install 'onnxplain[pdf]'", "explain", artifact, "cat.png", "--format", "pdf")

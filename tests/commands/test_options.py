@@ -9,10 +9,10 @@ import pytest
 import typer
 
 from onnxplain import cli
-from onnxplain.commands import model_options
 from onnxplain.commands.arguments import parse_providers
 from onnxplain.commands.export import kinds_of_files
 from onnxplain.commands.model_options import ModelOptions
+from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import option_of
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import FORMATS, Format
@@ -77,7 +77,7 @@ def test_the_words_of_model_options_are_read_back(monkeypatch):
     app = typer.Typer()
 
     @app.command()
-    @model_options.with_model_options
+    @with_groups
     def command(*, options: ModelOptions, other: int = 1) -> None:
         seen.append((options, other))
 

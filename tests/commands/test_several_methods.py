@@ -87,3 +87,23 @@ def test_explain_all_of_some_in_their_order_and_from_one_run(artifact):
 def test_methods_that_are_none(artifact, message, methods):
     with pytest.raises(OnnxplainError, match=message):
         Explainer(artifact, device="cpu").explain_all("cat.png", methods=methods)
+
+
+def test_one_method_with_several_parameters(artifact):
+    texts = ["rollout", "rollout:head_fusion=max", "gmar:norm=l2"]
+    options = [part for text in texts for part in ("--method", text)]
+    result = run("explain", artifact, "cat.png", *options, "--target", "Dog", "--start-layer", 1)
+    assert result.exit_code == 0 and result.stderr == ""
+    explainer = Explainer(artifact, "cpu")
+    for name, (method, given) in {
+        "rollout": ("rollout", {}),
+        "rollout-head_fusion=max": ("rollout", {"head_fusion": "max"}),
+        "gmar-norm=l2": ("gmar", {"norm": "l2"}),
+    }.items():
+        expected = explainer.explain("cat.png", "Dog", method, start_layer=1, **given).figure()
+        assert np.array_equal(read_pixels(f"explanations/cat.png.tiny.{name}.dog.png"), np.asarray(expected))
+    for text in texts:
+        assert f"  {text} " in result.stdout
+    own = run("explain", artifact, "cat.png", "--method", texts[1], "--head-fusion", "min", "--output", "own")
+    assert own.exit_code == 0  # what stands behind the name counts
+    assert_mistake("no parameter --norm", "explain", artifact, "cat.png", "--method", "rollout:norm=l2")

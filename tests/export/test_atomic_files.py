@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onnxplain.commands import display
+from onnxplain.commands.products import save_figure
 from onnxplain.export.atomic_files import atomic_file
 from onnxplain.export.formats.onnx_file import save_onnx
 from onnxplain.export.formats.torchscript_file import save_torchscript
@@ -41,7 +41,7 @@ def _left(folder, name):
 
 
 def _save(folder):
-    return display.save(Image.new("RGB", (3, 2)), {"Class": "猫\x1b\ud800"}, folder, "x")
+    return save_figure(Image.new("RGB", (3, 2)), {"Class": "猫\x1b\ud800"}, folder, "x")
 
 
 def _export(folder):
@@ -74,17 +74,14 @@ def test_what_killed_processes_left_is_removed(write, name, tmp_path):
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from PIL import Image
-from onnxplain.commands import display
+from onnxplain.commands.new_file import write_new
 
-class Slow(Image.Image):
-    def save(self, path, **options):
-        Path(path).write_bytes(b"half")
-        print("writing", flush=True)
-        time.sleep(60)
+def slow(path):
+    path.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
 
-Slow.size = property(lambda self: (3, 2))
-display.save(Slow(), {}, Path(sys.argv[1]), "x")
+write_new(slow, Path(sys.argv[1]), "x", ".png")
 """
 
 

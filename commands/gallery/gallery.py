@@ -1,0 +1,107 @@
+"""The report of many pictures: takes the explanations of each as they come, and writes the page at the end."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxplain.commands.new_folder import put_in_place
+from onnxplain.commands.printable import printable
+from onnxplain.commands.products import Product, Written, about
+
+from .page import write_page
+from .records import MAPS, PICTURES, THUMBNAILS, MapRecord, PictureRecord
+from .table import write_table
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from onnxplain.contract import Metadata
+    from onnxplain.runtime import Explanation
+    from onnxplain.runtime.pipeline import ByMethod
+
+LARGE = 384, 1024
+"""Pixels of the longer side of a picture on the page, at least and at most."""
+SMALL = 256
+"""Of its thumbnail, at most."""
+QUALITY = {PICTURES: 85, MAPS: 85, THUMBNAILS: 80}
+"""Of JPEG."""
+PAGE, TABLE = "index.html", "results.csv"
+
+
+class Gallery(Product):
+    """A report that is being written. Only small records of the pictures stay in memory."""
+
+    def __init__(
+        self,
+        folder: Path,
+        scratch: Path,
+        artifact: Path,
+        metadata: "Metadata",
+        true: Mapping[Path, int],
+        errors: Sequence[str],
+    ) -> None:
+        """Begin a report.
+
+        Args:
+            folder: The report; it is not there, or is replaced.
+            scratch: Where to write until it is finished, on the same file system.
+            artifact: The file that explains.
+            metadata: Its metadata.
+            true: By image the index of the class that it shows, as far as that is known.
+            errors: What could not be explained; read at the end.
+        """
+        self._folder, self._fresh = folder, scratch / "new"
+        self._artifact, self._metadata, self._true, self._errors = artifact, metadata, true, errors
+        self._pictures: list[PictureRecord] = []
+
+    def write(self, image: Path, results: "ByMethod") -> list[Written]:
+        """See Product; the files become the user's at the end."""
+        with self._naming_the_folder():
+            self._pictures.append(self._add(image, [item for each in results.values() for item in each]))
+        return []
+
+    def finish(self) -> list[Path]:
+        """See Product. Without any pictures no report is written, and one that is there stays."""
+        if not self._pictures:
+            return []
+        with self._naming_the_folder():
+            write_table(self._fresh / TABLE, self._pictures, self._metadata.labels)
+            write_page(self._fresh / PAGE, self._pictures, self._artifact, self._metadata, self._errors)
+            put_in_place(self._fresh, self._folder.resolve())
+        return [self._folder / PAGE, self._folder / TABLE]
+
+    def _add(self, image: Path, items: Sequence["Explanation"]) -> PictureRecord:
+        """Write a picture's files; what is to be remembered of it."""
+        from onnxplain.runtime.figures.figure import fitted, resized
+
+        predictions = [(index, share) for index, _, share in items[0].predictions]
+        record = PictureRecord(len(self._pictures) + 1, str(image), self._true.get(image), predictions, [])
+        for place, item in enumerate(items):
+            large = resized(item, fitted(item.image.size, *LARGE))
+            small = resized(large, fitted(large.image.size, 1, SMALL))
+            texts = about([item.title], [item])
+            if place == 0:
+                self._save(large.image, record.file, texts)
+            self._save(large.overlay(), record.map_file(MAPS, place), texts)
+            self._save(small.overlay(), record.map_file(THUMBNAILS, place), texts)
+            numbers = (item.target, item.score, item.probability, item.peak())
+            record.maps.append(MapRecord(item.method, item.parameters, item.title, *numbers))
+        return record
+
+    def _save(self, image: "Image.Image", name: str, texts: Mapping[str, str]) -> None:
+        from onnxplain.runtime.signature import image_options
+
+        path = self._fresh / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = {keyword: printable(text) for keyword, text in texts.items()}
+        image.save(path, "JPEG", quality=QUALITY[path.parent.name], **image_options("jpg", texts))
+
+    @contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """An OSError of the block names the report, as its files are elsewhere until it is finished."""
+        try:
+            yield
+        except OSError as error:
+            error.filename, error.filename2 = str(self._folder), None
+            raise
