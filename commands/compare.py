@@ -46,6 +46,7 @@ def check_options(given: Mapping[str, object]) -> None:
 
 def open_comparison(
     artifacts: Sequence[Path],
+    images: int,
     options: ExplainerOptions,
     methods: Sequence[str] | None,
     parameters: Mapping[str, object],
@@ -56,6 +57,7 @@ def open_comparison(
 
     Args:
         artifacts: The files.
+        images: How many images there are.
         options: How they are opened.
         methods: Those named, with parameters or without; None for the best that all files allow.
         parameters: Those that are options of their own, for the methods that have them.
@@ -67,7 +69,7 @@ def open_comparison(
     explainers = []
     for path in artifacts:
         with console.status(f"loading {path}"), reporting.warnings_shown():
-            explainers.append(options.open(path, packed=False))
+            explainers.append(options.open(path, images))
     names = methods
     if not names:
         common = common_methods([explainer.metadata for explainer in explainers], quick=all_methods)

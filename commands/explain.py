@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
 
-MANY = 10
-"""Images for which it pays to pack the weights."""
-
 
 @with_groups
 def explain(
@@ -115,11 +112,11 @@ def explain(
         arguments.check_writable(output)
     report.check()
     arguments.allow_pixels(options.pixel_limit)
-    names, sources = _read_stdin([*found.images], options.pixel_limit)
+    names, sources = with_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet or as_json)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
     if len(artifacts) > 1:
-        comparison = open_comparison(artifacts, options, method, parameters, all_methods, console)
+        comparison = open_comparison(artifacts, len(names), options, method, parameters, all_methods, console)
         together = Path("+".join(path.stem for path in artifacts) + artifact.suffix)
         sheets = ModelsSheet(comparison, Destination(output, found.images, together), figures)
         written, failures = compare(names, sources, targets, sheets, console, as_json)
@@ -127,7 +124,7 @@ def explain(
         return
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = options.open(artifact, packed=len(names) >= MANY)
+        explainer = options.open(artifact, len(names))
         digest = str(stored_digest(artifact))
     swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
     method = swept.methods if swept else method
@@ -198,7 +195,7 @@ def _finish(
         raise typer.Exit(2)
 
 
-def _read_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
+def with_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
     """The images' names and sources; where one is standard input, it is read."""
     sources: list[Path | bytes] = [*images]
     if arguments.STDIN in images:

@@ -188,7 +188,7 @@ def export(
     show_parity(console, report.to_dict(), verbose)
     console.print(f"wrote {path}: {display.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
     if not backbone.has_classes:
-        needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
+        needed = f"{backbone.name} has no classes, so the file shows attention and features only; maps of classes need"
         console.print(f"{needed} {as_options(package.HOW_TO_GET_CLASSES)}", soft_wrap=True)
     trusted = " --trust" if FORMATS[format].is_program else ""
     console.print(

@@ -225,6 +225,7 @@ class Metadata:
             "width": width,
             "rows": rows,
             "columns": columns,
+            "token_width": self.token_width,
         }
         axes = output.axes
         if self.pool_heads and output is PASSES["layer_gradient"]:

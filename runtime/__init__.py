@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .methods.table import METHODS
     from .outcome import Explanations, Outcome
     from .targets import resolve_target
+    from .views.features import Features
+    from .views.heads import Heads
 
 __all__ = [
     "METADATA_KEY",
@@ -47,6 +49,8 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Explanations",
+    "Features",
+    "Heads",
     "ImageError",
     "Metadata",
     "Method",
@@ -78,6 +82,8 @@ _MODULES = {
     "Explainer": ".explainer",
     "Explanation": ".explanation",
     "Explanations": ".outcome",
+    "Features": ".views.features",
+    "Heads": ".views.heads",
     "ImageError": "..contract.errors",
     "Metadata": "..contract.metadata",
     "Method": ".methods.method",
