@@ -77,6 +77,7 @@ def write_gallery(explainer: Explainer) -> None:
     first = [results[next(iter(results))][0] for results in explained]
     panels = [(enlarged(result.image, 150), f"picture {number}", "") for number, result in enumerate(first, 1)]
     strip(panels, 15).save(GALLERY / "pictures.webp", quality=85)
+    (GALLERY / "pictures.md").write_text("![The three pictures](gallery/pictures.webp)\n")
     costs = costs_in_readme()
     for method in METHODS.values():
         results = [result for of_scene in explained for result in of_scene[method.name]]
