@@ -15,6 +15,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**"]
 exclude_patterns = [".*", "artifacts", "build", "docs/gallery", "node_modules", "tests"]
+highlight_language = "text"  # of blocks that name none, which hold commands
 default_role = "code"  # docstrings write names in single backticks
 
 myst_enable_extensions = ["colon_fence"]
@@ -25,6 +26,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
 
+autoclass_content = "both"  # a class and its __init__
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"

@@ -83,7 +83,7 @@ def write_gallery(explainer: Explainer) -> None:
         results = [result for of_scene in explained for result in of_scene[method.name]]
         panels = [(drawn(result, 150), result.label, probability(result)) for result in results]
         strip(panels, 15).save(GALLERY / f"{method.name}.webp", quality=85)
-        (GALLERY / f"{method.name}.md").write_text(facts(method, costs[method.name]))
+        (GALLERY / f"{method.name}.md").write_text(facts(method, costs.get(method.name)))
 
 
 def costs_in_readme() -> dict[str, str]:
@@ -91,13 +91,13 @@ def costs_in_readme() -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", README.read_text(), re.MULTILINE))
 
 
-def facts(method: Method, cost: str) -> str:
-    """The method's picture and its row of the table, in Markdown."""
+def facts(method: Method, cost: str | None) -> str:
+    """The method's picture and its row of the table, in Markdown; a cost of None has not been measured."""
     values = "each pixel" if method.pixel_level else "each patch"
     rows = {
         "What it is": method.summary,
         "Map": f"a value for {values}; " + ("of one class" if method.per_target else "the same for every class"),
-        "Cost": f"{cost} runs for logits only, of the demo model",
+        "Cost": "not measured" if cost is None else f"{cost} runs for logits only, of the demo model",
         "Passes": ", ".join(f"`{name}`" for name in method.passes) or "none",
         "Parameters": "; ".join(f"`{each.name}` = {each.default}: {each.summary}" for each in method.parameters)
         or "none",
