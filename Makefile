@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all test-web check fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
+.PHONY: demo test test-all test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -38,6 +38,23 @@ check: .venv/installed  ## linter, formatter, the arrows between packages, and t
 	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" \
 	  $(foreach name,contract runtime lrp_graph demo catalog web evaluation export serving commands cli,-p onnxplain.$(name)); \
 	  status=$$?; rm -r $$link; exit $$status
+
+# Warnings are errors, so that a link that leads nowhere, or a cell of the notebook that fails, ends it
+docs: .venv/installed-docs docs/gallery/made  ## the documentation as a site in build/docs, which needs no network
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -c docs -b html . build/docs
+	$(BIN)/python docs/check_site.py build/docs
+	@echo open build/docs/index.html
+
+docs/gallery/made: artifacts/demo.onnx docs/pictures.py $(wildcard runtime/*.py runtime/*/*.py)
+	$(BIN)/python docs/pictures.py gallery
+	touch $@
+
+artifacts/demo.onnx: | .venv/installed
+	$(BIN)/python cli.py export --model demo --output $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install -q -e '.[docs]'
+	touch $@
 
 fuzz: .venv/installed  ## 2000 damaged and hostile files: is each answered rightly, or refused in one line?
 	$(BIN)/python -m tests.fuzz --cases 2000

@@ -20,6 +20,7 @@ from onnxplain.commands.page import page
 from onnxplain.commands.probe import probe
 from onnxplain.commands.sanity import sanity
 from onnxplain.commands.triton import triton
+from onnxplain.commands.views import features, heads
 
 PROGRAM = f"python {sys.argv[0]}" if __name__ == "__main__" else reporting.PROGRAM
 
@@ -49,6 +50,8 @@ def main(
 app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
+app.command()(heads)
+app.command()(features)
 app.command()(evaluate)
 app.command()(metrics)
 app.command()(sanity)

@@ -26,7 +26,7 @@ from rich.console import Console
 from onnxplain.commands import display
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead
-from onnxplain.commands.explain import MANY
+from onnxplain.commands.explainer_options import MANY
 from onnxplain.commands.products import Figures
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import Explainer, Style, load_image, preprocess

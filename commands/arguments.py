@@ -6,20 +6,19 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from typer.core import TyperCommand
 
-from onnxplain.commands.options import option_of
 from onnxplain.contract.errors import OnnxplainError, one_line
 from onnxplain.contract.names import no_such
 from onnxplain.contract.validation import SIDE
 
 if TYPE_CHECKING:
-    from onnxplain.runtime import Method
+    pass
 
 STDIN = Path("-")
 """The name that stands for standard input."""
@@ -65,13 +64,6 @@ def export_package() -> Any:
     return package
 
 
-def check_all_methods(methods: list[str] | None, parameters: Mapping[str, object]) -> None:
-    """Raise OnnxplainError if methods or parameters are given beside --all-methods, which takes neither."""
-    given = [*(["method"] if methods else []), *parameters]
-    if given:
-        raise OnnxplainError(f"--all-methods shows every method with its defaults; leave out {option_of(given[0])}")
-
-
 def check_not_a_method(artifact: Path) -> None:
     """Raise OnnxplainError if what should be a file is the name of a method."""
     from onnxplain.runtime import METHODS
@@ -81,30 +73,6 @@ def check_not_a_method(artifact: Path) -> None:
         raise OnnxplainError(
             f"{artifact} is a method, not an artifact; the command methods without it describes all methods"
         )
-
-
-def parameters_by_method(
-    methods: Mapping[str, "Method"], parameters: Mapping[str, object]
-) -> dict[str, dict[str, object]]:
-    """Give each method those of the parameters that it has.
-
-    Args:
-        methods: The methods by the names given.
-        parameters: By name. A single method is given them all, and refuses those that it does not have.
-
-    Raises:
-        OnnxplainError: If there are several methods and none of them has one of the parameters.
-    """
-    known = {name: {parameter.name for parameter in method.parameters} for name, method in methods.items()}
-    if len(methods) == 1:
-        return {name: dict(parameters) for name in methods}
-    for name in parameters:
-        if not any(name in each for each in known.values()):
-            names = ", ".join(method.name for method in methods.values())
-            raise OnnxplainError(f"none of the methods {names} has the parameter `{name}`; leave it out")
-    return {
-        method: {name: value for name, value in parameters.items() if name in names} for method, names in known.items()
-    }
 
 
 def parse_providers(given: list[str] | None) -> list[str | tuple[str, dict[str, Any]]] | None:
@@ -203,24 +171,6 @@ def parse_passes(given: list[str]) -> tuple[str, ...]:
     if unknown:
         raise OnnxplainError(no_such("pass", unknown[0], PASSES, OF_OUTPUTS))
     return tuple(name for name in reverse if name in wanted)
-
-
-def parse_heatmaps(given: list[str] | None, parameters: Mapping[str, object]) -> dict[str, dict[str, object]] | None:
-    """The methods of a plain artifact with the parameters that each has; None if none is given."""
-    from onnxplain.runtime.methods.choice import known_method
-
-    if given is None:
-        if parameters:
-            option = option_of(next(iter(parameters)))
-            raise OnnxplainError(f"{option} is for the methods of --heatmaps; name them, or leave it out")
-        return None
-    methods: dict[str, Method] = {}
-    for name in (name for text in given for name in listed(text)):
-        method = known_method(name)
-        if method in methods.values():
-            raise OnnxplainError(f"method {method.name} is given twice; give it once")
-        methods[name] = method
-    return parameters_by_method(methods, parameters)
 
 
 def artifact_path(given: str | None, model: str, format: str) -> Path:

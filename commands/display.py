@@ -20,6 +20,8 @@ from onnxplain.commands.printable import printable
 from onnxplain.contract.precisions import FLOAT32
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from onnxplain.commands.products import Written
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
@@ -188,6 +190,14 @@ def show(
     console.print()
 
 
+def show_view(console: Console, name: Path, image: "Image.Image", about: str, file: Path) -> None:
+    """Print what is shown of an image without a class, and the file that shows it."""
+    _show_name(console, name, image)
+    for line in (about, str(file)):
+        console.print(f"  {line}", soft_wrap=True)
+    console.print()
+
+
 def show_left_out(console: Console, metadata: "Metadata") -> None:
     """Say which of the methods the artifact has the passes for are not compared, and why."""
     from onnxplain.runtime import comparable_methods
@@ -197,10 +207,12 @@ def show_left_out(console: Console, metadata: "Metadata") -> None:
         console.print(f"left out: {name}: {reason}", soft_wrap=True)
 
 
+def _show_name(console: Console, name: Path, image: "Image.Image") -> None:
+    console.print(Text.assemble((printable(str(name)), "bold"), f", {dimensions(image.size)} pixels"), soft_wrap=True)
+
+
 def _show_predictions(console: Console, image: Path, explanation: "Explanation") -> None:
-    console.print(
-        Text.assemble((printable(str(image)), "bold"), f", {dimensions(explanation.image.size)} pixels"), soft_wrap=True
-    )
+    _show_name(console, image, explanation.image)
     top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
         top.add_row(str(rank), label, str(index), f"{probability:.2%}")

@@ -8,27 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, reporting, saved_maps
+from onnxplain.commands import arguments, display, method_arguments, reporting, saved_maps
+from onnxplain.commands.compare import ModelsSheet, check_options, compare, open_comparison, split_artifacts
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.drawing import draw_ahead, not_written
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.figure_options import FigureOptions
-from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.find_images import Found, counted, find_images
 from onnxplain.commands.gallery.options import ReportOptions
 from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Quiet
 from onnxplain.commands.products import Figures, Product, Sheet, write_all
+from onnxplain.commands.sweep import ANIMATIONS, Animation, Strip, Sweep, parse_sweep
 from onnxplain.contract.digest import stored_digest
 from onnxplain.contract.errors import OnnxplainError, naming
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
-    from onnxplain.runtime import Explanation, Method
-
-MANY = 10
-"""Images for which it pays to pack the weights."""
+    from onnxplain.runtime import Explanation
 
 
 @with_groups
@@ -91,39 +90,60 @@ def explain(
     Every heatmap is a new file, <image>.<artifact>.<method>.<class>.png,
     or with --sheet or --all-methods every image's sheet is,
     <image>.<artifact>.sheet.png, or ends as --format says.
+    Several artifacts, named before the images, are compared on
+    one sheet for each image, <image>.<artifact>+<artifact>.models.png.
     No file is replaced.
     In folders such files are skipped.
     """
     from onnxplain.runtime.images.loading import UNNAMED
+    from onnxplain.runtime.methods.choice import find_method
 
     parameters = given_parameters(context)
     if all_methods:
-        arguments.check_all_methods(method, parameters)
+        method_arguments.check_all_methods(method, parameters)
     if sheet and no_figures:
         raise OnnxplainError("--sheet and --no-figures exclude each other; leave one of them out")
     saved_maps.check_format(save)
+    artifacts, images = split_artifacts(artifact, images)
+    if len(artifacts) > 1:
+        check_options({"sweep": figures.sweep, "save": save, "report": report.report, "no_figures": no_figures})
     found = find_images(images, recursive)
     if save is not None or not no_figures:
         arguments.check_writable(output)
     report.check()
     arguments.allow_pixels(options.pixel_limit)
-    names, sources = _read_stdin([*found.images], options.pixel_limit)
+    names, sources = with_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet or as_json)
+    targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
+    if len(artifacts) > 1:
+        comparison = open_comparison(artifacts, len(names), options, method, parameters, all_methods, console)
+        together = Path("+".join(path.stem for path in artifacts) + artifact.suffix)
+        sheets = ModelsSheet(comparison, Destination(output, found.images, together), figures)
+        written, failures = compare(names, sources, targets, sheets, console, as_json)
+        _finish(console, found, written, output, [], [*found.errors, *failures])
+        return
     started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = options.open(artifact, packed=len(names) >= MANY)
+        explainer = options.open(artifact, len(names))
         digest = str(stored_digest(artifact))
-    methods = None if all_methods else _chosen_methods(method, parameters, explainer.metadata)
-    targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
+    swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
+    method = swept.methods if swept else method
+    methods = None
+    if not all_methods:
+        best = find_method(None, explainer.metadata).name
+        methods = method_arguments.with_parameters(method or [best], parameters)
     destination, lines = Destination(output, found.images, artifact), JsonLines(artifact, digest)
     products: list[Product] = []
     if not no_figures:
-        kind = Sheet if sheet or all_methods else Figures
-        products.append(kind(destination, figures.style, figures.format))
+        looks = (destination, figures.style, figures.format)
+        if swept:
+            products.append((Animation if figures.format in ANIMATIONS else Strip)(*looks, swept))
+        else:
+            products.append((Sheet if sheet or all_methods else Figures)(*looks))
     if save is not None:
         products.append(saved_maps.saved_maps(save, destination, lines))
     errors, warnings, written = [*found.errors], dict[str, str](), 0
-    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors))
+    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors, figures.style))
     with display.ExplainingProgress(console, len(names)) as progress:
         many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
@@ -150,25 +170,32 @@ def explain(
             errors.append(not_written(error))
     if all_methods:
         display.show_left_out(console, explainer.metadata)
-    for line in found.skipped():
-        console.print(line, soft_wrap=True)
     if len(names) > 1:
         done = len(names) - failed
         console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
-    if written:
-        console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
-    for path in files_of_all:
-        console.print(f"wrote {path}", soft_wrap=True)
     if quiet or as_json:
         for inexact, why in warnings.items():
             reporting.print_warning(f"{inexact} is inexact: {why}")
+    _finish(console, found, written, output, files_of_all, errors)
+
+
+def _finish(
+    console: display.PlainConsole, found: Found, written: int, output: Path, files: list[Path], errors: list[str]
+) -> None:
+    """Tell what was skipped, written, and wrong; raises typer.Exit if anything was."""
+    for line in found.skipped():
+        console.print(line, soft_wrap=True)
+    if written:
+        console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
+    for path in files:
+        console.print(f"wrote {path}", soft_wrap=True)
     for message in errors:
         reporting.print_error(message)
     if errors:
         raise typer.Exit(2)
 
 
-def _read_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
+def with_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
     """The images' names and sources; where one is standard input, it is read."""
     sources: list[Path | bytes] = [*images]
     if arguments.STDIN in images:
@@ -177,24 +204,17 @@ def _read_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[P
     return images, sources
 
 
-def _chosen_methods(
-    names: list[str] | None, parameters: dict[str, object], metadata: "Metadata"
-) -> dict[str, dict[str, object]]:
-    """The methods named, else the artifact's best one, each with those of the parameters that it has."""
-    from onnxplain.runtime import METHODS
+def _sweep(text: str | None, names: list[str] | None, sheet: bool, metadata: "Metadata") -> Sweep | None:
+    """The sweep of the one method named, or of the artifact's best one, if one is asked for."""
     from onnxplain.runtime.methods.calls import split_text
     from onnxplain.runtime.methods.choice import find_method
 
-    rows: dict[str, Method] = {}
-    own: dict[str, dict[str, str]] = {}
-    for text in names or (None,):
-        name, inside = split_text(text)
-        row = METHODS[find_method(name, metadata).name]
-        rows[text or row.name], own[text or row.name] = row, inside
-    given = arguments.parameters_by_method(rows, parameters)
-    return {
-        text: {name: value for name, value in values.items() if name not in own[text]} for text, values in given.items()
-    }
+    if text is None:
+        return None
+    if sheet or len(names or ()) > 1:
+        raise OnnxplainError("--sweep is of one method, on a sheet of its own; leave --sheet and other methods out")
+    name = names[0] if names else find_method(None, metadata).name
+    return parse_sweep(text, name, find_method(split_text(name)[0], metadata))
 
 
 def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:

@@ -1,8 +1,8 @@
-"""The options of explain that say how the artifact is opened and run."""
+"""The options of explain, heads and features that say how the artifact is opened and run."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -13,16 +13,18 @@ from onnxplain.contract.formats import FORMATS, format_of
 if TYPE_CHECKING:
     from onnxplain.runtime import Explainer
 
+MANY = 10
+"""Images for which it pays to pack the weights."""
+
 
 @dataclass(frozen=True)
-class ExplainerOptions:
+class OpeningOptions:
     """What stands on the command line about that; every field is an option.
 
     Raises:
         OnnxplainError: A provider is not valid.
     """
 
-    top_k: Annotated[int, Option(metavar="N", min=1, help="How many predictions to list.")] = 5
     device: Annotated[str, Option(metavar="auto|cpu|cuda", help="Where to run.")] = "auto"
     provider: Annotated[
         list[str] | None,
@@ -51,8 +53,8 @@ class ExplainerOptions:
 
         return self.max_pixels or MAX_PIXELS
 
-    def open(self, artifact: Path, packed: bool) -> "Explainer":
-        """Open the artifact; `packed`: for many images, as the class says, if it is a file that can be."""
+    def open(self, artifact: Path, images: int, **others: Any) -> "Explainer":
+        """Open the artifact for so many images, with other arguments of Explainer; packed if that pays."""
         from onnxplain.runtime import Explainer
 
         return Explainer(
@@ -61,7 +63,18 @@ class ExplainerOptions:
             cache=self.cache,
             trust=self.trust,
             max_pixels=self.pixel_limit,
-            top_k=self.top_k,
             providers=arguments.parse_providers(self.provider),
-            packed=packed and FORMATS[format_of(artifact)].has_packed,
+            packed=images >= MANY and FORMATS[format_of(artifact)].has_packed,
+            **others,
         )
+
+
+@dataclass(frozen=True)
+class ExplainerOptions(OpeningOptions):
+    """The same, and what concerns predictions."""
+
+    top_k: Annotated[int, Option(metavar="N", min=1, help="How many predictions to list.")] = 5
+
+    def open(self, artifact: Path, images: int, **others: Any) -> "Explainer":
+        """See OpeningOptions."""
+        return super().open(artifact, images, top_k=self.top_k, **others)

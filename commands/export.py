@@ -9,7 +9,7 @@ import typer
 from typer import Option
 
 from onnxplain.catalog import find_row
-from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands import arguments, display, method_arguments, reporting
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.model_options import ModelOptions
 from onnxplain.commands.option_groups import with_groups
@@ -135,7 +135,7 @@ def export(
     path = arguments.artifact_path(output, model, format)
     size, preprocessing = options.size, options.preprocessing
     wanted = None if passes is None else arguments.parse_passes(passes)
-    maps = arguments.parse_heatmaps(heatmaps, given_parameters(context))
+    maps = method_arguments.parse_heatmaps(heatmaps, given_parameters(context))
     checked_heatmaps(maps, format, wanted, flags, input)
     check_precision(precision, format)
     checked_rules(alpha, beta, gamma, gamma_conv, gamma_linear, gamma_attention)
@@ -188,7 +188,7 @@ def export(
     show_parity(console, report.to_dict(), verbose)
     console.print(f"wrote {path}: {display.file_size(path)} in {time.monotonic() - started:.0f} s", soft_wrap=True)
     if not backbone.has_classes:
-        needed = f"{backbone.name} has no classes, so the file shows attention only; maps of classes need"
+        needed = f"{backbone.name} has no classes, so the file shows attention and features only; maps of classes need"
         console.print(f"{needed} {as_options(package.HOW_TO_GET_CLASSES)}", soft_wrap=True)
     trusted = " --trust" if FORMATS[format].is_program else ""
     console.print(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from onnxplain.contract.errors import OnnxplainError
+
 if TYPE_CHECKING:
     from onnxplain.runtime import Style
 
@@ -75,13 +77,30 @@ class FigureOptions:
         ),
     ] = None
     format: Annotated[
-        str, Option(metavar="png|jpg|webp|pdf|svg", help="The format of the files.", rich_help_panel=PANEL)
+        str,
+        Option(
+            metavar="png|jpg|webp|pdf|svg|gif",
+            help="The format of the files. Of --sweep, webp and gif are animations.",
+            rich_help_panel=PANEL,
+        ),
     ] = "png"
+    sweep: Annotated[
+        str | None,
+        Option(
+            metavar="PARAMETER=VALUES",
+            help="The method with several values of one parameter: from 0 to 0.95 in 20 steps, as in "
+            "discard_ratio=0:0.95:20, or those listed, as in head_fusion=mean,max,min. One sheet for each image.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         from onnxplain.runtime.figures.formats import check_format
 
-        check_format(self.format)
+        if self.format != "gif":
+            check_format(self.format)
+        elif self.sweep is None:
+            raise OnnxplainError("--format gif is for the animation of a --sweep; give one, or another format")
         _ = self.style
 
     @cached_property

@@ -140,7 +140,7 @@ class Metadata:
         parity: The report of the comparison with the model.
         pool_heads: The heads of the attention pool on top, 0 where there is none.
         resolution: By method, how far the file is off in its maps, measured at export on random images: the greatest
-            |file - float64| / |float64|, at most 1.
+            `|file - float64| / |float64|`, at most 1.
         heatmaps: Of a plain artifact, by the names of the methods whose maps are its outputs, their arguments, which
             are fixed in the graph; empty for a full artifact.
         flags: One of FLAGS.
@@ -225,6 +225,7 @@ class Metadata:
             "width": width,
             "rows": rows,
             "columns": columns,
+            "token_width": self.token_width,
         }
         axes = output.axes
         if self.pool_heads and output is PASSES["layer_gradient"]:

@@ -63,8 +63,12 @@ PASSES: dict[str, Output] = {
     "pixel_attnlrp": _raw("pixel_attnlrp", "pixel_attnlrp", PIXELS),
     "pixel_cp_lrp": _raw("pixel_cp_lrp", "pixel_cp_lrp", PIXELS),
     "reciprocam": _raw("reciprocam", "reciprocam", ("rows", "columns")),
+    "features": _raw("features", "features", ("tokens", "token_width"), per_target=False),
 }
 """By the name of the pass, its raw output. A = attention, G = attention_gradient, R = relevance, D = layer_gradient."""
+
+CLASS_FREE = tuple(name for name, item in PASSES.items() if not item.per_target)
+"""The passes that say the same for every class, and so those that a model without classes can have."""
 
 _ATTENTION, _GRADIENT = ("attention",), ("attention", "gradient")
 

@@ -68,7 +68,7 @@ def export_model(
             which PyTorch calls deprecated, and .pt.
         passes: What the artifact can compute beside logits and attention, names in PASSES. By default all, but
             reciprocam only where the image has so few patches that the copies it makes of them fit in memory; the
-            report tells. None where the model's outputs are features and not classes.
+            report tells. Features alone where the model's outputs are features and not classes.
         opset: Of ONNX, 18 to 23.
         alpha: Of Chefer's rule for linear layers, in relevance and pixel_relevance: the weight of what speaks for an
             output, at least 1.

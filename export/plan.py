@@ -15,7 +15,7 @@ from onnxplain.contract.formats import DEFAULT, find_format
 from onnxplain.contract.lrp_rules import RULES, checked_rules
 from onnxplain.contract.metadata import ACTIVATIONS
 from onnxplain.contract.names import no_such
-from onnxplain.contract.outputs import OF_OUTPUTS, PASSES
+from onnxplain.contract.outputs import CLASS_FREE, OF_OUTPUTS, PASSES
 from onnxplain.contract.precisions import FLOAT32, INT8, check_precision
 from onnxplain.lrp_graph import ALL, FORWARD_ONLY
 from onnxplain.runtime.methods.choice import Methods
@@ -134,12 +134,12 @@ def _checked_passes(model: Backbone | nn.Module, passes: Sequence[str] | None) -
         raise OnnxplainError(f"`passes` must be a list of names, got the text {passes!r}; write [{passes!r}]")
     wanted = None if passes is None else [name for name in passes if name != "attention"]  # which is always there
     if isinstance(model, Backbone) and not model.has_classes:
-        if wanted:
+        if wanted is not None and not set(CLASS_FREE).issuperset(wanted):
             raise OnnxplainError(
-                f"{model.name} has no classes to explain, its file can show attention only: leave out `passes`, or "
-                f"give it classes with {HOW_TO_GET_CLASSES}"
+                f"{model.name} has no classes to explain, its file can have {' and '.join(CLASS_FREE)} only: leave out "
+                f"`passes`, or give it classes with {HOW_TO_GET_CLASSES}"
             )
-        return ()
+        wanted = list(CLASS_FREE[1:]) if wanted is None else wanted
     if wanted is None:
         return None
     unknown = [str(name) for name in wanted if name not in ALL]

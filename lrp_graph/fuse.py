@@ -177,9 +177,10 @@ class FusedGraph(nn.Module):
             class that each target stands for, ``attention`` [batch, layers, heads, tokens, tokens]; of the passes,
             ``attention_gradient``, ``relevance`` and ``layer_gradient`` [batch, targets, layers, heads, tokens,
             tokens], ``pixel_gradient`` [batch, targets, 3, H, W], ``pixel_relevance``, ``pixel_attnlrp`` and
-            ``pixel_cp_lrp`` [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w]; and the reductions that
-            these allow. With an attention pool those of POOLED as well, and ``layer_gradient`` is of the pool's
-            attention, [batch, targets, layers, pool_heads, 1, tokens]; tokens that the pool does not see have zeros.
+            ``pixel_cp_lrp`` [batch, targets, H, W], ``reciprocam`` [batch, targets, h, w], ``features`` [batch,
+            tokens, width]; and the reductions that these allow. With an attention pool those of POOLED as well, and
+            ``layer_gradient`` is of the pool's attention, [batch, targets, layers, pool_heads, 1, tokens]; tokens that
+            the pool does not see have zeros.
             After ``with_derived``, those that it names.
         """
         return self.compute(pixels, target, self.names)

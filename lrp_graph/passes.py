@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from onnxplain.contract.outputs import PASSES
 
 from .layout import Layout
+from .outputs.features import token_features
 from .outputs.legrad import layer_gradients
 from .outputs.reciprocam import LastBlock, last_block, reciprocam
 from .outputs.streams import embedding, residual_stream
@@ -140,10 +141,11 @@ TABLE: dict[str, Pass] = {
     "reciprocam": Pass(
         _reciprocam, last_block
     ),
+    "features": Pass(lambda run, node: iter((run.values[node],)), token_features, full_logits=True),
 }  # fmt: skip
 """By the name of the pass."""
 
-FORWARD_ONLY = {"attention", "reciprocam"}
+FORWARD_ONLY = {"attention", "reciprocam", "features"}
 """The passes that compute nothing back from the logits."""
 
 assert TABLE.keys() == PASSES.keys()

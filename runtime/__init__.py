@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnxplain.contract.outputs import PASSES, REDUCTIONS
     from onnxplain.contract.preprocessing import Preprocessing
 
+    from .comparison import models_sheet
     from .explainer import Explainer
     from .explanation import Explanation
     from .figures.sheet import comparison_sheet
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .methods.table import METHODS
     from .outcome import Explanations, Outcome
     from .targets import resolve_target
+    from .views.features import Features
+    from .views.heads import Heads
 
 __all__ = [
     "METADATA_KEY",
@@ -46,6 +49,8 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Explanations",
+    "Features",
+    "Heads",
     "ImageError",
     "Metadata",
     "Method",
@@ -62,6 +67,7 @@ __all__ = [
     "comparable_methods",
     "comparison_sheet",
     "load_image",
+    "models_sheet",
     "preprocess",
     "resolve_target",
 ]
@@ -76,6 +82,8 @@ _MODULES = {
     "Explainer": ".explainer",
     "Explanation": ".explanation",
     "Explanations": ".outcome",
+    "Features": ".views.features",
+    "Heads": ".views.heads",
     "ImageError": "..contract.errors",
     "Metadata": "..contract.metadata",
     "Method": ".methods.method",
@@ -92,6 +100,7 @@ _MODULES = {
     "comparable_methods": ".methods.choice",
     "comparison_sheet": ".figures.sheet",
     "load_image": ".images.loading",
+    "models_sheet": ".comparison",
     "preprocess": ".images.preprocessing",
     "resolve_target": ".targets",
 }

@@ -44,6 +44,24 @@ def resolve_target(target: Any, labels: Sequence[str]) -> int:
     return int(target)
 
 
+def class_like(label: str, labels: Sequence[str]) -> int | None:
+    """Another model's class in this one: the one with the same label, else the only one that shares a synonym.
+
+    Args:
+        label: The other model's; synonyms are separated by commas, and case does not matter.
+        labels: This model's, one for each class.
+
+    Returns:
+        Its index; None if there is none, or several.
+    """
+    wanted = {_plain(part) for part in label.split(",")}
+    whole = [index for index, one in enumerate(labels) if _plain(one) == _plain(label)]
+    alike = whole or [
+        index for index, one in enumerate(labels) if wanted & {_plain(part) for part in one.split(",")} - {""}
+    ]
+    return alike[0] if len(alike) == 1 else None
+
+
 def _number(digits: str, labels: Sequence[str]) -> int:
     try:
         return int(digits)

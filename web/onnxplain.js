@@ -39,9 +39,15 @@
 const METADATA_KEY = "onnxplain";
 const SCHEMA = 4;
 const MAX_PIXELS = 2 ** 26; // of an image, given or resized
-const MAX_OPACITY = 0.8; // of the colour where the map is highest; the image must stay visible there as well
-const PIXEL_QUANTILE = 0.99; // of a pixel-level map's positive values: what gets the brightest colour
+const OPACITY = 0.85; // of the colour where the map is highest; the image must stay visible there as well
+const FULL = 0.6; // share of the scale from which on colours have their full opacity
+const LEVELS = 256; // of colours
+const [ZERO, HALF] = [128, 127]; // of signed maps: the level of zero, and the levels on either side of it
+const DESATURATION = 0.7; // of the image below the colours, which would be mistaken for theirs
+const [GREY, GREY_OPACITY] = [128, 0.5]; // of the grey over what the model did not see
+const PIXEL_QUANTILE = 0.99; // of a pixel-level map's values: what gets the brightest colour
 const PIXEL_LEVEL = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient"]);
+const SIGNED = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient"]); // below 0 is against the class
 const RELATIVE = new Set(["vit_reciprocam"]); // maps without a zero: only differences have a meaning
 
 /** What the caller can put right: one line that says what was given, what is valid and what to do. */
@@ -158,15 +164,14 @@ export class Explainer {
 
 /** Where a model sees one class in one image. */
 export class Explanation {
-  #map;
-  #isPlaced;
+  #inputHeatmap;
   #heatmap;
   #levels;
 
   /** @private */
   constructor({ image, map, isPlaced, placement, grid, target, label, score, predictions, method }) {
-    this.#map = map;
-    this.#isPlaced = isPlaced;
+    if (isPlaced) this.#heatmap = map;
+    else this.#inputHeatmap = map;
     /** @type {ImageLike} */
     this.image = image;
     /** @type {Placement} */
@@ -186,11 +191,13 @@ export class Explanation {
   }
 
   /**
-   * The map over the model's input, unscaled: Float32Array [H, W]; null of an artifact that takes whole images.
-   * @returns {Float32Array | null}
+   * The map over the model's input, unscaled: Float32Array [H, W]. Of an artifact that takes whole images, what the map
+   * over the image shows of it, exact up to rounding as far as it does.
+   * @returns {Float32Array}
    */
   get inputHeatmap() {
-    return this.#isPlaced ? null : this.#map;
+    this.#inputHeatmap ??= this.#recover();
+    return this.#inputHeatmap;
   }
 
   /**
@@ -199,29 +206,37 @@ export class Explanation {
    * @returns {Float32Array}
    */
   get heatmap() {
-    this.#heatmap ??= this.#isPlaced ? this.#map : this.#place();
+    this.#heatmap ??= this.#place();
     return this.#heatmap;
   }
 
   /**
-   * Draws the heatmap over the image: the higher a value, the more opaque its colour. What the model did not see is
-   * grey.
+   * Whether values below 0 have a meaning: they count against the class.
+   * @returns {boolean}
+   */
+  get isSigned() {
+    return SIGNED.has(this.method);
+  }
+
+  /**
+   * Draws the heatmap over the image: the higher a value, the more opaque its colour, and in signed maps the lower a
+   * value below 0. The image is desaturated; what the model did not see of it is grey.
    *
    * @param {object} [options]
    * @param {number} [options.opacity] Of the colour where the map is highest, from 0 to 1.
    * @returns {ImageLike} An ImageData where there is that class. Of the image's size.
    */
-  overlay({ opacity = MAX_OPACITY } = {}) {
+  overlay({ opacity = OPACITY } = {}) {
     const { width, height } = this.image;
     const data = new Uint8ClampedArray(opaque(this.image).data);
-    greyOutside(data, width, height, this.seen);
-    const alphas = Uint8Array.from({ length: 256 }, (_, level) => Math.round(opacity * Math.sqrt(level * 255)));
+    fade(data, width, height, this.seen);
+    const { palette, alphas } = findColours(this.isSigned, opacity);
     const levels = this.#placedLevels();
     for (let pixel = 0; pixel < levels.length; pixel++) {
       const alpha = alphas[levels[pixel]];
       if (alpha === 0) continue;
       for (let channel = 0; channel < 3; channel++) {
-        const colour = INFERNO[3 * levels[pixel] + channel];
+        const colour = palette[3 * levels[pixel] + channel];
         data[4 * pixel + channel] = divide255(data[4 * pixel + channel] * (255 - alpha) + colour * alpha);
       }
     }
@@ -233,18 +248,15 @@ export class Explanation {
    * @returns {ImageLike} RGBA of the image's size.
    */
   colours() {
-    const { width, height } = this.image;
-    const data = new Uint8ClampedArray(4 * width * height);
-    const alphas = Uint8Array.from({ length: 256 }, (_, level) => Math.round(Math.sqrt(level * 255)));
-    const levels = this.#placedLevels();
-    for (let pixel = 0; pixel < levels.length; pixel++) {
-      if (levels[pixel] === 0) continue;
-      for (let channel = 0; channel < 3; channel++) {
-        data[4 * pixel + channel] = INFERNO[3 * levels[pixel] + channel];
-      }
-      data[4 * pixel + 3] = alphas[levels[pixel]];
-    }
-    return imageOf(data, width, height);
+    return this.#coloured(this.#placedLevels(), this.image);
+  }
+
+  /**
+   * The colours from those of the lowest value to those of the highest, for a legend; as opaque as in `colours`.
+   * @returns {ImageLike} RGBA of 256 x 1 pixels.
+   */
+  colourBar() {
+    return this.#coloured(Uint8Array.from({ length: LEVELS }, (_, level) => level), { width: LEVELS, height: 1 });
   }
 
   /**
@@ -256,54 +268,54 @@ export class Explanation {
   }
 
   #place() {
-    const outside = RELATIVE.has(this.method) ? least(this.#map) : 0;
-    return placeMap(this.#map, this.placement, outside);
+    const outside = RELATIVE.has(this.method) ? least(this.inputHeatmap) : 0;
+    return placeMap(this.inputHeatmap, this.placement, outside);
   }
 
-  /** 0..255 for each pixel of the image: 0 is drawn bare, 255 in the brightest colour. */
+  #recover() {
+    const { placement, grid } = this;
+    if (PIXEL_LEVEL.has(this.method)) return recoverMap(this.heatmap, placement, placement.crop);
+    const tokens = recoverMap(this.heatmap, placement, grid);
+    return placeMap(tokens, { original: placement.crop, resized: grid, offset: [0, 0], crop: grid }, 0);
+  }
+
+  /** 0..255 for each pixel of the image. */
   #placedLevels() {
     if (this.#levels) return this.#levels;
-    const scaled = this.#isPlaced ? this.#scaledInImage() : this.#scaledInInput();
+    const scaled = placeMap(this.#scaled(), this.placement, 0);
+    const [lowest, steps, zero] = this.isSigned ? [-1, HALF, ZERO] : [0, LEVELS - 1, 0];
     this.#levels = new Uint8Array(scaled.length);
     for (let at = 0; at < scaled.length; at++) {
-      if (scaled[at] > 0) this.#levels[at] = scaled[at] < 1 ? roundEven(Math.fround(scaled[at] * 255)) : 255;
+      const value = Math.min(Math.max(scaled[at], lowest), 1);
+      this.#levels[at] = roundEven(Math.fround(value * steps)) + zero;
     }
     return this.#levels;
   }
 
-  #scaledInInput() {
-    const { crop } = this.placement;
-    const cells = crop.map((length, axis) => Math.min(2 * this.grid[axis], length));
-    return placeMap(this.#scaled(this.#map, crop, shownInInput(this.placement), cells), this.placement, 0);
-  }
-
-  #scaledInImage() {
-    const { original, resized, crop } = this.placement;
-    const window = this.seen;
-    const size = [window.bottom - window.top, window.right - window.left];
-    const cells = size.map((length, axis) => {
-      const share = (length / original[axis]) * (resized[axis] / crop[axis]); // of the input
-      return Math.max(1, Math.min(Math.round(2 * this.grid[axis] * share), length));
-    });
-    const whole = { top: 0, bottom: size[0], left: 0, right: size[1] };
-    const seen = this.#scaled(cut(this.#map, original[1], window), size, whole, cells);
-    const scaled = new Float32Array(this.#map.length);
-    for (let row = 0; row < size[0]; row++) {
-      const line = seen.subarray(row * size[1], (row + 1) * size[1]);
-      scaled.set(line, (window.top + row) * original[1] + window.left);
+  #coloured(levels, { width, height }) {
+    const { palette, alphas } = findColours(this.isSigned, 1);
+    const data = new Uint8ClampedArray(4 * levels.length);
+    for (let pixel = 0; pixel < levels.length; pixel++) {
+      const level = levels[pixel];
+      for (let channel = 0; channel < 3; channel++) data[4 * pixel + channel] = palette[3 * level + channel];
+      data[4 * pixel + 3] = alphas[level];
     }
-    return scaled;
+    return imageOf(data, width, height);
   }
 
   /**
-   * A map [height, width], scaled so that 0 is drawn bare and 1 in the brightest colour. Only what is in `window`
-   * counts; pixel-level maps are first averaged over [rows, columns] of cells, which are half patches.
+   * The map over the input, scaled so that 0 is drawn bare and 1 in the brightest colour, and so is -1 if it is signed.
+   * Only what shows the image counts; pixel-level maps are first averaged over half patches.
    */
-  #scaled(map, [height, width], window, cells) {
+  #scaled() {
+    const { inputHeatmap: map, placement, grid } = this;
+    const { crop } = placement;
     const isPixelLevel = PIXEL_LEVEL.has(this.method);
-    const drawn = isPixelLevel ? smoothed(map, [height, width], cells) : map;
-    const values = cut(drawn, width, window);
-    const lowest = least(values);
+    const cells = crop.map((length, axis) => Math.min(2 * grid[axis], length));
+    const drawn = isPixelLevel ? smoothed(map, crop, cells) : map;
+    const shown = cut(drawn, crop[1], shownInInput(placement));
+    const values = this.isSigned ? shown.map(Math.abs) : shown;
+    const lowest = this.isSigned ? 0 : least(values);
     const low = RELATIVE.has(this.method) ? lowest : Math.max(lowest, 0);
     let high = most(values);
     if (isPixelLevel && high > low) high = quantile(values.filter((value) => value > low), PIXEL_QUANTILE);
@@ -771,7 +783,7 @@ function samples(places, length) {
   return Array.from(places, (place) => {
     const centre = Math.min(Math.max(place - 0.5, 0), length - 1); // half a pixel at the border repeats its value
     const lower = Math.trunc(centre);
-    return { lower, upper: Math.min(lower + 1, length - 1), weight: Math.fround(centre - lower) };
+    return { lower, upper: Math.min(lower + 1, length - 1), weight: centre - lower };
   });
 }
 
@@ -787,46 +799,167 @@ function placeMap(map, placement, outside) {
   const line = new Float32Array(cropWidth);
   const { fround } = Math; // each step is rounded as that of an array of float32 is
   rowSamples.forEach(({ lower, upper, weight }, row) => {
+    const share = fround(weight);
     for (let x = 0; x < cropWidth; x++) {
       const value = map[lower * cropWidth + x];
-      line[x] = fround(fround(map[upper * cropWidth + x] - value) * weight) + value;
+      line[x] = fround(fround(map[upper * cropWidth + x] - value) * share) + value;
     }
     const start = (top + row) * width + left;
     for (let column = 0; column < columnSamples.length; column++) {
       const { lower, upper, weight } = columnSamples[column];
-      placed[start + column] = fround(fround(line[upper] - line[lower]) * weight) + line[lower];
+      placed[start + column] = fround(fround(line[upper] - line[lower]) * fround(weight)) + line[lower];
     }
   });
   return placed;
 }
 
-// --- Colours, as runtime/explanation.py ---
+const SMOOTH = 1e-4; // weight of the differences between neighbours in a recovered map: only where nothing else tells
+const TAPS = 4; // of a grid's values, how many a value of the image depends on along an axis
 
-/** The colour map inferno, 256 times red, green and blue. */
-const INFERNO = Uint8Array.from(atob(
-  "AAAEAQAFAQEGAQEIAgEKAgIMAgIOAwIQBAMSBAMUBQQXBgQZBwUbCAUdCQYfCgciCwckDAgmDQgpDgkrEAktEQowEgoyFAs0FQs3Fgs5GAw8GQw+" +
-  "GwxBHAxDHgxFHwxIIQxKIwxMJAxPJgxRKAtTKQtVKwtXLQtZLwpbMQpcMgpeNApfNglhOAliOQljOwlkPQllPglmQApnQgpoRApoRQppRwtqSQtq" +
-  "SgxrTAxrTQ1sTw1sUQ5sUg5tVA9tVQ9tVxBuWRBuWhFuXBJuXRJuXxNuYRNuYhRuZBVuZRVuZxZuaRZuahdubBhubRhubxlucRluchpudBpudRtu" +
-  "dxxteBxteh1tfB1tfR5tfx5sgB9sgiBshCBrhSFrhyFriCJqiiJqjCNpjSNpjyRpkCVokiVokyZnlSZnlydmmCdmmihlmylknSlknypjoCpjoiti" +
-  "oyxhpSxgpi1gqC5fqS5eqy9erTBdrjBcsDFbsTJaszJatDNZtjRYtzVXuTVWujZVvDdUvThTvzlSwDpRwTpQwztPxDxOxj1Nxz5MyD9LykBKy0FJ" +
-  "zEJIzkNHz0RG0EVF0kZE00dD1EhC1UpB10s/2Ew+2U092k4821A73VE63lI431M34FU24VY14lc041kz5Fox5Vww5l0v514u6GAt6WEr6mMq62Qp" +
-  "62Yo7Gcm7Wkl7mok72wj724h8G8g8XEf8XMd8nQc83Yb83gZ9HkY9XsX9X0V9n4U9oAT94IS94QQ+IUP+IcO+IkM+YsL+YwK+Y4J+pAI+pIH+pQH" +
-  "+5YG+5cG+5kG+5sG+50H/J8H/KEI/KMJ/KUK/KYM/KgN/KoP/KwR/K4S/LAU/LIW/LQY+7Ya+7gd+7of+7wh+74j+sAm+sIo+sQq+sYt+ccv+cky" +
-  "+cs1+M03+M8699E999NA9tVD9tdG9dlJ9dtM9N1P9N9T9OFW8+Na8+Vd8uZh8uhl8upp8ext8e1x8e918fF58vJ98vSC8/WG8/aK9PiO9fmS9vqW" +
-  "+Pua+fyd+v2h/P+k"
-), (letter) => letter.charCodeAt(0));
+/**
+ * The map over `grid` that was enlarged to the input and then placed on the image: the inverse of both, by least
+ * squares. Where the image does not tell, neighbours get values as alike as possible.
+ */
+function recoverMap(placed, placement, grid) {
+  const { original, crop } = placement;
+  const places = positions(placement);
+  const { top, bottom, left, right } = span2d(places, crop);
+  const rows = gridTaps(places[0].subarray(top, bottom), crop[0], grid[0]);
+  const columns = gridTaps(places[1].subarray(left, right), crop[1], grid[1]);
+  const sums = new Float64Array(grid[0] * grid[1]);
+  for (let row = 0; row < bottom - top; row++) {
+    const line = new Float64Array(grid[1]);
+    for (let tap = 0; tap < columns.index.length; tap++) {
+      const column = left + Math.floor(tap / TAPS);
+      line[columns.index[tap]] += columns.weight[tap] * placed[(top + row) * original[1] + column];
+    }
+    for (let tap = row * TAPS; tap < (row + 1) * TAPS; tap++) {
+      const start = rows.index[tap] * grid[1];
+      for (let at = 0; at < grid[1]; at++) sums[start + at] += rows.weight[tap] * line[at];
+    }
+  }
+  const byColumn = transposed(leastSquares(rows, sums, grid[0]), grid);
+  return Float32Array.from(transposed(leastSquares(columns, byColumn, grid[1]), [grid[1], grid[0]]));
+}
 
-/** Makes all of the RGBA `data` that the model did not see pale grey. */
-function greyOutside(data, width, height, { top, bottom, left, right }) {
+/** Along an axis, for each position in the input: the indices of TAPS values of the grid, and their weights. */
+function gridTaps(places, crop, count) {
+  const enlarged = samples(Float64Array.from({ length: crop }, (_, at) => (at + 0.5) * (count / crop)), count);
+  const both = ({ lower, upper, weight }) => [[lower, 1 - weight], [upper, weight]];
+  const taps = samples(places, crop).flatMap((sample) =>
+    both(sample).flatMap(([at, share]) => both(enlarged[at]).map(([index, weight]) => [index, share * weight]))
+  );
+  return { index: Int32Array.from(taps, ([index]) => index), weight: Float64Array.from(taps, ([, weight]) => weight) };
+}
+
+/** Solves the normal equations along an axis of `count` values, for `sums` [count, n]. */
+function leastSquares({ index, weight }, sums, count) {
+  const matrix = new Float64Array(count * count);
+  for (let tap = 0; tap < index.length; tap++) {
+    const first = tap - (tap % TAPS);
+    for (let other = first; other < first + TAPS; other++) {
+      matrix[index[tap] * count + index[other]] += weight[tap] * weight[other];
+    }
+  }
+  for (let at = 1; at < count; at++) {
+    for (const [row, column, sign] of [[at, at, 1], [at - 1, at - 1, 1], [at, at - 1, -1], [at - 1, at, -1]]) {
+      matrix[row * count + column] += sign * SMOOTH ** 2;
+    }
+  }
+  return solve(matrix, sums, count);
+}
+
+/** matrix [count, count] x = values [count, n] for x, in place, by Gauss; of a positive definite matrix. */
+function solve(matrix, values, count) {
+  const length = values.length / count;
+  const subtract = (array, width, row, pivot, factor) => {
+    for (let at = 0; at < width; at++) array[row * width + at] -= factor * array[pivot * width + at];
+  };
+  for (let pivot = 0; pivot < count; pivot++) {
+    for (let row = pivot + 1; row < count; row++) {
+      const factor = matrix[row * count + pivot] / matrix[pivot * count + pivot];
+      if (factor === 0) continue; // nearly everywhere: only neighbours depend on each other
+      subtract(matrix, count, row, pivot, factor);
+      subtract(values, length, row, pivot, factor);
+    }
+  }
+  for (let pivot = count - 1; pivot >= 0; pivot--) {
+    for (let at = 0; at < length; at++) values[pivot * length + at] /= matrix[pivot * count + pivot];
+    for (let row = 0; row < pivot; row++) {
+      const factor = matrix[row * count + pivot];
+      if (factor !== 0) subtract(values, length, row, pivot, factor);
+    }
+  }
+  return values;
+}
+
+function transposed(values, [rows, columns]) {
+  return values.map((_, at) => values[(at % rows) * columns + Math.floor(at / rows)]);
+}
+
+// --- Colours, as runtime/figures/ ---
+
+// Red, green and blue of each level: `find_colours(None, signed, 1).palette` in runtime/figures/colours.py, from cmap
+/** cmasher:ember */
+const SEQUENTIAL = decoded(
+  "AAAAAAAAAAAAAAABAQEBAQEBAQECAQIDAgIEAgMFAwMGAwQHBAQIBQUKBgULBgYNBwcOCQcQCggRCwkTDQkUDgoWDwsXEQsYEgwaEw0bFQ0cFg4d" +
+  "GA4fGQ8gGxAhHBAiHhEjHxEkIRIlIhImJBMoJRMpJxMqKBQrKhQsKxUsLRUtLhUuMBYvMRYwMxYxNBcyNhczNxc0ORg0Oxg1PBg2Phg3Pxk3QRk4" +
+  "Qxk5RBk6Rhk6Rxk7SRo7Sxo8TBo9Tho9UBo+URo+Uxo/VRo/VhpAWBpAWhpBWxpBXRpCXxpCYBpCYhpDZBpDZRpDZxpEaRpEahpEbBlFbhlFcBlF" +
+  "cRlFcxlFdRhFdhhGeBhGehhGfBdGfRdGfxdGgRZGghZGhBVGhhVFiBVFiRRFixRFjRNFjxNFkBJEkhJElBFElRBDlxBDmQ9Dmw9CnA5Cng1BoA1B" +
+  "oQxAowxApQs/pgs/qAo+qgo9qwo9rQo8rgk7sAk6sQo6swo5tQo4tgs3tww2uQw1ug00vA4zvRAzvxEywBIxwRQwwhUvxBcuxRgtxhosxxsryB0q" +
+  "yh8pyyEozCInzSQmziYlzygk0Ckj0Ssi0i0h0y8g0zAf1DIf1TQe1jYd1zgc2Dkb2Dsa2T0Z2j8Y20AY20IX3EQW3UYV3UcU3kkT30sS30wS4E4R" +
+  "4VAQ4VEP4lMO4lUN41cM5FgM5FoL5VwK5V0J5l8I5mEH52IH52QG6GYF6GcF6WkE6WsE6mwD6m4D6m8C63EC63MC7HQC7HYB7HgB7XkB7XsB7X0B" +
+  "7n4B7oAB7oEB74MB74UC74YC8IgC8IoD8IsD8I0E8Y8F8ZAF8ZIG8ZMH8pUI8pcJ8pgK8poL8pwM850N858O86EP86IR86QS86YT86cU86kV86sW" +
+  "9KwX9K4Z9K8a9LEb9LMc9LQd9LYf9Lgg9Lkh9Lsi9L0j9L8l9MAm9MIn9MQo88Up88cr88ks88ot88wu884w888x89Ey8tMz8tU18tY28tg38to5" +
+  "8ds68d078d888eE+"
+);
+/** matplotlib:coolwarm */
+const DIVERGING = decoded(
+  "O0zAO0zAPE7CPVDDPlHFP1PGQFXIQlfJQ1jLRFrMRVzORl7PSF/RSWHSSmPTS2TVTGbWTmjYT2nZUGvaUW3bU27dVHDeVXLfVnPgWHXhWXfjWnjk" +
+  "W3rlXXzmXn3nX3/oYYDpYoLqY4TrZIXsZoftZ4juaIrvaovva43wbI/xbpDyb5LzcJPzcpX0c5b1dZf2dpn2d5r3eZz4ep34e5/5faD5fqH6gKP6" +
+  "gaT7gqb7hKf8haj8hqn8iKv9iaz9i639jK/+jbD+j7H+kLL+krT+k7X+lLb/lrf/l7j/mLn/mrv/m7z/nb3/nr7/n7//ocD/osH/o8L+pcP+psT+" +
+  "p8X+qcb9qsf9q8j9rcn9rsn8r8r8scv8ssz7s837tc36ts76t8/5udD5utD4u9H4vNL3vtL2v9P2wNT1wdT0w9X0xNXzxdbyxtbxx9fwydfwytjv" +
+  "y9juzNntzdnsztrrz9rq0drp0tvo09vn1Nvm1dvl1tzk19zj2Nzi2dzh2tzg29ze3dzc3tzb39vZ4NvY4drW4trV49nT5NnS5djR5tfP59fO6NbM" +
+  "6dXL6tXJ6tTI69PG7NPF7dLD7dHC7tDA78+/78698M278c268cy48su38sq18sm088iy88ex9Mav9MWt9cSs9cKq9cGp9cCn9r+m9r6k9r2i97yh" +
+  "97qf97me97ic97eb97WZ97SX97OW97GU97CT96+R962Q96yO96qM96mL96iJ96aI9qWG9qOF9qKD9aCB9Z+A9Z1+9Zx99Jp79Jh685d485V385R1" +
+  "8pJ08pBy8Y9x8Y1v8Itu8Ips74hr7oZp7oRo7YNm7IFl7H9j631i6ntg6Xpf6Xhd6HZc53Rb5nJZ5XBY5G5W42xV42tU4mlS4WdR4GVP32NO3mFN" +
+  "3V9L3F1K2lpJ2VhH2FZG11RF1lJE1VBC1E5B0ktA0Uk/0Ec9z0U8zUI7zEA6yz44yjs3yDg2xzY1xTM0xDAywy4xwSswwCgvviQuvR8tuxssuhYr" +
+  "uBIqtw0otQkntAQm"
+);
+
+function decoded(text) {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+}
+
+/** The colours of the levels and, 0..255, how opaque each is: low values leave the image as it is. */
+function findColours(isSigned, opacity) {
+  const alphas = Uint8Array.from({ length: LEVELS }, (_, level) => {
+    const value = isSigned ? (level - ZERO) / HALF : level / (LEVELS - 1);
+    const share = Math.min(1, Math.abs(value) / FULL);
+    return roundEven(255 * opacity * share * share * (3 - 2 * share));
+  });
+  return { palette: isSigned ? DIVERGING : SEQUENTIAL, alphas };
+}
+
+/** Desaturates what the model saw of the RGBA `data`, and makes the rest pale grey. */
+function fade(data, width, height, { top, bottom, left, right }) {
   for (let y = 0; y < height; y++) {
     const isSeen = y >= top && y < bottom;
     for (let x = 0; x < width; x++) {
-      if (isSeen && x >= left && x < right) continue;
       const at = 4 * (y * width + x);
       const grey = (data[at] * 19595 + data[at + 1] * 38470 + data[at + 2] * 7471 + 0x8000) >> 16;
-      data[at] = data[at + 1] = data[at + 2] = Math.trunc(grey + 0.5 * (128 - grey));
+      if (isSeen && x >= left && x < right) {
+        for (let channel = at; channel < at + 3; channel++) data[channel] = blend(data[channel], grey, DESATURATION);
+      } else {
+        data[at] = data[at + 1] = data[at + 2] = blend(grey, GREY, GREY_OPACITY);
+      }
     }
   }
+}
+
+/** As Pillow blends bytes, in float32. */
+function blend(one, other, share) {
+  return Math.trunc(Math.fround(one + Math.fround(Math.fround(share) * (other - one))));
 }
 
 /** The means over so many cells, interpolated to the map's size again. */

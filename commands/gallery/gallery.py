@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from onnxplain.contract import Metadata
-    from onnxplain.runtime import Explanation
+    from onnxplain.runtime import Explanation, Style
     from onnxplain.runtime.pipeline import ByMethod
 
 LARGE = 384, 1024
@@ -40,6 +40,7 @@ class Gallery(Product):
         metadata: "Metadata",
         true: Mapping[Path, int],
         errors: Sequence[str],
+        style: "Style",
     ) -> None:
         """Begin a report.
 
@@ -50,9 +51,11 @@ class Gallery(Product):
             metadata: Its metadata.
             true: By image the index of the class that it shows, as far as that is known.
             errors: What could not be explained; read at the end.
+            style: How maps are drawn; its `layout` and `max_size` do not count.
         """
         self._folder, self._fresh = folder, scratch / "new"
         self._artifact, self._metadata, self._true, self._errors = artifact, metadata, true, errors
+        self._style = style
         self._pictures: list[PictureRecord] = []
 
     def write(self, image: Path, results: "ByMethod") -> list[Written]:
@@ -74,17 +77,20 @@ class Gallery(Product):
     def _add(self, image: Path, items: Sequence["Explanation"]) -> PictureRecord:
         """Write a picture's files; what is to be remembered of it."""
         from onnxplain.runtime.figures.figure import fitted, resized
+        from onnxplain.runtime.figures.overlay import draw_overlay
+        from onnxplain.runtime.figures.scale import find_scale, shared_scales
 
+        scales = shared_scales(items) if self._style.scale == "shared" else [find_scale(item) for item in items]
         predictions = [(index, share) for index, _, share in items[0].predictions]
         record = PictureRecord(len(self._pictures) + 1, str(image), self._true.get(image), predictions, [])
-        for place, item in enumerate(items):
+        for place, (item, scale) in enumerate(zip(items, scales, strict=True)):
             large = resized(item, fitted(item.image.size, *LARGE))
             small = resized(large, fitted(large.image.size, 1, SMALL))
             texts = about([item.title], [item])
             if place == 0:
                 self._save(large.image, record.file, texts)
-            self._save(large.overlay(), record.map_file(MAPS, place), texts)
-            self._save(small.overlay(), record.map_file(THUMBNAILS, place), texts)
+            self._save(draw_overlay(large, self._style, scale), record.map_file(MAPS, place), texts)
+            self._save(draw_overlay(small, self._style, scale), record.map_file(THUMBNAILS, place), texts)
             numbers = (item.target, item.score, item.probability, item.peak())
             record.maps.append(MapRecord(item.method, item.parameters, item.title, *numbers))
         return record

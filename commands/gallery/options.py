@@ -17,7 +17,9 @@ from .true_classes import true_classes
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
+    from onnxplain.runtime import Style
 
+PANEL = "Report"
 BEGINNING = 2000
 """Characters of a page that are looked through for what says that it is a report."""
 
@@ -28,9 +30,13 @@ class ReportOptions:
 
     report: Annotated[
         Path | None,
-        Option(metavar="FOLDER", help="Write a page on which to look through all pictures, and their numbers as CSV."),
+        Option(
+            metavar="FOLDER",
+            help="Write a page on which to look through all pictures and their heatmaps, and the numbers as CSV.",
+            rich_help_panel=PANEL,
+        ),
     ] = None
-    force: Annotated[bool, Option("--force", help="Replace the report if it exists.")] = False
+    force: Annotated[bool, Option("--force", help="Replace the report if it exists.", rich_help_panel=PANEL)] = False
 
     def check(self) -> None:
         """Raise OnnxplainError unless the report can be written: into a new folder, or in place of another report."""
@@ -41,7 +47,7 @@ class ReportOptions:
 
     @contextmanager
     def open(
-        self, images: Mapping[Path, Path], artifact: Path, metadata: "Metadata", errors: Sequence[str]
+        self, images: Mapping[Path, Path], artifact: Path, metadata: "Metadata", errors: Sequence[str], style: "Style"
     ) -> Iterator[list[Gallery]]:
         """The report, if one is asked for. What is not finished in the block is removed.
 
@@ -50,6 +56,7 @@ class ReportOptions:
             artifact: The file that explains.
             metadata: Its metadata.
             errors: What could not be explained; read when the report is finished.
+            style: How maps are drawn.
         """
         from onnxplain.runtime.files import unfinished
 
@@ -58,7 +65,7 @@ class ReportOptions:
             return
         with unfinished(self.report.resolve().parent) as scratch:
             true = true_classes(images, metadata.labels)
-            yield [Gallery(self.report, scratch, artifact, metadata, true, errors)]
+            yield [Gallery(self.report, scratch, artifact, metadata, true, errors, style)]
 
 
 def _is_report(folder: Path) -> bool:

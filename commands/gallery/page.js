@@ -32,7 +32,20 @@ function percent(share) {
 
 const file = ({ picture, place }, folder) =>
   `${data.folders[folder]}/${String(picture.number).padStart(6, "0")}${place < 0 ? "" : `-${place + 1}`}.jpg`;
-const truthOf = ({ right, truth }) => (right === null ? "" : right ? "✓ right" : `✗ true: ${labels.get(truth)}`);
+const judged = ({ right }) => (right === null ? "" : right ? "right" : "wrong");
+
+/** Whether the prediction is right, as a sign and a word, and what it is where that is not the explained class. */
+function verdict({ target, picture }) {
+  const { predicted, truth, right } = picture;
+  const parts = target === predicted ? [] : [`predicted: ${labels.get(predicted)}`];
+  if (right === false) parts.push(`true: ${labels.get(truth)}`);
+  const text = parts.join(", ");
+  if (right === null) return { shown: text, told: text };
+  return { shown: `${right ? "✓" : "✗"} ${text || "right"}`, told: [judged(picture), ...parts].join(", ") };
+}
+
+const known = pictures.some(({ truth }) => truth !== null);
+const topOnly = maps.every(({ target, picture }) => target === picture.predicted);
 const several = maps.length > pictures.length;
 const shared = sharedFolder(pictures.map(({ name }) => name));
 
@@ -133,14 +146,14 @@ function card(at) {
   const { picture } = map;
   const image = make("img");
   Object.assign(image, { loading: "lazy", decoding: "async", alt: "", src: file(map, "thumbnails") });
-  const [label, truth] = [labels.get(map.target), truthOf(picture)];
+  const [label, words] = [labels.get(map.target), verdict(map)];
   const button = make("button", "card", image,
     make("span", "label", make("span", "", label), make("b", "", percent(map.probability))),
-    make("span", `truth ${picture.right === null ? "" : picture.right ? "right" : "wrong"}`, truth),
     make("span", "name", picture.name.slice(shared.length)));
+  if (known || !topOnly) button.lastChild.before(make("span", judged(picture), words.shown)); // cards are all of one height
   if (data.methods.length > 1) button.append(make("span", "name", data.methods[map.method]));
   button.type = "button";
-  button.setAttribute("aria-label", [picture.name, `${label} ${percent(map.probability)}`, truth.slice(2),
+  button.setAttribute("aria-label", [picture.name, `${label} ${percent(map.probability)}`, words.told,
     data.methods[map.method]].filter(Boolean).join(", "));
   button.addEventListener("click", () => open(at));
   const item = make("li", "", button);
@@ -227,7 +240,8 @@ function open(at) {
   const map = shown[at];
   const { picture } = map;
   const label = labels.get(map.target);
-  element("title").replaceChildren(make("span", "", label), " ", make("b", "", percent(map.probability)));
+  const words = make("b", judged(picture), verdict(map).shown);
+  element("title").replaceChildren(make("span", "", label), " ", make("b", "", percent(map.probability)), " ", words);
   element("place").textContent = `${at + 1} of ${shown.length}`;
   const [drawn, bare] = [element("map"), element("picture")];
   [drawn.src, drawn.alt] = [file(map, "maps"), `${picture.name} with the map of ${label}`];
@@ -238,11 +252,8 @@ function open(at) {
     score: map.score.toFixed(3),
     method: data.methods[map.method],
     "highest at": map.x === null ? "nowhere: the map is the same everywhere" : `pixel x ${map.x}, y ${map.y}`,
-    predicted: `${labels.get(picture.predicted)} (class ${picture.predicted})`,
   };
-  if (picture.truth !== null) {
-    facts.true = `${labels.get(picture.truth)} (class ${picture.truth}): ${picture.right ? "✓ right" : "✗ wrong"}`;
-  }
+  if (picture.truth !== null) facts.true = `${labels.get(picture.truth)} (class ${picture.truth})`;
   element("facts").replaceChildren(
     ...Object.entries(facts).flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
   element("predictions").replaceChildren(...picture.predictions.map(([index, share]) =>
@@ -273,9 +284,8 @@ element("close").addEventListener("click", () => viewer.close());
 
 // The start
 
-const known = pictures.some(({ truth }) => truth !== null);
 document.querySelectorAll(".needs-truth").forEach((field) => (field.hidden = !known));
-element("explained-field").hidden = maps.every(({ target, picture }) => target === picture.predicted);
+element("explained-field").hidden = topOnly;
 element("method-field").hidden = data.methods.length === 1;
 const choices = data.methods.map((name, at) => new Option(name, at));
 element("method").append(...choices, new Option("all", ""));

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxplain.commands.find_images import counted
 from onnxplain.commands.printable import printable
+from onnxplain.commands.reporting import one_line
 
 from .records import MAPS, PICTURES, THUMBNAILS, PictureRecord
 
@@ -43,13 +44,13 @@ def write_page(
     """
     style, script = ((PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     known = sum(picture.true is not None for picture in pictures)
-    about = [counted(len(pictures), "picture"), f"explained by {artifact.name}"]
+    about = f"{counted(len(pictures), 'picture')}, explained by {artifact.name}"
     if known:
-        about.append(f"true classes by the names of folders{'' if known == len(pictures) else f', of {known}'}")
+        about += f"; {'all' if known == len(pictures) else known} in folders with names of classes"
     text = Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         generator=GENERATOR,
         model=_text(metadata.model),
-        about=_text("; ".join(about)),
+        about=_text(about),
         style=style,
         style_hash=_hash(style),
         script=script,
@@ -105,5 +106,5 @@ def _hash(content: str) -> str:
 def _errors(errors: Sequence[str]) -> str:
     if not errors:
         return ""
-    lines = "".join(f"<li>{_text(line)}</li>" for line in errors)
+    lines = "".join(f"<li>{_text(one_line(line))}</li>" for line in errors)
     return f'<details class="errors"><summary>{counted(len(errors), "error")}</summary><ul>{lines}</ul></details>'

@@ -36,7 +36,7 @@ class Backbone:
         source: Where the weights come from, in words.
         sha256: Of the checkpoint file, None where there is none.
         pooling: None where the outputs are classes; where they are features, what these are of the model, a key of
-            POOLINGS. Features have maps of attention only, none of a class.
+            POOLINGS. Features have maps of attention and views only, none of a class.
     """
 
     name: str
@@ -90,7 +90,7 @@ def load_backbone(
             mean and std; the other fields have Preprocessing's defaults then.
 
     Returns:
-        The classifier. A model without a head gives features, and an artifact that shows attention only.
+        The classifier. A model without a head gives features, and an artifact that shows no class.
 
     Raises:
         OnnxplainError: If the name is unknown, the weights cannot be had or do not fit, or arguments contradict each

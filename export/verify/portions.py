@@ -37,7 +37,7 @@ COPIES = {"reciprocam", f"{HEATMAP}vit_reciprocam"}
 GROUPS = (
     ("attention", "gradient", "pixel_gradient"),
     DIVIDING,
-    ("layer_gradient", "pixel_attnlrp", "pixel_cp_lrp", "reciprocam"),
+    ("layer_gradient", "pixel_attnlrp", "pixel_cp_lrp", "reciprocam", "features"),
 )
 """The passes that run at once: so they need about the same memory."""
 

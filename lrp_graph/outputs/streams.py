@@ -25,7 +25,7 @@ def residual_stream(trace: Trace) -> tuple[fx.Node, ...]:
     stream: list[fx.Node] = []
     for attention in trace.layer_attention:
         after = dependents(trace.nodes, [attention])
-        passages = _post_dominators([node for node in trace.nodes if node in after and node in needed])
+        passages = post_dominators([node for node in trace.nodes if node in after and node in needed])
         later = [other for other in trace.layer_attention if other is not attention and other in after]
         if later:
             before = ancestors(later[0])
@@ -57,11 +57,11 @@ def stream_before(trace: Trace, attention: fx.Node) -> fx.Node | None:
     after, needed = dependents(trace.nodes, [trace.pixels]), ancestors(trace.full_logits)
     nodes = [trace.pixels, *(node for node in trace.nodes if node in after and node in needed)]
     tokens, before = shape_of(attention)[-1], ancestors(attention)
-    passages = [node for node in _post_dominators(nodes) if node in before and _is_stream(node, tokens)]
+    passages = [node for node in post_dominators(nodes) if node in before and _is_stream(node, tokens)]
     return passages[-1] if passages else None
 
 
-def _post_dominators(nodes: list[fx.Node]) -> list[fx.Node]:
+def post_dominators(nodes: list[fx.Node]) -> list[fx.Node]:
     """Those of ``nodes``, all that depend on the first of them, that every path from the first to the last meets.
 
     In execution order, these are the nodes that no edge jumps over.

@@ -45,13 +45,16 @@ class Lengths:
         return cls(*(round(factor * length) for length in (TITLE, SMALL, 24, 16, GAP, 10, 4, 1)))
 
 
-def figure_of(explanation: "Explanation", style: Style, scale: Scale | None = None) -> Canvas | Image.Image:
+def figure_of(
+    explanation: "Explanation", style: Style, scale: Scale | None = None, method: str = ""
+) -> Canvas | Image.Image:
     """Draw an explanation.
 
     Args:
         explanation: What to draw.
         style: How; its `scale` does not count.
         scale: What the colours span; None for what suits the map alone.
+        method: What the title calls it; empty for the method with those parameters that are not the defaults.
 
     Returns:
         A canvas; for the layout `bare` the picture itself.
@@ -68,7 +71,7 @@ def figure_of(explanation: "Explanation", style: Style, scale: Scale | None = No
     inner = len(panels) * (width + length.gap) - length.gap
     numbers = max((text_width(text, length.small) for _, text in _marks(scale)), default=0)
     bar = 0 if scale is None else length.gap + length.bar + length.tick + math.ceil(numbers)
-    title = _title(shown, inner, length)
+    title = _title(shown, method or explanation.title, inner, length)
     top = length.margin + length.leading * len(title) + length.gap // 2
     ends = [word.x + text_width(word.text, word.size) for line in title for word in line if word.anchor == "start"]
     canvas = Canvas(2 * length.margin + math.ceil(max(inner + bar, *ends)), top + height + length.margin)
@@ -98,7 +101,7 @@ def fitted(size: tuple[int, int], least: int, most: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _title(explanation: "Explanation", width: int, length: Lengths) -> list[list[Text]]:
+def _title(explanation: "Explanation", method: str, width: int, length: Lengths) -> list[list[Text]]:
     """One line, or two if it is too long: class and probability; method and model."""
     room = max(width, LEAST)  # below a narrow picture there is white paper beside it
     share = f"{explanation.probability:.1%}"
@@ -106,7 +109,7 @@ def _title(explanation: "Explanation", width: int, length: Lengths) -> list[list
     label = shortened(label, length.title, room - text_width(f"  {share}", length.title))
     after = text_width(f"{label}  ", length.title)
     first = [Text(0, 0, label, length.title), Text(after, 0, share, length.small, FAINT)]
-    about = f"{plain(explanation.title)} {DOT} {plain(explanation.model)}"
+    about = f"{plain(method)} {DOT} {plain(explanation.model)}"
     if after + text_width(f"{share}    {about}", length.small) <= width:
         return [[*first, Text(width, 0, about, length.small, FAINT, "end")]]
     return [first, [Text(0, 0, shortened(about, length.small, room), length.small, FAINT)]]

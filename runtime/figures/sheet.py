@@ -71,12 +71,12 @@ def rows_of(explanations: Mapping[str, Sequence["Explanation"]]) -> list[Row]:
     for items in zip(*explanations.values(), strict=True):
         first = items[0]
         title = plain(first.label) or f"class {first.target}"
-        cells = [Cell(_name(key, item), item) for key, item in zip(explanations, items, strict=True)]
+        cells = [Cell(method_in_words(key, item), item) for key, item in zip(explanations, items, strict=True)]
         rows.append(Row(title, f"{first.probability:.1%}", first.image, cells))
     return rows
 
 
-def _name(key: str, explanation: "Explanation") -> str:
+def method_in_words(key: str, explanation: "Explanation") -> str:
     """The method with the parameters that its key has, else with those that are not the defaults."""
     name, has_parameters, parameters = key.partition(":")
     return f"{name} ({parameters.replace(',', ', ')})" if has_parameters else explanation.title

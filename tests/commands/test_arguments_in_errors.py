@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from onnxplain import cli
-from onnxplain.commands import arguments, reporting
+from onnxplain.commands import method_arguments, reporting
 from onnxplain.commands.options import ARGUMENT, PYTHON_ONLY, as_options, option_of
 from onnxplain.contract.errors import one_line
 from onnxplain.export import HOW_TO_GET_CLASSES, load_backbone
@@ -118,4 +118,4 @@ def test_messages_of_libraries_and_of_the_system_are_left_as_they_are(capsys):
 
 def test_options_beside_all_methods_are_named_as_everywhere():
     with pytest.raises(OnnxplainError, match=r"leave out --provider$"):
-        arguments.check_all_methods(None, {"providers": ()})
+        method_arguments.check_all_methods(None, {"providers": ()})

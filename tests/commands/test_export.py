@@ -75,7 +75,7 @@ def test_export_of_a_model_without_classes(exporter, monkeypatch):
     """What the file can do, and what it takes to have more."""
     monkeypatch.setattr(BACKBONE, "has_classes", False)
     out = run("export", "--model", "mae").stdout
-    assert "vit has no classes, so the file shows attention only; maps of classes need --head FILE" in out
+    assert "vit has no classes, so the file shows attention and features only; maps of classes need --head FILE" in out
 
 
 def test_a_failed_gate_shows_its_table_and_writes_nothing(exporter):

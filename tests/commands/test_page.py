@@ -1,5 +1,6 @@
 """The command page: what it writes, what it refuses, and that the JavaScript knows of each method what Python does."""
 
+import base64
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from onnxplain.commands.page import RUNTIME
 from onnxplain.demo.samples import samples
 from onnxplain.runtime import METHODS
+from onnxplain.runtime.figures.colours import find_colours
 from tests.helpers.command_line import assert_mistake, random_image, run
 from tests.helpers.plain_artifact import build_plain
 
@@ -174,10 +176,18 @@ def test_it_needs_no_pytorch(plain):
     assert done.stdout.endswith("set()\n") and Path("site/index.html").exists()
 
 
-@pytest.mark.parametrize("field", ["pixel_level", "relative"])
+@pytest.mark.parametrize("field", ["pixel_level", "signed", "relative"])
 def test_the_module_knows_what_kind_of_maps_methods_make(field):
     text = (files("onnxplain.web") / "onnxplain.js").read_text()
     names = re.search(rf"const {field.upper()} = new Set\(\[(.*?)\]\)", text)[1]
     assert set(re.findall(r'"(\w+)"', names)) == {
         name for name, item in METHODS.items() if item.in_graph and getattr(item, field)
     }
+
+
+@pytest.mark.parametrize(("constant", "signed"), [("SEQUENTIAL", False), ("DIVERGING", True)])
+def test_the_module_has_the_colours_of_figures(constant, signed):
+    text = (files("onnxplain.web") / "onnxplain.js").read_text()
+    letters = re.search(rf"const {constant} = decoded\((.*?)\);", text, re.DOTALL)[1]
+    palette = base64.b64decode("".join(re.findall(r'"(.*?)"', letters)))
+    assert palette == find_colours(None, signed, 1.0).palette.tobytes()

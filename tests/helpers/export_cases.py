@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import PASSES, REDUCTIONS
-from tests.reference import attnlrp, chefer, eager, legrad, pixels, reductions, variants
+from tests.reference import attnlrp, chefer, eager, features, legrad, pixels, reductions, variants
 
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
 # swiglu_packed is made as DINOv2's giant: with LayerScale and registers
@@ -57,7 +57,7 @@ def reference(model, x):
                 "reciprocam": pixels.vit_reciprocam(model, x, chosen),
             }
         )
-    outputs = {"logits": logits, "attention": attention}
+    outputs = {"logits": logits, "attention": attention, "features": features.features(model, x)}
     outputs |= {name: torch.stack([column[name] for column in columns], 1) for name in columns[0]}
     given = {name: tensor.detach().numpy() for name, tensor in outputs.items()}
     raw = (given[name] for name in ("attention", "attention_gradient", "relevance", "layer_gradient"))

@@ -13,7 +13,7 @@ from onnxplain.export.formats.sealing import KEY, sealed_onnx
 from onnxplain.runtime import METADATA_KEY, PASSES, Metadata, Preprocessing
 
 SIZE, GRID, LAYERS, HEADS = (16, 24), (2, 3), 2, 2
-TOKENS = 1 + GRID[0] * GRID[1]
+TOKENS, WIDTH = 1 + GRID[0] * GRID[1], 8
 LABELS = ["tabby, tabby cat", "tiger cat", "crane", "crane, whooping crane", "Dog", "crane"]
 ALL_PASSES = tuple(PASSES)
 
@@ -83,6 +83,13 @@ BY_AXES = {
     ("channels", *PIXELS): [("Sin", ["pixels_class"], "result", {})],
     PIXELS: [*SIN, _reduced("ReduceMean", "sin", 2)],
     ("rows", "columns"): [("Mul", ["patches_t", "class4"], "result", {})],
+    # Of each token two numbers, along directions of their own
+    ("tokens", "token_width"): [
+        ("Unsqueeze", ["token_row", "axis2"], "value", {}),
+        ("Mul", ["value", "value"], "square", {}),
+        ("Concat", ["value", "square"], "both", {"axis": 2}),
+        ("MatMul", ["both", "directions"], "result", {}),
+    ],
 }
 FUSIONS = {"mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin"}
 GA = [*G, ("Mul", ["G", "A_t"], "GA", {})]
@@ -193,6 +200,7 @@ def build(path, passes=ALL_PASSES, metadata=None, **changes):
         "zero_scalar": np.array(0),
         "last": np.array(LAYERS - 1),
         "patch_columns": np.arange(1, TOKENS),
+        "directions": rng.normal(size=(2, WIDTH)).astype(np.float32),
         "small": np.array(0.1, np.float32),
         "nine": np.array(9, np.float32),
         **axes,
@@ -208,7 +216,7 @@ def build(path, passes=ALL_PASSES, metadata=None, **changes):
         "readout": [0],
         "layers": LAYERS,
         "heads": HEADS,
-        "token_width": 8,
+        "token_width": WIDTH,
         "hidden_width": 32,
         "passes": passes,
     }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onnxplain.contract import PASSES, REDUCTIONS
 from onnxplain.contract.outputs import ALWAYS, OUTPUTS
-from onnxplain.lrp_graph import ALL, FusedGraph, MissingRuleError, fuse
+from onnxplain.lrp_graph import ALL, FORWARD_ONLY, FusedGraph, MissingRuleError, fuse
 from onnxplain.lrp_graph import passes as table
 from onnxplain.lrp_graph.reverse import reverse_each
 from onnxplain.lrp_graph.trace.rewrite import ancestors
@@ -29,7 +29,7 @@ def test_shapes(name: str) -> None:
     found = graph(pixels, TARGET)
     targets, size, (h, w) = TARGET.shape[1], pixels.shape[2:], model.patch_embed.grid_size
     lengths = {"layers": graph.layers, "heads": graph.heads, "tokens": graph.tokens, "channels": 3}
-    lengths |= {"height": size[0], "width": size[1], "rows": h, "columns": w}
+    lengths |= {"token_width": graph.token_width, "height": size[0], "width": size[1], "rows": h, "columns": w}
     assert tuple(found) == graph.names == (*ALWAYS, *(item.output for item in PASSES.values()), *REDUCTIONS)
     classes = found.pop("class_index")
     assert classes.shape == TARGET.shape and classes.dtype == torch.int64
@@ -90,9 +90,12 @@ def test_passes_are_chosen(passes: Sequence[str]) -> None:
     assert_same(found, complete.compute(pixels, TARGET, graph.names), 0)
 
 
-def test_only_layer_gradients_need_the_whole_last_block() -> None:
+WHOLE = ("layer_gradient", "features")
+
+
+def test_only_layer_gradients_and_features_need_the_whole_last_block() -> None:
     model, complete = fused("plain")
-    graph = fuse(model, variants.pixels(model, 1), passes=[name for name in ALL if name != "layer_gradient"])
+    graph = fuse(model, variants.pixels(model, 1), passes=[name for name in ALL if name not in WHOLE])
     assert graph._trace.full_logits not in graph._nodes and set(graph._nodes) <= ancestors(graph._trace.logits)
     assert complete._trace.full_logits in complete._nodes
     values = complete._interpret(variants.pixels(model, BATCH))
@@ -100,7 +103,7 @@ def test_only_layer_gradients_need_the_whole_last_block() -> None:
 
 
 PROPAGATIONS: dict[tuple[str, ...], int] = {
-    ("logits", "attention", "attention_mean", "reciprocam"): 0,
+    ("logits", "attention", "attention_mean", "reciprocam", "features"): 0,
     ("attention_gradient", "pixel_gradient", "attention_gradcam"): 1,
     ("gradient_relevance_positive",): 2,
     ("pixel_relevance", "relevance_positive"): 1,
@@ -131,7 +134,7 @@ def unknown(x: Tensor) -> Tensor:
     return torch.cumsum(torch.sin(x).flip(1).flip(2), -1).mean(1)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "reciprocam"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in FORWARD_ONLY])
 def test_all_missing_rules_are_named_before_anything_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FusedGraph, "_interpret", lambda *_: pytest.fail("the graph was run"))
     model = Hand(sdpa, unknown).float()
@@ -143,7 +146,7 @@ def test_all_missing_rules_are_named_before_anything_runs(name: str, monkeypatch
         assert message.count(f"aten.{op} ") == message.count(f"aten.{op} (node {op}, shape (") == 1
 
 
-@pytest.mark.parametrize("passes", [(), ("reciprocam",)])
+@pytest.mark.parametrize("passes", [(), ("reciprocam",), ("features",)])
 def test_the_layout_needs_rules_too(passes: Sequence[str]) -> None:
     with pytest.raises(MissingRuleError, match=r"tokens that the head reads has no rule for: aten\.sin .*aten\.cumsum"):
         fuse(Hand(sdpa, unknown).float(), torch.zeros(1, 3, 32, 32), passes=passes)

@@ -49,7 +49,7 @@ def test_the_example_of_saved_maps(explainer):
 def test_outputs_are_known_to_tensors_by_the_names_in_the_table(explainer):
     table = README.partition("| output | flag | shape |")[2].partition("\n\n")[0]
     names = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
-    assert len(names) == 11 and set(explainer.tensors("cat.jpg", passes=names)) == set(names)
+    assert len(names) == 12 and set(explainer.tensors("cat.jpg", passes=names)) == set(names)
 
 
 def test_methods_and_models_are_listed():
@@ -68,7 +68,20 @@ def test_methods_and_models_are_listed():
 def test_options_in_the_text_are_options_of_a_command():
     """Of the examples in blocks of code and of the options named beside them."""
     known = set()
-    for command in ("export", "probe", "explain", "evaluate", "sanity", "models", "methods", "info", "page", "triton"):
+    for command in (
+        "export",
+        "probe",
+        "explain",
+        "heads",
+        "features",
+        "evaluate",
+        "sanity",
+        "models",
+        "methods",
+        "info",
+        "page",
+        "triton",
+    ):
         known |= set(re.findall(r"(--[a-zA-Z-]+)", CliRunner().invoke(cli.app, [command, "--help"]).stdout))
     told = set(re.findall(r"(?<![\w/])(--[a-zA-Z][a-zA-Z-]+)", README))
     foreign = {"--version", "--onnx"}  # of the program itself, and of the sweep

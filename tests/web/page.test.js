@@ -126,6 +126,45 @@ test("a person drops a file, clicks a class, changes the method, saves", async (
   await page.close();
 });
 
+for (const [method, ends, colours] of [
+  ["legrad", "less\nmore", [[0, 0, 0, 0], [241, 225, 62, 255]]], // ends of the palette, the lower one transparent
+  ["attnlrp", "against\nfor", [[59, 76, 192, 255], [180, 4, 38, 255]]],
+]) {
+  test(`what is on the screen is the overlay, and the legend has its colours (${method})`, async () => {
+    const { page } = await open("own");
+    await says(page, "by transformer attribution");
+    await page.getByLabel("Choose an image").setInputFiles(`${FOLDER}/wide.png`);
+    await page.getByLabel("The image wide.png with the heatmap").waitFor();
+    await page.getByRole("radio", { name: method }).check({ force: true });
+    await says(page, `by ${method}`);
+    const isWanted = (each) => each.image === "wide.png" && each.method === method && each.target === -1;
+    const { overlay, faint } = cases.find(isWanted);
+    for (const [file, opacity] of [[overlay], [faint.file, faint.opacity]]) {
+      if (opacity) await page.getByRole("slider").fill(String(100 * opacity));
+      const shown = await page.evaluate(drawnLayers);
+      const isOff = (value, at) => Math.abs(value - shown[at]) > 2; // a canvas has colours times their opacity, rounded
+      const off = readPng(`${FOLDER}/${file}`).data.filter(isOff).length;
+      assert.ok(off < 20, `${file}: ${off} bytes`);
+    }
+    assert.equal(await page.locator("#legend").innerText(), ends);
+    const pixels = (canvas) => [...canvas.getContext("2d").getImageData(0, 0, 256, 1).data];
+    const bar = await page.locator("#bar").evaluate(pixels);
+    assert.deepEqual([bar.slice(0, 4), bar.slice(-4)], colours);
+    assert.equal(bar[4 * 128 + 3] === 0, method === "attnlrp"); // zero is transparent
+    await page.close();
+  });
+}
+
+/** In the page: the bytes of the layers, laid over each other as the browser does. */
+function drawnLayers() {
+  const [base, heat] = ["base", "heat"].map((id) => document.getElementById(id));
+  const context = new OffscreenCanvas(base.width, base.height).getContext("2d");
+  context.drawImage(base, 0, 0);
+  context.globalAlpha = getComputedStyle(heat).opacity;
+  context.drawImage(heat, 0, 0);
+  return [...context.getImageData(0, 0, base.width, base.height).data];
+}
+
 test("while the model loads the page says how far it is, and takes an image", async () => {
   const { page, noted } = await open("slow");
   const progress = page.getByRole("progressbar");

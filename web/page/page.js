@@ -4,10 +4,13 @@ import { Classes, percent } from "./classes.js";
 import { Engine, Stopped } from "./engine.js";
 
 const LONG = 2000; // milliseconds
+const ENDS = ["less", "more"]; // of the legend
+const SIGNED_ENDS = ["against", "for"];
 
 const elements = Object.fromEntries(
-  ["stage", "progress", "before", "after", "image", "base", "heat", "empty", "status", "error", "opacity",
-    "percent", "save", "file", "samples", "model", "models", "methods", "facts", "drop"].map(
+  ["stage", "progress", "before", "after", "image", "base", "heat", "empty", "status", "legend", "lowest", "bar",
+    "highest", "error", "opacity", "percent", "save", "file", "samples", "model", "models", "methods", "facts",
+    "drop"].map(
     (id) => [id, document.getElementById(id)]
   )
 );
@@ -91,6 +94,7 @@ function show(answer) {
   elements.image.ariaLabel = `The image ${image.name}`;
   elements.empty.hidden = true;
   elements.after.hidden = true;
+  elements.legend.hidden = true;
   elements.save.disabled = true;
   for (const button of elements.samples.querySelectorAll("button")) {
     button.ariaPressed = String(button.dataset.name === image.name);
@@ -102,6 +106,7 @@ function showExplanation(answer) {
   explained = answer;
   draw(elements.base, answer.base);
   draw(elements.heat, answer.colours);
+  showLegend(answer);
   const { probability } = answer.predictions.find(({ index }) => index === answer.target);
   const title = `${answer.label} (${percent(probability)}) by ${words(answer.method)}`;
   elements.base.ariaLabel = `The image ${image.name} with the heatmap of ${title}`;
@@ -137,9 +142,18 @@ async function attempt(work) {
 function draw(canvas, bitmap) {
   canvas.width = bitmap.width;
   canvas.height = bitmap.height;
-  canvas.closest("figure").style.setProperty("--aspect", bitmap.width / bitmap.height);
+  canvas.closest("figure")?.style.setProperty("--aspect", bitmap.width / bitmap.height);
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
   bitmap.close();
+}
+
+function showLegend({ bar, isSigned }) {
+  draw(elements.bar, bar);
+  const [lowest, highest] = isSigned ? SIGNED_ENDS : ENDS;
+  elements.lowest.textContent = lowest;
+  elements.highest.textContent = highest;
+  elements.bar.ariaLabel = `Colours of the heatmap, from ${lowest} to ${highest}`;
+  elements.legend.hidden = false;
 }
 
 /** The image alone until there is an explanation, which stands beside it if that is the view. */
@@ -152,7 +166,7 @@ function isBeside() {
 }
 
 function showOpacity() {
-  elements.heat.style.opacity = elements.opacity.value / 100;
+  for (const layer of [elements.heat, elements.bar]) layer.style.opacity = elements.opacity.value / 100;
   elements.percent.textContent = `${elements.opacity.value}\u00a0%`;
 }
 

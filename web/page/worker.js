@@ -25,16 +25,16 @@ const calls = {
     return { image: await shown(image) };
   },
 
-  /** Explains a class: what lies under the heatmap, its colours, and the probabilities of all classes. */
+  /** Explains a class: what lies under the heatmap, its colours, the legend's, and all classes' probabilities. */
   async explain({ target, method }) {
     report("Explaining");
     const start = performance.now();
     explanation = await explainer.explain(image, { target, method, topK: Infinity });
     const seconds = (performance.now() - start) / 1000;
-    const { predictions, label } = explanation;
-    const layers = [explanation.overlay({ opacity: 0 }), explanation.colours()];
-    const [base, colours] = await Promise.all(layers.map(shown));
-    return { base, colours, predictions, label, target: explanation.target, seconds };
+    const { predictions, label, isSigned } = explanation;
+    const layers = [explanation.overlay({ opacity: 0 }), explanation.colours(), explanation.colourBar()];
+    const [base, colours, bar] = await Promise.all(layers.map(shown));
+    return { base, colours, bar, isSigned, predictions, label, target: explanation.target, seconds };
   },
 
   /** The last explanation as a PNG file of the image's size, or twice as wide beside the image. */

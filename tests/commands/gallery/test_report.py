@@ -17,7 +17,8 @@ from PIL import Image
 from onnxplain.commands.gallery import gallery
 from onnxplain.commands.printable import printable
 from onnxplain.runtime import Explainer, load_image
-from tests.helpers.command_line import assert_mistake, contents, random_image, run
+from onnxplain.runtime.figures.figure import resized
+from tests.helpers.command_line import assert_mistake, contents, random_image, read_pixels, run
 from tests.helpers.tiny_artifact import LABELS, build
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -117,6 +118,18 @@ def _check_images(row, item):
                 assert np.abs(np.asarray(item.image.resize((60, 60)), float) - wanted).mean() > 12
 
 
+@pytest.mark.parametrize("scale", ["each", "shared"])
+def test_maps_are_drawn_as_the_options_say(artifact, scale):
+    looks = ["--colormap", "viridis", "--opacity", 1, "--scale", scale, "--layout", "map", "--no-figures"]
+    _report(artifact, "cat.png", "--target", 0, "--target", 4, "--method", "legrad", *looks)
+    assert not Path("explanations").exists()
+    items = Explainer(artifact).explain("cat.png", [0, 4], "legrad")
+    first, second = (read_pixels(Path("report", row["map"])).astype(float) for row in _rows())
+    alone = [np.asarray(resized(item, (384, 256)).overlay("viridis", 1.0), float) for item in items]
+    assert np.abs(second - alone[1]).mean() < 4  # of the greater values, which the shared scale spans
+    assert (np.abs(first - alone[0]).mean() < 4) == (scale == "each")
+
+
 def test_the_page_holds_the_same_numbers(artifact):
     _report(artifact, "pictures", "--target", 1, "--target", 4, "--method", "legrad", "--method", "rollout")
     data, rows = _data(), _rows()
@@ -150,7 +163,7 @@ def test_rightness_by_folders(artifact):
         )
         seen[place] = expected
     assert seen == places
-    assert "true classes by the names of folders, of 4" in _page()
+    assert "6 pictures, explained by tiny.onnx; 4 in folders with names of classes" in _page()
     assert [true for _, true, _ in _data()["pictures"]] == [places[place] for place in sorted(places)]
 
 
@@ -192,12 +205,14 @@ def test_the_policy_allows_the_page_s_own_style_and_script_and_images_beside_it(
 
 
 def test_bad_pictures_are_listed_and_the_others_shown(artifact):
-    done = run("explain", artifact, "cat.png", "cut.png", "text.png", "pictures", "--report", "report")
-    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 2
+    random_image(0, 300, 300).save("large.png")
+    given = ["cat.png", "cut.png", "large.png", "text.png", "pictures"]
+    done = run("explain", artifact, *given, "--report", "report", "--max-pixels", 80000)
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 3 and "--max-pixels" in done.stderr
     assert [row["image"] for row in _rows()] == ["cat.png", "pictures/a.png", "pictures/b.webp", "pictures/c.JPG"]
     lines = [text.strip() for tag, _, text in _Elements(_page()).found if tag == "li"]
     assert [f"error: {line}" for line in lines] == done.stderr.splitlines()
-    assert "2 errors" in _page()
+    assert "3 errors" in _page()
 
 
 def test_without_any_picture_there_is_no_report(artifact):

@@ -58,6 +58,6 @@ def test_what_is_no_model() -> None:
 
 def test_errors_name_python_arguments() -> None:
     with pytest.raises(
-        OnnxplainError, match="its file can show attention only: leave out `passes`, or give it classes"
+        OnnxplainError, match="its file can have attention and features only: leave out `passes`, or give it classes"
     ):
         prepare(_backbone(has_classes=False), passes=["gradient"])

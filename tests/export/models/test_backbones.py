@@ -123,7 +123,7 @@ def test_features_are_no_classes(tmp_path):
         "small", small, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcde"), "softmax", "", None, "own"
     )
     with pytest.raises(
-        OnnxplainError, match="attention only: leave out `passes`, or give it classes with `head`, a file"
+        OnnxplainError, match="attention and features only: leave out `passes`, or give it classes with `head`, a file"
     ):
         export_model(backbone, tmp_path / "x.onnx", passes=["gradient"])
     assert not list(tmp_path.iterdir())

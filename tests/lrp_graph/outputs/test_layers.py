@@ -17,7 +17,7 @@ from onnxplain.lrp_graph.trace.rewrite import ancestors
 from tests.helpers.graph_checks import BATCH, TARGET, Hand, check_gradient, fused, images, sdpa
 from tests.reference import variants
 
-STREAMS = ("layer_gradient", "reciprocam")
+STREAMS = ("layer_gradient", "reciprocam", "features")
 
 
 @cache

@@ -1,0 +1,191 @@
+"""The commands heads and features: what a model sees in images, without a class."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands.destination import Destination
+from onnxplain.commands.drawing import draw_ahead
+from onnxplain.commands.explain import with_stdin
+from onnxplain.commands.explainer_options import OpeningOptions
+from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.option_groups import with_groups
+from onnxplain.commands.options import Quiet
+from onnxplain.commands.products import save_figure
+from onnxplain.contract.errors import naming
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from onnxplain.runtime import Explainer, Outcome
+    from onnxplain.runtime.figures.canvas import Canvas
+    from onnxplain.runtime.images.inputs import PreparedImage
+    from onnxplain.runtime.views.heads import Heads
+
+Artifact = Annotated[Path, Argument(metavar="ARTIFACT", help="A file that export wrote.")]
+Images = Annotated[
+    list[Path], Argument(metavar="IMAGE", help="Images, and folders of images; - is one on standard input.")
+]
+Recursive = Annotated[
+    bool, Option("--recursive", help="Show the images in sub-folders too, into sub-folders of the same names.")
+]
+Output = Annotated[Path, Option(metavar="FOLDER", help="Where to write.")]
+Format = Annotated[str, Option(metavar="png|jpg|webp|pdf|svg", help="The format of the files.")]
+FOLDER = Path("explanations")
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of one image.
+
+    Attributes:
+        image: The image.
+        figure: Draws it.
+        about: What it shows, in a few words.
+        ending: Of the file's name.
+    """
+
+    image: "Image.Image"
+    figure: "Callable[[], Canvas]"
+    about: str
+    ending: str
+
+
+Views = Callable[["Explainer", "Iterator[Outcome[PreparedImage]]"], "Iterator[Outcome[View]]"]
+"""From prepared images to what is shown of each."""
+
+
+@with_groups
+def heads(
+    artifact: Artifact,
+    images: Images,
+    *,
+    layer: Annotated[
+        int,
+        Option(
+            metavar="L", help="From 0, or from the end as -1, -2, …; an attention pool is one more layer, the last."
+        ),
+    ] = -1,
+    recursive: Recursive = False,
+    output: Output = FOLDER,
+    format: Format = "png",
+    options: OpeningOptions,
+    quiet: Quiet = False,
+) -> None:
+    """Show what each head of one layer attends to, seen from the token that the model reads; no class is asked for.
+
+    Every image's sheet is a new file, <image>.<artifact>.heads.layer-<layer>.png, or ends as --format says.
+    No file is replaced. In folders such files are skipped.
+    """
+
+    def views(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedImage]]") -> "Iterator[Outcome[View]]":
+        from onnxplain.runtime.views.heads import heads_of
+
+        return (outcome.then(_view_of_heads) for outcome in heads_of(explainer.artifact, prepared, layer))
+
+    _show(artifact, images, views, recursive, output, format, options, quiet)
+
+
+@with_groups
+def features(
+    artifact: Artifact,
+    images: Images,
+    *,
+    recursive: Recursive = False,
+    output: Output = FOLDER,
+    format: Format = "png",
+    options: OpeningOptions,
+    quiet: Quiet = False,
+) -> None:
+    """Show the features of patches as colours, those of all images together; no class is asked for.
+
+    The first principal component of the patches tells the foreground from the background; the three first of the
+    foreground are red, green and blue, as in DINOv2's paper. Like patches have like colours in all images.
+
+    Every image has a new file, <image>.<artifact>.features.png, or ends as --format says.
+    No file is replaced. In folders such files are skipped.
+    """
+    _show(artifact, images, _by_features, recursive, output, format, options, quiet)
+
+
+def _view_of_heads(found: "Heads") -> View:
+    from onnxplain.runtime.figures.views import heads_figure
+
+    name = "attention pool" if found.pool else f"layer {found.layer}"
+    about = f"{name}, {counted(len(found.maps), 'head')}"
+    return View(found.image, lambda: heads_figure(found), about, f"heads.layer-{found.layer}")
+
+
+def _by_features(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedImage]]") -> "Iterator[Outcome[View]]":
+    from onnxplain.runtime.figures.views import features_figure
+    from onnxplain.runtime.views.features import PatchFeatures, patch_features, principal_colours
+
+    outcomes = [*patch_features(explainer.artifact, prepared)]
+    right = [outcome.value for outcome in outcomes if outcome.error is None]
+    together = principal_colours(right, explainer.metadata.model) if right else None
+    numbers = iter(range(len(right)))
+
+    def view(found: PatchFeatures) -> View:
+        assert together is not None  # it has this image
+        number = next(numbers)
+        about = f"foreground: {together.foreground[number].mean():.0%} of the patches"
+        return View(found.image, lambda: features_figure(together, [number]), about, "features")
+
+    return (outcome.then(view) for outcome in outcomes)
+
+
+def _show(
+    artifact: Path, images: list[Path], views: Views, recursive: bool, output: Path, format: str,
+    options: OpeningOptions, quiet: bool,
+) -> None:  # fmt: skip
+    """Write a figure for each image."""
+    from onnxplain.runtime.batch_size import MAX_BATCH
+    from onnxplain.runtime.figures.formats import check_format
+    from onnxplain.runtime.images.inputs import prepare_ahead
+    from onnxplain.runtime.images.loading import UNNAMED
+
+    check_format(format)
+    found = find_images(images, recursive)
+    arguments.check_writable(output)
+    limit = options.pixel_limit
+    arguments.allow_pixels(limit)
+    names, sources = with_stdin([*found.images], limit)
+    console = display.make_console(quiet)
+    started = time.monotonic()
+    with console.status(f"loading {artifact}"), reporting.warnings_shown():
+        explainer = options.open(artifact, len(names))
+    metadata, destination = explainer.metadata, Destination(output, found.images, artifact)
+
+    def draw(image: Path, view: View) -> list[Path]:
+        about = {"Model": metadata.model, "View": view.ending}
+        folder, name = destination.folder_of(image), destination.name(image, view.ending)
+        return [save_figure(view.figure(), format, about, folder, name)]
+
+    errors, written = [*found.errors], 0
+    with display.ExplainingProgress(console, len(names)) as progress:
+        outcomes = views(explainer, prepare_ahead(sources, metadata, limit, MAX_BATCH))
+        for name, outcome in draw_ahead(draw, zip(names, outcomes, strict=False)):
+            if outcome.error is not None:
+                errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
+            else:
+                view, files = outcome.value
+                display.show_view(console, name, view.image, view.about, files[0])
+                written += 1
+            progress.next_image()
+    for line in found.skipped():
+        console.print(line, soft_wrap=True)
+    if len(names) > 1:
+        seconds = time.monotonic() - started
+        console.print(f"showed {written} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
+    if written:
+        console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
+    for message in errors:
+        reporting.print_error(message)
+    if errors:
+        raise typer.Exit(2)

@@ -1,0 +1,214 @@
+"""Several models asked about one image: the same class, by its label, and the same methods."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from onnxplain.contract.errors import MethodError, OnnxplainError
+from onnxplain.contract.metadata import Metadata
+
+from .explainer import Explainer
+from .explanation import Explanation
+from .figures.canvas import plain
+from .figures.formats import to_image
+from .figures.sheet import Cell, Row, method_in_words, sheet_of
+from .figures.style import Style
+from .images.loading import ImageSource
+from .methods.calls import MethodCall
+from .methods.choice import Methods, available_methods, call_method, call_methods, comparable_methods
+from .methods.table import METHODS
+from .pipeline import ByMethod
+from .targets import Target, Targets, are_several, class_like
+
+NOT_HERE = "not possible with this file"
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """What one of several models answers.
+
+    Attributes:
+        name: The model's, with the file's where two models have the same.
+        explainer: The model.
+        classes: For each class asked for its index in this model; None where the model does not have it.
+        results: By the key of the method those of the classes that the model has, in order.
+        free: By the key of a method without a class its only explanation.
+    """
+
+    name: str
+    explainer: Explainer
+    classes: tuple[int | None, ...]
+    results: ByMethod
+    free: Mapping[str, Explanation]
+
+
+class ModelComparison:
+    """Several models, and the methods by which they are compared."""
+
+    def __init__(self, explainers: Sequence[Explainer], methods: Methods | None = None) -> None:
+        """Choose the methods.
+
+        Args:
+            explainers: The models, at least one; the first one says what ranks and indices of classes mean.
+            methods: As of `Explainer.explain_all`; None for the best one that all have the passes for.
+
+        Raises:
+            MethodError: If the first model does not allow any of them, or a parameter is not valid.
+        """
+        self.explainers = tuple(explainers)
+        metadata = [explainer.metadata for explainer in explainers]
+        if methods is None:
+            methods = common_methods(metadata)[:1]
+        self._calls = [_possible(methods, one) for one in metadata]
+        keys = dict.fromkeys(key for calls in self._calls for key in calls)
+        if not self._calls[0]:
+            call_methods(methods, metadata[0])  # which says why not
+        self.keys = tuple(keys)
+        self._names = _names(explainers)
+
+    def ask(self, image: ImageSource, targets: Sequence[Target]) -> list[ModelAnswer]:
+        """Explain an image by all models.
+
+        Args:
+            image: As of `Explainer.explain`.
+            targets: Classes of the first model, see `Explainer.explain`. Those of the others are the classes with the
+                same label, or with the only label that shares one of its comma-separated synonyms.
+
+        Returns:
+            One answer for each model.
+
+        Raises:
+            OnnxplainError: As `Explainer.explain_all` does.
+        """
+        labels: list[str] = []
+        answers = []
+        for place, (name, explainer, calls) in enumerate(zip(self._names, self.explainers, self._calls, strict=True)):
+            if place == 0:
+                found = _once(_explained(explainer, image, targets, calls))
+                items = next(iter(found.values()))
+                labels = [item.label for item in items]
+                classes: list[int | None] = [item.target for item in items]
+            else:
+                classes = [class_like(label, explainer.metadata.labels) for label in labels]
+                known = [index for index in classes if index is not None]
+                found = _explained(explainer, image, known or [-1], calls)
+                if not known:
+                    found = {key: each for key, each in found.items() if not calls[key].method.per_target}
+            free = {key: each[0] for key, each in found.items() if not calls[key].method.per_target}
+            answers.append(ModelAnswer(name, explainer, tuple(classes), found, free))
+        return answers
+
+    def rows(self, answers: Sequence[ModelAnswer]) -> list[Row]:
+        """The rows of a sheet: class by class a row for each model, with a cell for each method."""
+        first = next(iter(answers[0].results.values()))
+        rows = []
+        for place, asked in enumerate(first):
+            for answer in answers:
+                has = answer.classes[place] is not None
+                column = sum(index is not None for index in answer.classes[:place])
+                cells = [self._cell(key, answer, column if has else None, asked.label) for key in self.keys]
+                shown = [cell.content for cell in cells if isinstance(cell.content, Explanation)]
+                about = f"no class {plain(asked.label)}"
+                if has and shown:
+                    about = f"{plain(shown[0].label) or f'class {shown[0].target}'}, {shown[0].probability:.1%}"
+                rows.append(Row(answer.name, about, asked.image, cells))
+        return rows
+
+    def _cell(self, key: str, answer: ModelAnswer, column: int | None, label: str) -> Cell:
+        """A method's explanation of a class, or why there is none."""
+        content: Explanation | str
+        if column is not None and key in answer.results:
+            content = answer.results[key][column]
+        elif key in answer.free:
+            content = answer.free[key]
+        else:
+            content = f"no class {plain(label)}" if column is None else NOT_HERE
+        return Cell(method_in_words(key, content) if isinstance(content, Explanation) else key, content)
+
+
+def models_sheet(
+    explainers: Sequence[Explainer],
+    image: ImageSource,
+    target: Target | Targets = -1,
+    methods: Methods | None = None,
+    style: Style | None = None,
+) -> Image.Image:
+    """Draw what several models see of a class in one image, one below the other.
+
+    Args:
+        explainers: The models; each prepares the image as it needs it.
+        image: As of `Explainer.explain`.
+        target: As of `Explainer.explain`, for the first model; the others' classes are found by label.
+        methods: As of `Explainer.explain_all`; None for the best one that all models allow.
+        style: How it is drawn.
+
+    Returns:
+        RGB: for each class and model a row with the picture and each method's map.
+
+    Raises:
+        OnnxplainError: As `Explainer.explain_all` does; or there is no model.
+    """
+    if not explainers:
+        raise OnnxplainError("`explainers` is empty; give at least one")
+    comparison = ModelComparison(explainers, methods)
+    targets: list[Any] = list(target) if are_several(target) else [target]
+    return to_image(sheet_of(comparison.rows(comparison.ask(image, targets)), style or Style()))
+
+
+def common_methods(metadata: Sequence[Metadata], quick: bool = False) -> list[str]:
+    """The names of the methods that all of the models allow, best first.
+
+    Args:
+        metadata: The models'.
+        quick: Only those that are compared where none is named, see `comparable_methods`.
+
+    Raises:
+        MethodError: If there is none.
+    """
+    allowed = [comparable_methods(one)[0] if quick else available_methods(one) for one in metadata]
+    common = [name for name in METHODS if all(name in [method.name for method in each] for each in allowed)]
+    if not common:
+        raise MethodError("there is no method that all of these files allow; export one of them again")
+    return common
+
+
+def _possible(methods: Methods, metadata: Metadata) -> dict[str, MethodCall]:
+    """Those of the methods that the model allows, by key."""
+    calls: dict[str, MethodCall] = {}
+    for text in methods:
+        given = methods[text] if isinstance(methods, Mapping) else {}
+        try:
+            call = call_method(text, given, metadata)
+        except MethodError:
+            continue
+        calls[call.key] = call
+    return calls
+
+
+def _explained(
+    explainer: Explainer, image: ImageSource, targets: Sequence[Target], calls: Mapping[str, MethodCall]
+) -> ByMethod:
+    if not calls:
+        return {}
+    fixed = bool(explainer.metadata.heatmaps)
+    return explainer.explain_all(
+        image, list(targets), methods={key: {} if fixed else call.arguments for key, call in calls.items()}
+    )
+
+
+def _once(results: ByMethod) -> ByMethod:
+    """Without the second explanation of a class that two targets stand for."""
+    items = next(iter(results.values()))
+    first = {item.target: place for place, item in reversed(list(enumerate(items)))}
+    return {key: [each[place] for place in sorted(first.values())] for key, each in results.items()}
+
+
+def _names(explainers: Iterable[Explainer]) -> list[str]:
+    """Each model's name, with the file's where two have the same."""
+    models = [explainer.metadata.model for explainer in explainers]
+    return [
+        f"{plain(model)} ({plain(explainer.path.name)})" if models.count(model) > 1 and explainer.path else plain(model)
+        for model, explainer in zip(models, explainers, strict=True)
+    ]
