@@ -24,7 +24,7 @@ class Written(NamedTuple):
 
     Attributes:
         path: The file.
-        kind: What it is: `figure`, `sheet` or `map`.
+        kind: What it is: `figure`, `sheet`, `models`, `sweep` or `map`.
         method: The method that it shows; None if it shows all.
         target: The index of the class that it shows; None if it shows all.
         scale: The values of black and white in a map as a grey picture; else None.

@@ -180,6 +180,30 @@ def test_a_sheet_is_one_file_for_all(artifact):
     assert again["files"][0]["path"] == "explanations/cat.png.tiny.sheet-2.png"
 
 
+def test_several_artifacts_have_a_line_each(artifact, tmp_path):
+    other = build(tmp_path / "other.onnx", model="another")
+    result = run("explain", artifact, other, "cat.png", "zero.png", "--json", "--method", "rollout", "--target", 4)
+    lines = _lines(result)
+    assert result.exit_code == 2 and [line["image"] for line in lines] == ["cat.png"] * 2 + ["zero.png"] * 2
+    assert [Path(line["artifact"]).name for line in lines] == ["tiny.onnx", "other.onnx"] * 2
+    assert [line["model"] for line in lines[:2]] == ["tiny", "another"] and all("error" in line for line in lines[2:])
+    for line in lines:
+        assert line["digest"] == hashlib.sha256(Path(line["artifact"]).read_bytes()[:-64]).hexdigest()
+    (sheet,) = {file["path"] for line in lines[:2] for file in line["files"] if file["kind"] == "models"}
+    assert Path(sheet).is_file()
+
+
+def test_the_steps_of_a_sweep_are_told_apart(artifact):
+    options = ["--method", "rollout", "--sweep", "discard_ratio=0:0.8:3", "--target", 2, "--target", 3]
+    (strip,) = _lines(run("explain", artifact, "cat.png", "--json", *options))
+    told = [(item["parameters"]["discard_ratio"], item["target"]) for item in strip["explanations"]]
+    assert told == [(ratio, target) for ratio in (0, 0.4, 0.8) for target in (2, 3)]
+    assert len({item["key"] for item in strip["explanations"]}) == 3
+    assert [(file["kind"], file["target"]) for file in strip["files"]] == [("sweep", None)]
+    (moving,) = _lines(run("explain", artifact, "cat.png", "--json", *options, "--format", "gif"))
+    assert [(file["kind"], file["target"]) for file in moving["files"]] == [("sweep", 2), ("sweep", 3)]
+
+
 def test_without_figures(artifact):
     assert_mistake("--sheet and --no-figures", "explain", artifact, "cat.png", "--sheet", "--no-figures")
     result = run("explain", artifact, "cat.png", "--no-figures", "--method", "rollout")
