@@ -97,6 +97,7 @@ class ModelsSheet:
 
 
 def compare(
+    artifacts: Sequence[Path],
     names: Sequence[Path],
     sources: Sequence["ImageSource"],
     targets: Sequence[str | int],
@@ -107,6 +108,7 @@ def compare(
     """Compare the models on each image, print what they answer, and write the sheets.
 
     Args:
+        artifacts: The files that explain, as they were given.
         names: The images' names.
         sources: What is read for each.
         targets: As the first artifact has them.
@@ -120,8 +122,7 @@ def compare(
     from onnxplain.runtime import Outcome
     from onnxplain.runtime.images.loading import UNNAMED
 
-    paths = [explainer.path for explainer in sheet.comparison.explainers if explainer.path]
-    lines = [JsonLines(path, str(stored_digest(path))) for path in paths]
+    lines = [JsonLines(path, str(stored_digest(path))) for path in artifacts]
     written, errors = 0, []
     with display.ExplainingProgress(console, len(names)) as progress:
         asked = (Outcome.of(sheet.comparison.ask, source, targets) for source in sources)

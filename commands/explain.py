@@ -119,7 +119,7 @@ def explain(
         comparison = open_comparison(artifacts, len(names), options, method, parameters, all_methods, console)
         together = Path("+".join(path.stem for path in artifacts) + artifact.suffix)
         sheets = ModelsSheet(comparison, Destination(output, found.images, together), figures)
-        written, failures = compare(names, sources, targets, sheets, console, as_json)
+        written, failures = compare(artifacts, names, sources, targets, sheets, console, as_json)
         _finish(console, found, written, output, [], [*found.errors, *failures])
         return
     started = time.monotonic()

@@ -181,11 +181,13 @@ def test_a_sheet_is_one_file_for_all(artifact):
 
 
 def test_several_artifacts_have_a_line_each(artifact, tmp_path):
-    other = build(tmp_path / "other.onnx", model="another")
-    result = run("explain", artifact, other, "cat.png", "zero.png", "--json", "--method", "rollout", "--target", 4)
+    build(tmp_path / "other.onnx", model="another")
+    result = run(
+        "explain", artifact, "other.onnx", "cat.png", "zero.png", "--json", "--method", "rollout", "--target", 4
+    )
     lines = _lines(result)
-    assert result.exit_code == 2 and [line["image"] for line in lines] == ["cat.png"] * 2 + ["zero.png"] * 2
-    assert [Path(line["artifact"]).name for line in lines] == ["tiny.onnx", "other.onnx"] * 2
+    assert result.exit_code == 2 and [line["image"] for line in lines] == ["cat.png", "cat.png", "zero.png", "zero.png"]
+    assert [line["artifact"] for line in lines] == [str(artifact), "other.onnx"] * 2
     assert [line["model"] for line in lines[:2]] == ["tiny", "another"] and all("error" in line for line in lines[2:])
     for line in lines:
         assert line["digest"] == hashlib.sha256(Path(line["artifact"]).read_bytes()[:-64]).hexdigest()
