@@ -141,6 +141,7 @@ def test_interface(exported):
         for value in (*model.graph.input, *model.graph.output)
     }
     lengths = {"layers": 2, "heads": 4, "tokens": 17, "channels": 3, "height": 32, "width": 32, "rows": 4, "columns": 4}
+    lengths["token_width"] = 32
     number, index, flag = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
     assert given == {
         "pixels": (number, ["batch", 3, 32, 32]),
