@@ -151,7 +151,7 @@ def models_sheet(
         OnnxplainError: As `Explainer.explain_all` does; or there is no model.
     """
     if not explainers:
-        raise OnnxplainError("`explainers` is empty; give at least one")
+        raise OnnxplainError("there are no models to compare; give at least one Explainer")
     comparison = ModelComparison(explainers, methods)
     targets: list[Any] = list(target) if are_several(target) else [target]
     return to_image(sheet_of(comparison.rows(comparison.ask(image, targets)), style or Style()))

@@ -127,7 +127,7 @@ def test_mistakes(files):
     assert_mistake("there is no label 'lion'", "explain", *files[:2], "cat.png", "--target", "lion")
     assert_mistake("none.onnx", "explain", files[0], "none.onnx", "cat.png")
     assert_mistake("needs the pass gradient", "explain", files[2], files[0], "cat.png", "--method", "grad_rollout")
-    with pytest.raises(OnnxplainError, match="`explainers` is empty"):
+    with pytest.raises(OnnxplainError, match="there are no models to compare"):
         models_sheet([], "cat.png")
     with pytest.raises(MethodError, match="there is no method that all of these files allow"):
         plain = [Explainer(files[0], "cpu"), Explainer(files[0], "cpu")]
