@@ -2,11 +2,14 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-all test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
+.PHONY: demo demo-artifact test test-all test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
 	$(BIN)/python cli.py explain artifacts/demo.onnx demo/scenes/scene-0.png
+
+demo-artifact: .venv/installed  ## make demo/demo.onnx anew, which is in the package: of its own weights, or with CHECKPOINT=FILE
+	$(BIN)/python cli.py export --model demo $(addprefix --checkpoint ,$(CHECKPOINT)) --output demo/demo.onnx --force
 
 test: .venv/installed  ## the test suite, on several cores: each takes about 2 GB of memory
 	$(PYTEST) -m "not slow"

@@ -10,6 +10,7 @@ from typer import Argument, Option
 import onnxplain
 from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, listings, reporting, tables
+from onnxplain.commands.demo import demo
 from onnxplain.commands.evaluate import evaluate, metrics
 from onnxplain.commands.explain import explain
 from onnxplain.commands.export import export
@@ -47,6 +48,7 @@ def main(
     """Explain Vision Transformers: export one as an ONNX file, then see where it looks, without PyTorch."""
 
 
+app.command()(demo)
 app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)

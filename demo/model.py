@@ -1,14 +1,10 @@
-"""The demo model: a small, real Vision Transformer whose trained weights travel with the package."""
+"""The demo model: a small, real Vision Transformer, whose trained weights are in the package's artifact."""
 
 from __future__ import annotations
-
-from importlib.resources import files
 
 from timm.models.vision_transformer import VisionTransformer
 
 from .scenes import SIZE
-
-WEIGHTS = files(__package__) / "demo.safetensors"
 
 
 def architecture(img_size: int = SIZE) -> VisionTransformer:

@@ -1,4 +1,4 @@
-"""Train the demo model from nothing and write its weights: ``python -m onnxplain.demo.train``.
+"""Train the demo model from nothing and write its weights: ``python -m onnxplain.demo.train demo.safetensors``.
 
 From the labels of whole scenes alone it learns nothing for a long time. Three things help. The position embedding
 starts as sines and cosines, so that patches find their neighbours. Training begins with single digits seen through a
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from .model import WEIGHTS, architecture
+from .model import architecture
 from .scenes import SIZE, Split, scene
 
 Example = tuple[Tensor, Tensor, Tensor]
@@ -123,8 +123,8 @@ def mean_average_precision(model: VisionTransformer) -> float:
     return float(average_precision_score(labels.numpy(), logits.numpy(), average="macro"))
 
 
-def main(output: Path = Path(str(WEIGHTS)), seed: int = 0) -> None:
-    """Train, print the mean average precision on unseen digits, save the weights."""
+def main(output: Path, seed: int = 0) -> None:
+    """Train, print the mean average precision on unseen digits, save the weights as safetensors."""
     torch.manual_seed(seed)
     model = architecture()
     sines = build_sincos2d_pos_embed(list(model.patch_embed.grid_size), model.embed_dim)

@@ -37,7 +37,7 @@ OPTIONS = {
     "unknown pooling": (f"timm/{TINY}", {"head": "x.pth", "head_pooling": "max"}, "one of cls, mean, cls+mean, own"),
     "no head": (f"timm/{TINY}", {"head": "none.pth"}, "no head at none.pth"),
     "demo of another size": ("demo", {"image_size": 64}, "cannot be changed"),
-    "demo with weights": ("demo", {"checkpoint": "x.pth"}, "cannot be changed"),
+    "demo with random weights": ("demo", {"random_init": True}, "cannot be changed"),
     "published head of another size": (f"timm/{TINY}", {"num_classes": 3}, "of 1000 classes, not of 3"),
     "no classes": (f"timm/{TINY}", {"random_init": True, "num_classes": 0}, "at least 1, got 0"),
     "negative classes": (f"timm/{TINY}", {"random_init": True, "num_classes": -1}, "at least 1, got -1"),
@@ -143,12 +143,12 @@ def test_random_weights_are_the_same_each_time_and_disturb_nobodys():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_demo(monkeypatch, tmp_path):
+def test_demo(tmp_path):
     """With weights of its own, so that it does not depend on those in the package."""
-    path, trained = tmp_path / "demo.safetensors", demo.architecture().eval()
+    path, trained = tmp_path / "mine.safetensors", demo.architecture().eval()
     safetensors.torch.save_file(trained.state_dict(), path)
-    monkeypatch.setattr(demo, "WEIGHTS", path)
-    backbone = load_backbone("demo")
+    backbone = load_backbone("demo", checkpoint=path)
     pixels = random_pixels(backbone.preprocessing.size)
     assert torch.equal(outputs(backbone.model, pixels), outputs(trained, pixels))
-    assert backbone.labels == DIGITS and backbone.activation == "sigmoid" and backbone.source == path.name
+    assert backbone.labels == DIGITS and backbone.activation == "sigmoid" and backbone.source == "demo"
+    assert backbone.sha256 != load_backbone("demo").sha256 == load_backbone("demo").sha256
