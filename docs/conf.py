@@ -44,7 +44,7 @@ html_show_sphinx = False
 def _not_a_type(app, what, name, obj, options, lines):
     """A colon in the first line of a property's docstring is a colon; napoleon takes what is before it for a type."""
     if what == "property":
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]  # an empty comment, of which nothing is seen
 
 
 def setup(app):
