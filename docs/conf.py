@@ -39,3 +39,14 @@ html_title = f"onnxplain {release}"
 html_extra_path = ["start"]  # an index.html at the top that leads to the front page
 html_copy_source = False
 html_show_sphinx = False
+
+
+def _not_a_type(app, what, name, obj, options, lines):
+    """A colon in the first line of a property's docstring is a colon; napoleon takes what is before it for a type."""
+    if what == "property":
+        lines[:0] = ["..", ""]  # an empty comment, of which nothing is seen
+
+
+def setup(app):
+    """Connect what is above, before napoleon."""
+    app.connect("autodoc-process-docstring", _not_a_type, priority=400)
