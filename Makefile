@@ -48,12 +48,9 @@ docs: .venv/installed-docs docs/gallery/made  ## the documentation as a site in 
 	$(BIN)/python docs/check_site.py build/docs
 	@echo open build/docs/index.html
 
-docs/gallery/made: artifacts/demo.onnx docs/pictures.py $(wildcard runtime/*.py runtime/*/*.py)
+docs/gallery/made: demo/demo.onnx docs/pictures.py $(wildcard runtime/*.py runtime/*/*.py)
 	$(BIN)/python docs/pictures.py gallery
 	touch $@
-
-artifacts/demo.onnx: | .venv/installed
-	$(BIN)/python cli.py export --model demo --output $@
 
 .venv/installed-docs: .venv/installed
 	$(BIN)/pip install -q -e '.[docs]'

@@ -10,13 +10,14 @@ docs/gallery.md includes.
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from onnxplain.demo import ARTIFACT
 from onnxplain.demo.samples import samples
 from onnxplain.runtime import METHODS, Explainer, Explanation, Method, comparison_sheet
+from onnxplain.runtime.figures.figure import fitted, resized
 
 DOCS = Path(__file__).parent
 GALLERY = DOCS / "gallery"
@@ -30,9 +31,7 @@ GAP, PAPER, INK, FAINT = 12, "#ffffff", "#1f2328", "#6a737d"
 
 def drawn(result: Explanation, side: int) -> Image.Image:
     """The map over the picture, enlarged to that side before it is drawn, so that the map's edges stay smooth."""
-    picture = enlarged(result.image, side)
-    placement = replace(result.placement, original=(picture.height, picture.width))
-    return replace(result, image=picture, placement=placement).overlay()
+    return resized(result, fitted(result.image.size, side, side)).overlay()
 
 
 def enlarged(picture: Image.Image, side: int) -> Image.Image:
@@ -54,17 +53,12 @@ def strip(panels: Sequence[tuple[Image.Image, str, str]], size: int) -> Image.Im
     return line
 
 
-def probability(result: Explanation) -> str:
-    """That of the class which the map is of."""
-    return next(f"{share:.1%}" for index, _, share in result.predictions if index == result.target)
-
-
 def write_readme(explainer: Explainer) -> None:
     """One scene, and the map of each of its digits; every method's map of two digits."""
     scene = samples()[3]
     results = explainer.explain(scene.path, target=list(scene.labels))
     panels = [(enlarged(results[0].image, 288), "image", "")]
-    panels += [(drawn(result, 288), result.label, probability(result)) for result in results]
+    panels += [(drawn(result, 288), result.label, f"{result.probability:.1%}") for result in results]
     strip(panels, 20).save(DOCS / "demo.png", optimize=True)
     sheet = comparison_sheet(explainer.explain_all(scene.path, target=list(scene.labels[:2])))
     enlarged(sheet, 1721).save(DOCS / "methods.jpg", quality=85)
@@ -81,7 +75,7 @@ def write_gallery(explainer: Explainer) -> None:
     costs = costs_in_readme()
     for method in METHODS.values():
         results = [result for of_scene in explained for result in of_scene[method.name]]
-        panels = [(drawn(result, 150), result.label, probability(result)) for result in results]
+        panels = [(drawn(result, 150), result.label, f"{result.probability:.1%}") for result in results]
         strip(panels, 15).save(GALLERY / f"{method.name}.webp", quality=85)
         (GALLERY / f"{method.name}.md").write_text(facts(method, costs.get(method.name)))
 
@@ -115,10 +109,9 @@ def main() -> None:
     """Write what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["readme", "gallery"])
-    parser.add_argument("--artifact", type=Path, default=DOCS.parent / "artifacts" / "demo.onnx")
     given = parser.parse_args()
     write = {"readme": write_readme, "gallery": write_gallery}[given.what]
-    write(Explainer(given.artifact, "cpu"))
+    write(Explainer(ARTIFACT, "cpu"))
 
 
 if __name__ == "__main__":

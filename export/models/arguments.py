@@ -34,8 +34,7 @@ def check_loading(
             raise OnnxplainError(no_such("field of preprocessing", field, FIELDS) + hint)
     if row.library == DEMO and (random_init or preprocessing or _any_given(num_classes, image_size)):
         raise OnnxplainError(
-            "the demo model comes as it is; its classes, image size and preprocessing cannot be changed, its weights only "
-            "by a `checkpoint`"
+            "the demo model comes as it is; its classes, image size and preprocessing cannot be changed"
         )
     if num_classes is not None and num_classes < 1:
         raise OnnxplainError(f"`num_classes` must be at least 1, got {num_classes}")

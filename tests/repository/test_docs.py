@@ -4,7 +4,6 @@ import ast
 import importlib.util
 import json
 import re
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from PIL import Image
 
 import onnxplain.export
 import onnxplain.runtime
-from onnxplain.export import load_backbone
 from onnxplain.runtime import METHODS
-from tests.helpers.quick_export import export_unchecked
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -96,13 +93,8 @@ def test_the_notebook_is_kept_without_outputs():
     assert not any(cell["outputs"] or cell["execution_count"] for cell in CELLS)
 
 
-def test_the_notebook_runs(tmp_path, monkeypatch):
-    """In a folder beside the artifact; with `make docs` Jupyter runs it, and shows what comes out."""
-    export_unchecked(load_backbone("demo"), tmp_path / "demo.onnx")
-    (tmp_path / "artifacts").mkdir()
-    (tmp_path / "docs").mkdir()
-    shutil.move(tmp_path / "demo.onnx", tmp_path / "artifacts" / "demo.onnx")
-    monkeypatch.chdir(tmp_path / "docs")
+def test_the_notebook_runs():
+    """With `make docs` Jupyter runs it, and shows what comes out."""
     scope, shown = {}, []
     for cell in CELLS:
         body = ast.parse("".join(cell["source"])).body
