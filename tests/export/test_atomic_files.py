@@ -41,7 +41,7 @@ def _left(folder, name):
 
 
 def _save(folder):
-    return save_figure(Image.new("RGB", (3, 2)), {"Class": "猫\x1b\ud800"}, folder, "x")
+    return save_figure(Image.new("RGB", (3, 2)), "png", {"Class": "猫\x1b\ud800"}, folder, "x")
 
 
 def _export(folder):

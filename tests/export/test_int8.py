@@ -60,7 +60,7 @@ def test_what_needs_no_backward_pass_is_the_same_to_the_last_bit(files):
     single, rounded = (run(onnxruntime.InferenceSession(path), x) for path in paths.values())
     assert single.keys() == rounded.keys() >= FORWARD
     for name, right in single.items():
-        if name in FORWARD or name == "reciprocam":
+        if name in FORWARD or name in ("reciprocam", "features"):
             np.testing.assert_array_equal(rounded[name], right, err_msg=name)
             continue
         given, exact = (_rows(name, tensor) for tensor in (rounded[name], right))

@@ -53,7 +53,7 @@ def make(rng: random.Random, base: Path, folder: Path) -> Case:
             data, about = mutate_image(kind, data, rng)
     (folder / name).write_bytes(data)
     shutil.copy(base / ARTIFACT, folder)
-    arguments = ("explain", ARTIFACT, name, "--method", rng.choice(METHODS), "--device", "cpu")
+    arguments = ("explain", ARTIFACT, name, "--method", rng.choice(METHODS), "--device", "cpu", "--layout", "bare")
     return Case(f"{name}: {about}", arguments, lambda outcome: judge(outcome, name), apart=True)
 
 

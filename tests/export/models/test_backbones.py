@@ -117,7 +117,7 @@ def test_own_classes_labels_and_size():
 
 
 def test_features_are_no_classes(tmp_path):
-    """A model without a head is exported with attention alone, and says what it takes to have more."""
+    """A model without a head is exported with attention and features alone, and says what it takes to have more."""
     small = variants.build("plain", torch.float32)
     backbone = Backbone(
         "small", small, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcde"), "softmax", "", None, "own"
@@ -129,7 +129,7 @@ def test_features_are_no_classes(tmp_path):
     assert not list(tmp_path.iterdir())
     assert export_model(backbone, tmp_path / "x.onnx").passed
     metadata = Explainer(tmp_path / "x.onnx", "cpu").metadata
-    assert metadata.passes == ("attention",)
+    assert metadata.passes == ("attention", "features")
     assert {method.name for method in available_methods(metadata)} >= {"rollout", "raw_attention", "attention_flow"}
 
 
