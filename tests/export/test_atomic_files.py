@@ -128,10 +128,10 @@ def test_without_hard_links(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
-    def full(self, path, **options):
+    def full(self, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*x\.png'"):
         _save(tmp_path)
     assert not list(Path(tmp_path).iterdir())
