@@ -52,8 +52,7 @@ def methods_table(methods: Iterable["Method"], metadata: "Metadata | None" = Non
     if metadata is not None:
         result.caption += Text(f"\nerror: {MEASURED}; -: not measured.")
     for method in methods:
-        defaults = {parameter.name: parameter.default for parameter in method.parameters}
-        parameters = given_as_text(heatmaps.get(method.name, defaults))
+        parameters = given_as_text(heatmaps.get(method.name, method.defaults))
         lines = [method.summary, *([f"parameters: {parameters}"] if parameters else [])]
         about = Text.assemble("\n".join(lines), "\n", (method.reference, "dim"))
         share = [] if metadata is None else [percent(metadata.resolution.get(method.name))]

@@ -82,5 +82,6 @@ def held(metadata: Metadata, outputs: Iterable[str]) -> list[str]:
     if metadata.flags == "none":
         names = [item.output for item in metadata.outputs]
     methods = [name.removeprefix(HEATMAP) for name in names]
-    known = [METHODS[name].bind(metadata.heatmaps[name])[0] for name in methods if name in METHODS]
+    rows = [METHODS[name] for name in methods if name in METHODS]
+    known = [row.bind({**row.defaults, **metadata.heatmaps[row.name]})[0] for row in rows]
     return [name for needs in known for name in metadata.with_pool(needs)]

@@ -93,7 +93,7 @@ class Explanation:
         """The method, with those of its parameters that are not the defaults, such as gmar (norm=l2)."""
         from .methods.table import METHODS
 
-        defaults = {item.name: item.default for item in METHODS[self.method].parameters}
+        defaults = METHODS[self.method].defaults
         changed = [f"{name}={value}" for name, value in self.parameters.items() if value != defaults.get(name)]
         return f"{self.method} ({', '.join(changed)})" if changed else self.method
 

@@ -70,7 +70,12 @@ class Method:
     @property
     def _outputs(self) -> tuple[str, ...]:
         """The outputs that it needs with its defaults; others that parameters choose need the same passes."""
-        return self.bind({parameter.name: parameter.default for parameter in self.parameters})[0]
+        return self.bind(self.defaults)[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The value of each parameter where none is given."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
 
     @property
     def missing(self) -> str:

@@ -9,7 +9,7 @@ import pytest
 from onnxplain.contract.outputs import ALWAYS
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.backends.formats import open_artifact
-from onnxplain.runtime.batch_size import MOST_TARGETS, RUN_BYTES, images_per_run, targets_per_run
+from onnxplain.runtime.batch_size import MOST_TARGETS, RUN_BYTES, held, images_per_run, targets_per_run
 from onnxplain.runtime.target_parts import run_in_parts
 from tests.helpers import tiny_artifact
 
@@ -149,3 +149,11 @@ def test_explanations_of_many_classes(artifact, tmp_path, monkeypatch):
         for name, one in single.items():
             assert many[name][index].target == one.target
             np.testing.assert_array_equal(many[name][index].heatmap, one.heatmap)
+
+
+def test_a_plain_artifact_that_does_not_name_all_parameters(tmp_path):
+    """As one that was not written by this version: those that it does not name have their defaults."""
+    metadata = Explainer(tiny_artifact.build(tmp_path / "x.onnx"), "cpu").metadata
+    for given in ({}, {"head_fusion": "mean"}):
+        plain = replace(metadata, heatmaps={"rollout": given}, flags="none")
+        assert held(plain, ["heatmap_rollout"]) == ["attention_mean"]
