@@ -61,6 +61,8 @@ def run_command(words: list[str]) -> None:
             pass
         case ["onnxplain", *arguments, "<", file]:
             run_here(arguments, Path(file).read_bytes())
+        case ["onnxplain", *arguments, ">", _]:
+            run_here(arguments)
         case ["onnxplain", "export" | "probe" as name, *arguments]:  # examples are alternatives, and may name one file
             run_here([name, *arguments, *(["--force"] if "--force" not in arguments else [])])
         case ["onnxplain", "evaluate", *arguments]:

@@ -4,6 +4,7 @@ The models are small: folders of transformers with random weights, a hub on 127.
 in commands that stand for others.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,8 @@ def test_commands_of(page, folder):
             "test_vit", num_classes=2 if of_readme else 3, img_size=224 if of_readme else 160
         ),
         "paths": ["photo.jpg", "photo.jpg"],
+        "np": np,
+        "json": json,
         "pixels": np.zeros((2, 3, 42, 42), np.float32),
     }
     scope["my_model"].eval()
