@@ -71,7 +71,7 @@ benchmark-folder: .venv/installed  ## images per second of a folder, against a l
 benchmark-gpu: .venv/installed  ## the tests that need a CUDA device, and the tables of benchmark-cost on it
 	$(BIN)/python -m benchmarks.gpu --document docs/performance.md
 
-benchmark: benchmark-cost benchmark-growth benchmark-folder  ## these, and the table of "Which method?" in README.md
+benchmark: benchmark-cost benchmark-growth benchmark-folder  ## these, and the table of docs/which-method.md
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
 	$(BIN)/python -m benchmarks.which_method
 

@@ -1,4 +1,4 @@
-"""Which method's maps to believe, on the demo: fills the table of README.md.
+"""Which method's maps to believe, on the demo: fills the table of docs/which-method.md.
 
     python -m benchmarks.which_method [--scenes 500] [--jobs 2]
 
@@ -21,7 +21,7 @@ from onnxplain.commands.evaluation_tables import evaluation_tables
 from onnxplain.evaluation import METRICS, evaluate, open_data, summarize
 from onnxplain.runtime import Explainer, available_methods
 
-README = Path("README.md")
+DOCUMENT = Path("docs/which-method.md")
 BEGIN, END = "<!-- written by benchmarks/which_method.py: begin -->", "<!-- end -->"
 WIDE = 10_000
 """Letters on a line: all metrics fit beside each other."""
@@ -43,7 +43,7 @@ def main(
     jobs: Annotated[int, typer.Option(help="processes that work side by side")] = 2,
     output: Annotated[Path, typer.Option(help="where results are kept")] = Path("report"),
 ) -> None:
-    """Measure all methods, and write the table into README.md."""
+    """Measure all methods, and write the table into docs/which-method.md."""
     explainer = Explainer(artifact, "cpu", threads=max(1, (os.cpu_count() or 1) // jobs))
     data = open_data("demo", explainer.metadata.labels, scenes)
     names = [method.name for method in available_methods(explainer.metadata)]
@@ -59,9 +59,9 @@ def main(
             progress=lambda done, total, runs: progress.update(task, completed=done, total=total),
         )
     table, *_ = evaluation_tables(summarize(results, METRICS), METRICS, results.costs, WIDE)
-    before, rest = README.read_text().split(BEGIN)
+    before, rest = DOCUMENT.read_text().split(BEGIN)
     _, after = rest.split(END, 1)
-    README.write_text("\n".join([before + BEGIN, "", *markdown(table), "", END + after]))
+    DOCUMENT.write_text("\n".join([before + BEGIN, "", *markdown(table), "", END + after]))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python docs/pictures.py readme      # docs/demo.png and docs/methods.jpg, which are kept in the repository
     python docs/pictures.py gallery     # docs/gallery/, which is not: `make docs` makes it
 
-The gallery has two files for each row of METHODS: the picture, and what the table and README say of the method, which
+The gallery has two files for each row of METHODS: the picture, and what its row and which-method.md say of the method, which
 docs/gallery.md includes.
 """
 
@@ -21,7 +21,7 @@ from onnxplain.runtime.figures.figure import fitted, resized
 
 DOCS = Path(__file__).parent
 GALLERY = DOCS / "gallery"
-README = DOCS.parent / "README.md"
+TABLE = DOCS / "which-method.md"
 SCENES = [samples()[number].path for number in (0, 1, 3)]
 """The three pictures of the gallery."""
 CLASSES = [-1, -2]
@@ -72,7 +72,7 @@ def write_gallery(explainer: Explainer) -> None:
     panels = [(enlarged(result.image, 150), f"picture {number}", "") for number, result in enumerate(first, 1)]
     strip(panels, 15).save(GALLERY / "pictures.webp", quality=85)
     (GALLERY / "pictures.md").write_text("![The three pictures](gallery/pictures.webp)\n")
-    costs = costs_in_readme()
+    costs = measured_costs()
     for method in METHODS.values():
         results = [result for of_scene in explained for result in of_scene[method.name]]
         panels = [(drawn(result, 150), result.label, f"{result.probability:.1%}") for result in results]
@@ -80,9 +80,9 @@ def write_gallery(explainer: Explainer) -> None:
         (GALLERY / f"{method.name}.md").write_text(facts(method, costs.get(method.name)))
 
 
-def costs_in_readme() -> dict[str, str]:
-    """What a map of the demo model costs by each method, from the table of "Which method?"."""
-    return dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", README.read_text(), re.MULTILINE))
+def measured_costs() -> dict[str, str]:
+    """What a map of the demo model costs by each method, from the table of which-method.md."""
+    return dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", TABLE.read_text().partition("## Measured")[2], re.MULTILINE))
 
 
 def facts(method: Method, cost: str | None) -> str:

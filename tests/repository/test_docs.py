@@ -45,7 +45,7 @@ def test_the_gallery_has_every_method():
 
 
 def test_facts_of_a_method():
-    costs = pictures.costs_in_readme()
+    costs = pictures.measured_costs()
     assert set(costs) <= set(METHODS) and costs["transformer_attribution"] == "5.0" and costs["rise"] == "544"
     facts = pictures.facts(METHODS["attention_flow"], "121")
     assert "| Cost | 121 runs" in facts and "the same for every class" in facts and "onnxplain[flow]" in facts

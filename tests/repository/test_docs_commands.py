@@ -39,6 +39,7 @@ STAND_INS = {
         "50": ["3"],
         "20": ["2", "--draws", "1"],
     },
+    "explaining.md": {**SMALL, "207": ["1"]},
     "evaluation.md": {"20": ["2", "--draws", "1"], "10": ["1", "--limit", "1"]},
 }
 """By document; SMALL for others."""

@@ -1,4 +1,4 @@
-"""What README says of Python runs as it stands there, and the names that it lists are the ones that there are."""
+"""What README and the reference say of Python runs as it stands there, and the names that they list are those that there are."""
 
 import json
 import re
@@ -14,13 +14,16 @@ from onnxplain.runtime import METHODS, Explainer
 from tests.helpers.command_line import random_image
 from tests.helpers.tiny_artifact import build
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README, EXPLAINING, ARTIFACT, EMBEDDING = (
+    (ROOT / page).read_text() for page in ("README.md", "docs/explaining.md", "docs/artifact.md", "docs/embed.md")
+)
 EMBED = re.search(r"## Embed\n\n```python\n(.*?)```", README, re.DOTALL)[1]
 
 
 @pytest.fixture
 def explainer(tmp_path, monkeypatch):
-    """In a folder with the picture and the artifact of the examples."""
+    """In a folder with the image and the artifact of the examples."""
     monkeypatch.chdir(tmp_path)
     random_image(0).save("cat.jpg")
     Path("artifacts").mkdir()
@@ -36,7 +39,7 @@ def test_the_example_of_embedding(explainer):
 
 
 def test_the_example_of_saved_maps(explainer):
-    code = re.search(r"```python\n(maps = .*?)```", README, re.DOTALL)[1]
+    code = re.search(r"```python\n(maps = .*?)```", EXPLAINING, re.DOTALL)[1]
     arguments = ["explain", "artifacts/vit.onnx", "cat.jpg", "--method", "legrad", "--save", "npz"]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     scope = {"np": np, "json": json}
@@ -47,16 +50,16 @@ def test_the_example_of_saved_maps(explainer):
 
 
 def test_outputs_are_known_to_tensors_by_the_names_in_the_table(explainer):
-    table = README.partition("| output | flag | shape |")[2].partition("\n\n")[0]
+    table = ARTIFACT.partition("| output | flag | shape |")[2].partition("\n\n")[0]
     names = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
     assert len(names) == 12 and set(explainer.tensors("cat.jpg", passes=names)) == set(names)
 
 
 def test_methods_and_models_are_listed():
-    methods = README.partition("| method | pass | what it is |")[2].partition("\n\n")[0]
+    methods = EXPLAINING.partition("| method | pass | what it is |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", " ".join(line[:60] for line in methods.splitlines()))) == set(METHODS)
     assert f"heatmaps of {len(METHODS)} methods" in README
-    many = re.search(r"`explain_all` without.*?\n\n|$", README, re.DOTALL)[0]
+    many = re.search(r"`explain_all` without.*?\n\n|$", EMBEDDING, re.DOTALL)[0]
     runs = {name: str(method.arguments({}, 12)[method.runs]) for name, method in METHODS.items() if method.runs}
     assert all(f"`{name}`" in many and number in many for name, number in runs.items())
     models = README.partition("| model | what it is | classes |")[2].partition("\n\n")[0]
@@ -65,27 +68,28 @@ def test_methods_and_models_are_listed():
     }
 
 
-def test_options_in_the_text_are_options_of_a_command():
+@pytest.fixture(scope="module")
+def options():
+    """Of all commands, as their help names them."""
+    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+    helps = [CliRunner().invoke(cli.app, [name, "--help"]) for name in names]
+    assert len(names) > 12 and all(each.exit_code == 0 for each in helps)
+    return {option for each in helps for option in re.findall(r"(--[a-zA-Z-]+)", each.stdout)}
+
+
+BENCHMARKS = "performance.md"  # has other commands, whose options test_docs_commands knows
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOREIGN = {"--version", "--quiet", "--onnx", "--directory"}
+"""Of the program itself, of benchmarks/sweep.py, and of Python's web server."""
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != BENCHMARKS], ids=lambda path: path.name
+)
+def test_options_in_the_text_are_options_of_a_command(document, options):
     """Of the examples in blocks of code and of the options named beside them."""
-    known = set()
-    for command in (
-        "export",
-        "probe",
-        "explain",
-        "heads",
-        "features",
-        "evaluate",
-        "sanity",
-        "models",
-        "methods",
-        "info",
-        "page",
-        "triton",
-    ):
-        known |= set(re.findall(r"(--[a-zA-Z-]+)", CliRunner().invoke(cli.app, [command, "--help"]).stdout))
-    told = set(re.findall(r"(?<![\w/])(--[a-zA-Z][a-zA-Z-]+)", README))
-    foreign = {"--version", "--onnx"}  # of the program itself, and of the sweep
-    assert told - known - foreign == set()
+    told = set(re.findall(r"(?<![\w/])(--[a-zA-Z][a-zA-Z-]+)", document.read_text()))
+    assert told - options - FOREIGN == set()
 
 
 def test_no_document_holds_the_marks_of_a_merge():
