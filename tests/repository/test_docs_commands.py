@@ -94,6 +94,7 @@ def things(tmp_path_factory):
     (folder / "artifacts").mkdir()
     export_unchecked(load_backbone("demo"), folder / "artifacts" / "demo.onnx")
     export_unchecked(load_backbone(f"hf/{folder / 'my_model'}"), folder / "artifacts" / "vit.onnx")
+    (folder / "artifacts" / "deit.onnx").symlink_to(folder / "artifacts" / "vit.onnx")
     return folder
 
 
