@@ -48,8 +48,8 @@ docs: .venv/installed-docs docs/gallery/made  ## the documentation as a site in 
 	$(BIN)/python docs/check_site.py build/docs
 	@echo open build/docs/index.html
 
-docs/gallery/made: demo/demo.onnx docs/pictures.py $(wildcard runtime/*.py runtime/*/*.py)
-	$(BIN)/python docs/pictures.py gallery
+docs/gallery/made: demo/demo.onnx docs/images.py $(wildcard runtime/*.py runtime/*/*.py)
+	$(BIN)/python docs/images.py gallery
 	touch $@
 
 .venv/installed-docs: .venv/installed

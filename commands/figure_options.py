@@ -26,7 +26,7 @@ class FigureOptions:
         str | None,
         Option(
             metavar="side|overlay|map|bare",
-            help="The picture and the heatmap over it side by side, only one of them (overlay, map), "
+            help="The image and the heatmap over it side by side, only one of them (overlay, map), "
             "or the overlay without title and colour bar (bare).",
             show_default="side",
             rich_help_panel=PANEL,
@@ -71,7 +71,7 @@ class FigureOptions:
         int | None,
         Option(
             metavar="N",
-            help="The longer side of the picture, in pixels, where it is longer.",
+            help="The longer side of the image, in pixels, where it is longer.",
             show_default="1600, on sheets 224, of bare overlays any",
             rich_help_panel=PANEL,
         ),

@@ -27,7 +27,7 @@ class Written(NamedTuple):
         kind: What it is: `figure`, `sheet`, `models`, `sweep` or `map`.
         method: The method that it shows; None if it shows all.
         target: The index of the class that it shows; None if it shows all.
-        scale: The values of black and white in a map as a grey picture; else None.
+        scale: The values of black and white in a map as a grey image; else None.
     """
 
     path: Path

@@ -103,7 +103,7 @@ def sanity_table(result: "SanityResult") -> Table:
         cells = (*map(_with_interval, found), f"{shifted.mean:.2f}", _with_interval(emprt))
         table.add_row(method, *cells, Text(verdict, STYLES[verdict]))
     table.title = Text(
-        f"{result.run['model']}, {counted(len(result.pictures), 'image')}, "
+        f"{result.run['model']}, {counted(len(result.images), 'image')}, "
         f"{counted(result.run['draws'], 'draw')} of all weights",
         "bold",
         justify="left",

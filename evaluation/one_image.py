@@ -66,7 +66,7 @@ def evaluate_image(model: Model, plan: Plan, sample: Sample, image: PreparedImag
                 target, method = candidate.judged.target, candidate.judged.method
                 measured.append(Measured(target, method, metric.name, tuple(map(float, parts))))
     return ImageResult(
-        picture=sample.name,
+        name=sample.name,
         right=predicted in sample.labels if sample.labels else None,
         predicted=predicted,
         measured=tuple(measured),

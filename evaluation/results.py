@@ -32,7 +32,7 @@ class ImageResult:
     """What was measured on one image.
 
     Attributes:
-        picture: The sample's name.
+        name: The sample's.
         right: Whether the top-1 class is one of its labels; None if it has none.
         predicted: The top-1 class.
         measured: One for each class, method and metric.
@@ -42,7 +42,7 @@ class ImageResult:
             without a pair.
     """
 
-    picture: str
+    name: str
     right: bool | None
     predicted: int
     measured: tuple[Measured, ...]

@@ -42,8 +42,8 @@ class Store:
 
     def add(self, result: ImageResult) -> None:
         """Keep the result of one image."""
-        self.images[result.picture] = result
-        self.errors.pop(result.picture, None)
+        self.images[result.name] = result
+        self.errors.pop(result.name, None)
         fields = vars(result) | {"measured": [list(each) for each in result.measured]}
         self._write(fields)
 
@@ -105,7 +105,7 @@ class Store:
             for target, method, metric, parts in fields.pop("measured")
         )
         result = ImageResult(**fields, measured=measured)
-        self.images[result.picture] = result
+        self.images[result.name] = result
 
     def _write(self, fields: Mapping[str, Any]) -> None:
         if self._path is None:

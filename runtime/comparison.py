@@ -145,7 +145,7 @@ def models_sheet(
         style: How it is drawn.
 
     Returns:
-        RGB: for each class and model a row with the picture and each method's map.
+        RGB: for each class and model a row with the image and each method's map.
 
     Raises:
         OnnxplainError: As `Explainer.explain_all` does; or there is no model.

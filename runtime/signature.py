@@ -1,4 +1,4 @@
-"""The signature of onnxplain in the pictures that it writes, which tells them from images to explain or learn from."""
+"""The signature of onnxplain in the images that it writes, which tells them from images to explain or learn from."""
 
 import os
 import warnings
@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 MAKER = ("Software", "onnxplain")  # the text: its keyword and what it says
-SOFTWARE, DESCRIPTION = 0x0131, 0x010E  # the keys of EXIF for that text, and for what the picture shows
+SOFTWARE, DESCRIPTION = 0x0131, 0x010E  # the keys of EXIF for that text, and for what the image shows
 PNG = b"\x89PNG\r\n\x1a\n"  # how files begin
 JPEG = b"\xff\xd8\xff"
 GIF = b"GIF8"
@@ -21,12 +21,12 @@ EXIF_BYTES = 65536  # of a part that holds it
 
 
 def about_line(about: Mapping[str, str]) -> str:
-    """What a picture shows, in one line."""
+    """What an image shows, in one line."""
     return "; ".join(f"{keyword}: {text}" for keyword, text in about.items())
 
 
 def image_options(format: str, about: Mapping[str, str]) -> dict[str, Any]:
-    """The options of Pillow's `save` that write the signature, and what the picture shows.
+    """The options of Pillow's `save` that write the signature, and what the image shows.
 
     Args:
         format: One of png, jpg, webp and gif.
@@ -45,7 +45,7 @@ def image_options(format: str, about: Mapping[str, str]) -> dict[str, Any]:
 
 
 def is_signed(path: Path) -> bool:
-    """Whether the file is a picture with the signature; the pixels are not read."""
+    """Whether the file is an image with the signature; the pixels are not read."""
     with suppress(OSError), path.open("rb") as file:
         begin = file.read(12)
         for start, reader in _READERS.items():

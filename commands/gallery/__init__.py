@@ -1,1 +1,1 @@
-"""A page on which one looks through the explanations of many pictures, and the numbers as CSV."""
+"""A page on which one looks through the explanations of many images, and the numbers as CSV."""

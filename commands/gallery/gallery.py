@@ -1,4 +1,4 @@
-"""The report of many pictures: takes the explanations of each as they come, and writes the page at the end."""
+"""The report of many images: takes the explanations of each as they come, and writes the page at the end."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from onnxplain.commands.printable import printable
 from onnxplain.commands.products import Product, Written, about
 
 from .page import write_page
-from .records import MAPS, PICTURES, THUMBNAILS, MapRecord, PictureRecord
+from .records import IMAGES, MAPS, THUMBNAILS, ImageRecord, MapRecord
 from .table import write_table
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from onnxplain.runtime.pipeline import ByMethod
 
 LARGE = 384, 1024
-"""Pixels of the longer side of a picture on the page, at least and at most."""
+"""Pixels of the longer side of an image on the page, at least and at most."""
 SMALL = 256
 """Of its thumbnail, at most."""
-QUALITY = {PICTURES: 85, MAPS: 85, THUMBNAILS: 80}
+QUALITY = {IMAGES: 85, MAPS: 85, THUMBNAILS: 80}
 """Of JPEG."""
 PAGE, TABLE = "index.html", "results.csv"
 
 
 class Gallery(Product):
-    """A report that is being written. Only small records of the pictures stay in memory."""
+    """A report that is being written. Only small records of the images stay in memory."""
 
     def __init__(
         self,
@@ -56,33 +56,33 @@ class Gallery(Product):
         self._folder, self._fresh = folder, scratch / "new"
         self._artifact, self._metadata, self._true, self._errors = artifact, metadata, true, errors
         self._style = style
-        self._pictures: list[PictureRecord] = []
+        self._images: list[ImageRecord] = []
 
     def write(self, image: Path, results: "ByMethod") -> list[Written]:
         """See Product; the files become the user's at the end."""
         with self._naming_the_folder():
-            self._pictures.append(self._add(image, [item for each in results.values() for item in each]))
+            self._images.append(self._add(image, [item for each in results.values() for item in each]))
         return []
 
     def finish(self) -> list[Path]:
-        """See Product. Without any pictures no report is written, and one that is there stays."""
-        if not self._pictures:
+        """See Product. Without any images no report is written, and one that is there stays."""
+        if not self._images:
             return []
         with self._naming_the_folder():
-            write_table(self._fresh / TABLE, self._pictures, self._metadata.labels)
-            write_page(self._fresh / PAGE, self._pictures, self._artifact, self._metadata, self._errors)
+            write_table(self._fresh / TABLE, self._images, self._metadata.labels)
+            write_page(self._fresh / PAGE, self._images, self._artifact, self._metadata, self._errors)
             put_in_place(self._fresh, self._folder.resolve())
         return [self._folder / PAGE, self._folder / TABLE]
 
-    def _add(self, image: Path, items: Sequence["Explanation"]) -> PictureRecord:
-        """Write a picture's files; what is to be remembered of it."""
+    def _add(self, image: Path, items: Sequence["Explanation"]) -> ImageRecord:
+        """Write an image's files; what is to be remembered of it."""
         from onnxplain.runtime.figures.figure import fitted, resized
         from onnxplain.runtime.figures.overlay import draw_overlay
         from onnxplain.runtime.figures.scale import find_scale, shared_scales
 
         scales = shared_scales(items) if self._style.scale == "shared" else [find_scale(item) for item in items]
         predictions = [(index, share) for index, _, share in items[0].predictions]
-        record = PictureRecord(len(self._pictures) + 1, str(image), self._true.get(image), predictions, [])
+        record = ImageRecord(len(self._images) + 1, str(image), self._true.get(image), predictions, [])
         for place, (item, scale) in enumerate(zip(items, scales, strict=True)):
             large = resized(item, fitted(item.image.size, *LARGE))
             small = resized(large, fitted(large.image.size, 1, SMALL))

@@ -32,7 +32,7 @@ class ReportOptions:
         Path | None,
         Option(
             metavar="FOLDER",
-            help="Write a page on which to look through all pictures and their heatmaps, and the numbers as CSV.",
+            help="Write a page on which to look through all images and their heatmaps, and the numbers as CSV.",
             rich_help_panel=PANEL,
         ),
     ] = None

@@ -9,12 +9,12 @@ const element = (id) => document.getElementById(id);
 const [form, gallery, viewer] = ["form", "gallery", "viewer"].map(element);
 const data = JSON.parse(element("data").textContent);
 const labels = new Map(Object.entries(data.labels).map(([index, label]) => [Number(index), label]));
-const pictures = data.pictures.map(([name, truth, predictions], at) => {
+const images = data.images.map(([name, truth, predictions], at) => {
   const predicted = predictions[0][0];
   return { number: at + 1, name, truth, predictions, predicted, right: truth === null ? null : truth === predicted };
 });
-const maps = data.maps.map(([picture, place, method, target, score, probability, x, y]) => (
-  { picture: pictures[picture], place, method, target, score, probability, x, y }
+const maps = data.maps.map(([image, place, method, target, score, probability, x, y]) => (
+  { image: images[image], place, method, target, score, probability, x, y }
 ));
 
 /** An element with a class and a text, or with children. */
@@ -30,24 +30,24 @@ function percent(share) {
   return value > 0 && value < 0.05 ? "<0.1 %" : value < 100 && value > 99.95 ? ">99.9 %" : `${value.toFixed(1)} %`;
 }
 
-const file = ({ picture, place }, folder) =>
-  `${data.folders[folder]}/${String(picture.number).padStart(6, "0")}${place < 0 ? "" : `-${place + 1}`}.jpg`;
+const file = ({ image, place }, folder) =>
+  `${data.folders[folder]}/${String(image.number).padStart(6, "0")}${place < 0 ? "" : `-${place + 1}`}.jpg`;
 const judged = ({ right }) => (right === null ? "" : right ? "right" : "wrong");
 
 /** Whether the prediction is right, as a sign and a word, and what it is where that is not the explained class. */
-function verdict({ target, picture }) {
-  const { predicted, truth, right } = picture;
+function verdict({ target, image }) {
+  const { predicted, truth, right } = image;
   const parts = target === predicted ? [] : [`predicted: ${labels.get(predicted)}`];
   if (right === false) parts.push(`true: ${labels.get(truth)}`);
   const text = parts.join(", ");
   if (right === null) return { shown: text, told: text };
-  return { shown: `${right ? "✓" : "✗"} ${text || "right"}`, told: [judged(picture), ...parts].join(", ") };
+  return { shown: `${right ? "✓" : "✗"} ${text || "right"}`, told: [judged(image), ...parts].join(", ") };
 }
 
-const known = pictures.some(({ truth }) => truth !== null);
-const topOnly = maps.every(({ target, picture }) => target === picture.predicted);
-const several = maps.length > pictures.length;
-const shared = sharedFolder(pictures.map(({ name }) => name));
+const known = images.some(({ truth }) => truth !== null);
+const topOnly = maps.every(({ target, image }) => target === image.predicted);
+const several = maps.length > images.length;
+const shared = sharedFolder(images.map(({ name }) => name));
 
 /** What all names begin with, as far as it is a folder. */
 function sharedFolder(names) {
@@ -64,18 +64,18 @@ function ranks(texts) {
   return new Map([...new Set(texts)].sort(compare).map((text, rank) => [text, rank]));
 }
 
-const nameRanks = ranks(pictures.map(({ name }) => name));
+const nameRanks = ranks(images.map(({ name }) => name));
 const labelRanks = ranks(labels.values());
 const ofClass = (index) => labelRanks.get(labels.get(index)) ?? Infinity;
 const ORDERS = {
   order: null,
-  name: (map) => nameRanks.get(map.picture.name),
+  name: (map) => nameRanks.get(map.image.name),
   high: (map) => -map.probability,
   low: (map) => map.probability,
-  predicted: (map) => ofClass(map.picture.predicted),
-  true: (map) => ofClass(map.picture.truth),
+  predicted: (map) => ofClass(map.image.predicted),
+  true: (map) => ofClass(map.image.truth),
 };
-const ROLES = { predicted: (map) => map.picture.predicted, explained: (map) => map.target, true: (map) => map.picture.truth };
+const ROLES = { predicted: (map) => map.image.predicted, explained: (map) => map.target, true: (map) => map.image.truth };
 
 const plain = (text) => text.trim().toLowerCase();
 
@@ -99,10 +99,10 @@ function filtered() {
   const part = plain(name.value);
   const found = maps.filter((map) =>
     roles.every(([of, classes]) => classes.has(of(map))) &&
-    (!right.value || String(map.picture.right) === right.value) &&
+    (!right.value || String(map.image.right) === right.value) &&
     100 * map.probability >= low && 100 * map.probability <= high &&
     (method.value === "" || map.method === +method.value) &&
-    (!part || map.picture.name.toLowerCase().includes(part)));
+    (!part || map.image.name.toLowerCase().includes(part)));
   const key = ORDERS[sort.value];
   if (!key) return found;
   const keyed = found.map((map) => [key(map), map]);
@@ -111,10 +111,10 @@ function filtered() {
 }
 
 function told() {
-  const found = new Set(shown.map(({ picture }) => picture));
+  const found = new Set(shown.map(({ image }) => image));
   const known = [...found].filter(({ right }) => right !== null);
-  const right = known.filter((picture) => picture.right).length;
-  const parts = [`${found.size} of ${pictures.length} pictures`];
+  const right = known.filter((image) => image.right).length;
+  const parts = [`${found.size} of ${images.length} images`];
   if (several) parts.push(`${shown.length} ${shown.length === 1 ? "map" : "maps"}`);
   if (known.length) parts.push(`${right} of ${known.length} predicted rightly (${percent(right / known.length)})`);
   return parts.join(" · ");
@@ -143,17 +143,17 @@ let height = 0; // from row to row
 
 function card(at) {
   const map = shown[at];
-  const { picture } = map;
-  const image = make("img");
-  Object.assign(image, { loading: "lazy", decoding: "async", alt: "", src: file(map, "thumbnails") });
+  const { image } = map;
+  const thumbnail = make("img");
+  Object.assign(thumbnail, { loading: "lazy", decoding: "async", alt: "", src: file(map, "thumbnails") });
   const [label, words] = [labels.get(map.target), verdict(map)];
-  const button = make("button", "card", image,
+  const button = make("button", "card", thumbnail,
     make("span", "label", make("span", "", label), make("b", "", percent(map.probability))),
-    make("span", "name", picture.name.slice(shared.length)));
-  if (known || !topOnly) button.lastChild.before(make("span", judged(picture), words.shown)); // cards are all of one height
+    make("span", "name", image.name.slice(shared.length)));
+  if (known || !topOnly) button.lastChild.before(make("span", judged(image), words.shown)); // cards are all of one height
   if (data.methods.length > 1) button.append(make("span", "name", data.methods[map.method]));
   button.type = "button";
-  button.setAttribute("aria-label", [picture.name, `${label} ${percent(map.probability)}`, words.told,
+  button.setAttribute("aria-label", [image.name, `${label} ${percent(map.probability)}`, words.told,
     data.methods[map.method]].filter(Boolean).join(", "));
   button.addEventListener("click", () => open(at));
   const item = make("li", "", button);
@@ -238,25 +238,25 @@ let opened = 0;
 function open(at) {
   opened = at;
   const map = shown[at];
-  const { picture } = map;
+  const { image } = map;
   const label = labels.get(map.target);
-  const words = make("b", judged(picture), verdict(map).shown);
+  const words = make("b", judged(image), verdict(map).shown);
   element("title").replaceChildren(make("span", "", label), " ", make("b", "", percent(map.probability)), " ", words);
   element("place").textContent = `${at + 1} of ${shown.length}`;
-  const [drawn, bare] = [element("map"), element("picture")];
-  [drawn.src, drawn.alt] = [file(map, "maps"), `${picture.name} with the map of ${label}`];
-  [bare.src, bare.alt] = [file({ picture, place: -1 }, "pictures"), `The picture ${picture.name}`];
+  const [drawn, bare] = [element("map"), element("image")];
+  [drawn.src, drawn.alt] = [file(map, "maps"), `${image.name} with the map of ${label}`];
+  [bare.src, bare.alt] = [file({ image, place: -1 }, "images"), `The image ${image.name}`];
   const facts = {
-    picture: picture.name,
+    image: image.name,
     explained: `${label} (class ${map.target})`,
     score: map.score.toFixed(3),
     method: data.methods[map.method],
     "highest at": map.x === null ? "nowhere: the map is the same everywhere" : `pixel x ${map.x}, y ${map.y}`,
   };
-  if (picture.truth !== null) facts.true = `${labels.get(picture.truth)} (class ${picture.truth})`;
+  if (image.truth !== null) facts.true = `${labels.get(image.truth)} (class ${image.truth})`;
   element("facts").replaceChildren(
     ...Object.entries(facts).flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
-  element("predictions").replaceChildren(...picture.predictions.map(([index, share]) =>
+  element("predictions").replaceChildren(...image.predictions.map(([index, share]) =>
     make("tr", index === map.target ? "chosen" : "", make("td", "", labels.get(index)), make("td", "", percent(share)))));
   element("previous").disabled = at === 0;
   element("next").disabled = at === shown.length - 1;

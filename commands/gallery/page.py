@@ -1,7 +1,7 @@
 """The report's page: HTML with its style, script and numbers in it, and the images in folders beside it.
 
 It works without a server, where scripts cannot read files: the numbers are a block of JSON in the page. It shows some
-cards at a time, so that thousands of pictures stay quick.
+cards at a time, so that thousands of images stay quick.
 """
 
 import base64
@@ -18,7 +18,7 @@ from onnxplain.commands.find_images import counted
 from onnxplain.commands.printable import printable
 from onnxplain.commands.reporting import one_line
 
-from .records import MAPS, PICTURES, THUMBNAILS, PictureRecord
+from .records import IMAGES, MAPS, THUMBNAILS, ImageRecord
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
@@ -31,22 +31,22 @@ DIGITS = 6
 
 
 def write_page(
-    path: Path, pictures: Sequence[PictureRecord], artifact: Path, metadata: "Metadata", errors: Sequence[str]
+    path: Path, images: Sequence[ImageRecord], artifact: Path, metadata: "Metadata", errors: Sequence[str]
 ) -> None:
     """Write the page.
 
     Args:
         path: The file; the images are in folders beside it.
-        pictures: What is shown.
+        images: What is shown.
         artifact: The file that explains.
         metadata: Its metadata.
-        errors: Why other pictures could not be explained.
+        errors: Why other images could not be explained.
     """
     style, script = ((PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    known = sum(picture.true is not None for picture in pictures)
-    about = f"{counted(len(pictures), 'picture')}, explained by {artifact.name}"
+    known = sum(image.true is not None for image in images)
+    about = f"{counted(len(images), 'image')}, explained by {artifact.name}"
     if known:
-        about += f"; {'all' if known == len(pictures) else known} in folders with names of classes"
+        about += f"; {'all' if known == len(images) else known} in folders with names of classes"
     text = Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         generator=GENERATOR,
         model=_text(metadata.model),
@@ -55,34 +55,34 @@ def write_page(
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        data=_json(_data(pictures, metadata.labels)),
+        data=_json(_data(images, metadata.labels)),
         errors=_errors(errors),
     )
     path.write_text(text, encoding="utf-8")
 
 
-def _data(pictures: Sequence[PictureRecord], labels: Sequence[str]) -> dict[str, Any]:
+def _data(images: Sequence[ImageRecord], labels: Sequence[str]) -> dict[str, Any]:
     """The numbers, as short as can be: what page.js reads."""
-    titles = list(dict.fromkeys(item.title for picture in pictures for item in picture.maps))
+    titles = list(dict.fromkeys(item.title for image in images for item in image.maps))
     places = {title: place for place, title in enumerate(titles)}
-    used = {index for picture in pictures for index, _ in picture.predictions}
-    used |= {item.target for picture in pictures for item in picture.maps}
-    used |= {picture.true for picture in pictures if picture.true is not None}
+    used = {index for image in images for index, _ in image.predictions}
+    used |= {item.target for image in images for item in image.maps}
+    used |= {image.true for image in images if image.true is not None}
     rows = []
-    for number, picture in enumerate(pictures):
-        for place, item in enumerate(picture.maps):
+    for number, image in enumerate(images):
+        for place, item in enumerate(image.maps):
             y, x = item.peak or (None, None)
             row = (number, place, places[item.title], item.target, _short(item.score), _short(item.probability), x, y)
             rows.append(row)
     return {
         "labels": {index: printable(labels[index]) for index in sorted(used)},
         "methods": titles,
-        "pictures": [
-            (printable(picture.name), picture.true, [(index, _short(share)) for index, share in picture.predictions])
-            for picture in pictures
+        "images": [
+            (printable(image.name), image.true, [(index, _short(share)) for index, share in image.predictions])
+            for image in images
         ],
         "maps": rows,
-        "folders": {"thumbnails": THUMBNAILS, "maps": MAPS, "pictures": PICTURES},
+        "folders": {"thumbnails": THUMBNAILS, "maps": MAPS, "images": IMAGES},
     }
 
 

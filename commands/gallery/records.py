@@ -1,14 +1,14 @@
-"""What the page and the CSV file know of each picture and each map: small records, as there may be many."""
+"""What the page and the CSV file know of each image and each map: small records, as there may be many."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-THUMBNAILS, MAPS, PICTURES = "thumbnails", "maps", "pictures"
-"""The folders of the report that hold images: maps over the picture, small and large, and the picture without."""
+THUMBNAILS, MAPS, IMAGES = "thumbnails", "maps", "images"
+"""The folders of the report that hold images: maps over the image, small and large, and the image without."""
 
 
 class MapRecord(NamedTuple):
-    """One map of a picture.
+    """One map of an image.
 
     Attributes:
         method: The method's name.
@@ -29,8 +29,8 @@ class MapRecord(NamedTuple):
     peak: tuple[int, int] | None
 
 
-class PictureRecord(NamedTuple):
-    """One picture.
+class ImageRecord(NamedTuple):
+    """One image.
 
     Attributes:
         number: From 1 on; its files are named by it.
@@ -53,8 +53,8 @@ class PictureRecord(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The picture's file in the report."""
-        return f"{PICTURES}/{self.number:06}.jpg"
+        """The image's file in the report."""
+        return f"{IMAGES}/{self.number:06}.jpg"
 
     def map_file(self, folder: str, place: int) -> str:
         """The file of a map in the report. folder: `THUMBNAILS` or `MAPS`. place: From 0 on."""

@@ -1,4 +1,4 @@
-"""The classes that pictures truly show, by the names of the folders that they are in."""
+"""The classes that images truly show, by the names of the folders that they are in."""
 
 import os
 from collections.abc import Mapping, Sequence

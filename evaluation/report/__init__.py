@@ -1,1 +1,1 @@
-"""Tables and pictures of an evaluation: statistics, CSV, plots, and one page of HTML."""
+"""Tables and plots of an evaluation: statistics, CSV, plots, and one page of HTML."""

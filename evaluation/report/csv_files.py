@@ -9,7 +9,7 @@ from onnxplain.evaluation.metrics.metric import Metric
 from onnxplain.evaluation.results import OTHER_CLASS, Results
 from onnxplain.evaluation.statistics import Statistics, Verdict
 
-RESULTS = ("picture", "target", "method", "metric", "value", "label", "right", "predicted")
+RESULTS = ("image", "target", "method", "metric", "value", "label", "right", "predicted")
 SCORES = ("method", "metric", "subset", "value", "low", "high", "images", "maps", "rank", "better", "cost")
 MARKS: dict[str, Verdict] = {"cannot_be_told_from": "cannot be told", "worse_than": "worse"}
 COMPARISONS = ("method", "other", "metric", "subset", "difference", "low", "high", "images", "verdict")
@@ -23,7 +23,7 @@ def write_results(path: Path, results: Results, metrics: Mapping[str, Metric]) -
         RESULTS,
         (
             (
-                image.picture,
+                image.name,
                 item.target,
                 item.method,
                 item.metric,

@@ -78,7 +78,7 @@ def _run(results: Results, found: Statistics) -> str:
         counts.append(f"{found.images['right']} of them rightly classified")
     if results.errors:
         counts.append(f"{len(results.errors)} more could not be evaluated")
-    cases = len({(image.picture, item.target) for image in images for item in image.measured})
+    cases = len({(image.name, item.target) for image in images for item in image.measured})
     given = {name: arguments for name, arguments in run["methods"].items() if arguments}
     arguments = (f"{name} ({', '.join(f'{key}={value}' for key, value in of.items())})" for name, of in given.items())
     classes = {"true": "the true ones", "predicted": "the predicted one"}
@@ -162,14 +162,14 @@ def _sheet(
     labels: Sequence[str],
     sheet: Callable[[str], Image.Image] | None,
 ) -> str:
-    name = text(image.picture)
+    name = text(image.name)
     judged = {None: "", True: ", rightly", False: ", wrongly"}[image.right]
     label = labels[image.predicted] if image.predicted < len(labels) else f"class {image.predicted}"
     caption = f"{name}: correlation {agreement:.2f}; classified as {text(label)}{judged}"
     drawing = ""
     if sheet is not None:
         try:
-            address = _address(sheet(image.picture))
+            address = _address(sheet(image.name))
             drawing = (
                 f'<div class="sheet"><img src="{address}" alt="{name} and the heatmaps of {methods} methods"></div>'
             )

@@ -10,7 +10,7 @@ from typing import Any
 from ..atomic_files import atomic_file
 from .result import JUDGED, SHIFTED, SanityResult
 
-COLUMNS = ("picture", "target", "method", "metric", "value", "step", "draw")
+COLUMNS = ("image", "target", "method", "metric", "value", "step", "draw")
 LINES = {"spearman_absolute": "|values|, Spearman", "ssim": "|values|, SSIM"}
 ACROSS = 4  # methods side by side
 
@@ -41,8 +41,8 @@ def _rows(result: SanityResult) -> Iterator[tuple[object, ...]]:
     for (method, metric), values in result.values.items():
         for draw, of_draw in enumerate(values.tolist(), 1):
             for step, of_step in zip(result.steps, of_draw, strict=True):
-                for picture, target, value in zip(result.pictures, result.targets, of_step, strict=True):
-                    yield picture, target, method, metric, value, step, draw
+                for image, target, value in zip(result.images, result.targets, of_step, strict=True):
+                    yield image, target, method, metric, value, step, draw
 
 
 def _draw(result: SanityResult, figure: Any) -> Any:

@@ -42,7 +42,7 @@ class SanityResult:
     Attributes:
         run: What was run, as JSON has it: "model", "source", "sha256", "data", "methods", "draws", "seed".
         steps: The names of the steps, from the head down.
-        pictures: The names of the images.
+        images: The names of the images.
         targets: The class that each was explained for, the trained model's top-1 class.
         values: By method or yardstick, and metric: float64 [draws, steps, images]; NaN where there is none, as where a
             map is not finite.
@@ -51,7 +51,7 @@ class SanityResult:
 
     run: Mapping[str, Any]
     steps: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     targets: tuple[int, ...]
     values: Mapping[tuple[str, str], NDArray[np.float64]]
     errors: Mapping[str, str]

@@ -1,1 +1,1 @@
-"""How explanations are drawn: maps over pictures, figures with titles and colour bars, sheets, and file formats."""
+"""How explanations are drawn: maps over images, figures with titles and colour bars, sheets, and file formats."""

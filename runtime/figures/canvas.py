@@ -36,8 +36,8 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An RGB picture, each of whose pixels is one of the figure's; x and y are of its upper left corner."""
+class Raster:
+    """An RGB image, each of whose pixels is one of the figure's; x and y are of its upper left corner."""
 
     x: int
     y: int
@@ -68,9 +68,9 @@ class Canvas:
 
     width: int
     height: int
-    items: list[Text | Picture | Box] = field(default_factory=list)
+    items: list[Text | Raster | Box] = field(default_factory=list)
 
-    def add(self, *items: Text | Picture | Box) -> None:
+    def add(self, *items: Text | Raster | Box) -> None:
         """Put these over what is there."""
         self.items.extend(items)
 

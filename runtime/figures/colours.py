@@ -24,7 +24,7 @@ class Colours:
 
     Attributes:
         palette: uint8 [256, 3], RGB.
-        alpha: uint8 [256]: 0 where the picture is bare.
+        alpha: uint8 [256]: 0 where the image is bare.
     """
 
     palette: NDArray[np.uint8]
@@ -42,7 +42,7 @@ def find_colours(name: str | None, signed: bool, opacity: float) -> Colours:
     """The colours of levels.
 
     The opacity grows smoothly from 0 to its full value, which it has at `FULL` of the scale: it is 3 t^2 - 2 t^3 of
-    t = min(1, |value| / FULL), so that low values leave the picture as it is.
+    t = min(1, |value| / FULL), so that low values leave the image as it is.
 
     Args:
         name: Of a colormap; None for the one that suits the map.

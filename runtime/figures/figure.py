@@ -1,4 +1,4 @@
-"""One explanation as a figure: the picture and the map over it, under a title, beside a colour bar."""
+"""One explanation as a figure: the image and the map over it, under a title, beside a colour bar."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .canvas import FAINT, Box, Canvas, Picture, Text, plain, shortened, text_width
+from .canvas import FAINT, Box, Canvas, Raster, Text, plain, shortened, text_width
 from .colours import LEVELS, find_colours
 from .overlay import GREY, draw_map, draw_overlay
 from .scale import Scale, find_scale
@@ -16,11 +16,11 @@ from .style import Style
 if TYPE_CHECKING:
     from ..explanation import Explanation
 
-LEAST, MOST = 384, 1600  # pixels of the picture's longer side in a figure
+LEAST, MOST = 384, 1600  # pixels of the image's longer side in a figure
 GAP = 12
 TITLE, SMALL = 18, 13  # sizes of the font: of the class, and of all else
-GROWING = 768  # the longer side from which on text and gaps grow with the picture
-FRAMES = ("#ffffff", "#1f2328")  # around what the model saw: a light line and a dark one, to be seen on any picture
+GROWING = 768  # the longer side from which on text and gaps grow with the image
+FRAMES = ("#ffffff", "#1f2328")  # around what the model saw: a light line and a dark one, to be seen on any image
 DOT = "·"
 NOTHING = 0.002  # share of the scale
 
@@ -39,9 +39,9 @@ class Lengths:
     line: int  # of the frame around what the model saw
 
     @classmethod
-    def of(cls, picture: tuple[int, int]) -> "Lengths":
-        """For a picture of this size: text in a large figure is as large, in proportion, as in a small one."""
-        factor = max(1.0, max(picture) / GROWING)
+    def of(cls, size: tuple[int, int]) -> "Lengths":
+        """For an image of this size: text in a large figure is as large, in proportion, as in a small one."""
+        factor = max(1.0, max(size) / GROWING)
         return cls(*(round(factor * length) for length in (TITLE, SMALL, 24, 16, GAP, 10, 4, 1)))
 
 
@@ -57,7 +57,7 @@ def figure_of(
         method: What the title calls it; empty for the method with those parameters that are not the defaults.
 
     Returns:
-        A canvas; for the layout `bare` the picture itself.
+        A canvas; for the layout `bare` the image itself.
     """
     scale = scale or find_scale(explanation)
     if style.layout == "bare":
@@ -80,14 +80,14 @@ def figure_of(
         canvas.add(*(replace(word, x=length.margin + word.x, y=baseline) for word in words))
     for place, panel in enumerate(panels):
         left = length.margin + place * (width + length.gap)
-        canvas.add(Picture(left, top, panel), *_frame(shown, left, top, length.line))
+        canvas.add(Raster(left, top, panel), *_frame(shown, left, top, length.line))
     if scale is not None:
         canvas.add(*_bar(scale, style, length.margin + inner + length.gap, top, height, length))
     return canvas
 
 
 def resized(explanation: "Explanation", size: tuple[int, int]) -> "Explanation":
-    """The explanation of the picture in another size, (width, height), as it is drawn: colours are found there."""
+    """The explanation of the image in another size, (width, height), as it is drawn: colours are found there."""
     if size == explanation.image.size:
         return explanation
     image = explanation.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -103,7 +103,7 @@ def fitted(size: tuple[int, int], least: int, most: int) -> tuple[int, int]:
 
 def _title(explanation: "Explanation", method: str, width: int, length: Lengths) -> list[list[Text]]:
     """One line, or two if it is too long: class and probability; method and model."""
-    room = max(width, LEAST)  # below a narrow picture there is white paper beside it
+    room = max(width, LEAST)  # below a narrow image there is white paper beside it
     share = f"{explanation.probability:.1%}"
     label = plain(explanation.label) or f"class {explanation.target}"
     label = shortened(label, length.title, room - text_width(f"  {share}", length.title))
@@ -116,7 +116,7 @@ def _title(explanation: "Explanation", method: str, width: int, length: Lengths)
 
 
 def _frame(explanation: "Explanation", left: int, top: int, line: int) -> list[Box]:
-    """Two lines around what the model saw, if it is not the whole picture."""
+    """Two lines around what the model saw, if it is not the whole image."""
     (rows, columns), (width, height) = explanation.placement.seen, explanation.image.size
     if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
         return []
@@ -140,10 +140,10 @@ def number(value: float, scale: Scale) -> str:
     return "0" if abs(value) < NOTHING * (scale.high - scale.low) else f"{value:.2g}"
 
 
-def _bar(scale: Scale, style: Style, left: int, top: int, height: int, length: Lengths) -> list[Picture | Box | Text]:
+def _bar(scale: Scale, style: Style, left: int, top: int, height: int, length: Lengths) -> list[Raster | Box | Text]:
     """The colour bar with its numbers."""
     bar = colour_bar(scale, style).resize((length.bar, height), Image.Resampling.BILINEAR)
-    items: list[Picture | Box | Text] = [Picture(left, top, bar)]
+    items: list[Raster | Box | Text] = [Raster(left, top, bar)]
     half = length.small * 0.36  # of a digit's height
     for share, text in _marks(scale):
         middle = min(max(share * height, half), height - half)
@@ -154,7 +154,7 @@ def _bar(scale: Scale, style: Style, left: int, top: int, height: int, length: L
 def colour_bar(scale: Scale, style: Style) -> Image.Image:
     """The colours from the highest, at the top, to the lowest: RGB, one pixel for each level.
 
-    As opaque as over a picture, here over a middling grey.
+    As opaque as over an image, here over a middling grey.
     """
     opacity = 1.0 if style.layout == "map" else style.opacity
     colours = find_colours(style.colormap, scale.signed, opacity)

@@ -1,4 +1,4 @@
-"""The file formats of figures: pictures by Pillow, and SVG and PDF with text as text and lines as lines."""
+"""The file formats of figures: images by Pillow, and SVG and PDF with text as text and lines as lines."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.names import no_such
 
 from ..signature import MAKER, about_line, image_options
-from .canvas import PAPER, Box, Canvas, Picture, Text, font, font_file
+from .canvas import PAPER, Box, Canvas, Raster, Text, font, font_file
 
 ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}  # on the baseline, as Pillow calls them
 FAMILY = "Aileron, Helvetica, Arial, sans-serif"
@@ -43,12 +43,12 @@ def encoded(figure: Canvas | Image.Image, format: str, about: Mapping[str, str])
     """A figure as the bytes of a file, the same each time.
 
     Args:
-        figure: A figure, or a picture that is one by itself.
+        figure: A figure, or an image that is one by itself.
         format: One of FORMATS.
         about: What it shows, by keyword; text without control characters and lone surrogates.
     """
     if format not in PIXELS:
-        canvas = figure if isinstance(figure, Canvas) else Canvas(*figure.size, [Picture(0, 0, figure)])
+        canvas = figure if isinstance(figure, Canvas) else Canvas(*figure.size, [Raster(0, 0, figure)])
         return to_svg(canvas, about) if format == "svg" else to_pdf(canvas, about)
     image = figure if isinstance(figure, Image.Image) else to_image(figure)
     stream = io.BytesIO()
@@ -57,13 +57,13 @@ def encoded(figure: Canvas | Image.Image, format: str, about: Mapping[str, str])
 
 
 def to_image(canvas: Canvas) -> Image.Image:
-    """The figure as an RGB picture."""
+    """The figure as an RGB image."""
     image = Image.new("RGB", (canvas.width, canvas.height), PAPER)
     draw = ImageDraw.Draw(image)
     for item in canvas.items:
         match item:
-            case Picture(x, y, picture):
-                image.paste(picture, (x, y))
+            case Raster(x, y, pixels):
+                image.paste(pixels, (x, y))
             case Box(left, top, right, bottom, colour, pen):
                 draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=pen)
             case Text(x, y, text, size, colour, anchor):
@@ -72,7 +72,7 @@ def to_image(canvas: Canvas) -> Image.Image:
 
 
 def to_svg(canvas: Canvas, about: Mapping[str, str]) -> bytes:
-    """The figure in SVG, pictures embedded as PNG."""
+    """The figure in SVG, images embedded as PNG."""
     width, height = canvas.width, canvas.height
     root = ElementTree.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {width} {height}")
     root.attrib |= {"width": str(width), "height": str(height)}
@@ -80,7 +80,7 @@ def to_svg(canvas: Canvas, about: Mapping[str, str]) -> bytes:
     _shape(root, "rect", 0, 0, width=width, height=height, fill=PAPER)
     for item in canvas.items:
         match item:
-            case Picture(x, y, image):
+            case Raster(x, y, image):
                 data = f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
                 _shape(root, "image", x, y, width=image.width, height=image.height, href=data)
             case Box(left, top, right, bottom, colour, pen):
@@ -124,7 +124,7 @@ def to_pdf(canvas: Canvas, about: Mapping[str, str]) -> bytes:
     page.scale(POINTS, POINTS)
     for item in canvas.items:  # of PDF the lower left corner is the first
         match item:
-            case Picture(x, y, image):
+            case Raster(x, y, image):
                 page.drawImage(ImageReader(image), x, canvas.height - y - image.height, image.width, image.height)
             case Box(left, top, right, bottom, colour, pen):
                 page.setStrokeColor(colour)

@@ -1,4 +1,4 @@
-"""A map drawn over the picture that it explains."""
+"""A map drawn over the image that it explains."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from .style import Style
 if TYPE_CHECKING:
     from ..explanation import Explanation
 
-DESATURATION = 0.7  # of the picture below the colours, which would be mistaken for theirs
+DESATURATION = 0.7  # of the image below the colours, which would be mistaken for theirs
 GREY, GREY_OPACITY = 128, 0.5  # of the grey over what the model did not see
 LINE, HALO = 255, 0  # the contour: white between dark edges, to be seen on any colour
 HALO_OPACITY = 0.6
@@ -23,19 +23,19 @@ FINEST_LINE, LINES = 1.5, 400  # width of the contour: in pixels, and how many f
 
 
 def draw_overlay(explanation: "Explanation", style: Style, scale: Scale | None) -> Image.Image:
-    """The explanation's picture, with the map over it.
+    """The explanation's image, with the map over it.
 
-    What the model saw of the picture is desaturated; the rest is pale grey.
+    What the model saw of the image is desaturated; the rest is pale grey.
 
     Args:
-        explanation: With the picture in the size in which it is drawn.
+        explanation: With the image in the size in which it is drawn.
         style: Of which `colormap`, `opacity` and `contour` count.
         scale: What the colours span; None to draw none.
 
     Returns:
-        RGB, of the size of the picture.
+        RGB, of the size of the image.
     """
-    drawn = bare_picture(explanation.image, explanation.placement.seen)
+    drawn = bare_image(explanation.image, explanation.placement.seen)
     if scale is None:
         return drawn
     colours = find_colours(style.colormap, scale.signed, style.opacity)
@@ -65,11 +65,11 @@ def draw_map(explanation: "Explanation", style: Style, scale: Scale | None) -> I
     return drawn
 
 
-def bare_picture(image: Image.Image, seen: Window) -> Image.Image:
-    """A copy of the picture: desaturated where the model saw it, pale grey elsewhere."""
+def bare_image(image: Image.Image, seen: Window) -> Image.Image:
+    """A copy of the image: desaturated where the model saw it, pale grey elsewhere."""
     (rows, columns), (width, height) = seen, image.size
     drawn = Image.new("RGB", image.size)
-    for band in bands(0, height, width):  # a large picture is not held three times
+    for band in bands(0, height, width):  # a large image is not held three times
         part = image.crop((0, band.start, width, band.stop))
         grey = part.convert("L")
         pale = Image.blend(grey, Image.new("L", grey.size, GREY), GREY_OPACITY).convert("RGB")
@@ -82,7 +82,7 @@ def bare_picture(image: Image.Image, seen: Window) -> Image.Image:
 
 
 def _placed(explanation: "Explanation", scale: Scale) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-    """The map in shares of the scale, brought onto the picture in bands of rows; 0 throughout if it is constant."""
+    """The map in shares of the scale, brought onto the image in bands of rows; 0 throughout if it is constant."""
     values = drawn_map(explanation)
     shares = scale.scaled(values) if find_scale(explanation) else np.zeros_like(values)
     return explanation.placement.place_seen(shares)

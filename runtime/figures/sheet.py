@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from .canvas import FAINT, INK, RULE, Box, Canvas, Picture, Text, plain, shortened, text_width, wrapped
+from .canvas import FAINT, INK, RULE, Box, Canvas, Raster, Text, plain, shortened, text_width, wrapped
 from .figure import GAP, SMALL, TITLE, colour_bar, fitted, number, resized
 from .formats import to_image
 from .overlay import draw_map, draw_overlay
@@ -17,18 +17,18 @@ from .style import Style
 if TYPE_CHECKING:
     from ..explanation import Explanation
 
-CELL = 224  # the longer side of every picture on the sheet, in pixels
+CELL = 224  # the longer side of every image on the sheet, in pixels
 COLUMNS = 7  # cells on a line, at most
 MARGIN = 24
 LINE = SMALL + 4  # from line to line of small text
 LEGEND = (96, 8)  # width and height of a colour bar in the legend
 SELF, SHARED = "Every map's colours span its own values.", "The colours of all maps span the same values."
-NOTE = "Maps of single pixels are averaged over half a patch. What the model did not see of the picture is grey."
+NOTE = "Maps of single pixels are averaged over half a patch. What the model did not see of the image is grey."
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A name, and below it an explanation of the row's picture, the picture itself, or why there is neither."""
+    """A name, and below it an explanation of the row's image, the image itself, or why there is neither."""
 
     name: str
     content: "Explanation | Image.Image | str"
@@ -36,12 +36,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """What stands under one title: the picture, and the cells beside it, on several lines if they are many.
+    """What stands under one title: the image, and the cells beside it, on several lines if they are many.
 
     Attributes:
         title: Such as the class.
         about: What is said of it beside, such as its probability.
-        image: The picture, RGB.
+        image: The image, RGB.
         cells: One for each explanation.
     """
 
@@ -52,15 +52,15 @@ class Row:
 
 
 def comparison_sheet(explanations: Mapping[str, Sequence["Explanation"]], style: Style | None = None) -> Image.Image:
-    """Draw several methods' maps of one picture side by side.
+    """Draw several methods' maps of one image side by side.
 
     Args:
         explanations: By the method's name those of the same targets, in the same order, as `Explainer.explain_all`
             gives them for a list of targets.
-        style: How; of its layouts `map` shows the maps alone, the others over the picture.
+        style: How; of its layouts `map` shows the maps alone, the others over the image.
 
     Returns:
-        RGB: for each target a row with the picture and each method's map, under their names.
+        RGB: for each target a row with the image and each method's map, under their names.
     """
     return to_image(sheet_of(rows_of(explanations), style or Style()))
 
@@ -87,7 +87,7 @@ def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
 
     Args:
         rows: At least one, each with at least one cell.
-        style: As for `comparison_sheet`; its `max_size` is the longer side of a picture, 224 pixels if it is None.
+        style: As for `comparison_sheet`; its `max_size` is the longer side of an image, 224 pixels if it is None.
     """
     shown = [cell.content for row in rows for cell in row.cells if not isinstance(cell.content, str | Image.Image)]
     scales = shared_scales(shown) if style.scale == "shared" else [find_scale(item) for item in shown]
@@ -100,7 +100,7 @@ def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
     words = [word for row in rows for cell in row.cells for word in cell.name.split()]
     step = math.ceil(max(*(width for width, _ in sizes), *(text_width(word, SMALL) for word in words))) + GAP
     canvas_width = 2 * MARGIN + columns * step - GAP
-    items: list[Text | Picture | Box] = []
+    items: list[Text | Raster | Box] = []
     top = MARGIN
     for number_of_row, (row, size) in enumerate(zip(rows, sizes, strict=True)):
         if number_of_row:
@@ -108,7 +108,7 @@ def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
             top += GAP
         items += _row_title(row, top, canvas_width - 2 * MARGIN)
         top += TITLE + GAP
-        cells = [Cell("picture", row.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)), *row.cells]
+        cells = [Cell("image", row.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)), *row.cells]
         for start in range(0, len(cells), columns):
             line = cells[start : start + columns]
             names = [wrapped(cell.name, SMALL, step - GAP) for cell in line]
@@ -116,7 +116,7 @@ def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
             for column, (cell, name) in enumerate(zip(line, names, strict=True)):
                 left = MARGIN + column * step
                 colour = FAINT if start + column == 0 else INK
-                first = top + height - len(name) * LINE  # names stand on their pictures
+                first = top + height - len(name) * LINE  # names stand on their images
                 items += [Text(left, first + at * LINE + SMALL, text, SMALL, colour) for at, text in enumerate(name)]
                 items += _content(cell, size, left, top + height, style, scale_of)
             top += height + size[1] + GAP
@@ -133,20 +133,20 @@ def _row_title(row: Row, top: int, width: int) -> list[Text]:
 
 def _content(
     cell: "Cell", size: tuple[int, int], left: int, top: int, style: Style, scale_of: Mapping[int, Scale | None]
-) -> Iterable[Text | Picture]:
+) -> Iterable[Text | Raster]:
     content = cell.content
     if isinstance(content, Image.Image):
-        return [Picture(left, top, content)]
+        return [Raster(left, top, content)]
     if isinstance(content, str):
         lines = wrapped(content, SMALL, size[0])
         return [Text(left, top + SMALL + at * LINE, text, SMALL, FAINT) for at, text in enumerate(lines)]
     draw = draw_map if style.layout == "map" else draw_overlay
-    return [Picture(left, top, draw(resized(content, size), style, scale_of[id(content)]))]
+    return [Raster(left, top, draw(resized(content, size), style, scale_of[id(content)]))]
 
 
-def _legend(scales: Sequence[Scale], style: Style, top: int, width: int) -> list[Text | Picture | Box]:
+def _legend(scales: Sequence[Scale], style: Style, top: int, width: int) -> list[Text | Raster | Box]:
     """A colour bar for each kind of map on the sheet, and what holds for all."""
-    items: list[Text | Picture | Box] = []
+    items: list[Text | Raster | Box] = []
     left, baseline = float(MARGIN), top + SMALL
     for signed in (False, True):
         alike = [scale for scale in scales if scale.signed is signed]
@@ -158,7 +158,7 @@ def _legend(scales: Sequence[Scale], style: Style, top: int, width: int) -> list
         bar = colour_bar(alike[0], style).rotate(-90, expand=True).resize(LEGEND, Image.Resampling.BILINEAR)
         items.append(Text(left, baseline, ends[0], SMALL, FAINT))
         left += text_width(ends[0], SMALL) + 6
-        items.append(Picture(round(left), baseline - LEGEND[1], bar))
+        items.append(Raster(round(left), baseline - LEGEND[1], bar))
         left += LEGEND[0] + 6
         items.append(Text(left, baseline, ends[1], SMALL, FAINT))
         left += text_width(ends[1], SMALL) + 2 * GAP

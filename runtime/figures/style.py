@@ -10,7 +10,7 @@ from onnxplain.contract.validation import SIDE, is_int, is_number
 
 LAYOUTS = ("side", "overlay", "map", "bare")
 SCALES = ("each", "shared")
-OPACITY = 0.85  # the picture has to be visible below the brightest colour as well
+OPACITY = 0.85  # the image has to be visible below the brightest colour as well
 
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "opacity": ("a number from 0 to 1", lambda value: is_number(value, 0, 1)),
@@ -27,14 +27,14 @@ class Style:
     """How explanations are drawn.
 
     Attributes:
-        layout: `side`, the picture and the map over it side by side; `overlay`, the map over the picture; `map`, the
-            map alone, each with a title and a colour bar; or `bare`, the map over the picture and nothing else.
+        layout: `side`, the image and the map over it side by side; `overlay`, the map over the image; `map`, the
+            map alone, each with a title and a colour bar; or `bare`, the map over the image and nothing else.
         colormap: A name that the package cmap knows; None for one that suits the map: from dark red to yellow, or from
             blue over white to red where values below zero count against the class.
         opacity: Of the colour where the map is highest, from 0 to 1.
         contour: The share of the scale, between 0 and 1, around which a line is drawn; None for no line.
         scale: `each`, every map's colours span its own values; or `shared`, those of all maps of the figure.
-        max_size: The longer side of the picture in the figure, in pixels, if the picture is larger; None for the
+        max_size: The longer side of the image in the figure, in pixels, if the image is larger; None for the
             layout's own limit.
 
     Raises:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..images.geometry import Placement, resize
-from .canvas import FAINT, INK, PAPER, Canvas, Picture, Text, plain, shortened, wrapped
+from .canvas import FAINT, INK, PAPER, Canvas, Raster, Text, plain, shortened, wrapped
 from .figure import GAP, SMALL, fitted
-from .overlay import GREY, bare_picture
+from .overlay import GREY, bare_image
 from .sheet import CELL, LINE, MARGIN, Cell, Row, sheet_of
 from .style import Style
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from ..views.heads import Heads
 
 PALE = 0.7  # of the white over the background
-PANELS = ("picture", "foreground", "features")
+PANELS = ("image", "foreground", "features")
 NOTE = (
-    "Foreground: where the first principal component of all pictures' patches is above 0. "
+    "Foreground: where the first principal component of all images' patches is above 0. "
     "Features: the three first components of these patches as red, green and blue."
 )
 
 
 def heads_figure(heads: "Heads") -> Canvas:
-    """The picture, and each head's map over it."""
+    """The image, and each head's map over it."""
     title = "attention pool" if heads.pool else f"layer {heads.layer}"
     cells = [Cell(f"head {number}", _as_explanation(heads, number)) for number in range(len(heads.maps))]
     return sheet_of([Row(title, plain(heads.model), heads.image, cells)], Style())
@@ -58,22 +58,22 @@ def _as_explanation(heads: "Heads", number: int) -> "Explanation":
 
 
 def features_figure(features: "Features", numbers: Iterable[int]) -> Canvas:
-    """A row for each of these pictures: the picture, its foreground, and the colours of that."""
+    """A row for each of these images: the image, its foreground, and the colours of that."""
     sizes = {number: fitted(features.images[number].size, CELL, CELL) for number in numbers}
     step = max(width for width, _ in sizes.values()) + GAP
-    items: list[Text | Picture] = []
+    items: list[Text | Raster] = []
     for place, name in enumerate(PANELS):
         items.append(Text(MARGIN + place * step, MARGIN + SMALL, name, SMALL, INK if place else FAINT))
     top = MARGIN + LINE
     for number, size in sizes.items():
-        picture = features.images[number].resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        image = features.images[number].resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         placement = replace(features.placements[number], original=(size[1], size[0]))
         panels = (
-            picture,
-            _foreground(picture, placement, features.foreground[number]),
+            image,
+            _foreground(image, placement, features.foreground[number]),
             _coloured(placement, features.colours[number]),
         )
-        items += [Picture(MARGIN + place * step, top, panel) for place, panel in enumerate(panels)]
+        items += [Raster(MARGIN + place * step, top, panel) for place, panel in enumerate(panels)]
         top += size[1] + GAP
     width = len(PANELS) * step - GAP
     lines = [*wrapped(NOTE, SMALL, width), shortened(plain(features.model), SMALL, width)]
@@ -81,12 +81,12 @@ def features_figure(features: "Features", numbers: Iterable[int]) -> Canvas:
     return Canvas(2 * MARGIN + width, top + len(lines) * LINE + MARGIN, [*items])
 
 
-def _foreground(picture: Image.Image, placement: Placement, foreground: NDArray[np.bool_]) -> Image.Image:
-    """The picture, in its own colours where the foreground is, and pale elsewhere."""
-    bare = bare_picture(picture, placement.seen)
+def _foreground(image: Image.Image, placement: Placement, foreground: NDArray[np.bool_]) -> Image.Image:
+    """The image, in its own colours where the foreground is, and pale elsewhere."""
+    bare = bare_image(image, placement.seen)
     drawn = Image.blend(bare, Image.new("RGB", bare.size, PAPER), PALE)
     mask = placement.place(_over_input(foreground.astype(np.float32), placement)) >= 0.5
-    drawn.paste(picture, (0, 0), Image.fromarray(mask))
+    drawn.paste(image, (0, 0), Image.fromarray(mask))
     return drawn
 
 

@@ -97,7 +97,7 @@ def test_artifacts_that_are_none(artifact, make):
         assert_mistake("x.onnx", *command)
 
 
-def test_a_picture_that_is_too_elongated_is_named(artifact):
+def test_an_image_that_is_too_elongated_is_named(artifact):
     Image.new("RGB", (400_000, 1)).save("line.png")
     assert_mistake("line.png: an image of 400000 x 1 pixels is too elongated", "explain", artifact, "line.png")
 

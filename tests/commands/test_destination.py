@@ -23,7 +23,7 @@ def _names(place="explanations"):
     return sorted(str(path.relative_to(place)) for path in Path(place).rglob("*") if path.is_file())
 
 
-def test_pictures_of_one_name_and_two_artifacts_do_not_collide(artifact, tmp_path):
+def test_images_of_one_name_and_two_artifacts_do_not_collide(artifact, tmp_path):
     random_image(1).save("cat.tiff")
     other = build(tmp_path / "other.onnx")
     for file in (artifact, other):
@@ -34,7 +34,7 @@ def test_pictures_of_one_name_and_two_artifacts_do_not_collide(artifact, tmp_pat
 
 
 @pytest.mark.parametrize("options", [ROLLOUT, ["--sheet", "--method", "rollout"]])
-def test_run_again_in_the_folder_of_the_pictures(artifact, options):
+def test_run_again_in_the_folder_of_the_images(artifact, options):
     """The overlays among them are no pictures to explain, and are counted; named, they are."""
     first = run("explain", artifact, "pictures", *options, "--output", "pictures")
     assert "explained 3 of 3 images" in first.stdout and "skipped" not in first.stdout
@@ -102,7 +102,7 @@ def test_sub_folders_are_counted_or_explained_into_the_same(artifact):
     assert "2 sub-folders were skipped; --recursive explains the images in them too" in result.stderr
 
 
-def test_overlays_below_are_neither_explained_nor_counted_as_pictures(artifact):
+def test_overlays_below_are_neither_explained_nor_counted_as_images(artifact):
     for _ in range(2):
         result = run("explain", artifact, "pictures", *ROLLOUT, "--output", "pictures/maps")
         assert result.exit_code == 0 and "explained 3 of 3 images" in result.stdout
@@ -141,7 +141,7 @@ def test_long_names_are_cut(artifact, tmp_path, letter, length):
     assert len(_names()) == 2 and all(".rollout.crane" in item and item[:40] == letter * 40 for item in _names())
 
 
-def test_destination_by_picture(artifact, tmp_path):
+def test_destination_by_image(artifact, tmp_path):
     answer = Explainer(artifact, "cpu").explain_all("cat.png", [3], methods=["rollout"])
     figures = Figures(Destination(tmp_path / "out", {Path("in/x/cat.png"): Path("x")}, artifact), Style(), "png")
     (file,) = figures.write(Path("in/x/cat.png"), answer)

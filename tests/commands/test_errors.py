@@ -95,7 +95,7 @@ def test_a_damaged_artifact_is_opened_once_and_nothing_is_printed(artifact, tmp_
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "猫"])
-def test_long_names_of_pictures(letter, artifact, tmp_path, monkeypatch):
+def test_long_names_of_images(letter, artifact, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"{letter * (250 // len(letter.encode()))}.png", "short.png"]
     for name in names:
@@ -109,7 +109,7 @@ def test_long_names_of_pictures(letter, artifact, tmp_path, monkeypatch):
     assert sum(".rollout." in name for name in written) == 4
 
 
-def test_a_picture_whose_overlay_cannot_be_written_does_not_cost_the_others(artifact, tmp_path, monkeypatch):
+def test_an_image_whose_overlay_cannot_be_written_does_not_cost_the_others(artifact, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png", "c.png"):
         Image.new("RGB", (60, 40)).save(name)
@@ -188,7 +188,7 @@ def test_what_libraries_print_is_not_shown(damaged, artifact, tmp_path):
     ("source", "message"),
     [(b"", "is empty"), ("empty.png", "empty.png is empty"), (BytesIO(b""), "is empty, or was read to its end")],
 )
-def test_an_empty_picture_is_called_empty(source, message, tmp_path, monkeypatch):
+def test_an_empty_image_is_called_empty(source, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty.png").touch()
     with pytest.raises(OnnxplainError, match=f"{message}$"):
@@ -210,7 +210,7 @@ def test_arguments_of_an_explainer_that_are_none(given, message, artifact):
         Explainer(**{"path": artifact, **given})
 
 
-def test_a_picture_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+def test_an_image_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     def closed(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "x.png")
 

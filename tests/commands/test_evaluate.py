@@ -48,8 +48,8 @@ def test_it_prints_tables_and_writes_a_report(artifact, data):
     written = {path.name for path in Path("report").iterdir()}
     assert written == {"results.jsonl", "results.csv", "table.csv", "comparisons.csv", "report.html", "plots"}
     found = rows()
-    assert list(found[0])[:5] == ["picture", "target", "method", "metric", "value"]
-    assert {row["picture"] for row in found} == {f"{LABELS[n % 2]}/{n}.png" for n in range(6)}
+    assert list(found[0])[:5] == ["image", "target", "method", "metric", "value"]
+    assert {row["image"] for row in found} == {f"{LABELS[n % 2]}/{n}.png" for n in range(6)}
     assert {row["metric"] for row in found} == {"perturbation_positive", "mass"}
     assert {row["method"] for row in found} >= {"rollout", "gradient", "random", "constant", "gaussian"}
 
@@ -66,7 +66,7 @@ def test_more_images_are_added_to_those_that_are_done(artifact, data):
     run("evaluate", artifact, data, *CHOICE, "--limit", "2")
     first = Path("report/results.jsonl").read_text()
     assert run("evaluate", artifact, data, *CHOICE).exit_code == 0
-    assert Path("report/results.jsonl").read_text().startswith(first) and len({r["picture"] for r in rows()}) == 6
+    assert Path("report/results.jsonl").read_text().startswith(first) and len({r["image"] for r in rows()}) == 6
     assert_mistake(
         "holds results of another evaluation, with other seed", "evaluate", artifact, data, *CHOICE, "--seed", 1
     )
@@ -89,18 +89,18 @@ def test_killed_and_started_again_it_computes_nothing_twice(artifact, data, jobs
     run("evaluate", artifact, data, *CHOICE, "--output", "whole")
     kept = Path("report/results.jsonl")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    while not (kept.exists() and kept.read_text().count('"picture"') >= 2):
+    while not (kept.exists() and kept.read_text().count('"name"') >= 2):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = [line for line in kept.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    assert 2 <= len([line for line in done if '"picture"' in line]) < 6
+    assert 2 <= len([line for line in done if '"name"' in line]) < 6
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and not again.stderr
     lines = kept.read_text().splitlines(keepends=True)
     assert lines[: len(done)] == done  # kept as they were
-    pictures = [item["picture"] for item in map(json.loads, lines) if "picture" in item]
+    pictures = [item["name"] for item in map(json.loads, lines) if "name" in item]
     assert len(pictures) == len(set(pictures)) == 6
     assert rows("report/results.csv") == rows("whole/results.csv")
 
@@ -110,7 +110,7 @@ def test_its_processes_end_when_the_one_that_started_them_is_killed(artifact, da
     command = [sys.executable, "-m", "onnxplain.cli", "evaluate", str(artifact), str(data), *CHOICE, "--jobs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     kept = Path("report/results.jsonl")
-    while not (kept.exists() and '"picture"' in kept.read_text()):
+    while not (kept.exists() and '"name"' in kept.read_text()):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
     process.kill()
@@ -140,7 +140,7 @@ def test_images_and_masks_that_cannot_be_read_have_one_line_each(artifact, data)
     assert result.exit_code == 2 and "Traceback" not in result.output
     assert len(lines) == 3 and sum("Dog/0.png" in line for line in lines) == 1
     assert sum("tiger cat/1.png" in line for line in lines) == 1 and sum("unicorn" in line for line in lines) == 1
-    assert {row["picture"] for row in rows()} == {f"{LABELS[n % 2]}/{n}.png" for n in range(2, 6)}
+    assert {row["image"] for row in rows()} == {f"{LABELS[n % 2]}/{n}.png" for n in range(2, 6)}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_images_without_classes_are_evaluated_for_the_predicted_class(artifact, 
     result = run("evaluate", *choice, "--target", "predicted")  # into the same folder, where nothing was measured
     assert result.exit_code == 0 and not result.stderr, result.output
     assert "not measured: mass (no image has a mask or box of its class)" in result.stdout
-    assert {row["picture"] for row in rows()} == {"a.png", "b.webp", "c.JPG"}
+    assert {row["image"] for row in rows()} == {"a.png", "b.webp", "c.JPG"}
 
 
 def test_a_missing_scipy_is_told_before_any_work(artifact, data, monkeypatch):

@@ -61,7 +61,7 @@ def test_no_file_is_replaced(artifact):
     assert {path.stat().st_mode for path in Path("explanations").iterdir()} == {Path("cat.png").stat().st_mode}
 
 
-def test_folders_are_explained_in_order_and_a_bad_picture_does_not_cost_the_others(artifact):
+def test_folders_are_explained_in_order_and_a_bad_image_does_not_cost_the_others(artifact):
     result = run("explain", artifact, "pictures", "cut.png", "nope.png", "cat.png", "cat.png", "--output", "out")
     assert result.exit_code == 2
     assert [line.split(" ")[1] for line in result.stderr.splitlines()] == ["cut.png", "there"]

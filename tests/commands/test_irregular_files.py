@@ -43,7 +43,7 @@ def irregular(request, tmp_path):
     return tmp_path / "pipe"
 
 
-def test_pictures_and_artifacts(irregular, artifact):
+def test_images_and_artifacts(irregular, artifact):
     line = f"{irregular} is not a regular file but a pipe, socket or device; give an"
     with pytest.raises(OnnxplainError, match="not a regular file"):
         load_image(irregular)
@@ -93,7 +93,7 @@ def _explain(artifact, *options, given):
     return CliRunner().invoke(cli.app, ["explain", str(artifact), *options], input=given)
 
 
-def test_a_picture_on_standard_input(artifact):
+def test_an_image_on_standard_input(artifact):
     data = Path("cat.png").read_bytes()
     result = _explain(artifact, "-", "pictures/a.png", "--method", "rollout", "--target", "3", given=data)
     assert result.exit_code == 0 and result.stderr == ""
@@ -109,7 +109,7 @@ def test_a_picture_on_standard_input(artifact):
 
 
 @pytest.mark.parametrize("given", [b"", b"hello", None])
-def test_what_is_no_picture_on_standard_input(given, artifact):
+def test_what_is_no_image_on_standard_input(given, artifact):
     data = Path("cat.png").read_bytes()[:200] if given is None else given
     what = {b"": "is empty", b"hello": "is not an image"}.get(data, "cannot be read as an image")
     _assert_refused(f"error: stdin {what}", _explain(artifact, "-", given=data))

@@ -130,7 +130,7 @@ def test_a_method_with_several_parameters_is_told_apart(artifact):
         np.testing.assert_array_equal(np.load(file["path"]), expected.heatmap)
 
 
-def test_35_pictures_with_three_bad_ones(artifact):
+def test_35_images_with_three_bad_ones(artifact):
     Path("many").mkdir()
     for number in range(35):
         random_image(number).save(f"many/{number:02}.png")
@@ -254,7 +254,7 @@ def test_files_that_cannot_be_written(artifact, monkeypatch):
     assert result.exit_code == 2 and line["error"] == message and result.stderr == f"error: {message}\n"
 
 
-def test_mistakes_that_concern_no_picture_print_no_line(artifact):
+def test_mistakes_that_concern_no_image_print_no_line(artifact):
     for arguments in (["nothing.onnx", "cat.png"], [artifact, "empty"], [artifact, "cat.png", "--method", "no"]):
         result = run("explain", *arguments, "--json")
         assert result.exit_code == 2 and result.stdout == "" and result.stderr.startswith("error: ")

@@ -85,7 +85,7 @@ def test_methods_lists_them_all():
     assert all(text in out for text in (*METHODS, "layer=-1", "norm=l1", "noise=0.15", "masks=1000"))
 
 
-def test_a_sheet_for_each_picture_from_one_run(artifact, monkeypatch):
+def test_a_sheet_for_each_image_from_one_run(artifact, monkeypatch):
     runs = []
     once = OnnxArtifact.run
 
@@ -145,7 +145,7 @@ def test_explain_all_runs_only_the_passes_there_are(tmp_path):
 
 @pytest.mark.parametrize("size", [(60, 40), (40, 90), (300, 300), (1200, 20)])
 @pytest.mark.parametrize("count", [1, 6, 7, len(METHODS)])
-def test_the_sheet_shows_picture_and_overlays_in_place(artifact, size, count):
+def test_the_sheet_shows_image_and_overlays_in_place(artifact, size, count):
     picture = random_image(1).resize(size)
     answers = Explainer(artifact, device="cpu").explain_all(picture, [0, 1, 3])
     sheet = comparison_sheet(dict(list(answers.items())[:count]))
@@ -192,7 +192,7 @@ def test_long_and_foreign_labels_fit(tmp_path):
     assert (pixels[:, -sheets.MARGIN :] == 255).all()
 
 
-def test_bars_show_pictures_and_the_runs_of_the_picture_at_hand():
+def test_bars_show_images_and_the_runs_of_the_image_at_hand():
     console = Console(force_terminal=True, width=80, file=io.StringIO())
     with display.ExplainingProgress(console, 2) as progress:
         pictures, runs = progress.tasks

@@ -45,7 +45,7 @@ def _photograph(name, scale):
 
 @pytest.mark.parametrize(("name", "scale"), [("chelsea", 17), ("coffee", 23), ("coffee", 1)])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_the_model_sees_is_shown_as_if_it_were_the_whole_picture(method, name, scale, explainers):
+def test_what_the_model_sees_is_shown_as_if_it_were_the_whole_image(method, name, scale, explainers):
     photograph, box, part = _photograph(name, scale)
     shown = explainers[0].explain(photograph, 3, method).overlay()
     alone = explainers[1].explain(part, 3, method).overlay()
@@ -71,7 +71,7 @@ def _brightness(item):
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 @pytest.mark.parametrize("crop_pct", [0.9, 1.3])
 @pytest.mark.parametrize("method", ["rollout", "attnlrp", "vit_reciprocam"])
-def test_scaling_is_by_what_the_picture_shows(method, crop_pct, crop_mode, explainers):
+def test_scaling_is_by_what_the_image_shows(method, crop_pct, crop_mode, explainers):
     """Neither what was cropped away nor the padding decides what is bare and what is brightest."""
     _, explainer = explainers
     photograph = Image.fromarray(skimage.data.chelsea())
@@ -116,7 +116,7 @@ def test_the_place_in_words_is_one_place_of_the_map_that_is_drawn(method, explai
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 2), (4, 1), (3, 2), (1, 40)])
-def test_the_smallest_pictures_are_shown_too(size, explainers):
+def test_the_smallest_images_are_shown_too(size, explainers):
     for explainer in explainers:
         for method in ("rollout", "attnlrp"):
             item = explainer.explain(Image.new("RGB", size, "red"), 3, method)

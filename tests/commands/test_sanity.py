@@ -26,7 +26,7 @@ def test_what_is_printed_and_written(tmp_path, monkeypatch):
     rows = list(csv.DictReader(Path("new/folder/sanity.csv").read_text().splitlines()))
     steps = list(dict.fromkeys(row["step"] for row in rows))
     assert steps == ["head", *(f"blocks.{number}" for number in range(5, -1, -1)), "embedding"]
-    assert {row["picture"] for row in rows} == {"zero/good.png", "one/good.png"}
+    assert {row["image"] for row in rows} == {"zero/good.png", "one/good.png"}
     assert Path("new/folder/sanity.svg").read_text().lstrip().startswith("<?xml")
 
 

@@ -97,7 +97,7 @@ def test_a_constant_map_as_png16(expected, tmp_path):
 
 
 @pytest.mark.parametrize("format", saved_maps.FORMATS)
-def test_of_an_artifact_that_takes_pictures(format, tmp_path):
+def test_of_an_artifact_that_takes_images(format, tmp_path):
     file = build_plain(tmp_path / "whole.onnx", ("attention_gradcam",), input="image")
     item = Explainer(file, "cpu").explain("cat.png", 3)
     (saved,) = _line(file, "cat.png", "--target", 3, "--save", format, "--no-figures")["files"]
@@ -118,7 +118,7 @@ def test_what_is_told_in_words(artifact):
     assert "  explanations/cat.png.tiny.sheet.png" in result.stdout.splitlines()
 
 
-def test_maps_are_no_pictures_to_explain(artifact):
+def test_maps_are_no_images_to_explain(artifact):
     run("explain", artifact, "pictures", "--method", "rollout", "--save", "png16", "--output", "pictures")
     result = run("explain", artifact, "pictures", "--method", "rollout")
     assert "explained 3 of 3 images" in result.stdout and "6 images that onnxplain made were skipped" in result.stdout

@@ -49,7 +49,7 @@ def test_features_of_several_images_are_taken_together(artifact):
 
 
 @BOTH
-def test_bad_pictures_are_listed(command, ending, artifact):
+def test_bad_images_are_listed(command, ending, artifact):
     """The others are shown, those of features as if the bad ones were not there."""
     result = run(command, artifact, "zero.png", "pictures/a.png", "cut.png", "cat.png", "empty")
     assert result.exit_code == 2
@@ -64,7 +64,7 @@ def test_bad_pictures_are_listed(command, ending, artifact):
 
 
 @BOTH
-def test_no_picture_at_all(command, ending, artifact):
+def test_no_image_at_all(command, ending, artifact):
     result = run(command, artifact, "zero.png")
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and "zero.png" in result.stderr
     assert not Path("explanations").exists()

@@ -48,7 +48,7 @@ def test_unknown_fields_are_ignored():
     assert Metadata.from_json(json.dumps(document)) == _metadata()
 
 
-def test_unknown_ways_to_prepare_pictures_are_refused():
+def test_unknown_ways_to_prepare_images_are_refused():
     document = json.loads(_metadata().to_json())
     document["preprocessing"]["gamma"] = 2.2
     with pytest.raises(OnnxplainError, match="does not know the preprocessing field 'gamma'"):

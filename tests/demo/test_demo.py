@@ -96,7 +96,7 @@ def test_no_handwritten_digit_is_in_both_splits() -> None:
     assert len(train) > 1000 and len(test) > 300 and not train & test
 
 
-def test_the_pictures_in_the_package_are_scenes() -> None:
+def test_the_images_in_the_package_are_scenes() -> None:
     for seed, sample in enumerate(samples()):
         drawn = scene(seed)
         assert np.array_equal(np.asarray(Image.open(sample.path)), drawn.image)
@@ -132,7 +132,7 @@ def test_maps_point_at_the_class_asked_for(artifact: Path) -> None:
     assert found["rollout", "pointing_game"] < 0.55  # it finds some digit, not the one asked for
 
 
-def test_every_method_explains_each_picture_and_class_by_itself(artifact: Path) -> None:
+def test_every_method_explains_each_image_and_class_by_itself(artifact: Path) -> None:
     explainer = Explainer(artifact)
     first, second = scene(10_000), scene(10_001)
     few = {"rise": {"masks": 20}}

@@ -36,7 +36,7 @@ def samples(count=COUNT):
 
 
 def values(results):
-    return {(image.picture, *each[:3]): each.parts for image in results.images for each in image.measured}
+    return {(image.name, *each[:3]): each.parts for image in results.images for each in image.measured}
 
 
 def test_it_measures_what_a_loop_over_everything_measures(explainer):
@@ -168,14 +168,14 @@ def test_an_interrupted_evaluation_goes_on_and_computes_nothing_twice(explainer,
     interrupted, before = counted_run(explainer, tmp_path / "parts", stop_after=2)
     assert interrupted is None and before < all_runs
     with (tmp_path / "parts" / "results.jsonl").open("a") as file:
-        file.write('{"picture": "image-2", "measured": [[0, "rol')  # as killed in the middle of a line
+        file.write('{"name": "image-2", "measured": [[0, "rol')  # as killed in the middle of a line
     resumed, after = counted_run(explainer, tmp_path / "parts")
     assert values(resumed) == values(whole) and before + after == all_runs
-    assert [image.picture for image in resumed.images] == [sample.name for sample in samples()]
+    assert [image.name for image in resumed.images] == [sample.name for sample in samples()]
     again, none = counted_run(explainer, tmp_path / "parts")
     assert values(again) == values(whole) and none == 0
     lines = (tmp_path / "parts" / "results.jsonl").read_text().splitlines()
-    assert len([line for line in map(json.loads, lines) if "picture" in line]) == COUNT
+    assert len([line for line in map(json.loads, lines) if "name" in line]) == COUNT
 
 
 def test_results_of_another_evaluation_are_not_continued(explainer, tmp_path):
@@ -257,7 +257,7 @@ def test_a_file_whose_name_is_no_text_is_evaluated(explainer, tmp_path):
     (again,) = evaluate(
         explainer, [replace(sample, name="\udce9.png")], ["rollout"], REMOVING, output=tmp_path
     ).images  # as a file's name in Latin-1 is read
-    assert again.picture == "\udce9.png" and again.measured
+    assert again.name == "\udce9.png" and again.measured
 
 
 def test_results_of_another_version_are_not_continued(explainer, tmp_path, monkeypatch):

@@ -41,8 +41,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path, lines, header):
         "{}",
         '{"costs": 5}',
         '{"costs": {"rollout": "x"}}',
-        '{"picture": "x"}',
-        '{"picture": "x", "measured": []}',
+        '{"name": "x"}',
+        '{"name": "x", "measured": []}',
         '{"measured": [[0, "rollout", "mass", ["q"]]]}',
     ],
 )

@@ -67,7 +67,7 @@ def results_of(images: Sequence[Mapping[str, Any]], **rest: Any) -> Results:
     for number, given in enumerate(images):
         measured = tuple(Measured(*item) for item in given["measured"])
         extra = {key: value for key, value in given.items() if key != "measured"}
-        base = {"picture": f"{number}.png", "right": True, "predicted": 0, "runs": 10, "seconds": 0.5}
+        base = {"name": f"{number}.png", "right": True, "predicted": 0, "runs": 10, "seconds": 0.5}
         made.append(ImageResult(**{**base, **extra}, measured=measured))
     names = {item.method for image in made for item in image.measured}
     methods = sorted(name for name in names if name not in YARDSTICKS and not name.startswith(OTHER_CLASS))
@@ -105,7 +105,7 @@ def realistic(images: int = 200, methods: Sequence[str] = tuple(COSTS), seed: in
                 score = np.clip(good - hard + draw.normal(0, 0.12), 0, 1)
                 measured += [(int(target), name, metric, parts) for metric, parts in _parts(score, draw).items()]
         made.append({
-            "picture": f"scenes/{number:04}.png", "measured": measured, "right": right, "predicted": int(target),
+            "name": f"scenes/{number:04}.png", "measured": measured, "right": right, "predicted": int(target),
             "runs": 46 * 20, "seconds": 2.5, "agreement": float(np.clip(0.6 - hard + draw.normal(0, 0.1), -1, 1)),
         })  # fmt: skip
     run = {

@@ -26,7 +26,7 @@ def script(name):
     return module
 
 
-pictures, check_site = script("pictures"), script("check_site")
+images, check_site = script("images"), script("check_site")
 
 
 @pytest.mark.parametrize("package", [onnxplain.runtime, onnxplain.export])
@@ -45,21 +45,21 @@ def test_the_gallery_has_every_method():
 
 
 def test_facts_of_a_method():
-    costs = pictures.measured_costs()
+    costs = images.measured_costs()
     assert set(costs) <= set(METHODS) and costs["transformer_attribution"] == "5.0" and costs["rise"] == "544"
-    facts = pictures.facts(METHODS["attention_flow"], "121")
+    facts = images.facts(METHODS["attention_flow"], "121")
     assert "| Cost | 121 runs" in facts and "the same for every class" in facts and "onnxplain[flow]" in facts
-    facts = pictures.facts(METHODS["rollout"], "1.3")
+    facts = images.facts(METHODS["rollout"], "1.3")
     assert "`head_fusion` = mean: how the heads" in facts and "| Passes | `attention` |" in facts
-    assert "| Cost | not measured |" in pictures.facts(METHODS["rollout"], None)
-    assert "each pixel; of one class" in pictures.facts(METHODS["gradient"], "2.5")
+    assert "| Cost | not measured |" in images.facts(METHODS["rollout"], None)
+    assert "each pixel; of one class" in images.facts(METHODS["gradient"], "2.5")
 
 
 def test_a_strip_of_panels():
     red, blue = Image.new("RGB", (40, 40), "red"), Image.new("RGB", (40, 40), "blue")
-    line = pictures.strip([(red, "one", "97.5%"), (blue, "two", "")], 10)
-    assert line.size == (40 + pictures.GAP + 40, 58)
-    assert line.getpixel((20, 20)) == (255, 0, 0) and line.getpixel((40 + pictures.GAP + 20, 20)) == (0, 0, 255)
+    line = images.strip([(red, "one", "97.5%"), (blue, "two", "")], 10)
+    assert line.size == (40 + images.GAP + 40, 58)
+    assert line.getpixel((20, 20)) == (255, 0, 0) and line.getpixel((40 + images.GAP + 20, 20)) == (0, 0, 255)
     under = line.crop((0, 40, 40, 58))
     assert under.getextrema() != ((255, 255),) * 3, "nothing is written under the first panel"
 

@@ -1,4 +1,4 @@
-"""What README and the reference say of Python runs as it stands there, and the names that they list are those that there are."""
+"""What README and the reference say of Python runs as it stands there; the names in them are those that there are."""
 
 import json
 import re

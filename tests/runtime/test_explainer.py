@@ -63,7 +63,7 @@ def test_sigmoid_probabilities(tmp_path):
     assert result.predictions[0][2] == pytest.approx(1 / (1 + np.exp(-result.score)), rel=1e-6)
 
 
-def test_targets_and_maps_depend_on_class_and_picture(explainer):
+def test_targets_and_maps_depend_on_class_and_image(explainer):
     picture = random_image(0)
     results = explainer.explain(picture, target=[0, 4, -1, -2, "Dog"])
     assert [item.target for item in results][:2] == [0, 4] and results[4].target == 4

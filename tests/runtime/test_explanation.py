@@ -37,7 +37,7 @@ def test_overlay():
     assert change[np.unravel_index(shown.heatmap.argmax(), change.shape)] > 30
 
 
-def test_a_constant_map_leaves_the_picture_bare():
+def test_a_constant_map_leaves_the_image_bare():
     for value in (-1, 0, 3):
         for pixel_level in (False, True):
             with np.errstate(all="raise"):

@@ -55,7 +55,7 @@ def test_logits(broken, value, activation):
     assert message_of(explainer.tensors, WHITE).startswith("the values of logits are not finite: 6 of 6")
 
 
-def test_one_picture_of_a_batch(broken):
+def test_one_image_of_a_batch(broken):
     """Grey is near 0 to the model, white overflows; an error costs that picture only, as those of files do."""
     results = broken("weight", 2e38).explain_many([GREY, WHITE, GREY], batch_size=3)
     assert np.isfinite(next(results).heatmap).all()

@@ -69,7 +69,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`.replace("100.0", ">99
 /** Waits until the page shows these rows, in this order, as far as cards are in view; and that it says so. */
 async function shows(page, expected, what) {
   const pictures = new Set(expected.map(({ image }) => image)).size;
-  const text = `${pictures} of ${legrad.length} pictures · ${expected.length} map`;
+  const text = `${pictures} of ${legrad.length} images · ${expected.length} map`;
   await page.locator("#count", { hasText: text }).waitFor({ timeout: 3000 }).catch(async () => {
     assert.fail(`${what}: "${await page.locator("#count").textContent()}" in place of "${text}"`);
   });
@@ -125,7 +125,7 @@ test("each filter leaves the rows of the CSV file that it should, and each order
     wrong: [() => page.getByLabel("wrong", { exact: true }).check({ force: true }), (row) => row.right === "false"],
     least: [() => page.getByLabel("at least").fill("95.5"), (row) => row.probability >= 0.955],
     most: [() => page.getByLabel("at most").fill("95.5"), (row) => row.probability <= 0.955],
-    name: [() => page.getByLabel("Picture’s name").fill("IMG1"), (row) => row.image.includes("img1")],
+    name: [() => page.getByLabel("Image’s name").fill("IMG1"), (row) => row.image.includes("img1")],
     method: [() => page.getByLabel("Method").selectOption("rollout"), (row) => row.method === "rollout", rows],
     methods: [() => page.getByLabel("Method").selectOption("all"), () => true, rows],
   };
@@ -193,7 +193,7 @@ test("everything can be done with the keyboard", async () => {
   assert.equal(await seen(), `3 of ${legrad.length}`);
   await press("ArrowRight");
   assert.equal(await seen(), `4 of ${legrad.length}`);
-  for (const [name, column] of [["map", "map"], ["picture", "picture"]]) {
+  for (const [name, column] of [["map", "map"], ["image", "image_file"]]) {
     assert.ok((await viewer.locator(`#${name}`).getAttribute("src")).endsWith(legrad[3][column]));
     await page.waitForFunction((id) => document.getElementById(id).naturalWidth >= 384, name);
   }
@@ -226,12 +226,12 @@ test("a click enlarges, and beside the viewer closes it", async () => {
   const { page } = await open();
   await page.locator(CARDS).nth(1).click();
   const viewer = page.getByRole("dialog");
-  await page.getByRole("button", { name: "Next picture" }).click();
+  await page.getByRole("button", { name: "Next image" }).click();
   assert.equal(await viewer.locator("#place").textContent(), `3 of ${legrad.length}`);
-  await page.getByRole("button", { name: "Previous picture" }).click();
-  await page.getByRole("button", { name: "Previous picture" }).click();
+  await page.getByRole("button", { name: "Previous image" }).click();
+  await page.getByRole("button", { name: "Previous image" }).click();
   assert.equal(await viewer.locator("#place").textContent(), `1 of ${legrad.length}`);
-  assert.ok(await page.getByRole("button", { name: "Previous picture" }).isDisabled());
+  assert.ok(await page.getByRole("button", { name: "Previous image" }).isDisabled());
   await page.mouse.click(5, 5);
   assert.ok(await viewer.isHidden());
   await page.locator(CARDS).nth(0).click();
@@ -240,13 +240,13 @@ test("a click enlarges, and beside the viewer closes it", async () => {
   await page.close();
 });
 
-test("of twenty thousand pictures only those in view are in the document", async () => {
+test("of twenty thousand images only those in view are in the document", async () => {
   const many = 20000;
   const { page } = await open("report", (text) => text.replace(/(id="data">)(.*?)(<\/script>)/s, (_, head, json, tail) => {
     const data = JSON.parse(json);
-    const [first] = data.pictures;
-    data.pictures = Array.from({ length: many }, (_, at) => [`a${at}.png`, ...first.slice(1)]);
-    data.maps = data.pictures.map((_, at) => [at, 0, 0, ...data.maps[0].slice(3)]);
+    const [first] = data.images;
+    data.images = Array.from({ length: many }, (_, at) => [`a${at}.png`, ...first.slice(1)]);
+    data.maps = data.images.map((_, at) => [at, 0, 0, ...data.maps[0].slice(3)]);
     return head + JSON.stringify(data) + tail;
   }));
   const last = page.getByRole("button", { name: `a${many - 1}.png` });
@@ -254,8 +254,8 @@ test("of twenty thousand pictures only those in view are in the document", async
   await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
   await last.waitFor();
   assert.ok((await page.locator(CARDS).count()) < 100);
-  await page.getByLabel("Picture’s name").fill("a1999");
-  await page.locator("#count", { hasText: `11 of ${many} pictures` }).waitFor();
+  await page.getByLabel("Image’s name").fill("a1999");
+  await page.locator("#count", { hasText: `11 of ${many} images` }).waitFor();
   assert.deepEqual((await cards(page)).map(([, , , name]) => name).slice(0, 2), ["a1999.png", "a19990.png"]);
   assert.ok(await page.getByRole("button", { name: "a1999.png" }).isVisible());
   await page.close();
@@ -276,7 +276,7 @@ test("hostile labels and names are text", async () => {
   assert.equal(await page.title(), "Where <b>x</b> looks");
   await page.keyboard.press("Escape");
   await page.getByLabel("Explained class").fill("</SCRIPT>");
-  await page.locator("#count", { hasText: "2 of 2 pictures · 2 maps" }).waitFor();
+  await page.locator("#count", { hasText: "2 of 2 images · 2 maps" }).waitFor();
   assert.deepEqual(noted.console, []);
   await page.close();
 });

@@ -99,22 +99,22 @@ def test_the_numbers_are_those_of_the_explanations(artifact):
                 _check_images(row, item)
     assert next(rows, None) is None
     assert {path.parts[0] for path in _files("report")} == {
-        "index.html", "results.csv", "maps", "thumbnails", "pictures"
+        "index.html", "results.csv", "maps", "thumbnails", "images"
     }  # fmt: skip
 
 
 def _check_images(row, item):
     """The files show the picture, and this map over it."""
     size = item.image.size
-    for kind, longest in (("thumbnail", 256), ("map", 1024), ("picture", 1024)):
+    for kind, longest in (("thumbnail", 256), ("map", 1024), ("image_file", 1024)):
         with Image.open(Path("report", row[kind])) as image:
             assert image.format == "JPEG" and max(image.size) <= longest
             assert kind == "thumbnail" or max(image.size) == min(max(384, *size), 1024)
-            expected = item.image if kind == "picture" else item.overlay()
+            expected = item.image if kind == "image_file" else item.overlay()
             shown = np.asarray(image.convert("RGB").resize((60, 60)), float)
             wanted = np.asarray(expected.resize((60, 60)), float)
             assert np.abs(shown - wanted).mean() < 6, (row[kind], np.abs(shown - wanted).mean())
-            if kind != "picture":  # the picture alone would not pass for it
+            if kind != "image_file":  # the picture alone would not pass for it
                 assert np.abs(np.asarray(item.image.resize((60, 60)), float) - wanted).mean() > 12
 
 
@@ -133,9 +133,9 @@ def test_maps_are_drawn_as_the_options_say(artifact, scale):
 def test_the_page_holds_the_same_numbers(artifact):
     _report(artifact, "pictures", "--target", 1, "--target", 4, "--method", "legrad", "--method", "rollout")
     data, rows = _data(), _rows()
-    assert data["methods"] == ["legrad", "rollout"] and len(data["pictures"]) == 3 and len(data["maps"]) == len(rows)
+    assert data["methods"] == ["legrad", "rollout"] and len(data["images"]) == 3 and len(data["maps"]) == len(rows)
     for (picture, place, method, target, score, probability, x, y), row in zip(data["maps"], rows, strict=True):
-        name, true, predictions = data["pictures"][picture]
+        name, true, predictions = data["images"][picture]
         assert (name, true, data["methods"][method], str(target)) == (row["image"], None, row["method"], row["target"])
         assert [score, probability] == pytest.approx([float(row["score"]), float(row["probability"])], rel=1e-5)
         assert [x, y] == [int(row[axis]) if row[axis] else None for axis in "xy"]
@@ -163,8 +163,8 @@ def test_rightness_by_folders(artifact):
         )
         seen[place] = expected
     assert seen == places
-    assert "6 pictures, explained by tiny.onnx; 4 in folders with names of classes" in _page()
-    assert [true for _, true, _ in _data()["pictures"]] == [places[place] for place in sorted(places)]
+    assert "6 images, explained by tiny.onnx; 4 in folders with names of classes" in _page()
+    assert [true for _, true, _ in _data()["images"]] == [places[place] for place in sorted(places)]
 
 
 def test_hostile_labels_and_names_stay_text(tmp_path):
@@ -179,11 +179,11 @@ def test_hostile_labels_and_names_stay_text(tmp_path):
     assert [attributes for tag, attributes, _ in elements if tag == "script"] == [
         {"type": "application/json", "id": "data"}, {}
     ]  # fmt: skip
-    assert [attributes for tag, attributes, _ in elements if tag == "img"] == [{"id": "picture"}, {"id": "map"}]
+    assert [attributes for tag, attributes, _ in elements if tag == "img"] == [{"id": "image"}, {"id": "map"}]
     assert not [key for _, attributes, _ in elements for key in attributes if key.startswith("on") or key == "style"]
     data = _data()
     assert [data["labels"][str(index)] for index in range(6)] == [printable(label) for label in HOSTILE]
-    assert data["pictures"][0][0] == "<img src=x onerror=alert(1)>\\udcff.png"
+    assert data["images"][0][0] == "<img src=x onerror=alert(1)>\\udcff.png"
     (heading,) = [text for tag, _, text in elements if tag == "h1"]
     assert heading.strip() == "Where <script>m()</script>$style looks"
     assert [row["label"] for row in _rows()] == HOSTILE * 2
@@ -204,7 +204,7 @@ def test_the_policy_allows_the_page_s_own_style_and_script_and_images_beside_it(
     assert not re.search(r"https?:|@import|\bfetch\(|url\(", page)
 
 
-def test_bad_pictures_are_listed_and_the_others_shown(artifact):
+def test_bad_images_are_listed_and_the_others_shown(artifact):
     random_image(0, 300, 300).save("large.png")
     given = ["cat.png", "cut.png", "large.png", "text.png", "pictures"]
     done = run("explain", artifact, *given, "--report", "report", "--max-pixels", 80000)
@@ -215,7 +215,7 @@ def test_bad_pictures_are_listed_and_the_others_shown(artifact):
     assert "3 errors" in _page()
 
 
-def test_without_any_picture_there_is_no_report(artifact):
+def test_without_any_image_there_is_no_report(artifact):
     _report(artifact, "cat.png")
     before = _files("report")
     for report in ("new", "report"):
@@ -263,7 +263,7 @@ def test_what_is_interrupted_leaves_nothing(artifact, monkeypatch):
     assert {path.parts[0] for path in set(contents()) - before} <= {"explanations"}
 
 
-def test_a_picture_whose_files_cannot_be_written_is_an_error_of_its_own(artifact, monkeypatch):
+def test_an_image_whose_files_cannot_be_written_is_an_error_of_its_own(artifact, monkeypatch):
     add = gallery.Gallery._add
 
     def fails_once(self, image, items):
@@ -278,20 +278,20 @@ def test_a_picture_whose_files_cannot_be_written_is_an_error_of_its_own(artifact
     assert [row["image"] for row in _rows()] == ["pictures/a.png", "pictures/c.JPG"]
 
 
-def test_the_same_pictures_give_the_same_bytes(artifact):
+def test_the_same_images_give_the_same_bytes(artifact):
     for report in ("one", "two"):
         _report(artifact, "pictures", report=report)
     assert _files("one") == _files("two")
 
 
-def test_the_pictures_of_a_report_are_not_explained(artifact):
+def test_the_images_of_a_report_are_not_explained(artifact):
     _report(artifact, "pictures", report="pictures/report")
     done = run("explain", artifact, "pictures", "--recursive", "--output", "out")
     assert done.exit_code == 0 and "9 images that onnxplain made were skipped" in done.stdout
     assert "explained 3 of 3 images" in done.stdout
 
 
-def test_sheets_and_pictures_of_any_shape(artifact):
+def test_sheets_and_images_of_any_shape(artifact):
     Path("shapes").mkdir()
     for size in ((1, 1), (1, 400), (900, 2)):
         random_image(0, *size).save(f"shapes/{size[0]}x{size[1]}.png")

@@ -18,24 +18,24 @@ def test_one_row_for_each_image_target_method_and_metric(tmp_path):
     results = realistic(images=3, methods=("rollout", "legrad"))
     write_results(tmp_path / "results.csv", results, ROWS)
     head = (tmp_path / "results.csv").read_bytes().split(b"\n")[0]
-    assert head == b"picture,target,method,metric,value,label,right,predicted"
+    assert head == b"image,target,method,metric,value,label,right,predicted"
     rows = _read(tmp_path / "results.csv")
     assert len(rows) == sum(len(image.measured) for image in results.images)
     first, item = rows[0], results.images[0].measured[0]
     assert float(first["value"]) == ROWS[item.metric].value(item.parts)
-    assert (first["picture"], first["target"], first["method"]) == ("scenes/0000.png", str(item.target), item.method)
+    assert (first["image"], first["target"], first["method"]) == ("scenes/0000.png", str(item.target), item.method)
     assert first["label"] == LABELS[item.target] and first["right"] in ("true", "false")
 
 
 def test_names_that_are_no_plain_text_come_back_as_they_were(tmp_path):
     name = 'a,"b"\nc <script>.png'
     images = [
-        {"picture": name, "right": None, "measured": [(0, "a", "score", (0.5,))]},
-        {"picture": "half \udcff.png", "measured": [(0, "a", "score", (0.5,))]},
+        {"name": name, "right": None, "measured": [(0, "a", "score", (0.5,))]},
+        {"name": "half \udcff.png", "measured": [(0, "a", "score", (0.5,))]},
     ]
     write_results(tmp_path / "results.csv", results_of(images), {"score": row("score", "higher")})
     rows = _read(tmp_path / "results.csv")
-    assert [item["picture"] for item in rows] == [name, "half \\udcff.png"] and rows[0]["right"] == ""
+    assert [item["image"] for item in rows] == [name, "half \\udcff.png"] and rows[0]["right"] == ""
 
 
 def test_statistics_with_what_cannot_be_told(tmp_path):

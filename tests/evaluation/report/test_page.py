@@ -116,7 +116,7 @@ def test_each_subset_has_a_table_with_all_rows(text):
 
 def test_the_images_on_which_methods_agree_most_and_least(text):
     results = _results()
-    order = [image.picture for image in sorted(results.images, key=lambda image: -image.agreement)]
+    order = [image.name for image in sorted(results.images, key=lambda image: -image.agreement)]
     shown = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="(\S+) and the heatmaps of 3 methods">', text)
     assert [name for _, name in shown] == [*order[:3], *order[:-4:-1]]
     assert Image.open(io.BytesIO(base64.b64decode(shown[0][0]))).size == (1800, 360)
@@ -133,7 +133,7 @@ def test_few_images_are_not_shown_twice():
 def test_names_from_data_are_text():
     rows = {"score": replace(row("score", "higher", HOSTILE), reference=HOSTILE)}
     images = [
-        {"picture": HOSTILE, "measured": [(0, "a", "score", (value,))], "agreement": value, "predicted": 0}
+        {"name": HOSTILE, "measured": [(0, "a", "score", (value,))], "agreement": value, "predicted": 0}
         for value in (0.1, 0.9)
     ]
     run = {name: HOSTILE for name in ("model", "digest", "data", "target", "seed", HOSTILE)}

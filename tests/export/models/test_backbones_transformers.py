@@ -237,7 +237,7 @@ def test_file_in_transformers_format_alone(tmp_path):
     assert "in transformers' format: give the folder" in _message("timm/test_vit", checkpoint=tmp_path / "x.pth")
 
 
-def test_wide_picture(tmp_path):
+def test_wide_image(tmp_path):
     """Logits as transformers', where half a pixel is left over: resized to 48 x 65 and cropped to 42."""
     model = save(tmp_path, "dinov2", *CLASSIFIERS["dinov2"])
     backbone = load_backbone(f"hf/{tmp_path}")

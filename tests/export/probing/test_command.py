@@ -21,7 +21,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], prog_name="onnxplain")
 
 
-def test_from_pictures_to_a_heatmap(own):
+def test_from_images_to_a_heatmap(own):
     """The accuracy told is that of the file, on the pictures held out, by the model that export puts it on."""
     for name in ("0.png", "1.png", "2.png", "3.png"):  # wrong labels, so that not all can be right
         first, second = own / "one" / name, own / "two" / name

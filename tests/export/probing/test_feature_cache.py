@@ -45,7 +45,7 @@ def test_features_are_computed_once(own, counted):
     assert sorted(path.name for path in Path().iterdir()) == ["data", "head.features.safetensors", "head.safetensors"]
 
 
-def test_a_changed_picture_is_looked_at_again(own, counted):
+def test_a_changed_image_is_looked_at_again(own, counted):
     load, runs = counted
     _probe(load("demo"), own, cache="kept.safetensors")
     changed = own / "one" / "3.png"

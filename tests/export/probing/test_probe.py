@@ -127,7 +127,7 @@ def test_a_split_holds_out_a_share_of_each_class(digits):
     assert sorted((*split.fitted.paths, *split.held_out.paths)) == sorted(digits.rglob("*.png"))
 
 
-def test_what_is_taken_for_a_picture(own):
+def test_what_is_taken_for_an_image(own):
     (own / "one" / "deeper").mkdir()
     (own / "one" / "0.png").rename(own / "one" / "deeper" / "0.PNG")
     (own / "one" / ".1.png").touch()
@@ -139,7 +139,7 @@ def test_what_is_taken_for_a_picture(own):
     assert len(paths) == 60 and own / "one" / "deeper" / "0.PNG" in paths
 
 
-def test_pictures_in_both_parts_are_told(own):
+def test_images_in_both_parts_are_told(own):
     split = split_images(own)
     shutil.copy(split.fitted.paths[0], split.held_out.paths[0])
     assert probe(load_features("demo"), split, "head.safetensors", C=1).repeated == 1

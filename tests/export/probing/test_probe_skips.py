@@ -76,7 +76,7 @@ def test_the_command_line_names_them_at_the_end(data):
     assert "11 images of 2 classes" in done.stdout
 
 
-def test_overlays_are_no_pictures_to_learn_from(data):
+def test_overlays_are_no_images_to_learn_from(data):
     for name in ("data/dark/explanations/0.png", "data/bright/0.png.demo.one.png", "data/explanations/0.png"):
         save_figure(Image.new("RGB", (24, 24)), "png", {}, Path(name).parent, Path(name).stem)
     done = _run("--data", data, "--output", "head.safetensors")
@@ -84,7 +84,7 @@ def test_overlays_are_no_pictures_to_learn_from(data):
     assert "3 images that onnxplain made were skipped" in done.stdout
 
 
-def test_a_folder_of_overlays_alone_holds_no_pictures(tmp_path):
+def test_a_folder_of_overlays_alone_holds_no_images(tmp_path):
     for name in "ab":
         save_figure(Image.new("RGB", (24, 24)), "png", {}, tmp_path / name, "0")
     with pytest.raises(OnnxplainError, match=f"there are no images in {tmp_path}/a, {tmp_path}/b; they would end in"):

@@ -35,7 +35,7 @@ def result(backbone):
 
 
 def test_the_shape_of_what_is_measured(backbone, result):
-    assert result.steps == ("head", "blocks.1", "blocks.0", "embedding") and result.pictures == ("a", "b", "c")
+    assert result.steps == ("head", "blocks.1", "blocks.0", "embedding") and result.images == ("a", "b", "c")
     assert result.methods == tuple(METHODS) and not result.errors and not result.missing
     assert all(values.shape == (2, 4, 3) and np.isfinite(values).all() for values in result.values.values())
     explainer = explainer_of(backbone)
@@ -98,7 +98,7 @@ def test_images_that_cannot_be_explained(backbone, tmp_path):
     (tmp_path / "text.png").write_text("hello")
     samples = [Sample("text", tmp_path / "text.png"), *SAMPLES[:1]]
     found = randomisation_test(backbone, samples, ["rollout"], 1)
-    assert found.pictures == ("a",) and list(found.errors) == ["text"] and "text.png" in found.errors["text"]
+    assert found.images == ("a",) and list(found.errors) == ["text"] and "text.png" in found.errors["text"]
     with pytest.raises(OnnxplainError, match=r"no image can be explained: .*text\.png"):
         randomisation_test(backbone, samples[:1], ["rollout"], 1)
 

@@ -71,7 +71,7 @@ def test_verdicts():
     # sparse maps have much in common wherever their values are: the yardstick has it as well
     sparse = _result({"sparse": {"ssim": 0.6}})
     values = {**sparse.values, (SHIFTED + "sparse", "ssim"): sparse.values["sparse", "ssim"] - 0.01}
-    assert SanityResult(RUN, STEPS, sparse.pictures, sparse.targets, values, {}).verdict("sparse") == "yes"
+    assert SanityResult(RUN, STEPS, sparse.images, sparse.targets, values, {}).verdict("sparse") == "yes"
 
 
 def test_methods_without_finite_maps_cannot_be_told():
@@ -85,12 +85,12 @@ def test_files(tmp_path):
     result = _result({"one": 0, "two": 0.5, "three": 0, "four": 0, "five": 0})
     table, plot = write_sanity(result, tmp_path / "new")
     rows = list(csv.DictReader(table.open()))
-    assert list(rows[0])[:5] == ["picture", "target", "method", "metric", "value"]
+    assert list(rows[0])[:5] == ["image", "target", "method", "metric", "value"]
     assert len(rows) == sum(values.size for values in result.values.values())
     (row,) = (
         row
         for row in rows
-        if (row["picture"], row["method"], row["metric"], row["step"], row["draw"])
+        if (row["image"], row["method"], row["metric"], row["step"], row["draw"])
         == ("c", "shifted:two", "ssim", "embedding", "2")
     )
     assert float(row["value"]) == result.values["shifted:two", "ssim"][1, 2, 2]

@@ -29,7 +29,7 @@ SAME: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_a_constant_that_takes_its_shape_or_type_of_the_picture(name: str) -> None:
+def test_a_constant_that_takes_its_shape_or_type_of_the_image(name: str) -> None:
     """A constant added to the tokens takes no relevance; a value of the picture's would."""
     model = Hand(sdpa, lambda x: SAME[name](x).mean(1))
     graph = fuse(model, images()[:1], ("gradient", "relevance", "pixel_gradient"))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.runtime import Explanation, Placement, Style
-from onnxplain.runtime.figures.canvas import Box, Picture, Text, text_width
+from onnxplain.runtime.figures.canvas import Box, Raster, Text, text_width
 from onnxplain.runtime.figures.figure import figure_of
 
 SHOWN = {"cat": "cat", "猫": "class 3", "": "class 3", "a\nb": "a b"}  # labels, and what of them is drawn
@@ -34,9 +34,9 @@ def on(item, kind, **style):
     return [part for part in figure_of(item, Style(**style)).items if isinstance(part, kind)]
 
 
-def test_picture_and_overlay_side_by_side():
+def test_image_and_overlay_side_by_side():
     item = explanation()
-    left, right, bar = on(item, Picture)
+    left, right, bar = on(item, Raster)
     assert np.array_equal(left.image, item.image) and np.array_equal(right.image, item.overlay())
     assert left.y == right.y == bar.y and left.x + 600 < right.x < right.x + 600 < bar.x
     assert bar.image.height == 400 and bar.image.width < 20
@@ -45,18 +45,18 @@ def test_picture_and_overlay_side_by_side():
 def test_the_other_layouts():
     item = explanation()
     for layout in ("overlay", "map"):
-        panel, _ = on(item, Picture, layout=layout)
+        panel, _ = on(item, Raster, layout=layout)
         assert panel.image.size == (600, 400)
         assert np.array_equal(panel.image, item.overlay()) == (layout == "overlay")
     assert np.array_equal(item.figure("bare"), item.overlay())
     assert item.figure().size == (item.figure("overlay").width + 612, item.figure("overlay").height)
 
 
-def test_the_map_alone_shows_values_and_nothing_of_the_picture():
+def test_the_map_alone_shows_values_and_nothing_of_the_image():
     item = explanation()
     other = replace(item, image=Image.new("RGB", (600, 400), (9, 9, 9)))
-    shown = on(item, Picture, layout="map")[0].image
-    assert np.array_equal(shown, on(other, Picture, layout="map")[0].image)
+    shown = on(item, Raster, layout="map")[0].image
+    assert np.array_equal(shown, on(other, Raster, layout="map")[0].image)
     rows, columns = item.placement.seen
     inside = np.asarray(shown, int)[rows, columns].sum(-1)
     values = item.heatmap[rows, columns]
@@ -81,7 +81,7 @@ def test_everything_is_on_the_paper(size, label):
     item = explanation(size, label)
     for layout in ("side", "overlay", "map"):
         figure = figure_of(item, Style(layout))
-        pictures = [part for part in figure.items if isinstance(part, Picture)]
+        pictures = [part for part in figure.items if isinstance(part, Raster)]
         assert 384 <= max(pictures[0].image.size) <= 1600
         for part in pictures:
             assert part.x >= 0 and part.x + part.image.width <= figure.width
@@ -100,11 +100,11 @@ def test_everything_is_on_the_paper(size, label):
         assert first.x + text_width(first.text, first.size) < second.x
 
 
-def test_sizes_of_the_picture():
+def test_sizes_of_the_image():
     small, large = explanation((40, 60)), explanation((400, 2000))
-    assert on(small, Picture)[0].image.size == (384, 256) and on(large, Picture)[0].image.size == (1600, 320)
-    assert on(large, Picture, max_size=500)[0].image.size == (500, 100)
-    assert on(small, Picture, max_size=30)[0].image.size == (30, 20)
+    assert on(small, Raster)[0].image.size == (384, 256) and on(large, Raster)[0].image.size == (1600, 320)
+    assert on(large, Raster, max_size=500)[0].image.size == (500, 100)
+    assert on(small, Raster, max_size=30)[0].image.size == (30, 20)
     assert small.overlay().size == (60, 40) and large.overlay().size == (2000, 400)
     assert large.overlay(max_size=500).size == (500, 100) and small.overlay(max_size=500).size == (60, 40)
     text = [on(one, Text)[0].size for one in (small, explanation((700, 760)), large)]
@@ -114,7 +114,7 @@ def test_sizes_of_the_picture():
 def test_what_the_model_saw_is_framed():
     item = explanation((400, 600))
     rows, columns = item.placement.seen
-    left, right, *_ = on(item, Picture)
+    left, right, *_ = on(item, Raster)
     light = [box for box in on(item, Box) if box.colour == "#ffffff"]
     for box, panel in zip(light, (left, right), strict=True):
         assert (box.left, box.right) == (panel.x + columns.start, panel.x + columns.stop)
@@ -125,7 +125,7 @@ def test_what_the_model_saw_is_framed():
 def test_a_constant_map_has_no_colours_and_no_bar():
     item = explanation()
     flat = replace(item, input_heatmap=np.ones((16, 16), np.float32))
-    assert len(on(flat, Picture)) == 2 and len(on(flat, Text)) == 3
+    assert len(on(flat, Raster)) == 2 and len(on(flat, Text)) == 3
     assert np.array_equal(flat.overlay(), item.overlay(opacity=0))
 
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from onnxplain.contract.errors import OnnxplainError
-from onnxplain.runtime.figures.canvas import Box, Canvas, Picture, Text
+from onnxplain.runtime.figures.canvas import Box, Canvas, Raster, Text
 from onnxplain.runtime.figures.formats import FORMATS, check_format, encoded, to_image
 from onnxplain.runtime.signature import image_options, is_signed
 
 PIXELS = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8))
-CANVAS = Canvas(200, 100, [Picture(20, 40, PIXELS), Box(18, 38, 72, 72, "#ff0000", 2), Text(20, 30, "a & <b>", 18)])
+CANVAS = Canvas(200, 100, [Raster(20, 40, PIXELS), Box(18, 38, 72, 72, "#ff0000", 2), Text(20, 30, "a & <b>", 18)])
 ABOUT = {"Model": "m", "Class": "猫"}
 
 
@@ -31,7 +31,7 @@ def test_pixels_are_where_they_are_put():
 
 
 @pytest.mark.parametrize("format", ["png", "jpg", "webp"])
-def test_pictures_hold_the_figure(format, tmp_path):
+def test_images_hold_the_figure(format, tmp_path):
     path = tmp_path / f"x.{format}"
     path.write_bytes(encoded(CANVAS, format, ABOUT))
     with Image.open(path) as image:
@@ -41,7 +41,7 @@ def test_pictures_hold_the_figure(format, tmp_path):
     assert is_signed(path)
 
 
-def test_svg_has_text_as_text_and_the_picture_as_it_is():
+def test_svg_has_text_as_text_and_the_image_as_it_is():
     root = ElementTree.fromstring(encoded(CANVAS, "svg", ABOUT))
     name = "{http://www.w3.org/2000/svg}"
     assert root.get("viewBox") == "0 0 200 100" and "猫" in root.findtext(f"{name}desc")
@@ -52,7 +52,7 @@ def test_svg_has_text_as_text_and_the_picture_as_it_is():
         assert np.array_equal(picture, PIXELS)
 
 
-def test_pdf_is_a_page_of_the_figures_size_with_its_font_and_the_picture_as_it_is():
+def test_pdf_is_a_page_of_the_figures_size_with_its_font_and_the_image_as_it_is():
     data = encoded(CANVAS, "pdf", ABOUT)
     assert data.startswith(b"%PDF") and re.search(rb"/MediaBox \[ 0 0 150 75 \]", data)
     assert b"Aileron" in data and b"/FontFile2" in data
@@ -62,7 +62,7 @@ def test_pdf_is_a_page_of_the_figures_size_with_its_font_and_the_picture_as_it_i
     assert PIXELS.tobytes() in decoded
 
 
-def test_a_picture_can_be_a_figure_by_itself():
+def test_an_image_can_be_a_figure_by_itself():
     for format in FORMATS:
         assert len(encoded(PIXELS, format, ABOUT)) > 500
     with Image.open(io.BytesIO(encoded(PIXELS, "png", {}))) as image:

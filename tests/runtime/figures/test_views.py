@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from onnxplain.runtime import Features, Heads, Placement
-from onnxplain.runtime.figures.canvas import Picture, Text
+from onnxplain.runtime.figures.canvas import Raster, Text
 from onnxplain.runtime.figures.overlay import GREY
 from onnxplain.runtime.figures.sheet import CELL
 from onnxplain.runtime.figures.views import features_figure, heads_figure
@@ -40,7 +40,7 @@ def on(canvas, kind):
 
 
 def assert_inside(canvas):
-    for item in on(canvas, Picture):
+    for item in on(canvas, Raster):
         assert item.x >= 0 and item.x + item.image.width <= canvas.width
         assert item.y >= 0 and item.y + item.image.height <= canvas.height
         assert max(item.image.size) <= CELL
@@ -54,7 +54,7 @@ def test_heads(size, count):
     assert_inside(canvas)
     texts = [item.text for item in on(canvas, Text)]
     assert texts[0] == "layer 7" and {f"head {number}" for number in range(count)} <= set(texts)
-    assert len(on(canvas, Picture)) == 1 + count + 1  # with the colour bar
+    assert len(on(canvas, Raster)) == 1 + count + 1  # with the colour bar
     assert np.array_equal(found.figure(), found.figure()) and found.figure().mode == "RGB"
 
 
@@ -69,8 +69,8 @@ def test_features(size):
     found = features_of(size, (50, 50))
     canvas = features_figure(found, [0, 1])
     assert_inside(canvas)
-    assert len(on(canvas, Picture)) == 6
-    assert [item.text for item in on(canvas, Text)][:3] == ["picture", "foreground", "features"]
+    assert len(on(canvas, Raster)) == 6
+    assert [item.text for item in on(canvas, Text)][:3] == ["image", "foreground", "features"]
     whole = found.figure()
     assert whole.mode == "RGB" and whole.size == (canvas.width, canvas.height)
     assert np.array_equal(whole, found.figure()) and found.figure(1).height < whole.height
@@ -85,7 +85,7 @@ def test_colours_and_foreground_stand_where_their_patches_are():
     foreground = np.zeros((1, 4, 7), bool)
     foreground[0, 1, 2] = True
     found = Features(colours, colours[..., 0], foreground, colours, "vit", (picture,), (whole,))
-    same, masked, coloured = (np.asarray(item.image) for item in on(features_figure(found, [0]), Picture))
+    same, masked, coloured = (np.asarray(item.image) for item in on(features_figure(found, [0]), Raster))
     assert np.array_equal(same, picture)
     for y in range(4):
         for x in range(7):
@@ -98,12 +98,12 @@ def test_colours_and_foreground_stand_where_their_patches_are():
 
 def test_what_the_model_did_not_see_is_grey():
     canvas = features_figure(features_of((60, 40)), [0])
-    coloured = np.asarray(on(canvas, Picture)[2].image)
+    coloured = np.asarray(on(canvas, Raster)[2].image)
     assert (coloured[0] == GREY).all() and (coloured[:, 0] == GREY).all()
     assert not (coloured[coloured.shape[0] // 2] == GREY).all()
 
 
-def test_files_of_features_are_rgb_pictures(tmp_path):
+def test_files_of_features_are_rgb_images(tmp_path):
     features_of((60, 40)).figure().save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "RGB"

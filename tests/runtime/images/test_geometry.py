@@ -30,7 +30,7 @@ def test_resize_equals_torch(before, after, dtype):
     )
 
 
-def test_placing_the_whole_picture_is_resizing():
+def test_placing_the_whole_image_is_resizing():
     values = np.random.default_rng(0).normal(size=(24, 32))
     placement = Placement((151, 67), (24, 32), (0, 0), (24, 32))
     np.testing.assert_allclose(placement.place(values), _torch_resize(values, (151, 67)), rtol=0, atol=1e-12)
@@ -84,7 +84,7 @@ def test_a_bright_spot_comes_back_to_its_place(crop_mode, size, picture_size, cr
 
 
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
-def test_a_hot_patch_lands_on_its_part_of_the_picture(crop_mode):
+def test_a_hot_patch_lands_on_its_part_of_the_image(crop_mode):
     """Patch (1, 2) of a 4 x 4 grid on a 400 x 200 picture, with the places worked out by hand."""
     tokens = np.zeros((4, 4))
     tokens[1, 2] = 1

@@ -147,7 +147,7 @@ MODES = ["1", "L", "P", "PA", "RGB", "CMYK", "YCbCr", "RGBA", "RGBa", "LA", "I",
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pictures_are_converted_in_bands_without_a_seam(mode, monkeypatch):
+def test_images_are_converted_in_bands_without_a_seam(mode, monkeypatch):
     source = PHOTO.convert({"RGBa": "RGBA", "PA": "P", "I;16": "L"}.get(mode, mode)).convert(mode)
     if mode == "I;16":
         source = Image.fromarray(np.asarray(source) * np.uint16(257))
@@ -168,7 +168,7 @@ def test_maps_are_placed_and_drawn_in_bands_without_a_seam(tmp_path, monkeypatch
         monkeypatch.undo()
 
 
-def test_wide_pictures_take_no_wide_copies():
+def test_wide_images_take_no_wide_copies():
     """A step of the scaling to 8 bits takes 8 bytes for each value, several times; NumPy tells tracemalloc."""
     source = Image.fromarray(np.full((2000, 2000), 40000, np.uint16))
     load_image(PHOTO)

@@ -126,7 +126,7 @@ def test_no_thread_is_left_when_the_consumer_stops_at_the_last(explainer, tmp_pa
         time.sleep(0.01)
 
 
-def test_pictures_are_made_ready_beside_the_run(explainer, tmp_path, monkeypatch):
+def test_images_are_made_ready_beside_the_run(explainer, tmp_path, monkeypatch):
     """The run of the first batch waits for a picture of the second: that never ends if one follows the other."""
     paths = _files(tmp_path, 4)
     singles = [explainer.explain(path) for path in paths]
@@ -182,7 +182,7 @@ def _with_bad_ones(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_a_bad_picture_costs_only_itself(batch_size, explainer, tmp_path):
+def test_a_bad_image_costs_only_itself(batch_size, explainer, tmp_path):
     paths = _with_bad_ones(tmp_path)
     answers = dict(zip(paths, explainer.explain_many(paths, batch_size=batch_size).outcomes(), strict=True))
     assert list(answers) == paths
@@ -217,7 +217,7 @@ def test_a_run_that_fails_costs_its_batch_only(explainer, tmp_path, monkeypatch)
     assert [isinstance(outcome.error, RunError) for outcome in outcomes] == [False, False, True, True, False, False]
 
 
-def test_a_run_beyond_the_shared_one_costs_its_picture_only(explainer, tmp_path, monkeypatch):
+def test_a_run_beyond_the_shared_one_costs_its_image_only(explainer, tmp_path, monkeypatch):
     paths, run = _files(tmp_path, 3), explainer._artifact.run
     numbers = iter(range(100))
 
@@ -232,7 +232,7 @@ def test_a_run_beyond_the_shared_one_costs_its_picture_only(explainer, tmp_path,
     assert [isinstance(outcome.error, RunError) for outcome in outcomes] == [False, True, False]
 
 
-def test_an_error_of_the_users_generator_comes_after_the_pictures_before_it(explainer):
+def test_an_error_of_the_users_generator_comes_after_the_images_before_it(explainer):
     def source():
         yield from (_colours(0), _colours(1), _colours(2))
         raise RuntimeError("camera is gone")
@@ -243,7 +243,7 @@ def test_an_error_of_the_users_generator_comes_after_the_pictures_before_it(expl
         next(results)
 
 
-def test_drawing_is_one_picture_behind_and_skips_errors(tmp_path):
+def test_drawing_is_one_image_behind_and_skips_errors(tmp_path):
     drawings = []
 
     def draw(path, answer):

@@ -103,7 +103,7 @@ def _png(image: Image.Image, format: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def test_path_bytes_pil_and_array_are_the_same_picture(tmp_path):
+def test_path_bytes_pil_and_array_are_the_same_image(tmp_path):
     file = tmp_path / "a.png"
     PHOTO.save(file)
     for source in (file, str(file), file.read_bytes(), PHOTO, np.asarray(PHOTO), np.asarray(PHOTO)[:, ::-1][:, ::-1]):
@@ -173,13 +173,13 @@ def test_wide_types_holding_eight_bits_keep_them(values):
     assert np.array_equal(_grey(load_image(Image.fromarray(values))), RAMP)
 
 
-def test_dark_pictures_of_sixteen_bits_stay_dark():
+def test_dark_images_of_sixteen_bits_stay_dark():
     values = np.full((4, 6), 200, ">u2")
     assert not _grey(load_image(b"P5 6 4 65535\n" + values.tobytes())).max() > 1
 
 
 @pytest.mark.parametrize("white", [1, 255, 65535])
-def test_what_resizing_adds_does_not_make_a_picture_dark(white):
+def test_what_resizing_adds_does_not_make_an_image_dark(white):
     values = RAMP.astype(np.float32) / 255 * white
     values.flat[0], values.flat[1] = 1.2 * white, -0.1 * white
     expected = RAMP.copy()

@@ -40,7 +40,7 @@ class Upload:
         return self._file.read(size)
 
 
-def test_bytes_of_every_kind_are_one_picture(explainer, array, tmp_path):
+def test_bytes_of_every_kind_are_one_image(explainer, array, tmp_path):
     data, path = _png(array[..., :3]), tmp_path / "a.png"
     path.write_bytes(data)
     expected = explainer.explain(path)

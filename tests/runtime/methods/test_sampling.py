@@ -128,7 +128,7 @@ def test_rise(size, cells, probability, seed):
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-8)
 
 
-def test_masks_cover_a_picture_that_is_not_square_evenly():
+def test_masks_cover_an_image_that_is_not_square_evenly():
     model = SimpleNamespace(black=np.zeros((3, 1, 1)), probabilities=lambda inputs: (np.ones(1) for _ in inputs))
     [mean] = METHODS["rise"].function(_pixels(), model, masks=300, cells=7, probability=0.5, seed=0)
     assert mean.shape == BIG and abs(mean.mean() - 1) < 0.05 and mean.min() > 0.7 and mean.max() < 1.3
@@ -214,7 +214,7 @@ def test_seeds_and_numbers_of_runs_matter(name, explainer):
         assert not np.allclose(plain.tokens, explainer.explain(random_image(0), 2, name, **{runs: 4, "seed": 1}).tokens)
 
 
-def test_progress_counts_all_methods_of_a_picture_together(explainer):
+def test_progress_counts_all_methods_of_an_image_together(explainer):
     told = []
     explainer.explain_all_many([random_image(0), random_image(1)], 2, progress=lambda *numbers: told.append(numbers))
     assert told == []  # nothing has run yet
@@ -241,7 +241,7 @@ def test_parameters_are_checked_before_any_run(explainer):
             explainer.explain_many(iter([]), 0, name, **parameters)
 
 
-def test_batches_shrink_as_a_picture_needs_more_memory(explainer):
+def test_batches_shrink_as_an_image_needs_more_memory(explainer):
     def fits(tokens, outputs, targets=1, device="cuda", heads=12, hidden=None, **plain):
         wide = dataclasses.replace(explainer.metadata.preprocessing, size=(1, tokens - 1))
         grid = {"preprocessing": wide, "patch_grid": wide.size}

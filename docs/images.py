@@ -1,10 +1,10 @@
-"""The pictures of the documentation, all of the demo model and its scenes.
+"""The images of the documentation, all of the demo model and its scenes.
 
-    python docs/pictures.py readme      # docs/demo.png and docs/methods.jpg, which are kept in the repository
-    python docs/pictures.py gallery     # docs/gallery/, which is not: `make docs` makes it
+    python docs/images.py readme      # docs/demo.png and docs/methods.jpg, which are kept in the repository
+    python docs/images.py gallery     # docs/gallery/, which is not: `make docs` makes it
 
-The gallery has two files for each row of METHODS: the picture, and what its row and which-method.md say of the method, which
-docs/gallery.md includes.
+The gallery has two files for each row of METHODS: the image, and what its row and which-method.md say of the method.
+docs/gallery.md includes both.
 """
 
 import argparse
@@ -23,21 +23,21 @@ DOCS = Path(__file__).parent
 GALLERY = DOCS / "gallery"
 TABLE = DOCS / "which-method.md"
 SCENES = [samples()[number].path for number in (0, 1, 3)]
-"""The three pictures of the gallery."""
+"""The three images of the gallery."""
 CLASSES = [-1, -2]
 """Of each the class that the model finds most probable, and the next one: where a class matters, the maps differ."""
 GAP, PAPER, INK, FAINT = 12, "#ffffff", "#1f2328", "#6a737d"
 
 
 def drawn(result: Explanation, side: int) -> Image.Image:
-    """The map over the picture, enlarged to that side before it is drawn, so that the map's edges stay smooth."""
+    """The map over the image, enlarged to that side before it is drawn, so that the map's edges stay smooth."""
     return resized(result, fitted(result.image.size, side, side)).overlay()
 
 
-def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """The picture, whose longer side becomes that."""
-    scale = side / max(picture.size)
-    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+def enlarged(image: Image.Image, side: int) -> Image.Image:
+    """The image, whose longer side becomes that."""
+    scale = side / max(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
 def strip(panels: Sequence[tuple[Image.Image, str, str]], size: int) -> Image.Image:
@@ -65,13 +65,13 @@ def write_readme(explainer: Explainer) -> None:
 
 
 def write_gallery(explainer: Explainer) -> None:
-    """Each method's maps of the same pictures and classes, and its facts."""
+    """Each method's maps of the same images and classes, and its facts."""
     GALLERY.mkdir(exist_ok=True)
     explained = [explainer.explain_all(path, target=CLASSES) for path in SCENES]
     first = [results[next(iter(results))][0] for results in explained]
-    panels = [(enlarged(result.image, 150), f"picture {number}", "") for number, result in enumerate(first, 1)]
-    strip(panels, 15).save(GALLERY / "pictures.webp", quality=85)
-    (GALLERY / "pictures.md").write_text("![The three pictures](gallery/pictures.webp)\n")
+    panels = [(enlarged(result.image, 150), f"image {number}", "") for number, result in enumerate(first, 1)]
+    strip(panels, 15).save(GALLERY / "images.webp", quality=85)
+    (GALLERY / "images.md").write_text("![The three images](gallery/images.webp)\n")
     costs = measured_costs()
     for method in METHODS.values():
         results = [result for of_scene in explained for result in of_scene[method.name]]
@@ -86,7 +86,7 @@ def measured_costs() -> dict[str, str]:
 
 
 def facts(method: Method, cost: str | None) -> str:
-    """The method's picture and its row of the table, in Markdown; a cost of None has not been measured."""
+    """The method's image and its row of the table, in Markdown; a cost of None has not been measured."""
     values = "each pixel" if method.pixel_level else "each patch"
     rows = {
         "What it is": method.summary,
@@ -101,8 +101,8 @@ def facts(method: Method, cost: str | None) -> str:
     if method.extra is not None:
         rows["Needs"] = f"`pip install 'onnxplain[{method.extra[1]}]'`, for {method.extra[0]}"
     lines = [f"| {name} | {text} |" for name, text in rows.items()]
-    picture = f"![{method.name}, two classes of each of three pictures](gallery/{method.name}.webp)"
-    return "\n".join([picture, "", "| | |", "|---|---|", *lines, ""])
+    image = f"![{method.name}, two classes of each of three images](gallery/{method.name}.webp)"
+    return "\n".join([image, "", "| | |", "|---|---|", *lines, ""])
 
 
 def main() -> None:
