@@ -9,16 +9,13 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from typer.core import TyperCommand
 
 from onnxplain.contract.errors import OnnxplainError, one_line
 from onnxplain.contract.names import no_such
 from onnxplain.contract.validation import SIDE
-
-if TYPE_CHECKING:
-    pass
 
 STDIN = Path("-")
 """The name that stands for standard input."""

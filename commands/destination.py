@@ -7,6 +7,7 @@ from pathlib import Path
 
 NAME_BYTES = 240  # of a name without its suffix and what makes it a new one: most file systems take 255
 ARTIFACT_BYTES = 80  # of it for the artifact's name
+ENDING_BYTES = 140  # and for what stands behind that, such as a method with parameters, and a class
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Destination:
 
     def name(self, image: Path, ending: str) -> str:
         """The name of a file about the image, without its suffix, cut where it is longer than file systems take."""
-        rest = f"{_cut(self.artifact.stem, ARTIFACT_BYTES)}.{ending}"
+        rest = f"{_cut(self.artifact.stem, ARTIFACT_BYTES)}.{_cut(ending, ENDING_BYTES)}"
         return f"{_cut(image.name, NAME_BYTES - len(os.fsencode(rest)))}.{rest}"
 
 

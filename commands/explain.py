@@ -110,7 +110,7 @@ def explain(
     found = find_images(images, recursive)
     if save is not None or not no_figures:
         arguments.check_writable(output)
-    report.check()
+    report.check(output if save is not None or not no_figures else None)
     arguments.allow_pixels(options.pixel_limit)
     names, sources = with_stdin([*found.images], options.pixel_limit)
     console = display.make_console(quiet or as_json)

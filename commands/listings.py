@@ -52,7 +52,9 @@ def methods_document(methods: Iterable["Method"], metadata: "Metadata | None" = 
 
 def _method(method: "Method", metadata: "Metadata | None") -> dict[str, Any]:
     """`runs` is the parameter that says how often the file is run; `fixed` are the parameters of a plain artifact."""
-    fixed = metadata.heatmaps.get(method.name) if metadata else None
+    from onnxplain.runtime.methods.choice import fixed_parameters
+
+    fixed = fixed_parameters(method.name, metadata) if metadata and method.name in metadata.heatmaps else None
     return {
         "name": method.name,
         "summary": method.summary,

@@ -44,7 +44,11 @@ def write_new(write: Callable[[Path], object], folder: Path, name: str, suffix: 
 
 
 def _rename(file: Path, path: Path) -> None:
-    """In one step, so that a process that is killed leaves nothing by that name; raises FileExistsError."""
+    """Give the file another name; raises FileExistsError.
+
+    It is one step, so that a process that is killed leaves nothing by the new name. On file systems without hard links
+    it is two, and an empty file may be left.
+    """
     try:
         os.link(file, path)  # rename() would replace it
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from onnxplain.runtime import Explanation, Method, Style
+    from onnxplain.runtime.figures.canvas import Canvas
     from onnxplain.runtime.pipeline import ByMethod
 
 ANIMATIONS = ("gif", "webp")
 """The formats of animations."""
+SIDE = 640
+"""The longer side of an image in an animation, in pixels, unless another is given: Pillow holds all frames."""
 FRAME, LAST = 200, 1000
 """For how many milliseconds a frame of an animation is shown, and its last one."""
 MOST = 200
 """Values of a sweep."""
 DIGITS = 3
-"""To which values between the first and the last are rounded."""
+"""Of the values between the first and the last, at least."""
+EXACT = 17
+"""So many digits tell all numbers apart."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +80,16 @@ def parse_sweep(text: str, method_text: str, method: "Method") -> Sweep:
     if name not in known:
         has = f"it has: {', '.join(known)}" if known else "it has none"
         raise OnnxplainError(f"method {method.name} has no parameter {name!r} to sweep; {has}{or_rather(name, known)}")
-    values = _between(rest) if ":" in rest else [part.strip() for part in rest.split(",")]
-    if known[name].type is Integral and ":" in rest:
-        values = [str(round(float(value))) for value in values]
-    values = list(dict.fromkeys(values))
+    whole = known[name].type is Integral
+    values = list(dict.fromkeys(_between(rest, whole) if ":" in rest else [part.strip() for part in rest.split(",")]))
     if len(values) > MOST:
         raise OnnxplainError(f"--sweep takes at most {MOST} values, got {len(values)}")
     return Sweep(method_text, name, tuple(values))
 
 
-def _between(text: str) -> list[str]:
-    """So many values from the first to the last."""
-    parts = text.split(":")
+def _between(text: str, whole: bool) -> list[str]:
+    """So many values from the first to the last, which are as they were given; or whole numbers."""
+    parts = [part.strip() for part in text.split(":")]
     try:
         first, last = map(float, parts[:2])
         (count,) = map(int, parts[2:])
@@ -97,7 +100,20 @@ def _between(text: str) -> list[str]:
             f"the values of --sweep must be FIRST:LAST:COUNT, two numbers and a whole number from 2 to {MOST}, "
             f"got {one_line(text)!r}"
         ) from None
-    return [f"{first + (last - first) * place / (count - 1):.{DIGITS}g}" for place in range(count)]
+    step = (last - first) / (count - 1)
+    values = [first + step * place for place in range(count - 1)] + [last]
+    if whole:
+        return [str(round(value)) for value in values]
+    return [parts[0], *_rounded(values[1:-1], abs(step) / 10), parts[1]]
+
+
+def _rounded(values: Sequence[float], error: float) -> list[str]:
+    """The values, all with as few digits as make them no further off than that, but at least DIGITS."""
+    for digits in range(DIGITS, EXACT):
+        texts = [f"{value:.{digits}g}" for value in values]
+        if all(abs(float(text) - value) <= error for text, value in zip(texts, values, strict=True)):
+            return texts
+    return [repr(value) for value in values]
 
 
 @dataclass(frozen=True)
@@ -141,7 +157,7 @@ class Animation(Product):
         """See Product."""
         files = []
         for items in zip(*results.values(), strict=True):
-            frames = self._frames(dict(zip(results, items, strict=True)))
+            frames = Frames(dict(zip(results, items, strict=True)), self.style)
             ending = f"{_method(results)}.{self.sweep.parameter}.{class_name(items[0])}"
             texts = about(list(results), items[:1])
             data = animated(frames, self.format, {key: printable(text) for key, text in texts.items()})
@@ -150,50 +166,72 @@ class Animation(Product):
             files.append(Written(path, "sweep", None, items[0].target))
         return files
 
-    def _frames(self, items: Mapping[str, "Explanation"]) -> list["Image.Image"]:
-        """The figures by the methods' keys, on paper of one size."""
+
+class Frames:
+    """Figures of one class, each drawn when it is asked for, on paper of one size: all together need not be held."""
+
+    def __init__(self, items: Mapping[str, "Explanation"], style: "Style") -> None:
+        """`items`: By the methods' keys."""
+        from onnxplain.runtime.figures.figure import fitted, resized
+        from onnxplain.runtime.figures.scale import find_scale, shared_scales
+
+        every = list(items.values())
+        scales = shared_scales(every) if style.scale == "shared" else [find_scale(item) for item in every]
+        self._style = replace(style, max_size=style.max_size or SIDE)
+        small = resized(every[0], fitted(every[0].image.size, 1, self._style.max_size or SIDE))
+        shown = (replace(item, image=small.image, placement=small.placement) for item in every)
+        self._items = list(zip(items, shown, scales, strict=True))
+        sizes = [(figure.width, figure.height) for figure in map(self._figure, range(len(self)))]
+        self.size = max(width for width, _ in sizes), max(height for _, height in sizes)
+
+    def _figure(self, place: int) -> "Canvas | Image.Image":
+        from onnxplain.runtime.figures.figure import figure_of
+        from onnxplain.runtime.figures.sheet import method_in_words
+
+        key, item, scale = self._items[place]
+        return figure_of(item, self._style, scale, method_in_words(key, item))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator["Image.Image"]:
         from PIL import Image
 
         from onnxplain.runtime.figures.canvas import PAPER
-        from onnxplain.runtime.figures.figure import figure_of
         from onnxplain.runtime.figures.formats import to_image
-        from onnxplain.runtime.figures.scale import shared_scales
-        from onnxplain.runtime.figures.sheet import method_in_words
 
-        scales = shared_scales(items.values()) if self.style.scale == "shared" else [None] * len(items)
-        figures = []
-        for (key, item), scale in zip(items.items(), scales, strict=True):
-            figure = figure_of(item, self.style, scale, method_in_words(key, item))
-            figures.append(figure if isinstance(figure, Image.Image) else to_image(figure))
-        size = max(figure.width for figure in figures), max(figure.height for figure in figures)
-        frames = [Image.new("RGB", size, PAPER) for _ in figures]
-        for frame, figure in zip(frames, figures, strict=True):
-            frame.paste(figure)
-        return frames
+        for place in range(len(self)):
+            figure = self._figure(place)
+            frame = Image.new("RGB", self.size, PAPER)
+            frame.paste(figure if isinstance(figure, Image.Image) else to_image(figure))
+            yield frame
 
 
 def _write(data: bytes, path: Path) -> None:
     path.write_bytes(data)
 
 
-def animated(frames: Sequence["Image.Image"], format: str, texts: dict[str, str]) -> bytes:
-    """Frames of one size as an animation that begins anew at its end."""
-    from PIL import Image
-
+def animated(frames: Frames, format: str, texts: dict[str, str]) -> bytes:
+    """Frames as an animation that begins anew at its end."""
     from onnxplain.runtime.figures.formats import QUALITY
     from onnxplain.runtime.signature import image_options
 
     durations = [FRAME] * (len(frames) - 1) + [LAST]
     options = {"quality": QUALITY} if format == "webp" else {}
-    if format == "gif":  # 256 colours spread evenly, and dots of them in between: else maps would have steps
-        palettes = [frame.quantize(method=Image.Quantize.FASTOCTREE) for frame in frames]
-        frames = [frame.quantize(palette=palette) for frame, palette in zip(frames, palettes, strict=True)]
+    images = map(_in_256_colours, frames) if format == "gif" else iter(frames)
     stream = io.BytesIO()
-    frames[0].save(
-        stream, format, save_all=True, append_images=frames[1:], duration=durations, loop=0, **options,
+    next(images).save(
+        stream, format, save_all=True, append_images=images, duration=durations, loop=0, **options,
         **image_options(format, texts),
     )  # fmt: skip
     return stream.getvalue()
+
+
+def _in_256_colours(frame: "Image.Image") -> "Image.Image":
+    """Spread evenly, and dots of them in between: else maps would have steps."""
+    from PIL import Image
+
+    return frame.quantize(palette=frame.quantize(method=Image.Quantize.FASTOCTREE))
 
 
 def _method(results: "ByMethod") -> str:

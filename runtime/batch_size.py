@@ -8,6 +8,7 @@ from onnxplain.contract.outputs import HEATMAP, PASSES, Output, output_of
 from onnxplain.contract.precisions import FLOAT64
 
 from .backends.base import Artifact
+from .methods.choice import fixed_parameters
 from .methods.table import METHODS
 
 RUN_BYTES = 2**30  # of what a run holds: images of many tokens go one by one
@@ -83,5 +84,5 @@ def held(metadata: Metadata, outputs: Iterable[str]) -> list[str]:
         names = [item.output for item in metadata.outputs]
     methods = [name.removeprefix(HEATMAP) for name in names]
     rows = [METHODS[name] for name in methods if name in METHODS]
-    known = [row.bind({**row.defaults, **metadata.heatmaps[row.name]})[0] for row in rows]
+    known = [row.bind(fixed_parameters(row.name, metadata))[0] for row in rows]
     return [name for needs in known for name in metadata.with_pool(needs)]

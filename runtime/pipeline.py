@@ -23,6 +23,7 @@ from .finite import check_finite
 from .images.geometry import Map, patch_sums, resize
 from .images.inputs import MEMORY_BUDGET, PreparedImage, memory
 from .methods.calls import MethodCall
+from .methods.choice import fixed_parameters
 from .methods.method import Method
 from .outcome import Outcome
 from .target_parts import run_in_parts
@@ -141,6 +142,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
             ]
             _check_maps(maps, call.method, classes, metadata)
         placed = outputs[call.outputs[0]] if metadata.input == "image" else [None] * len(classes)
+        parameters = fixed_parameters(method.name, metadata) if method.name in metadata.heatmaps else call.arguments
         if not method.per_target:  # the same map for every class, in arrays of their own
             maps = [(heatmap.copy(), tokens.copy()) for heatmap, tokens in maps * len(classes)]
         result[call.key] = [
@@ -154,7 +156,7 @@ def explanations(artifact: Artifact, image: PreparedImage, outputs: Outputs, req
                 predictions=predictions,
                 model=metadata.model,
                 method=method.name,
-                parameters=call.arguments or metadata.heatmaps.get(method.name, {}),
+                parameters=parameters,
                 image=image.image,
                 placement=image.placement,
                 pixel_level=method.pixel_level,

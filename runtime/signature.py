@@ -16,13 +16,15 @@ PNG = b"\x89PNG\r\n\x1a\n"  # how files begin
 JPEG = b"\xff\xd8\xff"
 GIF = b"GIF8"
 RIFF = b"RIFF"
-PARTS = 100  # of a file that are looked through for the text
+PARTS = 1000  # of a file that are looked through for the text; in a WebP the frames of an animation stand before it
 EXIF_BYTES = 65536  # of a part that holds it
+MOST_BYTES = 8192  # of what an image shows, as EXIF takes no more than 64 KiB
 
 
 def about_line(about: Mapping[str, str]) -> str:
-    """What an image shows, in one line."""
-    return "; ".join(f"{keyword}: {text}" for keyword, text in about.items())
+    """What an image shows, in one line; cut if it is long."""
+    line = "; ".join(f"{keyword}: {text}" for keyword, text in about.items())
+    return line.encode()[:MOST_BYTES].decode(errors="ignore")
 
 
 def image_options(format: str, about: Mapping[str, str]) -> dict[str, Any]:

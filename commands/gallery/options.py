@@ -38,9 +38,18 @@ class ReportOptions:
     ] = None
     force: Annotated[bool, Option("--force", help="Replace the report if it exists.", rich_help_panel=PANEL)] = False
 
-    def check(self) -> None:
-        """Raise OnnxplainError unless the report can be written: into a new folder, or in place of another report."""
+    def check(self, output: Path | None) -> None:
+        """Raise OnnxplainError unless the report can be written: into a new folder, or in place of another report.
+
+        Args:
+            output: The folder for other files; None if there are none.
+        """
         if self.report is not None:
+            if output is not None and output.resolve().is_relative_to(self.report.resolve()):
+                raise OnnxplainError(
+                    f"--report {self.report} replaces all that is in that folder, and --output {output} is in it; "
+                    "give another folder, or --no-figures"
+                )
             check_new_folder(self.report, "--report", "a report", _is_report, self.force)
         elif self.force:
             raise OnnxplainError("--force replaces a report; name it with --report, or leave --force out")

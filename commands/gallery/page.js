@@ -251,7 +251,7 @@ function open(at) {
     explained: `${label} (class ${map.target})`,
     score: map.score.toFixed(3),
     method: data.methods[map.method],
-    "highest at": map.x === null ? "nowhere: the map is the same everywhere" : `pixel x ${map.x}, y ${map.y}`,
+    "highest at": map.x === null ? "nowhere: the map is the same everywhere, or nowhere above zero" : `pixel x ${map.x}, y ${map.y}`,
   };
   if (image.truth !== null) facts.true = `${labels.get(image.truth)} (class ${image.truth})`;
   element("facts").replaceChildren(

@@ -17,7 +17,7 @@ class MapRecord(NamedTuple):
         target: The class index.
         score: Its logit.
         probability: What the model's activation makes of it.
-        peak: (y, x) of the pixel where the map is highest; None where it is the same everywhere.
+        peak: (y, x) of the pixel where the map is highest; None where it is the same everywhere or nowhere above zero.
     """
 
     method: str

@@ -16,8 +16,8 @@ COLUMNS = (
 def write_table(path: Path, images: Iterable[ImageRecord], labels: Sequence[str]) -> None:
     """One row for each image, class and method.
 
-    What is not known is empty: the true class, and x and y of the pixel where the map is highest if it is the same
-    everywhere. Files are relative to the report.
+    What is not known is empty: the true class, and x and y of the pixel where the map is highest, if it is the same
+    everywhere or nowhere above zero. Files are relative to the report.
     """
     # A file's name need not be valid text
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:

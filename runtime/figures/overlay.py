@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..images.geometry import Window, bands
 from .colours import Colours, find_colours, levels_of, line
-from .scale import Scale, drawn_map, find_scale
+from .scale import Scale, drawn_map
 from .style import Style
 
 if TYPE_CHECKING:
@@ -55,11 +55,10 @@ def draw_map(explanation: "Explanation", style: Style, scale: Scale | None) -> I
     Args and result are those of `draw_overlay`.
     """
     drawn = Image.new("RGB", explanation.image.size, (GREY,) * 3)
-    scale = scale or Scale(0, 1, explanation.signed)
-    colours = find_colours(style.colormap, scale.signed, 1.0)
+    colours = find_colours(style.colormap, explanation.signed, 1.0)
     for (rows, columns), values in _placed(explanation, scale):
         corner = (columns.start, rows.start)
-        drawn.paste(_coloured(Image.fromarray(levels_of(values, scale.signed)), colours), corner)
+        drawn.paste(_coloured(Image.fromarray(levels_of(values, explanation.signed)), colours), corner)
         if style.contour is not None:
             _draw_contour(drawn, corner, values, style.contour)
     return drawn
@@ -81,11 +80,10 @@ def bare_image(image: Image.Image, seen: Window) -> Image.Image:
     return drawn
 
 
-def _placed(explanation: "Explanation", scale: Scale) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-    """The map in shares of the scale, brought onto the image in bands of rows; 0 throughout if it is constant."""
+def _placed(explanation: "Explanation", scale: Scale | None) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+    """The map in shares of the scale, brought onto the image in bands of rows; 0 throughout without a scale."""
     values = drawn_map(explanation)
-    shares = scale.scaled(values) if find_scale(explanation) else np.zeros_like(values)
-    return explanation.placement.place_seen(shares)
+    return explanation.placement.place_seen(scale.scaled(values) if scale else np.zeros_like(values))
 
 
 def _coloured(levels: Image.Image, colours: Colours) -> Image.Image:

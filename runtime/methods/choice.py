@@ -180,14 +180,19 @@ def call_method(text: str | None, parameters: Mapping[str, Any], metadata: Metad
     return MethodCall(method, method.arguments(given, metadata.layers), row.text(own))
 
 
+def fixed_parameters(name: str, metadata: Metadata) -> dict[str, Any]:
+    """All parameters of a method in a plain artifact: those that its metadata do not name have their defaults."""
+    return {**METHODS[name].defaults, **metadata.heatmaps[name]}
+
+
 def _check_fixed(name: str, parameters: Mapping[str, Any], metadata: Metadata) -> None:
     """Raise MethodError unless these are the parameters that are fixed in the graph."""
-    fixed = metadata.heatmaps[name]
+    fixed = fixed_parameters(name, metadata)
     given = METHODS[name].arguments(parameters, metadata.layers)
     for parameter in parameters:
-        if given[parameter] != fixed.get(parameter):
+        if given[parameter] != fixed[parameter]:
             raise MethodError(
-                f"the heatmap of {name} in this artifact was exported with `{parameter}` {fixed.get(parameter)}, "
+                f"the heatmap of {name} in this artifact was exported with `{parameter}` {fixed[parameter]}, "
                 f"got {given[parameter]}; leave it out, or export it again"
             )
 
