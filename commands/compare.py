@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 from onnxplain.commands import display, method_arguments, reporting
 from onnxplain.commands.destination import Destination
-from onnxplain.commands.drawing import draw_ahead
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.figure_options import FigureOptions
+from onnxplain.commands.image_loop import ImageLoop
 from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.options import option_of
 from onnxplain.commands.products import Written, about, save_figure
 from onnxplain.contract.digest import stored_digest
-from onnxplain.contract.errors import OnnxplainError, naming
+from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import FORMATS
 
 if TYPE_CHECKING:
     from onnxplain.runtime.comparison import ModelAnswer, ModelComparison
-    from onnxplain.runtime.images.loading import ImageSource
 
 SUFFIXES = tuple(item.suffix for item in FORMATS.values())
 NOTHING = "none of the methods is possible with this file for these classes"
@@ -98,59 +97,45 @@ class ModelsSheet:
 
 def compare(
     artifacts: Sequence[Path],
-    names: Sequence[Path],
-    sources: Sequence["ImageSource"],
+    loop: ImageLoop,
     targets: Sequence[str | int],
     sheet: ModelsSheet,
     console: display.PlainConsole,
     as_json: bool,
-) -> tuple[int, list[str]]:
+    warnings: dict[str, str],
+) -> None:
     """Compare the models on each image, print what they answer, and write the sheets.
 
     Args:
         artifacts: The files that explain, as they were given.
-        names: The images' names.
-        sources: What is read for each.
+        loop: The images.
         targets: As the first artifact has them.
         sheet: What writes the sheets.
         console: Where all but JSON is printed.
         as_json: Whether to print JSON, one line for each image and artifact.
-
-    Returns:
-        How many sheets were written, and what failed.
+        warnings: Takes why methods are inexact, by model and method.
     """
     from onnxplain.runtime import Outcome
-    from onnxplain.runtime.images.loading import UNNAMED
 
     lines = [JsonLines(path, str(stored_digest(path))) for path in artifacts]
-    written, errors = 0, []
-    with display.ExplainingProgress(console, len(names)) as progress:
-        asked = (Outcome.of(sheet.comparison.ask, source, targets) for source in sources)
-        for name, outcome in draw_ahead(sheet.write, zip(names, asked, strict=True)):
-            if outcome.error is not None:
-                errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
+    with display.ExplainingProgress(console, len(loop.names)) as progress:
+        asked = (Outcome.of(sheet.comparison.ask, source, targets) for source in loop.sources)
+        for name, done in loop.run(asked, sheet.write, progress):
+            if done is None:
                 for each in lines if as_json else ():
-                    each.failed(name, reporting.one_line(errors[-1]))
-            else:
-                answers, files = outcome.value
-                written += len(files)
-                for answer, each in zip(answers, lines, strict=True):
-                    if as_json:
-                        _print_line(each, name, answer, files)
-                    else:
-                        _show(console, name, answer)
-                for file in files:
-                    console.print(f"  {file.path}", soft_wrap=True)
-                console.print()
-            progress.next_image()
-    return written, errors
-
-
-def _print_line(lines: JsonLines, image: Path, answer: "ModelAnswer", files: Sequence[Written]) -> None:
-    if answer.results:
-        lines.explained(image, answer.results, files)
-    else:
-        lines.failed(image, NOTHING)
+                    each.failed(name, reporting.one_line(loop.errors[-1]))
+                continue
+            answers, files = done
+            for answer, each in zip(answers, lines, strict=True):
+                if as_json:
+                    each.explained(name, answer.results, files, answer.first)
+                else:
+                    _show(console, name, answer)
+                for method, why in display.inexact_methods(answer.results).items():
+                    warnings[f"{answer.name}: {method}"] = why
+            for file in files:
+                console.print(f"  {file.path}", soft_wrap=True)
+            console.print()
 
 
 def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer") -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onnxplain.commands.products import Written
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
+    from onnxplain.runtime.pipeline import ByMethod
 
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
@@ -157,9 +158,7 @@ def percent(share: float | None) -> str:
     return "<0.1%" if share < FINEST else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
-def show(
-    console: Console, image: Path, explanations: dict[str, list["Explanation"]], files: Sequence["Written"]
-) -> None:
+def show(console: Console, image: Path, explanations: "ByMethod", files: Sequence["Written"]) -> None:
     """Print what the model sees in an image, then, by class and method, where, and the files that show it.
 
     Args:
@@ -217,6 +216,11 @@ def _show_predictions(console: Console, image: Path, explanation: "Explanation")
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
         top.add_row(str(rank), label, str(index), f"{probability:.2%}")
     console.print(top)
+
+
+def inexact_methods(explanations: "ByMethod") -> dict[str, str]:
+    """By method why its maps may be inexact, see `inexact`; without those that are not."""
+    return {method: why for method, (item, *_) in explanations.items() if (why := inexact(item))}
 
 
 def location(explanation: "Explanation") -> str:

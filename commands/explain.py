@@ -1,6 +1,5 @@
 """The command explain: what a model sees in images, and where."""
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, method_arguments, reporting, saved_maps
+from onnxplain.commands import display, method_arguments, reporting, saved_maps
 from onnxplain.commands.compare import ModelsSheet, check_options, compare, open_comparison, split_artifacts
 from onnxplain.commands.destination import Destination
-from onnxplain.commands.drawing import draw_ahead, not_written
+from onnxplain.commands.drawing import not_written
 from onnxplain.commands.explainer_options import ExplainerOptions
 from onnxplain.commands.figure_options import FigureOptions
-from onnxplain.commands.find_images import Found, counted, find_images
 from onnxplain.commands.gallery.options import ReportOptions
+from onnxplain.commands.image_loop import ImageLoop
 from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
@@ -23,7 +22,7 @@ from onnxplain.commands.options import Quiet
 from onnxplain.commands.products import Figures, Product, Sheet, write_all
 from onnxplain.commands.sweep import ANIMATIONS, Animation, Strip, Sweep, parse_sweep
 from onnxplain.contract.digest import stored_digest
-from onnxplain.contract.errors import OnnxplainError, naming
+from onnxplain.contract.errors import OnnxplainError
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
@@ -95,7 +94,6 @@ def explain(
     No file is replaced.
     In folders such files are skipped.
     """
-    from onnxplain.runtime.images.loading import UNNAMED
     from onnxplain.runtime.methods.choice import find_method
 
     parameters = given_parameters(context)
@@ -107,24 +105,21 @@ def explain(
     artifacts, images = split_artifacts(artifact, images)
     if len(artifacts) > 1:
         check_options({"sweep": figures.sweep, "save": save, "report": report.report, "no_figures": no_figures})
-    found = find_images(images, recursive)
-    if save is not None or not no_figures:
-        arguments.check_writable(output)
-    report.check(output if save is not None or not no_figures else None)
-    arguments.allow_pixels(options.pixel_limit)
-    names, sources = with_stdin([*found.images], options.pixel_limit)
+    writes = output if save is not None or not no_figures else None
+    report.check(writes)
     console = display.make_console(quiet or as_json)
+    loop = ImageLoop(console, images, recursive, writes, options.pixel_limit)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
+    warnings = dict[str, str]()  # by method, for where they are not printed beside the maps
     if len(artifacts) > 1:
-        comparison = open_comparison(artifacts, len(names), options, method, parameters, all_methods, console)
+        comparison = open_comparison(artifacts, len(loop.names), options, method, parameters, all_methods, console)
         together = Path("+".join(path.stem for path in artifacts) + artifact.suffix)
-        sheets = ModelsSheet(comparison, Destination(output, found.images, together), figures)
-        written, failures = compare(artifacts, names, sources, targets, sheets, console, as_json)
-        _finish(console, found, written, output, [], [*found.errors, *failures])
+        sheets = ModelsSheet(comparison, Destination(output, loop.found.images, together), figures)
+        compare(artifacts, loop, targets, sheets, console, as_json, warnings)
+        _finish(loop, comparison.explainers[0].device, [], warnings if quiet or as_json else {})
         return
-    started = time.monotonic()
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = options.open(artifact, len(names))
+        explainer = options.open(artifact, len(loop.names))
         digest = str(stored_digest(artifact))
     swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
     method = swept.methods if swept else method
@@ -132,7 +127,7 @@ def explain(
     if not all_methods:
         best = find_method(None, explainer.metadata).name
         methods = method_arguments.with_parameters(method or [best], parameters)
-    destination, lines = Destination(output, found.images, artifact), JsonLines(artifact, digest)
+    destination, lines = Destination(output, loop.found.images, artifact), JsonLines(artifact, digest)
     products: list[Product] = []
     if not no_figures:
         looks = (destination, figures.style, figures.format)
@@ -142,66 +137,37 @@ def explain(
             products.append((Sheet if sheet or all_methods else Figures)(*looks))
     if save is not None:
         products.append(saved_maps.saved_maps(save, destination, lines))
-    errors, warnings, written = [*found.errors], dict[str, str](), 0
-    products += context.with_resource(report.open(found.images, artifact, explainer.metadata, errors, figures.style))
-    with display.ExplainingProgress(console, len(names)) as progress:
-        many = explainer.explain_all_many(sources, targets, progress=progress.runs, methods=methods)
+    products += context.with_resource(
+        report.open(loop.found.images, artifact, explainer.metadata, loop.errors, figures.style)
+    )
+    with display.ExplainingProgress(console, len(loop.names)) as progress:
+        many = explainer.explain_all_many(loop.sources, targets, progress=progress.runs, methods=methods)
         outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
-        for name, outcome in draw_ahead(partial(write_all, products), zip(names, outcomes, strict=False)):
-            if outcome.error is not None:
-                errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
+        for name, done in loop.run(outcomes, partial(write_all, products), progress):
+            if done is None:
                 if as_json:
-                    lines.failed(name, reporting.one_line(errors[-1]))
+                    lines.failed(name, reporting.one_line(loop.errors[-1]))
+                continue
+            if as_json:
+                lines.explained(name, *done)
             else:
-                results, files = outcome.value
-                if as_json:
-                    lines.explained(name, results, files)
-                else:
-                    display.show(console, name, results, files)
-                warnings |= {method: why for method, (item, *_) in results.items() if (why := display.inexact(item))}
-                written += len(files)
-            progress.next_image()
-    seconds, failed = time.monotonic() - started, len(errors) - len(found.errors)
+                display.show(console, name, *done)
+            warnings |= display.inexact_methods(done[0])
     files_of_all: list[Path] = []
     for product in products:
         try:
             files_of_all += product.finish()
         except OSError as error:
-            errors.append(not_written(error))
+            loop.errors.append(not_written(error))
     if all_methods:
         display.show_left_out(console, explainer.metadata)
-    if len(names) > 1:
-        done = len(names) - failed
-        console.print(f"explained {done} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
-    if quiet or as_json:
-        for inexact, why in warnings.items():
-            reporting.print_warning(f"{inexact} is inexact: {why}")
-    _finish(console, found, written, output, files_of_all, errors)
+    _finish(loop, explainer.device, files_of_all, warnings if quiet or as_json else {})
 
 
-def _finish(
-    console: display.PlainConsole, found: Found, written: int, output: Path, files: list[Path], errors: list[str]
-) -> None:
-    """Tell what was skipped, written, and wrong; raises typer.Exit if anything was."""
-    for line in found.skipped():
-        console.print(line, soft_wrap=True)
-    if written:
-        console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
-    for path in files:
-        console.print(f"wrote {path}", soft_wrap=True)
-    for message in errors:
-        reporting.print_error(message)
-    if errors:
-        raise typer.Exit(2)
-
-
-def with_stdin(images: list[Path], max_pixels: int) -> tuple[list[Path], list[Path | bytes]]:
-    """The images' names and sources; where one is standard input, it is read."""
-    sources: list[Path | bytes] = [*images]
-    if arguments.STDIN in images:
-        place = images.index(arguments.STDIN)
-        sources[place], images[place] = arguments.read_stdin(max_pixels), Path("stdin")
-    return images, sources
+def _finish(loop: ImageLoop, device: str, files: list[Path], warnings: dict[str, str]) -> None:
+    for method, why in warnings.items():
+        reporting.print_warning(f"{method} is inexact: {why}")
+    loop.finish("explained", device, files)
 
 
 def _sweep(text: str | None, names: list[str] | None, sheet: bool, metadata: "Metadata") -> Sweep | None:

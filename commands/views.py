@@ -1,24 +1,20 @@
 """The commands heads and features: what a model sees in images, without a class."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from typer import Argument, Option
 
-from onnxplain.commands import arguments, display, reporting
+from onnxplain.commands import display, reporting
 from onnxplain.commands.destination import Destination
-from onnxplain.commands.drawing import draw_ahead
-from onnxplain.commands.explain import with_stdin
 from onnxplain.commands.explainer_options import OpeningOptions
-from onnxplain.commands.find_images import counted, find_images
+from onnxplain.commands.find_images import counted
+from onnxplain.commands.image_loop import ImageLoop
 from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Quiet
 from onnxplain.commands.products import save_figure
-from onnxplain.contract.errors import naming
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -148,44 +144,23 @@ def _show(
     from onnxplain.runtime.batch_size import MAX_BATCH
     from onnxplain.runtime.figures.formats import check_format
     from onnxplain.runtime.images.inputs import prepare_ahead
-    from onnxplain.runtime.images.loading import UNNAMED
 
     check_format(format)
-    found = find_images(images, recursive)
-    arguments.check_writable(output)
-    limit = options.pixel_limit
-    arguments.allow_pixels(limit)
-    names, sources = with_stdin([*found.images], limit)
-    console = display.make_console(quiet)
-    started = time.monotonic()
+    console, limit = display.make_console(quiet), options.pixel_limit
+    loop = ImageLoop(console, images, recursive, output, limit)
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
-        explainer = options.open(artifact, len(names))
-    metadata, destination = explainer.metadata, Destination(output, found.images, artifact)
+        explainer = options.open(artifact, len(loop.names))
+    metadata, destination = explainer.metadata, Destination(output, loop.found.images, artifact)
 
     def draw(image: Path, view: View) -> list[Path]:
         about = {"Model": metadata.model, "View": view.ending}
         folder, name = destination.folder_of(image), destination.name(image, view.ending)
         return [save_figure(view.figure(), format, about, folder, name)]
 
-    errors, written = [*found.errors], 0
-    with display.ExplainingProgress(console, len(names)) as progress:
-        outcomes = views(explainer, prepare_ahead(sources, metadata, limit, MAX_BATCH))
-        for name, outcome in draw_ahead(draw, zip(names, outcomes, strict=False)):
-            if outcome.error is not None:
-                errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
-            else:
-                view, files = outcome.value
-                display.show_view(console, name, view.image, view.about, files[0])
-                written += 1
-            progress.next_image()
-    for line in found.skipped():
-        console.print(line, soft_wrap=True)
-    if len(names) > 1:
-        seconds = time.monotonic() - started
-        console.print(f"showed {written} of {len(names)} images in {seconds:.1f} s on {explainer.device}")
-    if written:
-        console.print(f"wrote {counted(written, 'file')} into {output}", soft_wrap=True)
-    for message in errors:
-        reporting.print_error(message)
-    if errors:
-        raise typer.Exit(2)
+    with display.ExplainingProgress(console, len(loop.names)) as progress:
+        outcomes = views(explainer, prepare_ahead(loop.sources, metadata, limit, MAX_BATCH))
+        for name, done in loop.run(outcomes, draw, progress):
+            if done is not None:
+                view, (file,) = done
+                display.show_view(console, name, view.image, view.about, file)
+    loop.finish("showed", explainer.device)

@@ -16,8 +16,17 @@ from .figures.formats import to_image
 from .figures.sheet import Cell, Row, method_in_words, sheet_of
 from .figures.style import Style
 from .images.loading import ImageSource
-from .methods.calls import MethodCall
-from .methods.choice import Methods, available_methods, call_method, call_methods, comparable_methods
+from .methods.calls import MethodCall, split_text
+from .methods.choice import (
+    Methods,
+    available_methods,
+    call_method,
+    call_methods,
+    comparable_methods,
+    find_method,
+    known_method,
+    named_methods,
+)
 from .methods.table import METHODS
 from .pipeline import ByMethod
 from .targets import Target, Targets, are_several, class_like
@@ -35,6 +44,7 @@ class ModelAnswer:
         classes: For each class asked for its index in this model; None where the model does not have it.
         results: By the key of the method those of the classes that the model has, in order.
         free: By the key of a method without a class its only explanation.
+        first: An explanation of the image, which need not be among the results: for its predictions.
     """
 
     name: str
@@ -42,6 +52,7 @@ class ModelAnswer:
     classes: tuple[int | None, ...]
     results: ByMethod
     free: Mapping[str, Explanation]
+    first: Explanation
 
 
 class ModelComparison:
@@ -55,17 +66,13 @@ class ModelComparison:
             methods: As of `Explainer.explain_all`; None for the best one that all have the passes for.
 
         Raises:
-            MethodError: If the first model does not allow any of them, or a parameter is not valid.
+            MethodError: If there is no method of such a name, the first model does not allow any of them, one is
+                possible with none of the models, or a parameter is not valid.
         """
         self.explainers = tuple(explainers)
         metadata = [explainer.metadata for explainer in explainers]
-        if methods is None:
-            methods = common_methods(metadata)[:1]
-        self._calls = [_possible(methods, one) for one in metadata]
-        keys = dict.fromkeys(key for calls in self._calls for key in calls)
-        if not self._calls[0]:
-            call_methods(methods, metadata[0])  # which says why not
-        self.keys = tuple(keys)
+        self._calls = _possible_calls(common_methods(metadata)[:1] if methods is None else methods, metadata)
+        self.keys = tuple(dict.fromkeys(key for calls in self._calls for key in calls))
         self._names = _names(explainers)
 
     def ask(self, image: ImageSource, targets: Sequence[Target]) -> list[ModelAnswer]:
@@ -92,12 +99,12 @@ class ModelComparison:
                 classes: list[int | None] = [item.target for item in items]
             else:
                 classes = [class_like(label, explainer.metadata.labels) for label in labels]
-                known = [index for index in classes if index is not None]
-                found = _explained(explainer, image, known or [-1], calls)
-                if not known:
-                    found = {key: each for key, each in found.items() if not calls[key].method.per_target}
-            free = {key: each[0] for key, each in found.items() if not calls[key].method.per_target}
-            answers.append(ModelAnswer(name, explainer, tuple(classes), found, free))
+                found = _explained(explainer, image, [index for index in classes if index is not None] or [-1], calls)
+            first = next(iter(found.values()))[0]
+            free = {key: each[0] for key, each in found.items() if key in calls and not calls[key].method.per_target}
+            has_class = any(index is not None for index in classes)
+            found = {key: each for key, each in found.items() if key in calls and (has_class or key in free)}
+            answers.append(ModelAnswer(name, explainer, tuple(classes), found, free, first))
         return answers
 
     def rows(self, answers: Sequence[ModelAnswer]) -> list[Row]:
@@ -174,28 +181,31 @@ def common_methods(metadata: Sequence[Metadata], quick: bool = False) -> list[st
     return common
 
 
-def _possible(methods: Methods, metadata: Metadata) -> dict[str, MethodCall]:
-    """Those of the methods that the model allows, by key."""
-    calls: dict[str, MethodCall] = {}
-    for text in methods:
-        given = methods[text] if isinstance(methods, Mapping) else {}
-        try:
-            call = call_method(text, given, metadata)
-        except MethodError:
-            continue
-        calls[call.key] = call
-    return calls
+def _possible_calls(methods: Methods, metadata: Sequence[Metadata]) -> list[dict[str, MethodCall]]:
+    """For each model those of the methods that it has what is needed for, by key; raises MethodError for mistakes."""
+    given = named_methods(methods)
+    allowed = [{method.name for method in available_methods(one)} for one in metadata]
+    every: list[dict[str, MethodCall]] = [{} for _ in metadata]
+    for text, parameters in given.items():
+        name = known_method(split_text(text)[0]).name
+        able = [place for place, names in enumerate(allowed) if name in names]
+        for place in able or [0]:  # of the first, if of none, it is told why it is not possible
+            call = call_method(text, parameters, metadata[place])
+            if call.key in every[place]:
+                raise MethodError(f"method {call.key} is given twice; give it once, or with other parameters")
+            every[place][call.key] = call
+    if not every[0]:
+        call_methods(given, metadata[0])  # raises MethodError, which says why
+    return every
 
 
 def _explained(
     explainer: Explainer, image: ImageSource, targets: Sequence[Target], calls: Mapping[str, MethodCall]
 ) -> ByMethod:
-    if not calls:
-        return {}
+    """By the calls; if there are none, by the model's best method."""
     fixed = bool(explainer.metadata.heatmaps)
-    return explainer.explain_all(
-        image, list(targets), methods={key: {} if fixed else call.arguments for key, call in calls.items()}
-    )
+    methods = {key: {} if fixed else call.arguments for key, call in calls.items()}
+    return explainer.explain_all(image, list(targets), methods=methods or [find_method(None, explainer.metadata).name])
 
 
 def _once(results: ByMethod) -> ByMethod:

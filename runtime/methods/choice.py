@@ -211,23 +211,37 @@ def call_methods(methods: Methods | None, metadata: Metadata) -> tuple[MethodCal
     """
     if methods is None:
         methods = [method.name for method in comparable_methods(metadata)[0]]
+    calls: dict[str, MethodCall] = {}
+    for text, given in named_methods(methods).items():
+        call = call_method(text, given, metadata)
+        if call.key in calls:
+            raise MethodError(f"method {call.key} is given twice; give it once, or with other parameters")
+        calls[call.key] = call
+    return tuple(calls.values())
+
+
+def named_methods(methods: Methods) -> dict[str, Mapping[str, Any]]:
+    """The methods' names, with parameters behind them or without, and the other parameters of each.
+
+    Raises:
+        MethodError: If they are given in another form, twice by one name, or not at all.
+    """
     if isinstance(methods, str) or not isinstance(methods, Iterable):
         right = [methods] if isinstance(methods, str) else ["rollout"]
         raise MethodError(
             f"`methods` must be a list of names, or a mapping of names to parameters, got {methods!r}; write {right}"
         )
-    calls: dict[str, MethodCall] = {}
+    named: dict[str, Mapping[str, Any]] = {}
     for name in methods:
         given = methods[name] if isinstance(methods, Mapping) else {}
         if not isinstance(given, Mapping):
             raise MethodError(f"the parameters of {name} must be a mapping of names to values, got {given!r}")
-        call = call_method(name, given, metadata)
-        if call.key in calls:
-            raise MethodError(f"method {call.key} is given twice; give it once, or with other parameters")
-        calls[call.key] = call
-    if not calls:
+        if name in named:
+            raise MethodError(f"method {name} is given twice; give it once, or with other parameters")
+        named[name] = given
+    if not named:
         raise MethodError("the list of methods is empty; give at least one, or None for all")
-    return tuple(calls.values())
+    return named
 
 
 def find_outputs(names: Iterable[str] | None, metadata: Metadata) -> tuple[str, ...]:
