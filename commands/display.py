@@ -20,8 +20,6 @@ from onnxplain.commands.printable import printable
 from onnxplain.contract.precisions import FLOAT32
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from onnxplain.commands.products import Written
     from onnxplain.contract import Metadata
     from onnxplain.runtime import Explanation
@@ -189,9 +187,9 @@ def show(console: Console, image: Path, explanations: "ByMethod", files: Sequenc
     console.print()
 
 
-def show_view(console: Console, name: Path, image: "Image.Image", about: str, file: Path) -> None:
+def show_view(console: Console, name: Path, size: tuple[int, int], about: str, file: Path) -> None:
     """Print what is shown of an image without a class, and the file that shows it."""
-    _show_name(console, name, image)
+    _show_name(console, name, size)
     for line in (about, str(file)):
         console.print(f"  {line}", soft_wrap=True)
     console.print()
@@ -206,12 +204,12 @@ def show_left_out(console: Console, metadata: "Metadata") -> None:
         console.print(f"left out: {name}: {reason}", soft_wrap=True)
 
 
-def _show_name(console: Console, name: Path, image: "Image.Image") -> None:
-    console.print(Text.assemble((printable(str(name)), "bold"), f", {dimensions(image.size)} pixels"), soft_wrap=True)
+def _show_name(console: Console, name: Path, size: tuple[int, int]) -> None:
+    console.print(Text.assemble((printable(str(name)), "bold"), f", {dimensions(size)} pixels"), soft_wrap=True)
 
 
 def _show_predictions(console: Console, image: Path, explanation: "Explanation") -> None:
-    _show_name(console, image, explanation.image)
+    _show_name(console, image, explanation.image.size)
     top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):
         top.add_row(str(rank), label, str(index), f"{probability:.2%}")

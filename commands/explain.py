@@ -41,8 +41,7 @@ def explain(
         list[str] | None,
         Option(
             metavar="NAME",
-            help="See the command methods; with parameters as rollout:head_fusion=max,discard_ratio=0.9. "
-            "Can be repeated.",
+            help="See the command methods; with parameters as rollout:head_fusion=max. Can be repeated.",
             show_default="the file's best",
         ),
     ] = None,

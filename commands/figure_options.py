@@ -97,10 +97,9 @@ class FigureOptions:
     def __post_init__(self) -> None:
         from onnxplain.runtime.figures.formats import check_format
 
-        if self.format != "gif":
-            check_format(self.format)
-        elif self.sweep is None:
+        if self.sweep is None and self.format == "gif":
             raise OnnxplainError("--format gif is for the animation of a --sweep; give one, or another format")
+        check_format(self.format, ["gif"])
         _ = self.style
 
     @cached_property

@@ -69,9 +69,11 @@ def parse_sweep(text: str, method_text: str, method: "Method") -> Sweep:
     Raises:
         OnnxplainError: If the text is neither, or the method has no such parameter.
     """
+    from onnxplain.runtime.methods.calls import split_text
+
     name, equals, rest = (part.strip() for part in text.partition("="))
     known = {parameter.name: parameter for parameter in method.parameters}
-    name = name.replace("-", "_")
+    name = name.casefold().replace("-", "_")
     if not (name and equals and rest):
         raise OnnxplainError(
             f"--sweep must be PARAMETER=FIRST:LAST:COUNT, such as discard_ratio=0:0.95:20, or PARAMETER=VALUE,VALUE, "
@@ -80,6 +82,8 @@ def parse_sweep(text: str, method_text: str, method: "Method") -> Sweep:
     if name not in known:
         has = f"it has: {', '.join(known)}" if known else "it has none"
         raise OnnxplainError(f"method {method.name} has no parameter {name!r} to sweep; {has}{or_rather(name, known)}")
+    if name in split_text(method_text)[1]:
+        raise OnnxplainError(f"--sweep gives {name} its values; leave it out of --method {method_text}")
     whole = known[name].type is Integral
     values = list(dict.fromkeys(_between(rest, whole) if ":" in rest else [part.strip() for part in rest.split(",")]))
     if len(values) > MOST:

@@ -17,8 +17,6 @@ from onnxplain.commands.options import Quiet
 from onnxplain.commands.products import save_figure
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from onnxplain.runtime import Explainer, Outcome
     from onnxplain.runtime.figures.canvas import Canvas
     from onnxplain.runtime.images.inputs import PreparedImage
@@ -41,13 +39,13 @@ class View:
     """What is shown of one image.
 
     Attributes:
-        image: The image.
+        size: (width, height) of the image.
         figure: Draws it.
         about: What it shows, in a few words.
         ending: Of the file's name.
     """
 
-    image: "Image.Image"
+    size: tuple[int, int]
     figure: "Callable[[], Canvas]"
     about: str
     ending: str
@@ -101,8 +99,9 @@ def features(
 ) -> None:
     """Show the features of patches as colours, those of all images together; no class is asked for.
 
-    The first principal component of the patches tells the foreground from the background; the three first of the
-    foreground are red, green and blue, as in DINOv2's paper. Like patches have like colours in all images.
+    The first principal component of the patches tells the foreground from the
+    background; the three first of the foreground are red, green and blue, as in
+    DINOv2's paper. Like patches have like colours in all images.
 
     Every image has a new file, <image>.<artifact>.features.png, or ends as --format says.
     No file is replaced. In folders such files are skipped.
@@ -115,7 +114,7 @@ def _view_of_heads(found: "Heads") -> View:
 
     name = "attention pool" if found.pool else f"layer {found.layer}"
     about = f"{name}, {counted(len(found.maps), 'head')}"
-    return View(found.image, lambda: heads_figure(found), about, f"heads.layer-{found.layer}")
+    return View(found.image.size, lambda: heads_figure(found), about, f"heads.layer-{found.layer}")
 
 
 def _by_features(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedImage]]") -> "Iterator[Outcome[View]]":
@@ -131,7 +130,7 @@ def _by_features(explainer: "Explainer", prepared: "Iterator[Outcome[PreparedIma
         assert together is not None  # it has this image
         number = next(numbers)
         about = f"foreground: {together.foreground[number].mean():.0%} of the patches"
-        return View(found.image, lambda: features_figure(together, [number]), about, "features")
+        return View(found.size, lambda: features_figure(together, [number]), about, "features")
 
     return (outcome.then(view) for outcome in outcomes)
 
@@ -162,5 +161,5 @@ def _show(
         for name, done in loop.run(outcomes, draw, progress):
             if done is not None:
                 view, (file,) = done
-                display.show_view(console, name, view.image, view.about, file)
+                display.show_view(console, name, view.size, view.about, file)
     loop.finish("showed", explainer.device)

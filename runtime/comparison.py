@@ -157,6 +157,8 @@ def models_sheet(
     Raises:
         OnnxplainError: As `Explainer.explain_all` does; or there is no model.
     """
+    if not isinstance(explainers, Sequence) or not all(isinstance(each, Explainer) for each in explainers):
+        raise OnnxplainError(f"models_sheet takes a list of Explainers, got {explainers!r}")
     if not explainers:
         raise OnnxplainError("there are no models to compare; give at least one Explainer")
     comparison = ModelComparison(explainers, methods)

@@ -298,6 +298,6 @@ if (matchMedia("(max-width: 60rem)").matches) element("filters").open = false;
 form.addEventListener("input", update);
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(update));
-new ResizeObserver(layout).observe(gallery.parentElement);
+new ResizeObserver(() => requestAnimationFrame(layout)).observe(gallery.parentElement); // it must not change sizes itself
 addEventListener("scroll", () => requestAnimationFrame(show), { passive: true });
 update();

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxplain.contract.errors import OnnxplainError
-from onnxplain.contract.names import no_such
+from onnxplain.contract.names import did_you_mean, nearest
 
 LEVELS = 256
 ZERO = 128  # the level of zero in signed maps, whose levels are 1 to 255
@@ -35,7 +35,12 @@ def check_colormap(name: object) -> None:
     """Raise OnnxplainError if the package cmap has no colormap of that name."""
     names = _names()
     if not isinstance(name, str) or _plain(name.removesuffix("_r")) not in map(_plain, names):
-        raise OnnxplainError(no_such("colormap", name, names))
+        if isinstance(name, str) and (close := nearest(name, names)):
+            raise OnnxplainError(f"there is no colormap {name!r}; {did_you_mean(close)}")
+        raise OnnxplainError(
+            f"there is no colormap {name!r}; the package cmap has {len(names)}, such as viridis, magma, cividis, and "
+            "coolwarm for signed maps"
+        )
 
 
 def find_colours(name: str | None, signed: bool, opacity: float) -> Colours:

@@ -2,19 +2,23 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from ..images.geometry import Placement
 from .canvas import FAINT, Box, Canvas, Raster, Text, plain, shortened, text_width
 from .colours import LEVELS, find_colours
+from .drawable import Drawable
 from .overlay import GREY, draw_map, draw_overlay
 from .scale import Scale, find_scale
 from .style import Style
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
+
+Shown = TypeVar("Shown", bound=Drawable)
 
 LEAST, MOST = 384, 1600  # pixels of the image's longer side in a figure
 GAP = 12
@@ -86,12 +90,12 @@ def figure_of(
     return canvas
 
 
-def resized(explanation: "Explanation", size: tuple[int, int]) -> "Explanation":
-    """The explanation of the image in another size, (width, height), as it is drawn: colours are found there."""
-    if size == explanation.image.size:
-        return explanation
-    image = explanation.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return replace(explanation, image=image, placement=replace(explanation.placement, original=(size[1], size[0])))
+def resized(item: Shown, size: tuple[int, int]) -> Shown:
+    """The same with the image in another size, (width, height), as it is drawn: colours are found there."""
+    if size == item.image.size:
+        return item
+    image = item.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return replace(item, image=image, placement=replace(item.placement, original=(size[1], size[0])))
 
 
 def fitted(size: tuple[int, int], least: int, most: int) -> tuple[int, int]:
@@ -99,6 +103,12 @@ def fitted(size: tuple[int, int], least: int, most: int) -> tuple[int, int]:
     longer = max(size)
     scale = min(max(longer, least), most) / longer
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def is_cropped(size: tuple[int, int], placement: Placement) -> bool:
+    """Whether there is a part of an image of that size, (width, height), that the model did not see."""
+    (rows, columns), (width, height) = placement.seen, size
+    return (rows.start, rows.stop, columns.start, columns.stop) != (0, height, 0, width)
 
 
 def _title(explanation: "Explanation", method: str, width: int, length: Lengths) -> list[list[Text]]:
@@ -117,13 +127,15 @@ def _title(explanation: "Explanation", method: str, width: int, length: Lengths)
 
 def _frame(explanation: "Explanation", left: int, top: int, line: int) -> list[Box]:
     """Two lines around what the model saw, if it is not the whole image."""
-    (rows, columns), (width, height) = explanation.placement.seen, explanation.image.size
-    if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
+    if not is_cropped(explanation.image.size, explanation.placement):
         return []
+    rows, columns = explanation.placement.seen
     boxes = []
     for inset, colour in zip((0, line), FRAMES, strict=True):
-        corner = (left + columns.start + inset, top + rows.start + inset)
-        boxes.append(Box(*corner, left + columns.stop - inset, top + rows.stop - inset, colour, line))
+        first = (left + columns.start + inset, top + rows.start + inset)
+        end = (left + columns.stop - inset, top + rows.stop - inset)
+        if first[0] < end[0] and first[1] < end[1]:  # there is no room for both in an image that is a line of pixels
+            boxes.append(Box(*first, *end, colour, line))
     return boxes
 
 
@@ -145,7 +157,8 @@ def _bar(scale: Scale, style: Style, left: int, top: int, height: int, length: L
     bar = colour_bar(scale, style).resize((length.bar, height), Image.Resampling.BILINEAR)
     items: list[Raster | Box | Text] = [Raster(left, top, bar)]
     half = length.small * 0.36  # of a digit's height
-    for share, text in _marks(scale):
+    marks = _marks(scale)
+    for share, text in marks if len(marks) * length.small <= height else ():
         middle = min(max(share * height, half), height - half)
         items.append(Text(left + length.bar + length.tick, round(top + middle + half), text, length.small, FAINT))
     return items

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,10 +28,11 @@ PIXELS: dict[str, dict[str, Any]] = {
 FORMATS = (*PIXELS, "pdf", "svg")
 
 
-def check_format(format: str) -> None:
-    """Raise OnnxplainError if there is no such format, or if what writes it is not installed."""
-    if format not in FORMATS:
-        raise OnnxplainError(no_such("format of figures", format, FORMATS, {"jpeg": ("jpg",)}))
+def check_format(format: str, more: Sequence[str] = ()) -> None:
+    """Raise OnnxplainError if there is no such format, here or among `more`, or if what writes it is not installed."""
+    known = [*FORMATS, *more]
+    if format not in known:
+        raise OnnxplainError(no_such("format of figures", format, known, {"jpeg": ("jpg",)}))
     if format == "pdf":
         try:
             import reportlab  # noqa: F401
@@ -83,6 +84,8 @@ def to_svg(canvas: Canvas, about: Mapping[str, str]) -> bytes:
             case Raster(x, y, image):
                 data = f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
                 _shape(root, "image", x, y, width=image.width, height=image.height, href=data)
+            case Box(left, top, right, bottom, colour, pen) if min(right - left, bottom - top) <= pen:  # a line
+                _shape(root, "rect", left, top, width=right - left, height=bottom - top, fill=colour)
             case Box(left, top, right, bottom, colour, pen):
                 size = {"width": right - left - pen, "height": bottom - top - pen}
                 _shape(

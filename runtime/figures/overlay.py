@@ -1,7 +1,6 @@
 """A map drawn over the image that it explains."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +8,9 @@ from PIL import Image
 
 from ..images.geometry import Window, bands
 from .colours import Colours, find_colours, levels_of, line
+from .drawable import Drawable
 from .scale import Scale, drawn_map
 from .style import Style
-
-if TYPE_CHECKING:
-    from ..explanation import Explanation
 
 DESATURATION = 0.7  # of the image below the colours, which would be mistaken for theirs
 GREY, GREY_OPACITY = 128, 0.5  # of the grey over what the model did not see
@@ -22,25 +19,25 @@ HALO_OPACITY = 0.6
 FINEST_LINE, LINES = 1.5, 400  # width of the contour: in pixels, and how many fit into the longer side
 
 
-def draw_overlay(explanation: "Explanation", style: Style, scale: Scale | None) -> Image.Image:
+def draw_overlay(item: Drawable, style: Style, scale: Scale | None) -> Image.Image:
     """The explanation's image, with the map over it.
 
     What the model saw of the image is desaturated; the rest is pale grey.
 
     Args:
-        explanation: With the image in the size in which it is drawn.
+        item: With the image in the size in which it is drawn.
         style: Of which `colormap`, `opacity` and `contour` count.
         scale: What the colours span; None to draw none.
 
     Returns:
         RGB, of the size of the image.
     """
-    drawn = bare_image(explanation.image, explanation.placement.seen)
+    drawn = bare_image(item.image, item.placement.seen)
     if scale is None:
         return drawn
     colours = find_colours(style.colormap, scale.signed, style.opacity)
     alpha = colours.alpha.tolist()
-    for (rows, columns), values in _placed(explanation, scale):
+    for (rows, columns), values in _placed(item, scale):
         levels = Image.fromarray(levels_of(values, scale.signed))
         corner = (columns.start, rows.start)
         drawn.paste(_coloured(levels, colours), corner, levels.point(alpha))
@@ -49,16 +46,16 @@ def draw_overlay(explanation: "Explanation", style: Style, scale: Scale | None) 
     return drawn
 
 
-def draw_map(explanation: "Explanation", style: Style, scale: Scale | None) -> Image.Image:
+def draw_map(item: Drawable, style: Style, scale: Scale | None) -> Image.Image:
     """The map alone, in full colours; what the model did not see is grey.
 
     Args and result are those of `draw_overlay`.
     """
-    drawn = Image.new("RGB", explanation.image.size, (GREY,) * 3)
-    colours = find_colours(style.colormap, explanation.signed, 1.0)
-    for (rows, columns), values in _placed(explanation, scale):
+    drawn = Image.new("RGB", item.image.size, (GREY,) * 3)
+    colours = find_colours(style.colormap, item.signed, 1.0)
+    for (rows, columns), values in _placed(item, scale):
         corner = (columns.start, rows.start)
-        drawn.paste(_coloured(Image.fromarray(levels_of(values, explanation.signed)), colours), corner)
+        drawn.paste(_coloured(Image.fromarray(levels_of(values, item.signed)), colours), corner)
         if style.contour is not None:
             _draw_contour(drawn, corner, values, style.contour)
     return drawn
@@ -80,10 +77,10 @@ def bare_image(image: Image.Image, seen: Window) -> Image.Image:
     return drawn
 
 
-def _placed(explanation: "Explanation", scale: Scale | None) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+def _placed(item: Drawable, scale: Scale | None) -> Iterator[tuple[Window, NDArray[np.float32]]]:
     """The map in shares of the scale, brought onto the image in bands of rows; 0 throughout without a scale."""
-    values = drawn_map(explanation)
-    return explanation.placement.place_seen(scale.scaled(values) if scale else np.zeros_like(values))
+    values = drawn_map(item)
+    return item.placement.place_seen(scale.scaled(values) if scale else np.zeros_like(values))
 
 
 def _coloured(levels: Image.Image, colours: Colours) -> Image.Image:

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..images.geometry import Map
-
-if TYPE_CHECKING:
-    from ..explanation import Explanation
+from .drawable import Drawable
 
 PIXEL_QUANTILE = 0.99  # of a pixel-level map's values: what gets the brightest colour
 
@@ -36,16 +33,16 @@ class Scale:
         return ((values.astype(np.float64) - low) / (self.high - low)).astype(np.float32)
 
 
-def drawn_map(explanation: "Explanation") -> NDArray[np.float32]:
+def drawn_map(item: Drawable) -> NDArray[np.float32]:
     """The map over the model's input as it is drawn, [H, W]; of pixels, the means over half patches.
 
     Neighbouring pixels often have values of opposite signs.
     """
-    heatmap = explanation.input_heatmap
-    return _smoothed(heatmap, explanation.tokens.shape) if explanation.pixel_level else heatmap
+    heatmap = item.input_heatmap
+    return _smoothed(heatmap, item.tokens.shape) if item.pixel_level else heatmap
 
 
-def find_scale(explanation: "Explanation") -> Scale | None:
+def find_scale(item: Drawable) -> Scale | None:
     """What the colours of this map span, if it is drawn by itself: from its minimum to its maximum.
 
     It begins at 0 where there are values below that. Of signed maps it reaches equally far on both sides of 0. At pixel
@@ -54,25 +51,25 @@ def find_scale(explanation: "Explanation") -> Scale | None:
     Returns:
         None if nothing is to be drawn: the map is constant, or has no value that counts.
     """
-    if explanation.input_heatmap.min() == explanation.input_heatmap.max():
+    if item.input_heatmap.min() == item.input_heatmap.max():
         return None
-    shown = drawn_map(explanation)[explanation.placement.shown]
-    if explanation.signed:
+    shown = drawn_map(item)[item.placement.shown]
+    if item.signed:
         shown = np.abs(shown)
-    low = float(shown.min()) if explanation.relative else max(float(shown.min()), 0.0)
-    if explanation.signed:
+    low = float(shown.min()) if item.relative else max(float(shown.min()), 0.0)
+    if item.signed:
         low = 0.0
     high = float(shown.max())
-    if explanation.pixel_level and high > low:
+    if item.pixel_level and high > low:
         high = float(np.quantile(shown[shown > low], PIXEL_QUANTILE))
     if high <= low:
         return None
-    return Scale(-high, high, signed=True) if explanation.signed else Scale(low, high)
+    return Scale(-high, high, signed=True) if item.signed else Scale(low, high)
 
 
-def shared_scales(explanations: Iterable["Explanation"]) -> list[Scale | None]:
+def shared_scales(items: Iterable[Drawable]) -> list[Scale | None]:
     """The same as of each alone, but that all span the same values: the least minimum to the greatest maximum."""
-    scales = [find_scale(item) for item in explanations]
+    scales = [find_scale(item) for item in items]
     high = max((scale.high for scale in scales if scale), default=0.0)
     low = min((scale.low for scale in scales if scale and not scale.signed), default=0.0)
     return [scale and (Scale(-high, high, signed=True) if scale.signed else Scale(low, high)) for scale in scales]

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from onnxplain.contract.errors import OnnxplainError
+
 from .canvas import FAINT, INK, RULE, Box, Canvas, Raster, Text, plain, shortened, text_width, wrapped
-from .figure import GAP, SMALL, TITLE, colour_bar, fitted, number, resized
+from .drawable import Drawable
+from .figure import GAP, SMALL, TITLE, colour_bar, fitted, is_cropped, number, resized
 from .formats import to_image
 from .overlay import draw_map, draw_overlay
 from .scale import Scale, find_scale, shared_scales
@@ -23,15 +26,16 @@ MARGIN = 24
 LINE = SMALL + 4  # from line to line of small text
 LEGEND = (96, 8)  # width and height of a colour bar in the legend
 SELF, SHARED = "Every map's colours span its own values.", "The colours of all maps span the same values."
-NOTE = "Maps of single pixels are averaged over half a patch. What the model did not see of the image is grey."
+PIXELS = "Maps of single pixels are averaged over half a patch."
+UNSEEN = "What the model did not see of the image is grey."
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A name, and below it an explanation of the row's image, the image itself, or why there is neither."""
+    """A name, and below it a map of the row's image, the image itself, or why there is neither."""
 
     name: str
-    content: "Explanation | Image.Image | str"
+    content: Drawable | Image.Image | str
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,27 @@ class Row:
     cells: Sequence[Cell]
 
 
-def comparison_sheet(explanations: Mapping[str, Sequence["Explanation"]], style: Style | None = None) -> Image.Image:
+def comparison_sheet(
+    explanations: "Mapping[str, Explanation | Sequence[Explanation]]", style: Style | None = None
+) -> Image.Image:
     """Draw several methods' maps of one image side by side.
 
     Args:
-        explanations: By the method's name those of the same targets, in the same order, as `Explainer.explain_all`
-            gives them for a list of targets.
+        explanations: By the method's name its explanation, or those of the same targets in the same order, as
+            `Explainer.explain_all` gives them.
         style: How; of its layouts `map` shows the maps alone, the others over the image.
 
     Returns:
         RGB: for each target a row with the image and each method's map, under their names.
+
+    Raises:
+        OnnxplainError: If there are no explanations, or not as many of each method.
     """
-    return to_image(sheet_of(rows_of(explanations), style or Style()))
+    each = {name: items if isinstance(items, Sequence) else [items] for name, items in explanations.items()}
+    counts = set(map(len, each.values()))
+    if len(counts) != 1 or 0 in counts:
+        raise OnnxplainError("a sheet needs explanations, as many by each method as by the others")
+    return to_image(sheet_of(rows_of(each), style or Style()))
 
 
 def rows_of(explanations: Mapping[str, Sequence["Explanation"]]) -> list[Row]:
@@ -82,12 +95,13 @@ def method_in_words(key: str, explanation: "Explanation") -> str:
     return f"{name} ({parameters.replace(',', ', ')})" if has_parameters else explanation.title
 
 
-def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
+def sheet_of(rows: Sequence[Row], style: Style, notes: Sequence[str] = ()) -> Canvas:
     """The rows below each other, and a legend.
 
     Args:
         rows: At least one, each with at least one cell.
         style: As for `comparison_sheet`; its `max_size` is the longer side of an image, 224 pixels if it is None.
+        notes: What to say below, beside what is true of the maps.
     """
     shown = [cell.content for row in rows for cell in row.cells if not isinstance(cell.content, str | Image.Image)]
     scales = shared_scales(shown) if style.scale == "shared" else [find_scale(item) for item in shown]
@@ -120,8 +134,14 @@ def sheet_of(rows: Sequence[Row], style: Style) -> Canvas:
                 items += [Text(left, first + at * LINE + SMALL, text, SMALL, colour) for at, text in enumerate(name)]
                 items += _content(cell, size, left, top + height, style, scale_of)
             top += height + size[1] + GAP
-    legend = _legend([scale for scale in scales if scale], style, top, canvas_width - 2 * MARGIN)
-    bottom = max(item.y for item in legend if isinstance(item, Text))
+    if shown:
+        notes = [SHARED if style.scale == "shared" else SELF, *notes]
+    if any(item.pixel_level for item in shown):
+        notes = [*notes, PIXELS]
+    if any(is_cropped(item.image.size, item.placement) for item in shown):
+        notes = [*notes, UNSEEN]
+    legend = _legend([scale for scale in scales if scale], style, notes, top, canvas_width - 2 * MARGIN)
+    bottom = max((item.y for item in legend if isinstance(item, Text)), default=top)
     return Canvas(canvas_width, round(bottom) + MARGIN, [*items, *legend])
 
 
@@ -144,7 +164,9 @@ def _content(
     return [Raster(left, top, draw(resized(content, size), style, scale_of[id(content)]))]
 
 
-def _legend(scales: Sequence[Scale], style: Style, top: int, width: int) -> list[Text | Raster | Box]:
+def _legend(
+    scales: Sequence[Scale], style: Style, notes: Sequence[str], top: int, width: int
+) -> list[Text | Raster | Box]:
     """A colour bar for each kind of map on the sheet, and what holds for all."""
     items: list[Text | Raster | Box] = []
     left, baseline = float(MARGIN), top + SMALL
@@ -164,6 +186,6 @@ def _legend(scales: Sequence[Scale], style: Style, top: int, width: int) -> list
         left += text_width(ends[1], SMALL) + 2 * GAP
     if items:
         baseline += LINE + 4
-    for at, text in enumerate(wrapped(f"{SHARED if style.scale == 'shared' else SELF} {NOTE}", SMALL, width)):
+    for at, text in enumerate(wrapped(" ".join(notes), SMALL, width)):
         items.append(Text(MARGIN, baseline + at * LINE, text, SMALL, FAINT))
     return items

@@ -2,23 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.names import no_such
-from onnxplain.contract.validation import SIDE, is_int, is_number
+from onnxplain.contract.validation import SIDE
 
 LAYOUTS = ("side", "overlay", "map", "bare")
 SCALES = ("each", "shared")
 OPACITY = 0.85  # the image has to be visible below the brightest colour as well
 
+
+def _is(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "opacity": ("a number from 0 to 1", lambda value: is_number(value, 0, 1)),
+    "opacity": ("a number from 0 to 1", lambda value: _is(Real, value) and 0 <= value <= 1),
     "contour": (
-        "a number above 0 and below 1, or None",
-        lambda value: value is None or (is_number(value, 0, 1) and 0 < value < 1),
+        "a number above 0 and below 1",
+        lambda value: value is None or (_is(Real, value) and 0 < value < 1),
     ),
-    "max_size": (f"an integer from 1 to {SIDE}, or None", lambda value: value is None or is_int(value, 1, SIDE)),
+    "max_size": (
+        f"an integer from 1 to {SIDE}",
+        lambda value: value is None or (_is(Integral, value) and 1 <= value <= SIDE),
+    ),
 }
 
 

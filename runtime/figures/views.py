@@ -9,19 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..images.geometry import Placement, resize
-from .canvas import FAINT, INK, PAPER, Canvas, Raster, Text, plain, shortened, wrapped
-from .figure import GAP, SMALL, fitted
+from .canvas import PAPER, Canvas, plain
+from .drawable import MapWithoutClass
+from .figure import fitted, is_cropped
 from .overlay import GREY, bare_image
-from .sheet import CELL, LINE, MARGIN, Cell, Row, sheet_of
+from .sheet import CELL, UNSEEN, Cell, Row, sheet_of
 from .style import Style
 
 if TYPE_CHECKING:
-    from ..explanation import Explanation
     from ..views.features import Features
     from ..views.heads import Heads
 
 PALE = 0.7  # of the white over the background
-PANELS = ("image", "foreground", "features")
 NOTE = (
     "Foreground: where the first principal component of all images' patches is above 0. "
     "Features: the three first components of these patches as red, green and blue."
@@ -31,54 +30,28 @@ NOTE = (
 def heads_figure(heads: "Heads") -> Canvas:
     """The image, and each head's map over it."""
     title = "attention pool" if heads.pool else f"layer {heads.layer}"
-    cells = [Cell(f"head {number}", _as_explanation(heads, number)) for number in range(len(heads.maps))]
+    where = heads.image, heads.placement
+    maps = (MapWithoutClass(resize(tokens, heads.placement.crop), tokens, *where) for tokens in heads.maps)
+    cells = [Cell(f"head {number}", item) for number, item in enumerate(maps)]
     return sheet_of([Row(title, plain(heads.model), heads.image, cells)], Style())
-
-
-def _as_explanation(heads: "Heads", number: int) -> "Explanation":
-    """The map of one head in the form in which maps are drawn; it has no class."""
-    from ..explanation import Explanation
-
-    tokens = heads.maps[number]
-    whole = resize(tokens, heads.placement.crop)
-    return Explanation(
-        input_heatmap=whole,
-        tokens=tokens,
-        target=0,
-        label="",
-        score=0.0,
-        probability=0.0,
-        predictions=[],
-        model=heads.model,
-        method="raw_attention",
-        parameters={"layer": heads.layer},
-        image=heads.image,
-        placement=heads.placement,
-    )
 
 
 def features_figure(features: "Features", numbers: Iterable[int]) -> Canvas:
     """A row for each of these images: the image, its foreground, and the colours of that."""
-    sizes = {number: fitted(features.images[number].size, CELL, CELL) for number in numbers}
-    step = max(width for width, _ in sizes.values()) + GAP
-    items: list[Text | Raster] = []
-    for place, name in enumerate(PANELS):
-        items.append(Text(MARGIN + place * step, MARGIN + SMALL, name, SMALL, INK if place else FAINT))
-    top = MARGIN + LINE
-    for number, size in sizes.items():
+    rows, notes = [], [NOTE]
+    for number in numbers:
+        size = fitted(features.images[number].size, CELL, CELL)
         image = features.images[number].resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         placement = replace(features.placements[number], original=(size[1], size[0]))
-        panels = (
-            image,
-            _foreground(image, placement, features.foreground[number]),
-            _coloured(placement, features.colours[number]),
-        )
-        items += [Raster(MARGIN + place * step, top, panel) for place, panel in enumerate(panels)]
-        top += size[1] + GAP
-    width = len(PANELS) * step - GAP
-    lines = [*wrapped(NOTE, SMALL, width), shortened(plain(features.model), SMALL, width)]
-    items += [Text(MARGIN, top + SMALL + at * LINE, line, SMALL, FAINT) for at, line in enumerate(lines)]
-    return Canvas(2 * MARGIN + width, top + len(lines) * LINE + MARGIN, [*items])
+        if is_cropped(image.size, placement) and UNSEEN not in notes:
+            notes.append(UNSEEN)
+        foreground = features.foreground[number]
+        cells = [
+            Cell("foreground", _foreground(image, placement, foreground)),
+            Cell("features", _coloured(placement, features.colours[number])),
+        ]
+        rows.append(Row(plain(features.model), f"foreground {foreground.mean():.0%} of the patches", image, cells))
+    return sheet_of(rows, Style(), notes)
 
 
 def _foreground(image: Image.Image, placement: Placement, foreground: NDArray[np.bool_]) -> Image.Image:

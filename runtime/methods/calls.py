@@ -22,11 +22,12 @@ def split_text(text: object) -> tuple[Any, dict[str, str]]:
     parameters: dict[str, str] = {}
     for part in rest.split(","):
         parameter, equals, value = (item.strip() for item in part.partition("="))
+        parameter = parameter.casefold().replace("-", "_")
         if not (parameter and equals and value) or parameter in parameters:
             raise MethodError(
                 f"a method with parameters is written as name:parameter=value,parameter=value, each once, got {text!r}"
             )
-        parameters[parameter.replace("-", "_")] = value
+        parameters[parameter] = value
     return name, parameters
 
 

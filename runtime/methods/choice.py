@@ -170,6 +170,10 @@ def call_method(text: str | None, parameters: Mapping[str, Any], metadata: Metad
     method = find_method(name, metadata)
     row = METHODS[method.name]  # a plain artifact's method has no parameters left
     own = row.values(own)
+    try:
+        row.arguments(own, metadata.layers)
+    except MethodError as error:
+        raise MethodError(f"{text!r}: {str(error).replace('`', '')}") from None  # its parameters are no options
     for key, value in own.items():
         if key in parameters and parameters[key] != value:
             raise MethodError(f"`{key}` of {method.name} is given twice, as {value!r} and {parameters[key]!r}")

@@ -38,11 +38,13 @@ class PatchFeatures:
         values: float32 [h, w, width].
         image: The image as RGB, made smaller where its longer side has more than 448 pixels.
         placement: Where the model's input lies in it.
+        size: (width, height) of the image before that.
     """
 
     values: NDArray[np.float32]
     image: Image.Image
     placement: Placement
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,7 @@ def _of_patches(run: Run, metadata: Metadata) -> PatchFeatures:
         size = fitted(shown.size, 1, MOST)
         shown = shown.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     placement = replace(image.placement, original=(shown.height, shown.width))
-    return PatchFeatures(patches.reshape(*metadata.patch_grid, -1), shown, placement)
+    return PatchFeatures(patches.reshape(*metadata.patch_grid, -1), shown, placement, image.image.size)
 
 
 def principal_colours(images: Sequence[PatchFeatures], model: str) -> Features:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from onnxplain.contract import Preprocessing
 from onnxplain.contract.errors import MethodError, OnnxplainError
@@ -17,6 +18,7 @@ from tests.helpers.tiny_artifact import LABELS, SIZE, build
 
 pytestmark = pytest.mark.usefixtures("folder")
 
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/explain.schema.json").read_text())
 OTHERS = ["crate", "TABBY,  cat of any kind", "dog", "crane", "snail", "owl"]  # tabby is 1, Dog 2, there are two cranes
 
 
@@ -116,6 +118,54 @@ def test_json_has_a_line_for_each_image_and_model(files):
     assert [Path(line["artifact"]).name for line in lines] == ["first.onnx", "second.onnx"] * 2
     assert [line["explanations"][0]["label"] for line in lines[:2]] == ["Dog", "dog"]
     assert all("bad.png" in line["error"] for line in lines[2:])
+
+
+def test_a_model_without_the_class_has_a_line_with_its_predictions(files):
+    options = ("--json", "--target", "tiger cat", "--method", "grad_rollout")
+    result = run("explain", files[0], files[1], files[2], "cat.png", *options)
+    assert result.exit_code == 0 and result.stderr == ""
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [len(line["explanations"]) for line in lines] == [1, 0, 0]  # no such class; no such class and no gradient
+    assert lines[0]["files"] == lines[1]["files"] == lines[2]["files"] != []
+    for line, file in zip(lines, files, strict=True):
+        Draft202012Validator(SCHEMA).validate(line)
+        best = Explainer(file, "cpu").explain("cat.png", method="rollout").predictions
+        assert [item["label"] for item in line["predictions"]] == [label for _, label, _ in best]
+
+
+def test_what_is_told_beside_the_sheets(tmp_path):
+    """As with one artifact: which maps are inexact, also where nothing else is printed, and how many are done."""
+    files = [
+        build(tmp_path / "vague.onnx", resolution={"rollout": 0.25}, model="vague"),
+        build(tmp_path / "fine.onnx", model="fine"),
+    ]
+    given = ("explain", *files, "cat.png", "pictures", "--method", "rollout")
+    plain, quiet, lines = run(*given), run(*given, "--quiet"), run(*given, "--json")
+    assert "explained 4 of 4 images in " in plain.stdout and plain.stderr == ""
+    for result in (quiet, lines):
+        assert result.stderr.startswith("warning: vague: rollout is inexact: ") and result.stderr.count("\n") == 1
+
+
+def test_mistakes_in_methods_are_not_passed_over(files):
+    """Only what an artifact lacks leaves a cell empty."""
+    for options, message in {
+        ("--method", "legrad", "--method", "rollout", "--discard-ratio", 7): "--discard-ratio must be a number",
+        ("--method", "legrad", "--method", "rollout:discard_ratio=7"): "discard_ratio must be a number",
+        ("--method", "legrad", "--method", "LeGrad"): "method legrad is given twice",
+    }.items():
+        assert_mistake(message, "explain", *files[:2], "cat.png", *options)
+    explainers = [Explainer(path, "cpu") for path in files]
+    with pytest.raises(MethodError, match="there is no method 'rollot'"):
+        models_sheet(explainers[:2], "cat.png", methods=["legrad", "rollot"])
+    with pytest.raises(MethodError, match="needs the pass gradient"):
+        ModelComparison(explainers[2:], ["rollout", "grad_rollout"])
+    with pytest.raises(MethodError, match="`methods` must be a list of names"):
+        ModelComparison(explainers, 5)
+    for wrong in ([3], explainers[0]):
+        with pytest.raises(OnnxplainError, match="models_sheet takes a list of Explainers"):
+            models_sheet(wrong, "cat.png")
+    names = ("legrad", "rollout")
+    assert ModelComparison(explainers[:2], (name for name in names)).keys == names
 
 
 def test_mistakes(files):

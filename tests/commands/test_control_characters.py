@@ -57,7 +57,7 @@ def _run(*arguments):
 
 
 def test_what_is_replaced():
-    """By what Unicode says of each character, and nothing else but the marks of direction and what XML does not allow."""
+    """By what Unicode says of each, but the marks of direction and what XML does not allow."""
     turning = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)}
     replaced = {chr(code) for code in range(0x110000) if CONTROL.match(chr(code))}
     assert replaced == turning | {"\ufffe", "\uffff"} | {

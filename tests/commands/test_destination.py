@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 
 from onnxplain.commands.destination import Destination
 from onnxplain.commands.products import Figures, Written
+from onnxplain.commands.sweep import MOST
 from onnxplain.runtime import Explainer, Style
 from onnxplain.runtime.signature import image_options, is_signed
 from tests.helpers.command_line import assert_mistake, random_image, run
@@ -66,6 +67,13 @@ def test_what_is_signed(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (9, 9)).save(tmp_path / "ours.png", **image_options("png", {"Class": "猫"}), icc_profile=profile)
     assert is_signed(tmp_path / "ours.png")
+    frames = [random_image(number, 9, 9) for number in range(MOST)]  # of an animation, before the text in a WebP
+    for name in ("ours.webp", "ours.gif"):
+        options = image_options(name[5:], {"Class": "long " * 20000})
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    frames[0].save(tmp_path / "ours.jpg", **image_options("jpg", {"Class": "猫" * 30000}))
+    for name in ("ours.webp", "ours.gif", "ours.jpg"):
+        assert is_signed(tmp_path / name), name
     random_image(0).save(tmp_path / "other.png")
     random_image(0).save(tmp_path / "other.jpg")
     (tmp_path / "text.png").write_text("Software\0onnxplain")
@@ -139,6 +147,14 @@ def test_long_names_are_cut(artifact, tmp_path, letter, length):
     for _ in range(2):
         assert run("explain", file, picture, *ROLLOUT).exit_code == 0
     assert len(_names()) == 2 and all(".rollout.crane" in item and item[:40] == letter * 40 for item in _names())
+
+
+def test_long_methods_are_cut(artifact):
+    """A method with all of its parameters, such as a seed of many digits."""
+    method = f"rise:masks=2,cells=3,probability=0.5,seed={'9' * 300}"
+    for _ in range(2):
+        assert run("explain", artifact, "cat.png", "--method", method).exit_code == 0
+    assert len(_names()) == 2 and all(len(name) < 255 and name.startswith("cat.png.tiny.rise-") for name in _names())
 
 
 def test_destination_by_image(artifact, tmp_path):

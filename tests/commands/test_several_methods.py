@@ -106,4 +106,11 @@ def test_one_method_with_several_parameters(artifact):
         assert f"  {text} " in result.stdout
     own = run("explain", artifact, "cat.png", "--method", texts[1], "--head-fusion", "min", "--output", "own")
     assert own.exit_code == 0  # what stands behind the name counts
-    assert_mistake("no parameter --norm", "explain", artifact, "cat.png", "--method", "rollout:norm=l2")
+    assert_mistake(
+        "'rollout:norm=l2': method rollout has no parameter norm",
+        "explain",
+        artifact,
+        "cat.png",
+        "--method",
+        "rollout:norm=l2",
+    )

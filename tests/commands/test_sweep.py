@@ -26,12 +26,19 @@ pytestmark = pytest.mark.usefixtures("folder")
         ("head_fusion=mean, max,min", ("mean", "max", "min")),
         ("start_layer=0:3:9", ("0", "1", "2", "3")),
         ("discard_ratio=0:0.5:4", ("0", "0.167", "0.333", "0.5")),
+        ("Discard_Ratio=0.1234:0.98765:3", ("0.1234", "0.556", "0.98765")),  # the ends as they were given
+        ("discard_ratio=0.1234:0.1236:3", ("0.1234", "0.1235", "0.1236")),  # digits that tell the values apart
     ],
 )
 def test_values(text, values):
     sweep = parse_sweep(text, "rollout", METHODS["rollout"])
     assert sweep.values == values
     assert sweep.methods[1] == f"rollout:{sweep.parameter}={values[1]}"
+
+
+def test_whole_numbers_are_exact():
+    assert parse_sweep("seed=12345:12347:3", "rise", METHODS["rise"]).values == ("12345", "12346", "12347")
+    assert parse_sweep("masks=1000:1234:2", "rise", METHODS["rise"]).values == ("1000", "1234")
 
 
 def test_a_strip_shows_each_value_from_one_run(artifact, monkeypatch):
@@ -75,24 +82,44 @@ def test_an_animation_has_a_frame_for_each_value(format, artifact):
             assert np.abs(shown - expected)[where].mean() < (6 if format == "gif" else 3)
 
 
+def test_large_images_are_drawn_small_in_animations(artifact):
+    Image.open("cat.png").resize((900, 2000)).save("large.png")
+    options = ("--method", "rollout", "--sweep", "head_fusion=mean,max", "--layout", "bare", "--format", "gif")
+    for extra, size in (((), (288, 640)), (("--max-size", 1000), (450, 1000))):
+        assert run("explain", artifact, "large.png", *options, *extra, "--output", str(size[0])).exit_code == 0
+        with Image.open(next(Path(str(size[0])).iterdir())) as film:
+            assert film.size == size
+
+
 @pytest.mark.parametrize(
     ("message", "options"),
     [
+        (
+            "--sweep gives head_fusion its values; leave it out of --method Rollout:head_fusion=max",
+            ("--method", "Rollout:head_fusion=max", "--sweep", "head_fusion=mean,min"),
+        ),
         ("--sweep must be PARAMETER=FIRST:LAST:COUNT", ("--sweep", "discard_ratio")),
         ("two numbers and a whole number from 2 to 200, got '0:1'", ("--sweep", "discard_ratio=0:1")),
         ("got '0:inf:3'", ("--sweep", "discard_ratio=0:inf:3")),
         ("got '0:1:1'", ("--sweep", "discard_ratio=0:1:1")),
         ("got '0:1:300'", ("--sweep", "discard_ratio=0:1:300")),
-        ("--discard-ratio must be a number of at least 0 and below 1, got 1.0", ("--sweep", "discard_ratio=0:1:3")),
+        (
+            "'rollout:discard_ratio=1': discard_ratio must be a number of at least 0 and below 1, got 1.0",
+            ("--sweep", "discard_ratio=0:1:3"),
+        ),
         ("method rollout has no parameter 'norm' to sweep; it has: head_fusion", ("--sweep", "norm=l1,l2")),
-        ("--head-fusion must be one of mean, max, min, got 'sum'", ("--sweep", "head_fusion=mean,sum")),
+        (
+            "'rollout:head_fusion=sum': head_fusion must be one of mean, max, min, got 'sum'",
+            ("--sweep", "head_fusion=mean,sum"),
+        ),
         ("--sweep is of one method", ("--sweep", "discard_ratio=0:0.5:3", "--method", "gmar")),
         ("--sweep is of one method", ("--sweep", "discard_ratio=0:0.5:3", "--sheet")),
         ("--format gif is for the animation of a --sweep", ("--format", "gif")),
     ],
 )
 def test_mistakes(message, options, artifact):
-    assert_mistake(message, "explain", artifact, "cat.png", "--method", "rollout", *options)
+    method = () if options[0] == "--method" else ("--method", "rollout")
+    assert_mistake(message, "explain", artifact, "cat.png", *method, *options)
 
 
 def test_too_many_values():

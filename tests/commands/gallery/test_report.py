@@ -223,6 +223,19 @@ def test_without_any_image_there_is_no_report(artifact):
     assert not Path("new").exists() and _files("report") == before
 
 
+@pytest.mark.parametrize("output", ["report", "report/maps"])
+def test_a_report_does_not_replace_what_the_same_call_writes(artifact, output):
+    """Its folder becomes the report at the end, with all that is in it."""
+    given = ("explain", artifact, "cat.png", "--report", "report", "--output", output)
+    for extra in ((), ("--no-figures", "--save", "npz")):
+        assert_mistake(
+            f"--report report replaces all that is in that folder, and --output {output} is in it", *given, *extra
+        )
+    assert not Path("report").exists()
+    assert run(*given, "--no-figures").exit_code == 0
+    assert run("explain", artifact, "cat.png", "--report", "out/report", "--output", "out").exit_code == 0
+
+
 def test_a_report_is_replaced_if_forced_and_nothing_else(artifact):
     _report(artifact, "pictures", report="empty")
     assert_mistake("empty exists; give --force to replace it", "explain", artifact, "cat.png", "--report", "empty")

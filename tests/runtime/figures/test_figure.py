@@ -143,8 +143,8 @@ def test_notebooks_show_the_figure():
         ("there is no colormap 'virdis'; did you mean 'viridis'", {"colormap": "virdis"}),
         ("there is no colormap 3", {"colormap": 3}),
         ("`opacity` must be a number from 0 to 1, got 1.5", {"opacity": 1.5}),
-        ("`contour` must be a number above 0 and below 1, or None, got 0", {"contour": 0}),
-        ("`max_size` must be an integer from 1 to 8192, or None, got 0", {"max_size": 0}),
+        ("`contour` must be a number above 0 and below 1, got 0", {"contour": 0}),
+        ("`max_size` must be an integer from 1 to 8192, got 0", {"max_size": 0}),
     ],
 )
 def test_mistakes(message, style):

@@ -70,7 +70,10 @@ def test_features(size):
     canvas = features_figure(found, [0, 1])
     assert_inside(canvas)
     assert len(on(canvas, Raster)) == 6
-    assert [item.text for item in on(canvas, Text)][:3] == ["image", "foreground", "features"]
+    texts = [item.text for item in on(canvas, Text)]
+    for number in (0, 1):
+        share = f"foreground {found.foreground[number].mean():.0%} of the patches"
+        assert texts[5 * number : 5 * number + 5] == ["vit", share, "image", "foreground", "features"]
     whole = found.figure()
     assert whole.mode == "RGB" and whole.size == (canvas.width, canvas.height)
     assert np.array_equal(whole, found.figure()) and found.figure(1).height < whole.height

@@ -15,7 +15,8 @@ from tests.reference import views as slow
 def of_values(values):
     """The components of patches [images, h, w, width]."""
     picture, placement = Image.new("RGB", (8, 8)), Placement((8, 8), (8, 8), (0, 0), (8, 8))
-    return principal_colours([PatchFeatures(one.astype(np.float32), picture, placement) for one in values], "made")
+    images = [PatchFeatures(one.astype(np.float32), picture, placement, picture.size) for one in values]
+    return principal_colours(images, "made")
 
 
 def with_object(count=3, grid=(7, 9), width=12, seed=0):
