@@ -46,7 +46,7 @@ SIZE = (500, 375)
 """Width and height of the images: about what ImageNet's have."""
 SHARE = (0.5, 1.0)
 """Of a photograph's height, what an image has at least and at most."""
-BARE, EXPLAINED, DRAWN = "bare loop", "explain, without overlays", "explain, overlays written"
+BARE, EXPLAINED, DRAWN = "bare loop", "explain, without figures", "explain, figures written"
 RUNS = 5
 
 
@@ -120,7 +120,7 @@ def explained(setting: Setting) -> None:
 
 
 def drawn(setting: Setting) -> None:
-    """What the command does, overlays written as PNG."""
+    """What the command does, figures written as PNG."""
     console, path = display.make_console(quiet=True), setting.explainer.path
     assert path is not None
     with tempfile.TemporaryDirectory() as folder:

@@ -15,26 +15,26 @@ class Found:
     """The images to explain, and what was skipped.
 
     Attributes:
-        images: Each image, with the folder for its overlays, relative to the one for all overlays.
+        images: Each image, with the folder for its figures, relative to the one for all figures.
         errors: Why folders cannot be read, or that there are no images in them.
-        overlays: How many files were skipped since onnxplain made them.
+        figures: How many files were skipped since onnxplain made them.
         folders: How many sub-folders were skipped.
     """
 
     images: dict[Path, Path] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    overlays: int = 0
+    figures: int = 0
     folders: int = 0
 
     def skipped(self) -> list[str]:
         """What was skipped, in words."""
         lines = []
-        if self.overlays:
-            lines.append(overlays_skipped(self.overlays))
+        if self.figures:
+            lines.append(figures_skipped(self.figures))
         if self.folders:
             them = "it" if self.folders == 1 else "them"
             what = counted(self.folders, "sub-folder")
-            lines.append(f"{what} {_was(self.folders)} skipped; --recursive explains the images in {them} too")
+            lines.append(f"{what} {_was(self.folders)} skipped; --recursive takes the images in {them} too")
         return lines
 
 
@@ -43,7 +43,7 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def overlays_skipped(number: int) -> str:
+def figures_skipped(number: int) -> str:
     """That so many files were skipped since onnxplain made them."""
     return f"{counted(number, 'image')} that onnxplain made {_was(number)} skipped"
 
@@ -82,7 +82,7 @@ def find_images(paths: list[Path], recursive: bool = False) -> Found:
         for image, place in inside.images.items():
             found.images.setdefault(image, place)
         found.errors += inside.errors
-        found.overlays += inside.overlays
+        found.figures += inside.figures
         found.folders += inside.folders
     if not found.images:
         raise OnnxplainError(found.errors[0] if len(found.errors) == 1 else f"no images: {'; '.join(found.errors)}")
@@ -96,7 +96,7 @@ def _look_into(folder: Path, recursive: bool) -> Found:
     found, errors = Found(), list[OSError]()
     for image in sorted(_images_below(folder, recursive, errors)):
         if is_signed(image):
-            found.overlays += 1
+            found.figures += 1
         else:
             found.images[image] = image.parent.relative_to(folder)
     for error in errors:

@@ -12,7 +12,7 @@ from typer import Option
 
 from onnxplain.catalog import find_row
 from onnxplain.commands import arguments, display, reporting
-from onnxplain.commands.find_images import overlays_skipped
+from onnxplain.commands.find_images import figures_skipped
 from onnxplain.commands.model_options import ModelOptions
 from onnxplain.commands.option_groups import with_groups
 from onnxplain.commands.options import Force, Model, Quiet
@@ -62,7 +62,7 @@ def probe(
 
     The model itself is not changed. The head is for export, which puts it
     on the same model. Images that cannot be read are left out, and listed
-    at the end. Overlays that explain has written are skipped.
+    at the end. Figures that explain has written are skipped.
     """
     find_row(model)
     path = arguments.head_path(output, model)
@@ -82,8 +82,8 @@ def probe(
     with _progress(console) as progress:
         report = package.probe(backbone, split, path, c, cache, progress)
     _show(console, report)
-    if split.overlays_skipped:
-        console.print(overlays_skipped(split.overlays_skipped))
+    if split.figures_skipped:
+        console.print(figures_skipped(split.figures_skipped))
     console.print(f"wrote {path}: {display.file_size(path)}", soft_wrap=True)
     command = shlex.join(["export", "--model", model, *options.words(), "--head", str(path)])
     console.print(f"try: {context.find_root().info_name} {command}", soft_wrap=True)

@@ -123,7 +123,8 @@ class Metadata:
 
     Attributes:
         model: Its name.
-        checkpoint: "source", where the weights come from, and "sha256" of their file, None where there is none.
+        checkpoint: "source", where the weights come from, and "sha256" of their file (of the demo model, of the
+            weights themselves), None where there is none.
         preprocessing: How an image becomes `pixels`.
         labels: One for each class.
         activation: What makes probabilities of the logits, "softmax" or "sigmoid".

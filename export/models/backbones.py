@@ -34,7 +34,7 @@ class Backbone:
         labels: A name for each output.
         activation: From logits to probabilities: "softmax", or "sigmoid" where several classes can be true at once.
         source: Where the weights come from, in words.
-        sha256: Of the checkpoint file, None where there is none.
+        sha256: Of the checkpoint file, of the demo model of the weights themselves; None where there is neither.
         pooling: None where the outputs are classes; where they are features, what these are of the model, a key of
             POOLINGS. Features have maps of attention and views only, none of a class.
     """

@@ -85,7 +85,7 @@ class LoadedModel:
         classes: How many classes the outputs are, 0 where they are features.
         preprocessing: Of the images that the model was trained on.
         source: Where the weights come from, in words.
-        sha256: Of the file of weights, None where there is none.
+        sha256: Of the file of weights, of the demo model of the weights themselves; None where there is neither.
         labels: Of the classes, None where they are not known.
         activation: "softmax", or "sigmoid" where several classes can be true at once.
         tokens: The same model with another output, the normalised tokens of the last layer [batch, tokens, width]; None

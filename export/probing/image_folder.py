@@ -39,13 +39,13 @@ class Split:
         labels: The names of the classes, sorted.
         fitted: The images to fit on.
         held_out: The images to measure on.
-        overlays_skipped: How many files in the folders were skipped because they are overlays that onnxplain made.
+        figures_skipped: How many files in the folders were skipped because they are figures that onnxplain made.
     """
 
     labels: tuple[str, ...]
     fitted: LabelledImages
     held_out: LabelledImages
-    overlays_skipped: int = 0
+    figures_skipped: int = 0
 
 
 def split_images(
@@ -53,7 +53,7 @@ def split_images(
 ) -> Split:
     """Find the images below data/<class>/ and hold some of them out.
 
-    Names that begin with a dot are skipped, as are files without an image's suffix, and overlays that the command
+    Names that begin with a dot are skipped, as are files without an image's suffix, and figures that the command
     explain has written.
 
     Args:
@@ -121,7 +121,7 @@ def without_unreadable(split: Split, unreadable: Mapping[Path, str]) -> Split:
                 f"images of class {split.labels[short]} that can be read: {counts[short]} to {purpose} on, of at "
                 f"least {fewest}; {len(unreadable)} images cannot be read, such as: {next(iter(unreadable.values()))}"
             )
-    return Split(split.labels, fitted, held_out, split.overlays_skipped)
+    return Split(split.labels, fitted, held_out, split.figures_skipped)
 
 
 def _readable(images: LabelledImages, unreadable: Mapping[Path, str]) -> LabelledImages:

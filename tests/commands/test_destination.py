@@ -96,7 +96,7 @@ def _nested():
 def test_sub_folders_are_counted_or_explained_into_the_same(artifact):
     _nested()
     flat = run("explain", artifact, "pictures", *ROLLOUT, "--output", "flat")
-    assert "3 sub-folders were skipped; --recursive explains the images in them too" in flat.stdout
+    assert "3 sub-folders were skipped; --recursive takes the images in them too" in flat.stdout
     end = ".tiny.rollout.crane.png"
     assert _names("flat") == [f"{name}{end}" for name in ("a.png", "b.webp", "c.JPG")]
     deep = run("explain", artifact, "pictures", *ROLLOUT, "--recursive", "--output", "deep")
@@ -107,7 +107,7 @@ def test_sub_folders_are_counted_or_explained_into_the_same(artifact):
     for name in ("a.png", "b.webp", "c.JPG"):
         Path("pictures", name).unlink()
     result = assert_mistake("no images in the folder pictures", "explain", artifact, "pictures")
-    assert "2 sub-folders were skipped; --recursive explains the images in them too" in result.stderr
+    assert "2 sub-folders were skipped; --recursive takes the images in them too" in result.stderr
 
 
 def test_overlays_below_are_neither_explained_nor_counted_as_images(artifact):

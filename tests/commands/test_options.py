@@ -130,7 +130,7 @@ def test_folders_below_are_not_searched_without_being_asked_to(artifact, monkeyp
     listed, original = [], os.scandir
     monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(str(path)) or original(path))
     result = run("explain", artifact, "pictures", "--method", "rollout")
-    assert "1 sub-folder was skipped; --recursive explains the images in it too" in result.stdout
+    assert "1 sub-folder was skipped; --recursive takes the images in it too" in result.stdout
     assert not [path for path in listed if Path(path).parts[-2:] == ("pictures", "below")]
 
 

@@ -105,7 +105,7 @@ def test_probe_passes_them_on_and_to_the_export_it_proposes(monkeypatch, tmp_pat
     )  # fmt: skip
     calls = []
     package = SimpleNamespace(
-        split_images=lambda *_: SimpleNamespace(overlays_skipped=0),
+        split_images=lambda *_: SimpleNamespace(figures_skipped=0),
         load_features=lambda *arguments: calls.append(arguments),
         probe=lambda features, split, path, *_: path.write_text("head") and report,
     )
