@@ -49,6 +49,13 @@ def test_features_of_several_images_are_taken_together(artifact):
 
 
 @BOTH
+def test_files_say_what_they_show(command, ending, artifact):
+    assert run(command, artifact, "cat.png").exit_code == 0
+    with Image.open(f"explanations/cat.png.tiny.{ending}.png") as image:
+        assert image.text == {"Software": "onnxplain", "Model": "tiny", "View": ending}
+
+
+@BOTH
 def test_bad_images_are_listed(command, ending, artifact):
     """The others are shown, those of features as if the bad ones were not there."""
     result = run(command, artifact, "zero.png", "pictures/a.png", "cut.png", "cat.png", "empty")
