@@ -19,9 +19,9 @@ from onnxplain.contract.formats import FORMATS
 
 if TYPE_CHECKING:
     from onnxplain.runtime.comparison import ModelAnswer, ModelComparison
+    from onnxplain.runtime.pipeline import ByMethod
 
 SUFFIXES = tuple(item.suffix for item in FORMATS.values())
-NOTHING = "none of the methods is possible with this file for these classes"
 
 
 def split_artifacts(artifact: Path, images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -76,6 +76,14 @@ def open_comparison(
     return ModelComparison(explainers, method_arguments.with_parameters(names, parameters))
 
 
+def _first_of_each(answers: Sequence["ModelAnswer"]) -> "ByMethod":
+    """By the key of each method explanations by the first model that has it."""
+    found: ByMethod = {}
+    for answer in answers:
+        found = answer.results | found
+    return found
+
+
 @dataclass(frozen=True)
 class ModelsSheet:
     """What writes the sheet of an image."""
@@ -90,7 +98,7 @@ class ModelsSheet:
 
         sheet = sheet_of(self.comparison.rows(answers), self.figures.style)
         first = next(iter(answers[0].results.values()))
-        texts = about(self.comparison.keys, first) | {"Model": ", ".join(answer.name for answer in answers)}
+        texts = about(_first_of_each(answers), first) | {"Model": ", ".join(answer.name for answer in answers)}
         folder, name = self.destination.folder_of(image), self.destination.name(image, "models")
         return [Written(save_figure(sheet, self.figures.format, texts, folder, name), "models")]
 
@@ -126,11 +134,12 @@ def compare(
                     each.failed(name, reporting.one_line(loop.errors[-1]))
                 continue
             answers, files = done
+            labels = [item.label for item in next(iter(answers[0].results.values()))]
             for answer, each in zip(answers, lines, strict=True):
                 if as_json:
                     each.explained(name, answer.results, files, answer.first)
                 else:
-                    _show(console, name, answer)
+                    _show(console, name, answer, labels)
                 for method, why in display.inexact_methods(answer.results).items():
                     warnings[f"{answer.name}: {method}"] = why
             for file in files:
@@ -138,10 +147,18 @@ def compare(
             console.print()
 
 
-def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer") -> None:
+def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer", labels: Sequence[str]) -> None:
+    """Print what one model answers to the classes with these labels."""
     console.print(answer.name, style="bold")
-    if answer.results:
-        display.show(console, image, answer.results, [])
+    display.show_predictions(console, image, answer.first)
+    if any(index is not None for index in answer.classes):
+        display.show_places(console, answer.results, [])
     else:
-        console.print(NOTHING)
-        console.print()
+        for key, item in answer.free.items():
+            console.print(f"  {key}  {display.location(item)}", soft_wrap=True)
+    for label, index in zip(labels, answer.classes, strict=True):
+        if index is None:
+            console.print(f"  there is no class {label}", soft_wrap=True)
+    if answer.impossible:
+        console.print(f"  not possible with this file: {', '.join(answer.impossible)}", soft_wrap=True)
+    console.print()

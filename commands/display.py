@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onnxplain.runtime.pipeline import ByMethod
 
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
+LEAST_WIDTH = 72  # columns of tables; a narrower terminal breaks their lines, where rich would cut them
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 FINEST = 0.0005  # the least share that is shown as a number, 0.1%
@@ -66,10 +67,12 @@ class PlainConsole(Console):
 
 
 def make_console(quiet: bool = False) -> PlainConsole:
-    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS."""
+    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS, but for narrow ones."""
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() and len(columns) < 5 else 0
-    return PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
+    console = PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
+    console.width = max(console.width, LEAST_WIDTH)
+    return console
 
 
 @contextmanager
@@ -165,8 +168,14 @@ def show(console: Console, image: Path, explanations: "ByMethod", files: Sequenc
         explanations: By method, one for each class.
         files: Those that were written about the image.
     """
+    show_predictions(console, image, next(iter(explanations.values()))[0])
+    show_places(console, explanations, files)
+    console.print()
+
+
+def show_places(console: Console, explanations: "ByMethod", files: Sequence["Written"]) -> None:
+    """Print, by class and method, where maps are high; see `show`."""
     classes = list(zip(*explanations.values(), strict=True))
-    _show_predictions(console, image, classes[0][0])
     width = max(map(len, explanations))
     for items in classes:
         title = Text.assemble((printable(items[0].label), "bold green"), f" (class {items[0].target}), ")
@@ -184,7 +193,6 @@ def show(console: Console, image: Path, explanations: "ByMethod", files: Sequenc
     for file in files:
         if file.method is None or file.target is None:
             console.print(f"  {file.path}", soft_wrap=True)
-    console.print()
 
 
 def show_view(console: Console, name: Path, size: tuple[int, int], about: str, file: Path) -> None:
@@ -208,7 +216,8 @@ def _show_name(console: Console, name: Path, size: tuple[int, int]) -> None:
     console.print(Text.assemble((printable(str(name)), "bold"), f", {dimensions(size)} pixels"), soft_wrap=True)
 
 
-def _show_predictions(console: Console, image: Path, explanation: "Explanation") -> None:
+def show_predictions(console: Console, image: Path, explanation: "Explanation") -> None:
+    """Print the image's name and its most probable classes."""
     _show_name(console, image, explanation.image.size)
     top = table("rank", "class", "index", "probability", right=("rank", "index", "probability"))
     for rank, (index, label, probability) in enumerate(explanation.predictions, start=1):

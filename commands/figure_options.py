@@ -71,8 +71,8 @@ class FigureOptions:
         int | None,
         Option(
             metavar="N",
-            help="The longer side of the image, in pixels, where it is longer.",
-            show_default="1600, on sheets 224, of bare overlays any",
+            help="The longer side of the image, in pixels, where it is longer; up to 8192.",
+            show_default="1600, on sheets 224, of animations 640, of bare overlays any",
             rich_help_panel=PANEL,
         ),
     ] = None

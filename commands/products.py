@@ -82,7 +82,8 @@ class Figures(Product):
         for (method, item), scale in zip(every, scales, strict=True):
             name = self.destination.name(image, f"{method_name(method)}.{class_name(item)}")
             figure = figure_of(item, self.style, scale)
-            path = save_figure(figure, self.format, about([method], [item]), self.destination.folder_of(image), name)
+            texts = about({method: [item]}, [item])
+            path = save_figure(figure, self.format, texts, self.destination.folder_of(image), name)
             files.append(Written(path, "figure", method, item.target))
         return files
 
@@ -99,7 +100,7 @@ class Sheet(Product):
         """See Product."""
         from onnxplain.runtime.figures.sheet import rows_of, sheet_of
 
-        texts = about(list(results), next(iter(results.values())))
+        texts = about(results, next(iter(results.values())))
         name = self.destination.name(image, "sheet")
         sheet = sheet_of(rows_of(results), self.style)
         path = save_figure(sheet, self.format, texts, self.destination.folder_of(image), name)
@@ -116,10 +117,13 @@ def class_name(explanation: "Explanation") -> str:
     return slug(explanation.label) or f"class-{explanation.target}"
 
 
-def about(methods: Sequence[str], classes: Sequence["Explanation"]) -> dict[str, str]:
-    """What a file says about itself: the model, the methods, and the classes."""
+def about(results: "ByMethod", classes: Sequence["Explanation"]) -> dict[str, str]:
+    """What a file says about itself: the model, the methods with their parameters, and the classes."""
+    from onnxplain.runtime.figures.sheet import method_in_words
+
     labels = "; ".join(item.label for item in classes)
-    return {"Model": classes[0].model, "Method": ", ".join(methods), "Class": labels}
+    methods = ", ".join(method_in_words(key, items[0]) for key, items in results.items())
+    return {"Model": classes[0].model, "Method": methods, "Class": labels}
 
 
 def save_figure(figure: "Canvas | Image.Image", format: str, texts: Mapping[str, str], folder: Path, name: str) -> Path:

@@ -80,12 +80,14 @@ def _report(error: Exception) -> int:
     """Say in one line what went wrong; the exit status."""
     if hasattr(error, "format_message"):  # typer's, about the arguments
         context = getattr(error, "ctx", None)
-        hint = f"; see: {context.command_path} --help" if context else ""
+        help = f"see: {context.command_path} --help" if context else ""
         values: list[Any] = getattr(
             error.__cause__, "errors", list
         )()  # pydantic's; typer's own message does not repeat them
         given = "".join(f", got {value['input']!r}" for value in values)
-        _print("error", error.format_message().rstrip(".") + given + hint)
+        message = error.format_message().rstrip(".") + given
+        between = " " if message.endswith("?") else "; "
+        _print("error", between.join(filter(None, (message, help))))
         return 2
     if DEBUG in os.environ:
         raise error

@@ -108,7 +108,7 @@ class MapFiles(Product):
         folder, files = self.destination.folder_of(image), []
         for method, items in results.items():
             for item in items:
-                values, texts, scale = _whole_map(item), about([method], [item]), None
+                values, texts, scale = _whole_map(item), about({method: [item]}, [item]), None
                 save, suffix = partial(_write_array, values), ".npy"
                 if self.format == "png16":
                     scale = float(values.min()), float(values.max())

@@ -137,12 +137,12 @@ class Strip(Product):
         rows = [
             replace(
                 row,
-                about=f"{row.about}, {self.sweep.method}",
+                about=f"{row.about}, {_fixed(results, self.sweep.parameter)}",
                 cells=[Cell(name, cell.content) for name, cell in zip(names, row.cells, strict=True)],
             )
             for row in rows_of(results)
         ]
-        texts = about(list(results), next(iter(results.values())))
+        texts = about(results, next(iter(results.values())))
         name = self.destination.name(image, f"{_method(results)}.{self.sweep.parameter}.sweep")
         path = save_figure(sheet_of(rows, self.style), self.format, texts, self.destination.folder_of(image), name)
         return [Written(path, "sweep")]
@@ -163,7 +163,7 @@ class Animation(Product):
         for items in zip(*results.values(), strict=True):
             frames = Frames(dict(zip(results, items, strict=True)), self.style)
             ending = f"{_method(results)}.{self.sweep.parameter}.{class_name(items[0])}"
-            texts = about(list(results), items[:1])
+            texts = about(results, items[:1])
             data = animated(frames, self.format, {key: printable(text) for key, text in texts.items()})
             folder, name = self.destination.folder_of(image), self.destination.name(image, ending)
             path = write_new(partial(_write, data), folder, name, f".{self.format}")
@@ -236,6 +236,13 @@ def _in_256_colours(frame: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     return frame.quantize(palette=frame.quantize(method=Image.Quantize.FASTOCTREE))
+
+
+def _fixed(results: "ByMethod", parameter: str) -> str:
+    """The method with those of its other parameters that are not the defaults."""
+    item = next(iter(results.values()))[0]
+    rest = {name: value for name, value in item.parameters.items() if name != parameter}
+    return replace(item, parameters=rest).title
 
 
 def _method(results: "ByMethod") -> str:

@@ -14,7 +14,7 @@ from .explanation import Explanation
 from .figures.canvas import plain
 from .figures.formats import to_image
 from .figures.sheet import Cell, Row, method_in_words, sheet_of
-from .figures.style import Style
+from .figures.style import Style, as_style
 from .images.loading import ImageSource
 from .methods.calls import MethodCall, split_text
 from .methods.choice import (
@@ -45,6 +45,7 @@ class ModelAnswer:
         results: By the key of the method those of the classes that the model has, in order.
         free: By the key of a method without a class its only explanation.
         first: An explanation of the image, which need not be among the results: for its predictions.
+        impossible: The keys of the methods that the file lacks something for.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelAnswer:
     results: ByMethod
     free: Mapping[str, Explanation]
     first: Explanation
+    impossible: tuple[str, ...]
 
 
 class ModelComparison:
@@ -104,7 +106,8 @@ class ModelComparison:
             free = {key: each[0] for key, each in found.items() if key in calls and not calls[key].method.per_target}
             has_class = any(index is not None for index in classes)
             found = {key: each for key, each in found.items() if key in calls and (has_class or key in free)}
-            answers.append(ModelAnswer(name, explainer, tuple(classes), found, free, first))
+            impossible = tuple(key for key in self.keys if key not in calls)
+            answers.append(ModelAnswer(name, explainer, tuple(classes), found, free, first, impossible))
         return answers
 
     def rows(self, answers: Sequence[ModelAnswer]) -> list[Row]:
@@ -163,7 +166,7 @@ def models_sheet(
         raise OnnxplainError("there are no models to compare; give at least one Explainer")
     comparison = ModelComparison(explainers, methods)
     targets: list[Any] = list(target) if are_several(target) else [target]
-    return to_image(sheet_of(comparison.rows(comparison.ask(image, targets)), style or Style()))
+    return to_image(sheet_of(comparison.rows(comparison.ask(image, targets)), as_style(style)))
 
 
 def common_methods(metadata: Sequence[Metadata], quick: bool = False) -> list[str]:

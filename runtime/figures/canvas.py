@@ -93,9 +93,16 @@ def text_width(text: str, size: int) -> float:
     return float(font(size).getlength(text))
 
 
+LETTERS = str.maketrans({
+    "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
+    "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i",
+})  # fmt: skip
+"""Those of Latin alphabets that have no accent which could be left out."""
+
+
 def plain(text: str) -> str:
     """The text in letters that the font has, without their accents; others are left out."""
-    letters = unicodedata.normalize("NFKD", text[:LONGEST]).encode("ascii", "ignore").decode()
+    letters = unicodedata.normalize("NFKD", text[:LONGEST].translate(LETTERS)).encode("ascii", "ignore").decode()
     return " ".join("".join(letter if letter.isprintable() else " " for letter in letters).split())
 
 

@@ -169,8 +169,7 @@ def colour_bar(scale: Scale, style: Style) -> Image.Image:
 
     As opaque as over an image, here over a middling grey.
     """
-    opacity = 1.0 if style.layout == "map" else style.opacity
-    colours = find_colours(style.colormap, scale.signed, opacity)
+    colours = find_colours(style.colormap, scale.signed, style.opacity)
     alpha = np.full(LEVELS, 255.0) if style.layout == "map" else colours.alpha.astype(np.float64)
     mixed = np.rint(GREY + (colours.palette - float(GREY)) * (alpha / 255)[:, None]).astype(np.uint8)
     return Image.fromarray(mixed[::-1, None].copy())

@@ -15,7 +15,7 @@ from .figure import GAP, SMALL, TITLE, colour_bar, fitted, is_cropped, number, r
 from .formats import to_image
 from .overlay import draw_map, draw_overlay
 from .scale import Scale, find_scale, shared_scales
-from .style import Style
+from .style import Style, as_style
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -24,8 +24,10 @@ CELL = 224  # the longer side of every image on the sheet, in pixels
 COLUMNS = 7  # cells on a line, at most
 MARGIN = 24
 LINE = SMALL + 4  # from line to line of small text
+MOST_PIXELS = 2**27  # of a sheet
 LEGEND = (96, 8)  # width and height of a colour bar in the legend
 SELF, SHARED = "Every map's colours span its own values.", "The colours of all maps span the same values."
+BOTH = "The colours of all maps span the same values, of signed maps on both sides of 0."
 PIXELS = "Maps of single pixels are averaged over half a patch."
 UNSEEN = "What the model did not see of the image is grey."
 
@@ -75,7 +77,7 @@ def comparison_sheet(
     counts = set(map(len, each.values()))
     if len(counts) != 1 or 0 in counts:
         raise OnnxplainError("a sheet needs explanations, as many by each method as by the others")
-    return to_image(sheet_of(rows_of(each), style or Style()))
+    return to_image(sheet_of(rows_of(each), as_style(style)))
 
 
 def rows_of(explanations: Mapping[str, Sequence["Explanation"]]) -> list[Row]:
@@ -85,7 +87,7 @@ def rows_of(explanations: Mapping[str, Sequence["Explanation"]]) -> list[Row]:
         first = items[0]
         title = plain(first.label) or f"class {first.target}"
         cells = [Cell(method_in_words(key, item), item) for key, item in zip(explanations, items, strict=True)]
-        rows.append(Row(title, f"{first.probability:.1%}", first.image, cells))
+        rows.append(Row(title, f"{first.probability:.1%}, {plain(first.model)}", first.image, cells))
     return rows
 
 
@@ -114,6 +116,11 @@ def sheet_of(rows: Sequence[Row], style: Style, notes: Sequence[str] = ()) -> Ca
     words = [word for row in rows for cell in row.cells for word in cell.name.split()]
     step = math.ceil(max(*(width for width, _ in sizes), *(text_width(word, SMALL) for word in words))) + GAP
     canvas_width = 2 * MARGIN + columns * step - GAP
+    if canvas_width * lines * sum(height for _, height in sizes) > MOST_PIXELS:
+        raise OnnxplainError(
+            f"a sheet of {columns} x {lines * len(rows)} images of {most} pixels would be too large; "
+            "give a smaller `max_size`"
+        )
     items: list[Text | Raster | Box] = []
     top = MARGIN
     for number_of_row, (row, size) in enumerate(zip(rows, sizes, strict=True)):
@@ -135,7 +142,8 @@ def sheet_of(rows: Sequence[Row], style: Style, notes: Sequence[str] = ()) -> Ca
                 items += _content(cell, size, left, top + height, style, scale_of)
             top += height + size[1] + GAP
     if shown:
-        notes = [SHARED if style.scale == "shared" else SELF, *notes]
+        shared = BOTH if len({item.signed for item in shown}) > 1 else SHARED
+        notes = [shared if style.scale == "shared" else SELF, *notes]
     if any(item.pixel_level for item in shown):
         notes = [*notes, PIXELS]
     if any(is_cropped(item.image.size, item.placement) for item in shown):

@@ -68,3 +68,12 @@ class Style:
             from .colours import check_colormap
 
             check_colormap(self.colormap)
+
+
+def as_style(style: object) -> Style:
+    """The style, or the default one for None; raises OnnxplainError if it is something else."""
+    if style is None:
+        return Style()
+    if not isinstance(style, Style):
+        raise OnnxplainError(f"a style must be a Style, such as Style(layout='map'), got {style!r}")
+    return style

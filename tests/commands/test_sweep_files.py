@@ -30,15 +30,22 @@ def read_svg(path):
     return texts, images
 
 
-@pytest.mark.parametrize("method", ["rollout", "rollout:head_fusion=max"])
-def test_a_strip_names_each_map_by_its_value(method, artifact):
-    """Above each map stands its value; above all of them class, probability and method."""
-    options = ("--method", method, "--sweep", "discard_ratio=0.8,0,0.4", "--target", "Dog", "--format", "svg")
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (["rollout"], "rollout"),
+        (["rollout:head_fusion=max"], "rollout (head_fusion=max)"),
+        (["rollout", "--head-fusion", "max"], "rollout (head_fusion=max)"),
+    ],
+)
+def test_a_strip_names_each_map_by_its_value(method, words, artifact):
+    """Above each map stands its value; above all of them class, probability, model and method."""
+    options = ("--method", *method, "--sweep", "discard_ratio=0.8,0,0.4", "--target", "Dog", "--format", "svg")
     assert run("explain", artifact, "cat.png", *options).exit_code == 0
     (path,) = Path("explanations").iterdir()
     texts, images = read_svg(path)
     explainer = Explainer(artifact, "cpu")
-    parameters = {"head_fusion": "max"} if ":" in method else {}
+    parameters = {"head_fusion": "max"} if "max" in words else {}
     maps = []
     for value in (0.8, 0, 0.4):
         item = explainer.explain("cat.png", "Dog", "rollout", discard_ratio=value, **parameters)
@@ -47,7 +54,7 @@ def test_a_strip_names_each_map_by_its_value(method, artifact):
         assert [text for x, y, text in texts if x == place[0] and 0 <= place[1] - y < 10] == [f"discard_ratio={value}"]
     assert not any(np.array_equal(maps[one], maps[other]) for one, other in [(0, 1), (0, 2), (1, 2)])
     title, about = sorted(texts, key=lambda text: text[1])[:2]
-    assert (title[2], about[2]) == ("Dog", f"{item.probability:.1%}, {method}") and title[1] == about[1]
+    assert (title[2], about[2]) == ("Dog", f"{item.probability:.1%}, tiny, {words}") and title[1] == about[1]
 
 
 @pytest.mark.parametrize("format", ["gif", "webp"])

@@ -33,6 +33,13 @@ def test_heads(artifact):
     assert is_signed(path) and Image.open(path).text["Model"] == "tiny"
 
 
+@pytest.mark.parametrize("command", ["heads", "features"])
+def test_sizes_are_those_of_the_files(command, artifact):
+    """Also of what is drawn smaller."""
+    Image.new("RGB", (1500, 300), "red").save("wide.png")
+    assert "wide.png, 1500 x 300 pixels" in run(command, artifact, "wide.png").stdout
+
+
 def test_features_of_several_images_are_taken_together(artifact):
     result = run("features", artifact, "cat.png", "pictures")
     assert result.exit_code == 0 and result.stderr == ""

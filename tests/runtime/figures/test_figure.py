@@ -10,6 +10,7 @@ from onnxplain.contract.errors import OnnxplainError
 from onnxplain.runtime import Explanation, Placement, Style
 from onnxplain.runtime.figures.canvas import Box, Raster, Text, text_width
 from onnxplain.runtime.figures.figure import figure_of
+from onnxplain.runtime.figures.formats import encoded
 
 SHOWN = {"cat": "cat", "猫": "class 3", "": "class 3", "a\nb\x1b[0m": "a b [0m"}  # labels, and what is drawn
 RANDOM = np.random.default_rng(0)
@@ -75,6 +76,17 @@ def test_the_title_says_what_the_figure_shows():
     assert [float(text.text) for text in signed] == pytest.approx([1, 0, -1], rel=0.05)
 
 
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (2, 900), (10, 4000)])
+@pytest.mark.parametrize("layout", ["side", "overlay", "map", "bare"])
+def test_images_that_are_lines_of_pixels(size, layout):
+    """What the model saw of them may have no room for a frame."""
+    style = Style(layout)
+    for format in ("png", "svg", "pdf"):
+        assert encoded(figure_of(explanation(size), style), format, {})
+    for box in on(explanation(size), Box, layout=layout) if layout != "bare" else ():
+        assert box.left < box.right and box.top < box.bottom
+
+
 @pytest.mark.parametrize("size", [(40, 1200), (1200, 40), (300, 300), (64, 96), (9, 3), (1, 1)])
 @pytest.mark.parametrize("label", [*SHOWN, "word " * 100])
 def test_everything_is_on_the_paper(size, label):
@@ -131,6 +143,12 @@ def test_a_constant_map_has_no_colours_and_no_bar():
     assert np.array_equal(flat.overlay(), item.overlay(opacity=0))
 
 
+def test_numbers_may_be_of_numpy():
+    item = explanation()
+    given = {"opacity": np.float32(0.5), "contour": np.float64(0.5), "max_size": np.int64(99)}
+    assert item.figure(**given) == item.figure(opacity=0.5, contour=0.5, max_size=99)
+
+
 def test_notebooks_show_the_figure():
     item = explanation()
     data = item._repr_png_()
@@ -143,7 +161,8 @@ def test_notebooks_show_the_figure():
         ("there is no layout 'beside'", {"layout": "beside"}),
         ("there is no scale 'both'; there are: each, shared", {"scale": "both"}),
         ("there is no colormap 'virdis'; did you mean 'viridis'", {"colormap": "virdis"}),
-        ("there is no colormap 3", {"colormap": 3}),
+        ("there is no colormap 3; the package cmap has ", {"colormap": 3}),
+        ("such as viridis, magma, cividis, and coolwarm for signed maps", {"colormap": "Xq"}),
         ("`opacity` must be a number from 0 to 1, got 1.5", {"opacity": 1.5}),
         ("`contour` must be a number above 0 and below 1, got 0", {"contour": 0}),
         ("`max_size` must be an integer from 1 to 8192, got 0", {"max_size": 0}),

@@ -52,6 +52,15 @@ def test_svg_has_text_as_text_and_the_image_as_it_is():
         assert np.array_equal(picture, PIXELS)
 
 
+def test_lines_are_drawn_in_every_format():
+    """A box that is as thin as its pen is filled: an outline of no height is nothing in SVG."""
+    canvas = Canvas(90, 30, [Box(10, 20, 80, 21, "#ff0000")])
+    drawn = np.asarray(to_image(canvas))
+    assert (drawn[20, 10:80] == (255, 0, 0)).all() and (drawn != 255).any(-1).sum() == 70
+    (line,) = [item for item in ElementTree.fromstring(encoded(canvas, "svg", {})) if item.get("fill") == "#ff0000"]
+    assert (line.get("x"), line.get("y"), line.get("width"), line.get("height")) == ("10", "20", "70", "1")
+
+
 def test_pdf_is_a_page_of_the_figures_size_with_its_font_and_the_image_as_it_is():
     data = encoded(CANVAS, "pdf", ABOUT)
     assert data.startswith(b"%PDF") and re.search(rb"/MediaBox \[ 0 0 150 75 \]", data)

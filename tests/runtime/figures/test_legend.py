@@ -1,11 +1,13 @@
 """A sheet's legend, and what stands above and in its cells: against maps of which every value is known."""
 
+from dataclasses import replace
+
 import cmap
 import numpy as np
 import pytest
 from PIL import Image
 
-from onnxplain.runtime import Style
+from onnxplain.runtime import Placement, Style
 from onnxplain.runtime.figures.canvas import Raster, Text, text_width
 from onnxplain.runtime.figures.sheet import Cell, Row, sheet_of
 from tests.helpers.ramp import ramp
@@ -13,7 +15,11 @@ from tests.helpers.ramp import ramp
 SIZE = (224, 60)  # height and width of images, as on sheets
 BAR = (96, 8)  # width and height of a colour bar in the legend
 EACH, SHARED = "Every map's colours span its own values.", "The colours of all maps span the same values."
-NOTE = "Maps of single pixels are averaged over half a patch. What the model did not see of the image is grey."
+BOTH = "The colours of all maps span the same values, of signed maps on both sides of 0."
+PIXELS, UNSEEN = (
+    "Maps of single pixels are averaged over half a patch.",
+    "What the model did not see of the image is grey.",
+)
 NAMES = ("rollout", "gradcam with a name of many words that takes several lines", "raw attention (layer=2)")
 UNSIGNED, LARGE, SIGNED = ramp(2, 0.5, SIZE), ramp(7, 1, SIZE), ramp(1.5, -3, SIZE, signed=True)
 FLAT = ramp(1, 1, SIZE)
@@ -83,12 +89,28 @@ def test_a_shared_scale_is_given_in_numbers(items, ends):
     assert [(low, high) for low, _, high in bars(*sheet(*items, scale="shared"))] == ends
 
 
+def notes(texts, rasters):
+    """What stands below the legend's bars."""
+    below = max(raster.y + raster.image.height for raster in rasters)
+    return " ".join(text.text for text in texts if text.y > below + BAR[1])
+
+
+def test_the_legend_says_only_what_is_true_of_the_sheet():
+    pixels = replace(UNSIGNED, pixel_level=True)
+    cropped = replace(
+        ramp(2, 0.5, (100, 60)), image=UNSIGNED.image, placement=Placement(SIZE, SIZE, (62, 0), (100, 60))
+    )
+    assert notes(*sheet(UNSIGNED, pixels)) == f"{EACH} {PIXELS}"
+    assert notes(*sheet(UNSIGNED, cropped)) == f"{EACH} {UNSEEN}"
+    assert notes(*sheet(cropped, pixels)) == f"{EACH} {PIXELS} {UNSEEN}"
+
+
 @pytest.mark.parametrize(("scale", "sentence"), [("each", EACH), ("shared", SHARED)])
 @pytest.mark.parametrize("items", [[UNSIGNED], [UNSIGNED, LARGE, SIGNED], [FLAT]])
 def test_the_legend_says_what_the_colours_span(scale, sentence, items):
     texts, rasters = sheet(*items, scale=scale)
-    below = max(raster.y + raster.image.height for raster in rasters)
-    assert " ".join(text.text for text in texts if text.y > below + BAR[1]) == f"{sentence} {NOTE}"
+    sentence = BOTH if scale == "shared" and len(items) > 1 else sentence
+    assert notes(texts, rasters) == sentence
     highest = [np.asarray(raster.image, int)[0, 0] for raster in rasters[1:3]]  # of UNSIGNED and LARGE
     if len(items) > 1:
         assert np.array_equal(*highest) == (scale == "each")
