@@ -55,7 +55,7 @@ def _was(number: int) -> str:
 def find_images(paths: list[Path], recursive: bool = False) -> Found:
     """The files among the paths, and for each folder the images in it, sorted; each once.
 
-    Hidden sub-folders and links to folders are skipped, and so are images in folders that onnxplain has made.
+    Hidden files and sub-folders and links to folders are skipped, and so are images in folders that onnxplain has made.
 
     Args:
         paths: Files, folders, and `STDIN`.
@@ -116,7 +116,7 @@ def _images_below(folder: Path, recursive: bool, errors: list[OSError]) -> Itera
 
     for place, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        files = (Path(place, name) for name in names)
+        files = (Path(place, name) for name in names if not name.startswith("."))  # such as those of macOS
         yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and _may_be_an_image(file))
 
 

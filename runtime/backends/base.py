@@ -45,7 +45,7 @@ class Artifact(Protocol):
 def check_arguments(path: Path, threads: int | None) -> None:
     """Raise OnnxplainError unless there is such a file, and the number of threads is valid."""
     if threads is not None and not is_count(threads):
-        raise OnnxplainError(f"`threads` must be at least 1, or None for all cores, got {threads!r}")
+        raise OnnxplainError(f"`threads` must be an integer of at least 1, or None for all cores, got {threads!r}")
     missing = f"there is no artifact {path}; the command export writes one, or export_model in Python"
     check_file(path, "an artifact", missing, ArtifactError)
 

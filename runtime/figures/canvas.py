@@ -55,6 +55,11 @@ class Box:
     colour: str = RULE
     width: int = 1
 
+    @property
+    def is_line(self) -> bool:
+        """Whether there is nothing inside of the outline: what is drawn is then a filled rectangle."""
+        return min(self.right - self.left, self.bottom - self.top) <= self.width
+
 
 @dataclass(frozen=True)
 class Canvas:

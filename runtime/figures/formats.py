@@ -65,6 +65,8 @@ def to_image(canvas: Canvas) -> Image.Image:
         match item:
             case Raster(x, y, pixels):
                 image.paste(pixels, (x, y))
+            case Box(left, top, right, bottom, colour) if item.is_line:
+                draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
             case Box(left, top, right, bottom, colour, pen):
                 draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=pen)
             case Text(x, y, text, size, colour, anchor):
@@ -84,7 +86,7 @@ def to_svg(canvas: Canvas, about: Mapping[str, str]) -> bytes:
             case Raster(x, y, image):
                 data = f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
                 _shape(root, "image", x, y, width=image.width, height=image.height, href=data)
-            case Box(left, top, right, bottom, colour, pen) if min(right - left, bottom - top) <= pen:  # a line
+            case Box(left, top, right, bottom, colour) if item.is_line:
                 _shape(root, "rect", left, top, width=right - left, height=bottom - top, fill=colour)
             case Box(left, top, right, bottom, colour, pen):
                 size = {"width": right - left - pen, "height": bottom - top - pen}
@@ -129,6 +131,9 @@ def to_pdf(canvas: Canvas, about: Mapping[str, str]) -> bytes:
         match item:
             case Raster(x, y, image):
                 page.drawImage(ImageReader(image), x, canvas.height - y - image.height, image.width, image.height)
+            case Box(left, top, right, bottom, colour) if item.is_line:
+                page.setFillColor(colour)
+                page.rect(left, canvas.height - bottom, right - left, bottom - top, stroke=0, fill=1)
             case Box(left, top, right, bottom, colour, pen):
                 page.setStrokeColor(colour)
                 page.setLineWidth(pen)

@@ -73,6 +73,8 @@ def comparison_sheet(
     Raises:
         OnnxplainError: If there are no explanations, or not as many of each method.
     """
+    if not isinstance(explanations, Mapping):
+        raise OnnxplainError(f"a sheet needs explanations by their methods' names, got {type(explanations).__name__}")
     each = {name: items if isinstance(items, Sequence) else [items] for name, items in explanations.items()}
     counts = set(map(len, each.values()))
     if len(counts) != 1 or 0 in counts:

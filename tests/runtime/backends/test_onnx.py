@@ -131,7 +131,7 @@ def test_devices(artifact, monkeypatch):
         Explainer(artifact, device="tpu")
     for threads in (0, 1.5, "2", True):
         with pytest.raises(
-            OnnxplainError, match=f"`threads` must be at least 1, or None for all cores, got {threads!r}"
+            OnnxplainError, match=f"`threads` must be an integer of at least 1, or None for all cores, got {threads!r}"
         ):
             Explainer(artifact, threads=threads)
 

@@ -20,6 +20,7 @@ def test_one_explanation_or_several_by_each_method():
     ("message", "explanations", "style"),
     [
         ("a sheet needs explanations", {}, None),
+        ("a sheet needs explanations by their methods' names, got list", [ITEM], None),
         ("a sheet needs explanations", {"a": []}, None),
         ("as many by each method as by the others", {"a": [ITEM], "b": [ITEM, OTHER]}, None),
         ("a style must be a Style, such as Style", {"a": ITEM}, {"layout": "map"}),
