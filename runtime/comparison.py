@@ -123,7 +123,7 @@ class ModelComparison:
                 about = f"no class {plain(asked.label)}"
                 if has and shown:
                     about = f"{plain(shown[0].label) or f'class {shown[0].target}'}, {shown[0].probability:.1%}"
-                rows.append(Row(answer.name, about, asked.image, cells))
+                rows.append(Row(plain(answer.name), about, asked.image, cells))
         return rows
 
     def _cell(self, key: str, answer: ModelAnswer, column: int | None, label: str) -> Cell:
@@ -224,6 +224,6 @@ def _names(explainers: Iterable[Explainer]) -> list[str]:
     """Each model's name, with the file's where two have the same."""
     models = [explainer.metadata.model for explainer in explainers]
     return [
-        f"{plain(model)} ({plain(explainer.path.name)})" if models.count(model) > 1 and explainer.path else plain(model)
+        f"{model} ({explainer.path.name})" if models.count(model) > 1 and explainer.path else model
         for model, explainer in zip(models, explainers, strict=True)
     ]

@@ -39,9 +39,9 @@ function verdict({ target, image }) {
   const { predicted, truth, right } = image;
   const parts = target === predicted ? [] : [`predicted: ${labels.get(predicted)}`];
   if (right === false) parts.push(`true: ${labels.get(truth)}`);
-  const text = parts.join(", ");
-  if (right === null) return { shown: text, told: text };
-  return { shown: `${right ? "✓" : "✗"} ${text || "right"}`, told: [judged(image), ...parts].join(", ") };
+  if (right === null) return { lines: parts, told: parts.join(", ") };
+  const [first = "right", ...rest] = parts;
+  return { lines: [`${right ? "✓" : "✗"} ${first}`, ...rest], told: [judged(image), ...parts].join(", ") };
 }
 
 const known = images.some(({ truth }) => truth !== null);
@@ -150,7 +150,9 @@ function card(at) {
   const button = make("button", "card", thumbnail,
     make("span", "label", make("span", "", label), make("b", "", percent(map.probability))),
     make("span", "name", image.name.slice(shared.length)));
-  if (known || !topOnly) button.lastChild.before(make("span", judged(image), words.shown)); // cards are all of one height
+  for (let line = 0; line < known + !topOnly; line++) { // cards are all of one height
+    button.lastChild.before(make("span", judged(image), words.lines[line] ?? ""));
+  }
   if (data.methods.length > 1) button.append(make("span", "name", data.methods[map.method]));
   button.type = "button";
   button.setAttribute("aria-label", [image.name, `${label} ${percent(map.probability)}`, words.told,
@@ -240,7 +242,7 @@ function open(at) {
   const map = shown[at];
   const { image } = map;
   const label = labels.get(map.target);
-  const words = make("b", judged(image), verdict(map).shown);
+  const words = make("b", judged(image), verdict(map).lines.join(", "));
   element("title").replaceChildren(make("span", "", label), " ", make("b", "", percent(map.probability)), " ", words);
   element("place").textContent = `${at + 1} of ${shown.length}`;
   const [drawn, bare] = [element("map"), element("image")];

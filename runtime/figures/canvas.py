@@ -106,9 +106,15 @@ LETTERS = str.maketrans({
 
 
 def plain(text: str) -> str:
-    """The text in letters that the font has, without their accents; others are left out."""
-    letters = unicodedata.normalize("NFKD", text[:LONGEST].translate(LETTERS)).encode("ascii", "ignore").decode()
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in letters).split())
+    """The text in letters that the font has: without their accents, and with ? for any other; empty if none is left."""
+    letters = []
+    for letter in unicodedata.normalize("NFKD", text[:LONGEST].translate(LETTERS)):
+        if letter.isascii():
+            letters.append(letter if letter.isprintable() else " ")
+        elif unicodedata.category(letter)[0] != "M":  # accents
+            letters.append(" " if letter.isspace() or unicodedata.category(letter)[0] == "C" else "?")
+    drawn = " ".join("".join(letters).split())
+    return drawn if any(map(str.isalnum, drawn)) or text.isascii() else ""
 
 
 def shortened(text: str, size: int, width: float) -> str:

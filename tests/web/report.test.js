@@ -59,6 +59,15 @@ async function open(report = "report", change = null) {
   return { page, noted };
 }
 
+/** A change of a page: of the numbers in it. */
+function withData(change) {
+  return (text) => text.replace(/(id="data">)(.*?)(<\/script>)/s, (_, head, json, tail) => {
+    const data = JSON.parse(json);
+    change(data);
+    return head + JSON.stringify(data).replaceAll("<", "\\u003c") + tail;
+  });
+}
+
 /** The cards in the order of their places, as the lines of text on them. */
 async function cards(page) {
   return page.locator(CARDS).evaluateAll((found) => found.map((card) => [...card.children].map((each) => each.textContent)));
@@ -242,12 +251,10 @@ test("a click enlarges, and beside the viewer closes it", async () => {
 
 test("of twenty thousand images only those in view are in the document", async () => {
   const many = 20000;
-  const { page } = await open("report", (text) => text.replace(/(id="data">)(.*?)(<\/script>)/s, (_, head, json, tail) => {
-    const data = JSON.parse(json);
+  const { page } = await open("report", withData((data) => {
     const [first] = data.images;
     data.images = Array.from({ length: many }, (_, at) => [`a${at}.png`, ...first.slice(1)]);
     data.maps = data.images.map((_, at) => [at, 0, 0, ...data.maps[0].slice(3)]);
-    return head + JSON.stringify(data) + tail;
   }));
   const last = page.getByRole("button", { name: `a${many - 1}.png` });
   assert.ok((await page.locator(CARDS).count()) < 100);
@@ -258,6 +265,20 @@ test("of twenty thousand images only those in view are in the document", async (
   await page.locator("#count", { hasText: `11 of ${many} images` }).waitFor();
   assert.deepEqual((await cards(page)).map(([, , , name]) => name).slice(0, 2), ["a1999.png", "a19990.png"]);
   assert.ok(await page.getByRole("button", { name: "a1999.png" }).isVisible());
+  await page.close();
+});
+
+test("where another class is explained, what is predicted and what is true have a line each", async () => {
+  const { page, noted } = await open("report", withData((data) => {
+    const explained = data.maps.find(([at]) => data.images[at][1] !== null && data.images[at][1] !== data.images[at][2][0][0]);
+    explained[3] = data.images[explained[0]][1]; // the true class of an image that is predicted wrongly
+  }));
+  const shown = (await cards(page)).map(([, , ...lines]) => lines.slice(0, 2));
+  assert.equal(shown.filter(([first, second]) => /^✗ predicted: \w+$/.test(first) && /^true: \w+$/.test(second)).length, 1);
+  assert.ok(shown.some(([first, second]) => first === "✓ right" && second === ""));
+  const heights = await page.locator(CARDS).evaluateAll((found) => found.map((card) => card.offsetHeight));
+  assert.equal(new Set(heights).size, 1);
+  assert.deepEqual(noted.console, []);
   await page.close();
 });
 

@@ -12,7 +12,16 @@ from onnxplain.runtime.figures.canvas import Box, Raster, Text, text_width
 from onnxplain.runtime.figures.figure import figure_of
 from onnxplain.runtime.figures.formats import encoded
 
-SHOWN = {"cat": "cat", "猫": "class 3", "": "class 3", "a\nb\x1b[0m": "a b [0m"}  # labels, and what is drawn
+SHOWN = {
+    "cat": "cat",
+    "Größe 日本, π": "Grosse ??, ?",
+    "猫;犬": "class 3",
+    "!?": "!?",
+    "Æ\u200b": "AE",
+    "猫": "class 3",
+    "": "class 3",
+    "a\nb\x1b[0m": "a b [0m",
+}  # labels, and what is drawn
 RANDOM = np.random.default_rng(0)
 
 
