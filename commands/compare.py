@@ -15,13 +15,11 @@ from onnxplain.commands.options import option_of
 from onnxplain.commands.products import Written, about, save_figure
 from onnxplain.contract.digest import stored_digest
 from onnxplain.contract.errors import OnnxplainError
-from onnxplain.contract.formats import FORMATS
+from onnxplain.contract.formats import SUFFIXES
 
 if TYPE_CHECKING:
     from onnxplain.runtime.comparison import ModelAnswer, ModelComparison
     from onnxplain.runtime.pipeline import ByMethod
-
-SUFFIXES = tuple(item.suffix for item in FORMATS.values())
 
 
 def split_artifacts(artifact: Path, images: Sequence[Path]) -> tuple[list[Path], list[Path]]:

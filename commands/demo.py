@@ -38,4 +38,4 @@ def demo(
         raise OnnxplainError(not_written(error)) from None
     display.show(console, sample.path, results, files)
     console.print(f"your own images: onnxplain explain {ARTIFACT} IMAGE…", soft_wrap=True)
-    console.print("your own model:  pip install 'onnxplain[export]', then onnxplain export --help", soft_wrap=True)
+    console.print("your own model:  pip install 'onnxplain[cpu,export]', then onnxplain export --help", soft_wrap=True)

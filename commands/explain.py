@@ -18,7 +18,7 @@ from onnxplain.commands.image_loop import ImageLoop
 from onnxplain.commands.json_lines import JsonLines
 from onnxplain.commands.method_options import given_parameters
 from onnxplain.commands.option_groups import with_groups
-from onnxplain.commands.options import Quiet
+from onnxplain.commands.options import Quiet, option_of
 from onnxplain.commands.products import Figures, Product, Sheet, write_all
 from onnxplain.commands.sweep import ANIMATIONS, Animation, Strip, Sweep, parse_sweep
 from onnxplain.contract.digest import stored_digest
@@ -121,6 +121,8 @@ def explain(
         explainer = options.open(artifact, len(loop.names))
         digest = str(stored_digest(artifact))
     swept = _sweep(figures.sweep, method, sheet or all_methods, explainer.metadata)
+    if swept and swept.parameter in parameters:
+        raise OnnxplainError(f"--sweep gives {swept.parameter} its values; leave {option_of(swept.parameter)} out")
     method = swept.methods if swept else method
     methods = None
     if not all_methods:

@@ -10,7 +10,8 @@ import typer
 from onnxplain.commands import arguments, display, reporting
 from onnxplain.commands.drawing import draw_ahead
 from onnxplain.commands.find_images import counted, find_images
-from onnxplain.contract.errors import naming
+from onnxplain.contract.errors import OnnxplainError, naming
+from onnxplain.contract.formats import SUFFIXES
 
 if TYPE_CHECKING:
     from onnxplain.runtime import Outcome
@@ -45,6 +46,9 @@ class ImageLoop:
             OnnxplainError: If there are no images, or the folder cannot be written to.
         """
         self._console, self._output = console, output
+        for path in images:
+            if path.suffix.lower() in SUFFIXES and not path.is_dir():
+                raise OnnxplainError(f"{path} is an artifact, not an image")
         self._right, self._written = 0, 0
         self.found = find_images(images, recursive)
         if output is not None:

@@ -50,17 +50,21 @@ def with_parameters(names: Sequence[str], parameters: Mapping[str, object]) -> d
         parameters: By name.
 
     Raises:
-        OnnxplainError: As `parameters_by_method` does; or there is no such method.
+        OnnxplainError: As `parameters_by_method` does; or there is no such method, or a parameter is of no use.
     """
     from onnxplain.runtime.methods.calls import split_text
     from onnxplain.runtime.methods.choice import known_method
 
     split = {text: split_text(text) for text in names}
     given = parameters_by_method({text: known_method(name) for text, (name, _) in split.items()}, parameters)
-    return {
+    left = {
         text: {name: value for name, value in values.items() if name not in split[text][1]}
         for text, values in given.items()
     }
+    for name in parameters:
+        if not any(name in values for values in left.values()):
+            raise OnnxplainError(f"`{name}` stands behind the name of every method that has it already; leave it out")
+    return left
 
 
 def parse_heatmaps(given: list[str] | None, parameters: Mapping[str, object]) -> dict[str, dict[str, object]] | None:

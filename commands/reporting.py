@@ -97,6 +97,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, ImportError | OSError):  # what these have in backticks are no arguments of ours
         _print("error", str(error))
         return 2
+    if isinstance(error, MemoryError):
+        _print("error", f"there is not enough memory{f': {error}' if str(error) else ''}")
+        return 2
     _print("error", f"unexpected {type(error).__name__}: {error} (run with {DEBUG}=1 for the traceback)")
     return 1
 

@@ -69,6 +69,7 @@ def parse_sweep(text: str, method_text: str, method: "Method") -> Sweep:
     Raises:
         OnnxplainError: If the text is neither, or the method has no such parameter.
     """
+    from onnxplain.runtime import METHODS
     from onnxplain.runtime.methods.calls import split_text
 
     name, equals, rest = (part.strip() for part in text.partition("="))
@@ -81,6 +82,8 @@ def parse_sweep(text: str, method_text: str, method: "Method") -> Sweep:
         )
     if name not in known:
         has = f"it has: {', '.join(known)}" if known else "it has none"
+        if not known and METHODS[method.name].parameters:
+            has = "those of a plain artifact are fixed at export"
         raise OnnxplainError(f"method {method.name} has no parameter {name!r} to sweep; {has}{or_rather(name, known)}")
     if name in split_text(method_text)[1]:
         raise OnnxplainError(f"--sweep gives {name} its values; leave it out of --method {method_text}")

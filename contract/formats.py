@@ -31,6 +31,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", has_cache=True, has_packed=True),
     "torchscript": Format(".pt", "which PyTorch calls deprecated, in files named .pt", is_program=True),
 }
+SUFFIXES = tuple(item.suffix for item in FORMATS.values())
 DEFAULT = "onnx"  # also of files with any other suffix
 
 # What people call them

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 PALE = 0.7  # of the white over the background
 NOTE = (
     "Foreground: where the first principal component of all images' patches is above 0. "
-    "Features: the three first components of these patches as red, green and blue."
+    "Features: the three first components of these patches as red, green and blue; "
+    "the background is black."
 )
 
 

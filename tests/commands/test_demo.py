@@ -24,7 +24,7 @@ def test_a_figure_for_each_digit(tmp_path, monkeypatch):
         expected = explainer.explain(sample.path, index).figure()
         assert np.abs(read_pixels(path).astype(int) - np.asarray(expected)).max() <= 2
     assert len(list(Path("explanations").iterdir())) == len(sample.labels)
-    assert str(ARTIFACT) in result.stdout and "onnxplain[export]" in result.stdout
+    assert str(ARTIFACT) in result.stdout and "onnxplain[cpu,export]" in result.stdout
     assert run("demo", "--quiet", "--output", "other").stdout == ""
 
 

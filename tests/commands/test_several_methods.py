@@ -104,8 +104,13 @@ def test_one_method_with_several_parameters(artifact):
         assert np.array_equal(read_pixels(f"explanations/cat.png.tiny.{name}.dog.png"), np.asarray(expected))
     for text in texts:
         assert f"  {text} " in result.stdout
-    own = run("explain", artifact, "cat.png", "--method", texts[1], "--head-fusion", "min", "--output", "own")
-    assert own.exit_code == 0  # what stands behind the name counts
+    given = ("explain", artifact, "cat.png", "--method", texts[1], "--head-fusion", "min", "--output", "own")
+    own = run(*given, "--method", "rollout")  # what stands behind the name counts for that method
+    assert own.exit_code == 0 and len(list(Path("own").iterdir())) == 2
+    expected = explainer.explain("cat.png", -1, "rollout", head_fusion="max").figure()
+    (file,) = Path("own").glob("*head_fusion=max*")
+    assert np.array_equal(read_pixels(file), np.asarray(expected))
+    assert_mistake("--head-fusion stands behind the name of every method", *given)
     assert_mistake(
         "'rollout:norm=l2': method rollout has no parameter norm",
         "explain",

@@ -98,6 +98,10 @@ def test_large_images_are_drawn_small_in_animations(artifact):
             "--sweep gives head_fusion its values; leave it out of --method Rollout:head_fusion=max",
             ("--method", "Rollout:head_fusion=max", "--sweep", "head_fusion=mean,min"),
         ),
+        (
+            "--sweep gives head_fusion its values; leave --head-fusion out",
+            ("--sweep", "head_fusion=mean,min", "--head-fusion", "max"),
+        ),
         ("--sweep must be PARAMETER=FIRST:LAST:COUNT", ("--sweep", "discard_ratio")),
         ("two numbers and a whole number from 2 to 200, got '0:1'", ("--sweep", "discard_ratio=0:1")),
         ("got '0:inf:3'", ("--sweep", "discard_ratio=0:inf:3")),

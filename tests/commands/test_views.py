@@ -131,3 +131,8 @@ def test_no_features(tmp_path_factory):
     message = "it has: attention, gradient; export it again with --passes attention,gradient,features"
     assert_mistake(message, "features", path, "cat.png")
     assert run("heads", path, "cat.png").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["heads", "features", "explain"])
+def test_an_artifact_among_the_images(command, artifact):
+    assert_mistake("tiny.onnx is an artifact, not an image", command, artifact, "cat.png", artifact)
