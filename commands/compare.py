@@ -149,7 +149,7 @@ def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer", lab
     """Print what one model answers to the classes with these labels."""
     console.print(answer.name, style="bold")
     display.show_predictions(console, image, answer.first)
-    if any(index is not None for index in answer.classes):
+    if any(index is not None for index in answer.classes) and answer.results:
         display.show_places(console, answer.results, [])
     else:
         for key, item in answer.free.items():

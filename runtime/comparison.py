@@ -116,13 +116,16 @@ class ModelComparison:
         rows = []
         for place, asked in enumerate(first):
             for answer in answers:
-                has = answer.classes[place] is not None
+                index = answer.classes[place]
+                has = index is not None
                 column = sum(index is not None for index in answer.classes[:place])
                 cells = [self._cell(key, answer, column if has else None, asked.label) for key in self.keys]
                 shown = [cell.content for cell in cells if isinstance(cell.content, Explanation)]
                 about = f"no class {plain(asked.label)}"
+                if index is not None:
+                    about = plain(answer.explainer.metadata.labels[index]) or f"class {index}"
                 if has and shown:
-                    about = f"{plain(shown[0].label) or f'class {shown[0].target}'}, {shown[0].probability:.1%}"
+                    about += f", {shown[0].probability:.1%}"
                 rows.append(Row(plain(answer.name), about, asked.image, cells))
         return rows
 

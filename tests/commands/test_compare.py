@@ -133,6 +133,14 @@ def test_a_model_without_the_class_has_a_line_with_its_predictions(files):
         assert [item["label"] for item in line["predictions"]] == [label for _, label, _ in best]
 
 
+def test_a_model_that_has_the_class_and_none_of_the_methods(files):
+    result = run("explain", files[0], files[2], "cat.png", "--method", "grad_rollout", "--target", "tabby")
+    assert result.exit_code == 0 and result.stderr == ""
+    assert "not possible with this file: grad_rollout" in result.stdout and "no class" not in result.stdout
+    comparison = ModelComparison([Explainer(path, "cpu") for path in (files[0], files[2])], ["grad_rollout"])
+    assert comparison.rows(comparison.ask("cat.png", ["tabby"]))[1].about == "TABBY, cat of any kind"
+
+
 def test_what_is_told_beside_the_sheets(tmp_path):
     """As with one artifact: which maps are inexact, also where nothing else is printed, and how many are done."""
     files = [
