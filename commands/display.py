@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnxplain.runtime.pipeline import ByMethod
 
 PIPE_WIDTH = 1000  # columns where the output is no terminal: no line is broken there
-LEAST_WIDTH = 72  # columns of tables; a narrower terminal breaks their lines, where rich would cut them
+LEAST_WIDTH = 72  # columns of tables; a narrower terminal breaks their lines, where rich would cut numbers
 VERTICAL, HORIZONTAL = ("upper", "middle", "lower"), ("left", "centre", "right")
 SLUG_LENGTH = 60  # of a class in a file name
 FINEST = 0.0005  # the least share that is shown as a number, 0.1%
@@ -57,6 +57,16 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, with tables no narrower than LEAST_WIDTH."""
+        before = self._width
+        if self.width < LEAST_WIDTH and any(isinstance(each, Table) for each in objects):
+            self.width = LEAST_WIDTH
+        try:
+            super().print(*objects, **options)
+        finally:
+            self._width = before
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Called with each string that is printed or stands in a table."""
         return super().render_str(printable(text), **options)
@@ -67,12 +77,10 @@ class PlainConsole(Console):
 
 
 def make_console(quiet: bool = False) -> PlainConsole:
-    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS, but for narrow ones."""
+    """Standard output, or nothing. As wide as the terminal, or as the environment's COLUMNS."""
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() and len(columns) < 5 else 0
-    console = PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
-    console.width = max(console.width, LEAST_WIDTH)
-    return console
+    return PlainConsole(width=None if sys.stdout.isatty() else width or PIPE_WIDTH, quiet=quiet)
 
 
 @contextmanager

@@ -24,13 +24,15 @@ def _words(*arguments):
     return result.stdout.splitlines(), set(WORDS.findall(result.stdout))
 
 
-@pytest.mark.parametrize("columns", ["80", "100"])
+@pytest.mark.parametrize("columns", ["30", "72", "80", "100"])
 def test_methods_at_a_terminal_s_width(columns, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", columns)
     path = build(tmp_path / "x.onnx", resolution=dict.fromkeys(METHODS, 0.123))
     for arguments in (["methods"], ["methods", path]):
         lines, words = _words(*arguments)
-        assert max(map(len, lines)) <= int(columns)
+        assert max(map(len, lines)) <= max(
+            72, int(columns)
+        )  # in a narrower terminal lines are broken, and nothing is cut
         read = set(PASSES) - {"features"}  # of which no method makes a map
         assert words >= {*METHODS, *read, "discard_ratio=0.0", "probability=0.5"}
     assert "12%" in words and "12%" not in _words("methods")[1]
@@ -53,6 +55,14 @@ def test_the_width_in_a_pipe(columns, width, monkeypatch):
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
     assert display.make_console().width == width
+
+
+def test_only_tables_are_wider_than_the_terminal(monkeypatch):
+    """Bars of progress would leave a line behind each time that they are drawn anew."""
+    monkeypatch.setenv("COLUMNS", "30")
+    console = display.make_console()
+    console.print(display.table("a"))
+    assert console.width == 30
 
 
 def test_models_need_neither_pytorch_nor_onnxruntime():
