@@ -19,7 +19,6 @@ from onnxplain.contract.formats import SUFFIXES
 
 if TYPE_CHECKING:
     from onnxplain.runtime.comparison import ModelAnswer, ModelComparison
-    from onnxplain.runtime.pipeline import ByMethod
 
 
 def split_artifacts(artifact: Path, images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -74,14 +73,6 @@ def open_comparison(
     return ModelComparison(explainers, method_arguments.with_parameters(names, parameters))
 
 
-def _first_of_each(answers: Sequence["ModelAnswer"]) -> "ByMethod":
-    """By the key of each method explanations by the first model that has it."""
-    found: ByMethod = {}
-    for answer in answers:
-        found = answer.results | found
-    return found
-
-
 @dataclass(frozen=True)
 class ModelsSheet:
     """What writes the sheet of an image."""
@@ -96,7 +87,9 @@ class ModelsSheet:
 
         sheet = sheet_of(self.comparison.rows(answers), self.figures.style)
         first = next(iter(answers[0].results.values()))
-        texts = about(_first_of_each(answers), first) | {"Model": ", ".join(answer.name for answer in answers)}
+        found = {key: [each.results[key] for each in answers if key in each.results] for key in self.comparison.keys}
+        shown = {key: items[0] for key, items in found.items() if items}
+        texts = about(shown, first) | {"Model": ", ".join(answer.name for answer in answers)}
         folder, name = self.destination.folder_of(image), self.destination.name(image, "models")
         return [Written(save_figure(sheet, self.figures.format, texts, folder, name), "models")]
 
@@ -153,7 +146,9 @@ def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer", lab
         display.show_places(console, answer.results, [])
     else:
         for key, item in answer.free.items():
-            console.print(f"  {key}  {display.location(item)}", soft_wrap=True)
+            why = display.inexact(item)
+            inexact = f"; inexact: {why}" if why else ""
+            console.print(f"  {key}  {display.location(item)}{inexact}", soft_wrap=True)
     for label, index in zip(labels, answer.classes, strict=True):
         if index is None:
             console.print(f"  there is no class {label}", soft_wrap=True)

@@ -121,7 +121,7 @@ def sheet_of(rows: Sequence[Row], style: Style, notes: Sequence[str] = ()) -> Ca
     if canvas_width * lines * sum(height for _, height in sizes) > MOST_PIXELS:
         raise OnnxplainError(
             f"a sheet of {columns} x {lines * len(rows)} images of {most} pixels would be too large; "
-            "give a smaller `max_size`"
+            "give a smaller `max_size`, or fewer images"
         )
     items: list[Text | Raster | Box] = []
     top = MARGIN
@@ -186,7 +186,8 @@ def _legend(
             continue
         ends = ("against the class", "for it") if signed else ("low", "high")
         if style.scale == "shared":
-            ends = (number(alike[0].low, alike[0]), number(alike[0].high, alike[0]))
+            numbers = number(alike[0].low, alike[0]), number(alike[0].high, alike[0])
+            ends = (f"{numbers[0]}, {ends[0]}", f"{numbers[1]}, {ends[1]}") if signed else numbers
         bar = colour_bar(alike[0], style).rotate(-90, expand=True).resize(LEGEND, Image.Resampling.BILINEAR)
         items.append(Text(left, baseline, ends[0], SMALL, FAINT))
         left += text_width(ends[0], SMALL) + 6

@@ -80,8 +80,8 @@ def test_there_is_a_bar_for_each_kind_of_map():
     ("items", "ends"),
     [
         ([UNSIGNED, LARGE], [("0.5", "7")]),
-        ([LARGE, SIGNED], [("1", "7"), ("-7", "7")]),
-        ([SIGNED], [("-3", "3")]),
+        ([LARGE, SIGNED], [("1", "7"), ("-7, against the class", "7, for it")]),
+        ([SIGNED], [("-3, against the class", "3, for it")]),
         ([ramp(0.0123, 0, SIZE)], [("0", "0.012")]),
     ],
 )
