@@ -74,7 +74,7 @@ class ImageLoop:
         """
         from onnxplain.runtime.images.loading import UNNAMED
 
-        for name, outcome in draw_ahead(draw, zip(self.names, outcomes, strict=False)):
+        for name, outcome in draw_ahead(draw, zip(self.names, outcomes, strict=True)):
             if outcome.error is not None:
                 self.errors.append(naming(name, str(outcome.error).replace(UNNAMED, str(name), 1)))  # of standard input
                 yield name, None

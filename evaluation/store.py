@@ -76,7 +76,10 @@ class Store:
             ) from None
         for number, line in enumerate(lines[1:], 2):
             try:
-                self._take(json.loads(line))
+                fields = json.loads(line)
+                if "picture" in fields:  # what `name` was called
+                    raise OnnxplainError(f"{path} is of an earlier version; give another folder, or delete it")
+                self._take(fields)
             except DAMAGES:
                 raise OnnxplainError(
                     f"line {number} of {path} is damaged; delete that line, and what it held is computed again, "

@@ -94,7 +94,7 @@ def _region_of(masks: Path, names: Sequence[str]) -> Callable[[Path, str], Regio
 def images_by_class(folder: Path, besides: Collection[str] = ()) -> tuple[dict[str, list[Path]], int]:
     """Find the images below folder/<class>/.
 
-    Names that begin with a dot are skipped, as are files without an image's suffix, and overlays that the command
+    Names that begin with a dot are skipped, as are files without an image's suffix, and figures that the command
     explain has written.
 
     Args:
@@ -102,7 +102,7 @@ def images_by_class(folder: Path, besides: Collection[str] = ()) -> tuple[dict[s
         besides: Folders that are no classes.
 
     Returns:
-        The images of each class, both sorted, and how many overlays of onnxplain were skipped.
+        The images of each class, both sorted, and how many figures of onnxplain were skipped.
 
     Raises:
         OnnxplainError: If there are no folders in it, or no images in one of them.
@@ -120,7 +120,7 @@ def images_by_class(folder: Path, besides: Collection[str] = ()) -> tuple[dict[s
         raise OnnxplainError(f"the name of a class must be text, got the folder {strange[0]!r} in {folder}; rename it")
     files = {item.name: sorted(path for path in item.rglob("*") if _is_image(path, item)) for item in classes}
     found = {label: [path for path in paths if not is_signed(path)] for label, paths in files.items()}
-    # A folder that holds overlays only is no class; it may be the one that explain writes into.
+    # A folder that holds such figures only is no class; it may be the one that explain writes into.
     found = {label: paths for label, paths in found.items() if paths or not files[label]}
     empty = [label for label, paths in found.items() if not paths] or ([] if found else [*files])
     if empty:

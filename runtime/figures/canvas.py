@@ -101,8 +101,9 @@ def text_width(text: str, size: int) -> float:
 LETTERS = str.maketrans({
     "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
     "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i",
+    "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "–": "-", "—": "-", "×": "x",
 })  # fmt: skip
-"""Those of Latin alphabets that have no accent which could be left out."""
+"""Those of Latin alphabets that have no accent which could be left out, and marks of print."""
 
 
 def plain(text: str) -> str:

@@ -73,9 +73,14 @@ def comparison_sheet(
     Raises:
         OnnxplainError: If there are no explanations, or not as many of each method.
     """
+    from ..explanation import Explanation
+
     if not isinstance(explanations, Mapping):
         raise OnnxplainError(f"a sheet needs explanations by their methods' names, got {type(explanations).__name__}")
     each = {name: items if isinstance(items, Sequence) else [items] for name, items in explanations.items()}
+    for name, items in each.items():
+        if not isinstance(name, str) or not all(isinstance(item, Explanation) for item in items):
+            raise OnnxplainError(f"a sheet needs explanations by their methods' names, got {name!r}: {items!r}")
     counts = set(map(len, each.values()))
     if len(counts) != 1 or 0 in counts:
         raise OnnxplainError("a sheet needs explanations, as many by each method as by the others")

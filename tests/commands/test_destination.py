@@ -87,7 +87,7 @@ def test_what_is_signed(tmp_path):
 def _nested():
     for place in ("pictures/x/deep", "pictures/y", "pictures/.hidden", "pictures/notes"):
         Path(place).mkdir(parents=True)
-    for name in ("x/deep/a.png", "y/a.png", ".hidden/a.png"):
+    for name in ("x/deep/a.png", "y/a.png", ".hidden/a.png", "y/._a.png"):
         random_image(0).save(Path("pictures", name))
     Path("pictures/notes/a.txt").write_text("no picture")
     Path("pictures/loop").symlink_to("..")

@@ -63,3 +63,11 @@ def test_where_nothing_was_measured_another_evaluation_may_begin(tmp_path, lines
     store = Store(tmp_path, RUN | {"seed": 1})
     assert not store.images and not store.costs
     assert json.loads((tmp_path / FILE).read_text()) == {"run": RUN | {"seed": 1}}
+
+
+def test_results_of_an_earlier_version_are_called_so(tmp_path, lines):
+    """Their lines name an image in another field."""
+    fields = json.loads(lines[2])
+    fields["picture"] = fields.pop("name")
+    message = damaged(tmp_path, [*lines[:2], json.dumps(fields)])
+    assert message == f"{tmp_path / FILE} is of an earlier version; give another folder, or delete it"

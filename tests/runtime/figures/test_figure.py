@@ -17,6 +17,7 @@ SHOWN = {
     "Größe 日本, π": "Grosse ??, ?",
     "猫;犬": "class 3",
     "!?": "!?",
+    "crane’s–bill": "crane's-bill",
     "Æ\u200b": "AE",
     "猫": "class 3",
     "": "class 3",

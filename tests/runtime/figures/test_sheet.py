@@ -22,6 +22,8 @@ def test_one_explanation_or_several_by_each_method():
         ("a sheet needs explanations", {}, None),
         ("a sheet needs explanations by their methods' names, got list", [ITEM], None),
         ("a sheet needs explanations", {"a": []}, None),
+        ("by their methods' names, got 1:", {1: ITEM}, None),
+        ("by their methods' names, got 'a': 'x'", {"a": "x"}, None),
         ("as many by each method as by the others", {"a": [ITEM], "b": [ITEM, OTHER]}, None),
         ("a style must be a Style, such as Style", {"a": ITEM}, {"layout": "map"}),
         (

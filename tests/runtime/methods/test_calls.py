@@ -73,6 +73,7 @@ def test_parameters_beside_the_text(explainer):
         (["rollout:head_fusion=max,head_fusion=min"], "a method with parameters is written as"),
         (["rolout:head_fusion=max"], "there is no method 'rolout'; did you mean 'rollout'"),
         (["rollout", "Rollout"], "method rollout is given twice"),
+        (["rollout:head_fusion=max", "Rollout:Head-Fusion=max"], "method rollout:head_fusion=max is given twice"),
         (["rollout:head_fusion=max"] * 2, "method rollout:head_fusion=max is given twice"),
         (
             {"rollout:head_fusion=max": {"head_fusion": "min"}},
