@@ -77,14 +77,16 @@ class Store:
         for number, line in enumerate(lines[1:], 2):
             try:
                 fields = json.loads(line)
-                if "picture" in fields:  # what `name` was called
-                    raise OnnxplainError(f"{path} is of an earlier version; give another folder, or delete it")
-                self._take(fields)
+                is_earlier = "picture" in fields  # what `name` was called
+                if not is_earlier:
+                    self._take(fields)
             except DAMAGES:
                 raise OnnxplainError(
                     f"line {number} of {path} is damaged; delete that line, and what it held is computed again, "
                     "or give another folder"
                 ) from None
+            if is_earlier:
+                raise OnnxplainError(f"{path} is of an earlier version; give another folder, or delete it")
         if not self.images:
             return
         if digest is None:
