@@ -101,8 +101,7 @@ def compare(
     sheet: ModelsSheet,
     console: display.PlainConsole,
     as_json: bool,
-    warnings: dict[str, str],
-) -> None:
+) -> dict[str, str]:
     """Compare the models on each image, print what they answer, and write the sheets.
 
     Args:
@@ -112,10 +111,13 @@ def compare(
         sheet: What writes the sheets.
         console: Where all but JSON is printed.
         as_json: Whether to print JSON, one line for each image and artifact.
-        warnings: Takes why methods are inexact, by model and method.
+
+    Returns:
+        Why methods are inexact, by model and method.
     """
     from onnxplain.runtime import Outcome
 
+    warnings = {}
     lines = [JsonLines(path, str(stored_digest(path))) for path in artifacts]
     with display.ExplainingProgress(console, len(loop.names)) as progress:
         asked = (Outcome.of(sheet.comparison.ask, source, targets) for source in loop.sources)
@@ -136,6 +138,7 @@ def compare(
             for file in files:
                 console.print(f"  {file.path}", soft_wrap=True)
             console.print()
+    return warnings
 
 
 def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer", labels: Sequence[str]) -> None:
@@ -146,9 +149,7 @@ def _show(console: display.PlainConsole, image: Path, answer: "ModelAnswer", lab
         display.show_places(console, answer.results, [])
     else:
         for key, item in answer.free.items():
-            why = display.inexact(item)
-            inexact = f"; inexact: {why}" if why else ""
-            console.print(f"  {key}  {display.location(item)}{inexact}", soft_wrap=True)
+            console.print(f"  {key}  {'; '.join(display.remarks(item))}", soft_wrap=True)
     for label, index in zip(labels, answer.classes, strict=True):
         if index is None:
             console.print(f"  there is no class {label}", soft_wrap=True)

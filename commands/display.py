@@ -189,9 +189,7 @@ def show_places(console: Console, explanations: "ByMethod", files: Sequence["Wri
         title = Text.assemble((printable(items[0].label), "bold green"), f" (class {items[0].target}), ")
         console.print(Text.assemble(title, f"score {items[0].score:.3f}"), soft_wrap=True)
         for method, item in zip(explanations, items, strict=True):
-            lines = [location(item)]
-            if why := inexact(item):
-                lines.append(f"inexact: {why}")
+            lines = remarks(item)
             own = [str(file.path) for file in files if (file.method, file.target) == (method, item.target)]
             lines = [*lines, *own] if own else ["; ".join(lines)]
             name = f"{method:{width}}  " if len(items) > 1 else ""
@@ -236,6 +234,12 @@ def show_predictions(console: Console, image: Path, explanation: "Explanation") 
 def inexact_methods(explanations: "ByMethod") -> dict[str, str]:
     """By method why its maps may be inexact, see `inexact`; without those that are not."""
     return {method: why for method, (item, *_) in explanations.items() if (why := inexact(item))}
+
+
+def remarks(explanation: "Explanation") -> list[str]:
+    """What is printed of a map: where it is highest, and why it may be inexact, if it may."""
+    why = inexact(explanation)
+    return [location(explanation), *([f"inexact: {why}"] if why else [])]
 
 
 def location(explanation: "Explanation") -> str:

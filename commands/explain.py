@@ -26,7 +26,6 @@ from onnxplain.contract.errors import OnnxplainError
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
-    from onnxplain.runtime import Explanation
 
 
 @with_groups
@@ -94,6 +93,7 @@ def explain(
     In folders such files are skipped.
     """
     from onnxplain.runtime.methods.choice import find_method
+    from onnxplain.runtime.pipeline import each_class_once
 
     parameters = given_parameters(context)
     if all_methods:
@@ -109,12 +109,11 @@ def explain(
     console = display.make_console(quiet or as_json)
     loop = ImageLoop(console, images, recursive, writes, options.pixel_limit)
     targets: list[str | int] = [*target] if target else [-1]  # a number, as "-1" could be a label
-    warnings = dict[str, str]()  # by method, for where they are not printed beside the maps
     if len(artifacts) > 1:
         comparison = open_comparison(artifacts, len(loop.names), options, method, parameters, all_methods, console)
         together = Path("+".join(path.stem for path in artifacts) + artifact.suffix)
         sheets = ModelsSheet(comparison, Destination(output, loop.found.images, together), figures)
-        compare(artifacts, loop, targets, sheets, console, as_json, warnings)
+        warnings = compare(artifacts, loop, targets, sheets, console, as_json)
         _finish(loop, comparison.explainers[0].device, [], warnings if quiet or as_json else {})
         return
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
@@ -141,9 +140,10 @@ def explain(
     products += context.with_resource(
         report.open(loop.found.images, artifact, explainer.metadata, loop.errors, figures.style)
     )
+    warnings = {}  # by method, for where they are not printed beside the maps
     with display.ExplainingProgress(console, len(loop.names)) as progress:
         many = explainer.explain_all_many(loop.sources, targets, progress=progress.runs, methods=methods)
-        outcomes = (outcome.then(_each_class_once) for outcome in many.outcomes())
+        outcomes = (outcome.then(each_class_once) for outcome in many.outcomes())
         for name, done in loop.run(outcomes, partial(write_all, products), progress):
             if done is None:
                 if as_json:
@@ -182,12 +182,3 @@ def _sweep(text: str | None, names: list[str] | None, sheet: bool, metadata: "Me
         raise OnnxplainError("--sweep is of one method, on a sheet of its own; leave --sheet and other methods out")
     name = names[0] if names else find_method(None, metadata).name
     return parse_sweep(text, name, find_method(split_text(name)[0], metadata))
-
-
-def _each_class_once(results: dict[str, list["Explanation"]]) -> dict[str, list["Explanation"]]:
-    """Without the second explanation of a class that two targets stand for, such as its label and its rank."""
-    once: dict[str, list[Explanation]] = {}
-    for method, items in results.items():
-        first = {item.target: item for item in reversed(items)}  # of several, the first stays
-        once[method] = [item for item in items if item is first[item.target]]
-    return once

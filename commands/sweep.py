@@ -184,10 +184,12 @@ class Frames:
 
         every = list(items.values())
         scales = shared_scales(every) if style.scale == "shared" else [find_scale(item) for item in every]
-        self._style = replace(style, max_size=style.max_size or SIDE)
-        small = resized(every[0], fitted(every[0].image.size, 1, self._style.max_size or SIDE))
+        side = style.max_size or SIDE
+        self._style = replace(style, max_size=side)
+        small = resized(every[0], fitted(every[0].image.size, 1, side))
         shown = (replace(item, image=small.image, placement=small.placement) for item in every)
         self._items = list(zip(items, shown, scales, strict=True))
+        # Each is drawn once more here, which takes less than to hold them all
         sizes = [(figure.width, figure.height) for figure in map(self._figure, range(len(self)))]
         self.size = max(width for width, _ in sizes), max(height for _, height in sizes)
 

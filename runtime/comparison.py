@@ -28,7 +28,7 @@ from .methods.choice import (
     named_methods,
 )
 from .methods.table import METHODS
-from .pipeline import ByMethod
+from .pipeline import ByMethod, each_class_once
 from .targets import Target, Targets, are_several, class_like
 
 NOT_HERE = "not possible with this file"
@@ -95,7 +95,7 @@ class ModelComparison:
         answers = []
         for place, (name, explainer, calls) in enumerate(zip(self._names, self.explainers, self._calls, strict=True)):
             if place == 0:
-                found = _once(_explained(explainer, image, targets, calls))
+                found = each_class_once(_explained(explainer, image, targets, calls))
                 items = next(iter(found.values()))
                 labels = [item.label for item in items]
                 classes: list[int | None] = [item.target for item in items]
@@ -117,15 +117,13 @@ class ModelComparison:
         for place, asked in enumerate(first):
             for answer in answers:
                 index = answer.classes[place]
-                has = index is not None
-                column = sum(index is not None for index in answer.classes[:place])
-                cells = [self._cell(key, answer, column if has else None, asked.label) for key in self.keys]
+                column = None if index is None else sum(each is not None for each in answer.classes[:place])
+                cells = [self._cell(key, answer, column, asked.label) for key in self.keys]
                 shown = [cell.content for cell in cells if isinstance(cell.content, Explanation)]
                 about = f"no class {plain(asked.label)}"
                 if index is not None:
                     about = plain(answer.explainer.metadata.labels[index]) or f"class {index}"
-                if has and shown:
-                    about += f", {shown[0].probability:.1%}"
+                    about += f", {shown[0].probability:.1%}" if shown else ""
                 rows.append(Row(plain(answer.name), about, asked.image, cells))
         return rows
 
@@ -192,19 +190,18 @@ def common_methods(metadata: Sequence[Metadata], quick: bool = False) -> list[st
 def _possible_calls(methods: Methods, metadata: Sequence[Metadata]) -> list[dict[str, MethodCall]]:
     """For each model those of the methods that it has what is needed for, by key; raises MethodError for mistakes."""
     given = named_methods(methods)
+    names = {text: known_method(split_text(text)[0]).name for text in given}
     allowed = [{method.name for method in available_methods(one)} for one in metadata]
-    every: list[dict[str, MethodCall]] = [{} for _ in metadata]
-    for text, parameters in given.items():
-        name = known_method(split_text(text)[0]).name
-        able = [place for place, names in enumerate(allowed) if name in names]
-        for place in able or [0]:  # of the first, if of none, it is told why it is not possible
-            call = call_method(text, parameters, metadata[place])
-            if call.key in every[place]:
-                raise MethodError(f"method {call.key} is given twice; give it once, or with other parameters")
-            every[place][call.key] = call
-    if not every[0]:
-        call_methods(given, metadata[0])  # raises MethodError, which says why
-    return every
+    for text, name in names.items():
+        if not any(name in each for each in allowed):
+            call_method(text, given[text], metadata[0])  # raises MethodError, which says why
+    possible = [{text: given[text] for text, name in names.items() if name in each} for each in allowed]
+    if not possible[0]:
+        call_methods(given, metadata[0])  # likewise
+    return [
+        {call.key: call for call in call_methods(those, one)} if those else {}
+        for those, one in zip(possible, metadata, strict=True)
+    ]
 
 
 def _explained(
@@ -214,13 +211,6 @@ def _explained(
     fixed = bool(explainer.metadata.heatmaps)
     methods = {key: {} if fixed else call.arguments for key, call in calls.items()}
     return explainer.explain_all(image, list(targets), methods=methods or [find_method(None, explainer.metadata).name])
-
-
-def _once(results: ByMethod) -> ByMethod:
-    """Without the second explanation of a class that two targets stand for."""
-    items = next(iter(results.values()))
-    first = {item.target: place for place, item in reversed(list(enumerate(items)))}
-    return {key: [each[place] for place in sorted(first.values())] for key, each in results.items()}
 
 
 def _names(explainers: Iterable[Explainer]) -> list[str]:

@@ -236,3 +236,12 @@ def _check_maps(
         what = f"class {index} ({metadata.labels[index]})" if method.per_target else "all classes"
         for part in (tokens, heatmap, np.ptp(heatmap, keepdims=True)):  # the range too, as maps are resized and scaled
             check_finite(f"the values of method {method.name}'s map for {what}", part)
+
+
+def each_class_once(results: ByMethod) -> ByMethod:
+    """Without the second explanation of a class that two targets stand for, such as its label and its rank."""
+    once: ByMethod = {}
+    for method, items in results.items():
+        first = {item.target: item for item in reversed(items)}  # of several, the first stays
+        once[method] = [item for item in items if item is first[item.target]]
+    return once

@@ -86,7 +86,7 @@ class Gallery(Product):
         for place, (item, scale) in enumerate(zip(items, scales, strict=True)):
             large = resized(item, fitted(item.image.size, *LARGE))
             small = resized(large, fitted(large.image.size, 1, SMALL))
-            texts = about({item.title: [item]}, [item])
+            texts = about({item.method: [item]}, [item])
             if place == 0:
                 self._save(large.image, record.file, texts)
             self._save(draw_overlay(large, self._style, scale), record.map_file(MAPS, place), texts)

@@ -1,1 +1,1 @@
-"""Tables and plots of an evaluation: statistics, CSV, plots, and one page of HTML."""
+"""What is written of an evaluation: statistics, CSV, plots, and one page of HTML."""
