@@ -10,6 +10,7 @@ from typer import Argument, Option
 import onnxplain
 from onnxplain.catalog import LIBRARIES, MODELS
 from onnxplain.commands import arguments, display, listings, reporting, tables
+from onnxplain.commands.batch import OptionalAddress, batch
 from onnxplain.commands.demo import demo
 from onnxplain.commands.evaluate import evaluate, metrics
 from onnxplain.commands.explain import explain
@@ -52,6 +53,7 @@ app.command()(demo)
 app.command(cls=HeatmapOptions)(export)
 app.command()(probe)
 app.command(cls=MethodOptions)(explain)
+app.command(cls=OptionalAddress)(batch)
 app.command()(heads)
 app.command()(features)
 app.command()(evaluate)

@@ -230,11 +230,3 @@ def read_stdin(max_pixels: int) -> bytes:
             "limit with --max-pixels"
         )
     return data
-
-
-def allow_pixels(count: int) -> None:
-    """Raise Pillow's own limit on the size of images, for this process, to this number of pixels."""
-    from PIL import Image
-
-    if Image.MAX_IMAGE_PIXELS is not None:  # None is no limit
-        Image.MAX_IMAGE_PIXELS = max(count, Image.MAX_IMAGE_PIXELS)

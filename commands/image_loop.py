@@ -46,6 +46,8 @@ class ImageLoop:
             OnnxplainError: If there are no images, or the folder cannot be written to.
         """
         self._console, self._output = console, output
+        from onnxplain.runtime.images.loading import allow_pixels
+
         for path in images:
             if path.suffix.lower() in SUFFIXES and not path.is_dir():
                 raise OnnxplainError(f"{path} is an artifact, not an image")
@@ -53,7 +55,7 @@ class ImageLoop:
         self.found = find_images(images, recursive)
         if output is not None:
             arguments.check_writable(output)
-        arguments.allow_pixels(max_pixels)
+        allow_pixels(max_pixels)
         self.names, self.errors = [*self.found.images], [*self.found.errors]
         self.sources: list[Path | bytes] = [*self.names]
         if arguments.STDIN in self.names:

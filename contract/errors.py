@@ -25,6 +25,18 @@ class ImageError(OnnxplainError):
     """An image cannot be read, is too large, or is not in a form that is taken as an image."""
 
 
+class ImageMissingError(ImageError):
+    """There is no such image file, or nothing in its place."""
+
+
+class ImageFormatError(ImageError):
+    """What is there is not an image in a format that is read."""
+
+
+class ImageSizeError(ImageError):
+    """An image has more pixels or bytes than is allowed."""
+
+
 class TargetError(OnnxplainError):
     """A target names no class of the artifact, or several."""
 

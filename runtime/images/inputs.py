@@ -1,6 +1,6 @@
 """Images prepared for the model: one, or many ahead of the run, in threads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -48,32 +48,41 @@ def prepare_ahead(
 
     Up to `count` are prepared ahead, in other threads, but no more than `MEMORY_BUDGET` holds, and one in any case.
     """
-    opened = (Outcome.of(_open, source, max_pixels) for source in sources)
-    return prefetch(partial(_prepare_opened, metadata=metadata), opened, count, DECODERS, memory, MEMORY_BUDGET)
+    return prepare_opened((Outcome.of(open_source, source, max_pixels) for source in sources), metadata, count)
 
 
-def memory(item: "Outcome[_Opened] | Outcome[PreparedImage]") -> int:
+def prepare_opened(
+    images: Iterable["Outcome[Opened]"], metadata: Metadata, count: int
+) -> Generator[Outcome[PreparedImage], None, None]:
+    """The same for images that `open_source` has opened; an error stays in its place."""
+    return prefetch(partial(_prepare, metadata=metadata), images, count, DECODERS, memory, MEMORY_BUDGET)
+
+
+def memory(item: "Outcome[Opened] | Outcome[PreparedImage]") -> int:
     """The bytes of memory that the image takes when it is decoded; 0 for an error."""
     return 0 if item.error is not None else memory_of(item.value.image)
 
 
-class _Opened(NamedTuple):
+class Opened(NamedTuple):
     """An image whose size is known. It is decoded later, unless it is its own source."""
 
     image: Image.Image
     source: ImageSource
 
 
-def _open(source: ImageSource, max_pixels: int) -> _Opened:
-    """Runs in the caller's thread, and copies what may hold another image by the time that a worker comes to it."""
+def open_source(source: ImageSource, max_pixels: int) -> Opened:
+    """Open an image without decoding it; raises ImageError as `load_image` does.
+
+    Runs in the caller's thread, and copies what may hold another image by the time that a worker comes to it.
+    """
     if isinstance(source, Image.Image | np.ndarray):
         image = load_image(source, max_pixels)
-        return _Opened(image, image)
-    return _Opened(open_image(source, max_pixels), source)
+        return Opened(image, image)
+    return Opened(open_image(source, max_pixels), source)
 
 
-def _prepare_opened(item: Outcome[_Opened], metadata: Metadata) -> Outcome[PreparedImage]:
-    def prepared(opened: _Opened) -> PreparedImage:
+def _prepare(item: Outcome[Opened], metadata: Metadata) -> Outcome[PreparedImage]:
+    def prepared(opened: Opened) -> PreparedImage:
         image = opened.image if opened.image is opened.source else decode(*opened)
         return _prepared(image, metadata)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from onnxplain.contract.errors import ImageError, one_line
+from onnxplain.contract.errors import ImageError, ImageFormatError, ImageSizeError, one_line
 
 from ..files import check_file
 from .geometry import bands
@@ -101,14 +101,14 @@ def open_image(source: ImageSource, max_pixels: int) -> Image.Image:
         raise ImageError(f"{_name(source)} is empty{read}")
     if size > max_bytes(max_pixels):
         needed = max(-(-size // FILE_BYTES[0]), 2 * max_pixels)  # of an open file the size is not known
-        raise ImageError(
+        raise ImageSizeError(
             f"{_name(source)} has {size} bytes, more than an image of {max_pixels} pixels needs; {_ways_out(needed)}"
         )
     with _errors_named(source):
         image = Image.open(file, formats=list(FORMATS))
     if math.prod(image.size) > max_pixels:
         image.close()
-        raise ImageError(
+        raise ImageSizeError(
             f"{_name(source)} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}; "
             f"{_ways_out(math.prod(image.size))}"
         )
@@ -123,6 +123,12 @@ def decode(image: Image.Image, source: ImageSource) -> Image.Image:
         with image:
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
+
+
+def allow_pixels(count: int) -> None:
+    """Raise Pillow's own limit on the size of images, for this process, to this number of pixels."""
+    if Image.MAX_IMAGE_PIXELS is not None:  # None is no limit
+        Image.MAX_IMAGE_PIXELS = max(count, Image.MAX_IMAGE_PIXELS)
 
 
 def max_bytes(max_pixels: int) -> int:
@@ -186,11 +192,11 @@ def _errors_named(source: ImageSource) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError:
-        raise ImageError(
+        raise ImageFormatError(
             f"{name} is not an image in a format that is read ({', '.join(FORMATS)}), or it is damaged"
         ) from None
     except Image.DecompressionBombError:
-        raise ImageError(
+        raise ImageSizeError(
             f"{name} has more pixels than Pillow's own limit, twice PIL.Image.MAX_IMAGE_PIXELS; make it smaller, or "
             "raise that too"
         ) from None

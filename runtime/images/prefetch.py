@@ -1,7 +1,7 @@
 """A map whose function runs ahead, in threads beside the one that waits for the results."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ def prefetch(
     workers: int = 1,
     cost: Callable[[Item], int] = lambda item: 0,
     budget: int = 0,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """As `map(function, items)`, but the function runs in other threads, for items that are not asked for yet.
 
     The threads end with their work, or when the generator is closed early.

@@ -1,0 +1,111 @@
+"""Shards explained on Ray Data, on this machine or on a cluster."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+
+from onnxplain.contract.errors import OnnxplainError, one_line
+
+from .output import Shard
+from .settings import Opening, Settings
+from .worker import Worker
+
+LOCAL = "local"
+"""The address that stands for a cluster of this machine alone, which ends with the batch."""
+
+
+def explain_on_ray(
+    settings: Settings,
+    opening: Opening,
+    folder: Path,
+    shards: Sequence[Shard],
+    jobs: int | None,
+    address: str,
+) -> Iterator[int]:
+    """Explain shards on Ray Data; yields the number of each when it is finished.
+
+    Each worker has a model of its own. Where one ends, Ray starts another, which goes on with the shard.
+
+    Args:
+        settings: What is asked of every image.
+        opening: How workers open the artifact; `threads` are the CPUs of each, 1 if None, and on CUDA each has a GPU.
+        folder: The folder of the batch. All machines have to have it, the artifact and the images at the same paths.
+        shards: What is to be explained.
+        jobs: How many workers; None for as many as there is room for.
+        address: Of a cluster, as `ray.init` takes it, or LOCAL.
+
+    Raises:
+        OnnxplainError: As in a worker, or if there is no such cluster.
+    """
+    cpus, gpus = opening.threads or 1, 1 if opening.device == "cuda" else 0
+    opening = Opening(opening.device, cpus, opening.trust, opening.providers)
+    with _connected(address, jobs, cpus):
+        room = ray.cluster_resources()
+        most = int(min(room.get("CPU", 0) // cpus, room.get("GPU", 0) // gpus if gpus else np.inf))
+        if most < 1:
+            there = f"{room.get('CPU', 0):g} CPUs and {room.get('GPU', 0):g} GPUs"
+            raise OnnxplainError(f"the Ray cluster has {there}, and a worker needs {cpus} and {gpus}")
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        rows = [asdict(shard) for shard in shards]
+        workers = min(jobs or most, most, len(shards))
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _RayWorker,
+            batch_size=1,
+            fn_constructor_args=(settings, opening, folder),
+            concurrency=workers,
+            num_cpus=cpus,
+            num_gpus=gpus,
+        )
+        try:
+            for row in done.iter_rows():
+                yield int(row["number"])
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            while cause is not None and not isinstance(cause, OnnxplainError):
+                cause = cause.__cause__
+            if cause is not None:
+                raise cause from None
+            raise OnnxplainError(f"a worker on Ray failed: {one_line(error)}") from None
+
+
+class _RayWorker:
+    """A worker as Ray Data takes it."""
+
+    def __init__(self, settings: Settings, opening: Opening, folder: Path) -> None:
+        self._worker = Worker(settings, opening, folder)
+
+    def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Explain the shards in the batch."""
+        for row in range(len(batch["number"])):
+            given = {name: column[row] for name, column in batch.items()}
+            shard = Shard(int(given["number"]), str(given["inputs"]), int(given["group"]), int(given["images"]))
+            self._worker.explain(shard)
+        return {"number": batch["number"]}
+
+
+@contextmanager
+def _connected(address: str, jobs: int | None, cpus: int) -> Iterator[None]:
+    """A connection to the cluster until the end of the block; one that the program already has stays."""
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        if address == LOCAL:
+            ray.init(num_cpus=jobs * cpus if jobs else None, include_dashboard=False, log_to_driver=False)
+        else:
+            ray.init(address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise OnnxplainError(f"there is no Ray cluster at {address}: {one_line(error)}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()

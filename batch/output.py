@@ -1,0 +1,218 @@
+"""The folder that a batch writes into.
+
+    part-000000.parquet, …   the rows, a file for each shard that is finished
+    _batch.json              the settings
+    _inputs/                 the items: in each file one row group for each shard, the first of which names the file
+    _unfinished/             the journals
+
+Readers of Parquet folders skip names that begin with an underscore.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import pyarrow.parquet as pq
+
+from onnxplain.contract.errors import OnnxplainError, one_line
+
+from .items import SCHEMA, Item, items_of, table_of
+from .journal import count_begun
+from .settings import Settings
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SHARD = 1000  # images of a shard
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A number of images that are explained by one worker, and written into one file.
+
+    Attributes:
+        number: Its number.
+        inputs: The file with its items.
+        group: Which row group of that file they are.
+        images: How many they are.
+    """
+
+    number: int
+    inputs: str
+    group: int
+    images: int
+
+    def items(self) -> list[Item]:
+        """Its items."""
+        with pq.ParquetFile(self.inputs) as file:
+            return items_of(file.read_row_group(self.group))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What stands in the finished shards.
+
+    Attributes:
+        images: How many rows there are.
+        classes: How many rows are of each label.
+        errors: How many rows have an error of each kind.
+        bytes: The size of the files.
+    """
+
+    images: int
+    classes: Counter[str]
+    errors: Counter[str]
+    bytes: int
+
+
+class Output:
+    """The folder.
+
+    Attributes:
+        folder: Its path.
+        journals: Where the journals are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.journals = self.folder / "_unfinished"
+        self._inputs = self.folder / "_inputs"
+        self._settings = self.folder / "_batch.json"
+
+    @contextmanager
+    def begun(self, settings: Settings) -> Iterator[None]:
+        """Make the folder, or check that it was begun with these settings, and lock it until the end of the block.
+
+        Raises:
+            OnnxplainError: If it cannot be made, is of other settings or holds other files, or another process writes
+                into it.
+        """
+        if not self._settings.exists():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if any(not item.name.startswith((".", "_")) for item in self.folder.iterdir()):
+                    raise OnnxplainError(f"{self.folder} holds other files; give another `output`")
+        try:
+            for each in (self._inputs, self.journals):
+                each.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / "_lock").open("wb")
+        except OSError as error:
+            raise self.cannot_write(error) from None
+        with lock:
+            if not _locked(lock):
+                raise OnnxplainError(f"another process writes into {self.folder}; wait, or give another `output`")
+            if self._settings.exists():
+                settings.check_same(self._settings.read_text(encoding="utf-8"), self.folder)
+            else:
+                self.write(self._settings, lambda path: path.write_text(json.dumps(settings.kept()), encoding="utf-8"))
+            yield
+
+    def add(self, items: Iterable[Item], size: int) -> None:
+        """Add the items that are not in the folder yet, in shards of that size.
+
+        Raises:
+            OnnxplainError: If two have one key, or the disk is full.
+        """
+        there = {key for path in self._input_files() for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
+        new: dict[str, Item] = {}
+        for item in items:
+            if item.key in new and new[item.key] != item:
+                raise OnnxplainError(f"two images are called {item.key}, and rows are found by these names")
+            if item.key not in there:
+                new[item.key] = item
+        if not new:
+            return
+        first = len(self.shards())
+        rest = iter(new.values())
+
+        def save(path: Path) -> None:
+            with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+                while part := list(islice(rest, size)):
+                    writer.write_table(table_of(part), row_group_size=size)
+
+        self.write(self._inputs / f"{first:06}.parquet", save)
+
+    def shards(self) -> list[Shard]:
+        """All shards, in order."""
+        found: list[Shard] = []
+        for path in self._input_files():
+            metadata = pq.read_metadata(path)
+            for group in range(metadata.num_row_groups):
+                found.append(Shard(len(found), str(path), group, metadata.row_group(group).num_rows))
+        return found
+
+    def part(self, shard: int) -> Path:
+        """The file of a shard, which is there when the shard is finished."""
+        return self.folder / f"part-{shard:06}.parquet"
+
+    def left(self) -> list[Shard]:
+        """The shards that are not finished. Journals of others, which killed processes have left, are removed."""
+        left = [shard for shard in self.shards() if not self.part(shard.number).exists()]
+        numbers = {f"{shard.number:06}" for shard in left}
+        for path in self.journals.iterdir():
+            if path.name[:6] not in numbers:
+                path.unlink(missing_ok=True)
+        return left
+
+    def images_begun(self) -> int:
+        """How many images of the shards that are not finished have been begun with."""
+        return count_begun(self.journals)
+
+    def summary(self) -> Summary:
+        """What stands in the finished shards."""
+        classes, errors = Counter[str](), Counter[str]()
+        images = size = 0
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            table = pq.read_table(path, columns=["label", "error_kind"], memory_map=True)
+            classes.update(label for label in table["label"].to_pylist() if label is not None)
+            errors.update(kind for kind in table["error_kind"].to_pylist() if kind is not None)
+            images += len(table)
+            size += path.stat().st_size
+        return Summary(images, classes, errors, size)
+
+    def write(self, path: Path, save: Callable[[Path], object]) -> None:
+        """Have a file written beside the journals, and renamed when it is complete.
+
+        Raises:
+            OnnxplainError: If it cannot be written.
+        """
+        scratch = self.journals / f"{path.name}.{os.getpid()}"
+        try:
+            save(scratch)
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        except OSError as error:
+            raise self.cannot_write(error) from None
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def cannot_write(self, error: OSError) -> OnnxplainError:
+        """That a file cannot be written; what is done stays."""
+        why = error.strerror or one_line(error)
+        return OnnxplainError(
+            f"cannot write into {self.folder}: {why}; what is done is kept, and the same command goes on where it was"
+        )
+
+    def _input_files(self) -> list[Path]:
+        return sorted(path for path in self._inputs.iterdir() if re.fullmatch(r"\d{6,}\.parquet", path.name))
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    """Lock the file until it is closed or the process ends; False if another process has locked it."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # the file system has no locks
+        return True
+    return True

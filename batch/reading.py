@@ -1,0 +1,132 @@
+"""The bytes of images, from where the items say that they are."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from onnxplain.contract.errors import ImageError, ImageMissingError, one_line
+
+from .items import Item
+
+ROWS = 16  # of a Parquet file that are decoded at once
+
+
+class ItemReader:
+    """Reads items one after the other; fast where those of one file come in the order in which they are in it.
+
+    Args:
+        most: Of larger images no more bytes than one more are read.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tar: tuple[str, BinaryIO] | None = None
+        self._rows: _Rows | None = None
+
+    def read(self, item: Item) -> bytes:
+        """The bytes of the image's file.
+
+        Raises:
+            ImageError: If it cannot be read.
+        """
+        try:
+            if item.column is not None:
+                return self._from_parquet(item)
+            return self._from_tar(item) if item.size >= 0 else self._from_file(Path(item.file), item.key)
+        except FileNotFoundError:
+            raise ImageMissingError(f"there is no file {item.file}") from None
+        except OSError as error:
+            raise ImageError(f"{item.key} cannot be read: {error.strerror or one_line(error)}") from None
+
+    def _from_file(self, path: Path, key: str) -> bytes:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # others, such as pipes, may have no end
+                raise ImageError(f"{key} is not a regular file")
+            return file.read(self._most + 1)
+
+    def _from_tar(self, item: Item) -> bytes:
+        if self._tar is None or self._tar[0] != item.file:
+            self.close()
+            self._tar = item.file, Path(item.file).open("rb")  # noqa: SIM115  # until another file is read
+        _, file = self._tar
+        file.seek(item.place)
+        wanted = min(item.size, self._most + 1)
+        data = file.read(wanted)
+        if len(data) < wanted:
+            raise ImageError(f"{item.key} cannot be read: {item.file} has become shorter")
+        return data
+
+    def _from_parquet(self, item: Item) -> bytes:
+        if self._rows is None or not self._rows.has_ahead(item):
+            self.close()
+            self._rows = _Rows(item)
+        try:
+            value = self._rows.value(item.place)
+        except (OSError, pa.ArrowException) as error:
+            self._rows = None
+            raise ImageError(f"{item.key} cannot be read: {item.file} is damaged: {one_line(error)}") from None
+        if value is None:
+            raise ImageMissingError(f"{item.key} is null")
+        if isinstance(value, str):
+            return self._from_file(Path(item.file).parent / value, item.key)
+        return value[: self._most + 1]
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._tar is not None:
+            self._tar[1].close()
+        if self._rows is not None:
+            self._rows.close()
+        self._tar = self._rows = None
+
+
+class _Rows:
+    """The values of one column, from one row on."""
+
+    def __init__(self, item: Item) -> None:
+        self._file, self._column, self._next = item.file, item.column, item.place
+        assert item.column is not None
+        try:
+            self._source = pq.ParquetFile(item.file)
+            self._values = self._from(item.place, item.column)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise ImageError(f"{item.file} cannot be read as a Parquet file: {one_line(error)}") from None
+
+    def has_ahead(self, item: Item) -> bool:
+        """Whether the item is in this column, and not yet passed."""
+        return (item.file, item.column) == (self._file, self._column) and item.place >= self._next
+
+    def value(self, row: int) -> bytes | str | None:
+        """The value of that row; those before it are passed."""
+        for value in self._values:
+            self._next += 1
+            if self._next > row:
+                return value
+        raise pa.ArrowInvalid("it has fewer rows than before")
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _from(self, row: int, column: str) -> Iterator[bytes | str | None]:
+        first, groups = 0, self._source.metadata.num_row_groups
+        for group in range(groups):
+            count = self._source.metadata.row_group(group).num_rows
+            if first + count > row:
+                skipped = row - first
+                for batch in self._source.iter_batches(ROWS, row_groups=range(group, groups), columns=[column]):
+                    values = batch.column(0)
+                    if pa.types.is_struct(values.type):
+                        values = pc.struct_field(values, column.split(".")[1:])
+                    yield from values[skipped:].to_pylist() if skipped < len(values) else []
+                    skipped = max(0, skipped - len(values))
+                return
+            first += count
