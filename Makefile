@@ -39,7 +39,7 @@ check: .venv/installed  ## linter, formatter, the arrows between packages, and t
 	# mypy names the package after its folder, so it gets one with the right name wherever the checkout stands
 	link=$$(mktemp -d) && ln -s "$(CURDIR)" $$link/onnxplain && cd $$link && \
 	  "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" \
-	  $(foreach name,contract runtime batch lrp_graph demo catalog web evaluation export serving commands cli,-p onnxplain.$(name)); \
+	  $(foreach name,contract runtime batch lrp_graph demo catalog web evaluation export serving onnxplain_ray commands cli,-p onnxplain.$(name)); \
 	  status=$$?; rm -r $$link; exit $$status
 
 # Warnings are errors, so that a link that leads nowhere, or a cell of the notebook that fails, ends it

@@ -60,7 +60,7 @@ def explain_on_ray(
             _RayWorker,
             batch_size=1,
             fn_constructor_args=(settings, opening, folder),
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=cpus,
             num_gpus=gpus,
         )
