@@ -155,8 +155,8 @@ def _only(results: dict[str, list[Explanation]]) -> Explanation:
 
 
 def _cpus() -> int | None:
-    """The CPUs that Ray has given this worker; None outside of Ray, or if it has given it none."""
+    """The CPUs that Ray has given this worker; None outside of workers, or if it has given it none."""
     ray = sys.modules.get("ray")  # where it is not imported, this is no worker of it
-    if ray is None or not ray.is_initialized():
+    if ray is None or not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
         return None
     return int(ray.get_runtime_context().get_assigned_resources().get("CPU", 0)) or None

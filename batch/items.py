@@ -13,7 +13,14 @@ from onnxplain.contract.names import no_such
 from onnxplain.runtime.images.loading import IMAGE_SUFFIXES
 
 SCHEMA = pa.schema(
-    [("key", pa.string()), ("file", pa.string()), ("place", pa.int64()), ("size", pa.int64()), ("column", pa.string())]
+    {
+        "key": pa.string(),
+        "file": pa.string(),
+        "place": pa.int64(),
+        "size": pa.int64(),
+        "column": pa.string(),
+        "error": pa.string(),
+    }
 )
 BYTES, PATHS = ("bytes", "image", "jpg", "jpeg", "png", "webp"), ("path", "file", "file_name", "image_path", "filename")
 """Names of columns that hold images, and paths, where a file has several that could."""
@@ -31,6 +38,7 @@ class Item:
         place: In a tar file, where its bytes begin; in a Parquet file, its row from 0; else -1.
         size: In a tar file, how many bytes it has; else -1.
         column: Of a Parquet file, that with the bytes or the path, as name or name.field; else None.
+        error: Why there is no image, where a file with images is damaged; else None.
     """
 
     key: str
@@ -38,6 +46,7 @@ class Item:
     place: int = -1
     size: int = -1
     column: str | None = None
+    error: str | None = None
 
 
 def table_of(items: Iterable[Item]) -> pa.Table:
@@ -73,8 +82,10 @@ def items_in_list(path: Path) -> Iterator[Item]:
 def items_in_tar(path: Path) -> Iterator[Item]:
     """The images in a WebDataset shard, which is a tar file that is not compressed.
 
+    Where it is damaged, an item that says so, with the file's path as its key, stands for the rest.
+
     Raises:
-        OnnxplainError: If it cannot be read, is damaged or compressed, or holds no images.
+        OnnxplainError: If it holds no images.
     """
     found = False
     try:
@@ -84,10 +95,14 @@ def items_in_tar(path: Path) -> Iterator[Item]:
                     found = True
                     yield Item(f"{path}/{member.name}", str(path.absolute()), member.offset_data, member.size)
                 archive.members = []  # type: ignore[attr-defined]  # or they would all be kept
-    except tarfile.ReadError:
-        raise OnnxplainError(f"{path} is no tar file, or it is damaged or compressed; give a plain .tar") from None
+            with path.open("rb") as file:  # a header that is damaged is taken for the end
+                file.seek(archive.offset)
+                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("it has no end")
     except (OSError, tarfile.TarError) as error:
-        raise OnnxplainError(f"{path} cannot be read: {getattr(error, 'strerror', None) or one_line(error)}") from None
+        why = getattr(error, "strerror", None) or f"it is no tar file, or damaged or compressed: {one_line(error)}"
+        yield Item(str(path), str(path.absolute()), error=f"{path} cannot be read: {why}")
+        return
     if not found:
         raise OnnxplainError(f"there are no images in {path}; they would end in {', '.join(IMAGE_SUFFIXES)}")
 
@@ -101,8 +116,10 @@ def items_in_parquet(path: Path, column: str | None, key: str | None) -> Iterato
             none, of texts, or of several one whose name is in BYTES or PATHS.
         key: The column whose values the rows are found by; None for the numbers of the rows.
 
+    A file that cannot be read has one item that says so, with its path as the key.
+
     Raises:
-        OnnxplainError: If it cannot be read, or has no such columns.
+        OnnxplainError: If it has no such columns.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -115,7 +132,9 @@ def items_in_parquet(path: Path, column: str | None, key: str | None) -> Iterato
                     raise OnnxplainError(f"{path}: {no_such('column', key, schema.names)}")
                 keys = file.read([key]).column(0).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise OnnxplainError(f"{path} cannot be read as a Parquet file: {one_line(error)}") from None
+        why = f"{path} cannot be read as a Parquet file: {one_line(error)}"
+        yield Item(str(path), str(path.absolute()), error=why)
+        return
     for row in range(rows):
         name = f"{path}#{row}" if keys is None else str(keys[row])
         yield Item(name, str(path.absolute()), row, column=chosen)

@@ -1,7 +1,7 @@
 """What is known of a shard that is not finished: rows that are done, and images that somebody began with.
 
 Every process that works on a shard has two files of its own in the folder of journals: NAME.rows, a stream of Arrow
-batches, and NAME.begun, the number of each image before it is read, as int32. Both only grow, so that of a process
+batches, and NAME.begun, the number of each image before it is decoded, as int32. Both only grow, so that of a process
 that was killed all is known but what it was about to write. A process that ends as it should takes the images that it
 has no rows of off its list again.
 """

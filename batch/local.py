@@ -3,10 +3,10 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cached_property
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -22,7 +22,9 @@ RESTARTS = 3  # without one more image done, before processes are given up
 ENDED = 128 + signal.SIGTERM  # the exit status of a process that was asked to end
 
 
-def explain_here(settings: Settings, opening: Opening, folder: Path, shards: Sequence[Shard]) -> Iterator[int]:
+def explain_here(
+    settings: Settings, opening: Opening, folder: Path, shards: Sequence[Shard]
+) -> Generator[int, None, None]:
     """Explain shards in this process; yields the number of each when it is finished."""
     worker = Worker(settings, opening, folder)
     for shard in shards:
@@ -32,7 +34,7 @@ def explain_here(settings: Settings, opening: Opening, folder: Path, shards: Seq
 
 def explain_in_processes(
     settings: Settings, opening: Opening, folder: Path, shards: Sequence[Shard], jobs: int
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Explain shards in several processes; yields the number of each when it is finished.
 
     When a process is ended from outside, all are started again, and go on where they were.
@@ -63,20 +65,50 @@ def explain_in_processes(
 
 
 class _Process:
-    """What a process of the pool was started with."""
+    """A process of the pool.
 
-    given: tuple[Settings, Opening, Path, Callable[[], bool]]
+    When it is asked to end, it finishes the images in hand first, and notes their rows.
+    """
+
+    def __init__(self, settings: Settings, opening: Opening, folder: Path, stop: Event) -> None:
+        self._arguments, self._stop = (settings, opening, folder), stop
+        self._is_working = self._is_ending = False
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the process that waits for this one
+        signal.signal(signal.SIGTERM, self._end)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def explain(self, shard: Shard) -> None:
+        """Explain a shard."""
+        self._is_working = True
+        try:
+            self._worker.explain(shard)
+        finally:
+            self._is_working = False
+        if self._is_ending:
+            os._exit(ENDED)  # an exception would be a result of the pool's, and not end it
+
+    @cached_property
+    def _worker(self) -> Worker:
+        """Made with the first shard, as an error would end the process if it were raised when that starts."""
+        return Worker(*self._arguments, lambda: self._is_ending or self._stop.is_set())
+
+    def _end(self, number: int, frame: Any) -> None:
+        self._is_ending = True
+        if not self._is_working:
+            os._exit(ENDED)
 
 
-def _start(settings: Settings, opening: Opening, folder: Path, stop: Event) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the process that waits for this one
-    signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Process.given = settings, opening, folder, stop.is_set
+_process: _Process
 
 
-def _end(number: int, frame: Any) -> None:
-    raise SystemExit(ENDED)
+def _start(*arguments: Any) -> None:
+    global _process
+    _process = _Process(*arguments)
+
+
+def _explain(shard: Shard) -> int:
+    _process.explain(shard)
+    return shard.number
 
 
 def _end_with_parent() -> None:
@@ -85,17 +117,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-@cache
-def _worker() -> Worker:
-    """Made with the first shard, as an error would end the process if it were raised when that starts."""
-    return Worker(*_Process.given)
-
-
-def _explain(shard: Shard) -> int:
-    try:
-        _worker().explain(shard)
-    except SystemExit:  # the pool would go on with the next shard
-        os._exit(ENDED)
-    return shard.number

@@ -1,17 +1,20 @@
 """Shards explained on Ray Data, on this machine or on a cluster."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 import ray.data
+from numpy.typing import NDArray
 
 from onnxplain.contract.errors import OnnxplainError, one_line
+from onnxplain.runtime.outcome import Outcome
 
 from .output import Shard
 from .settings import Opening, Settings
@@ -28,7 +31,7 @@ def explain_on_ray(
     shards: Sequence[Shard],
     jobs: int | None,
     address: str,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Explain shards on Ray Data; yields the number of each when it is finished.
 
     Each worker has a model of its own. Where one ends, Ray starts another, which goes on with the shard.
@@ -45,7 +48,7 @@ def explain_on_ray(
         OnnxplainError: As in a worker, or if there is no such cluster.
     """
     cpus, gpus = opening.threads or 1, 1 if opening.device == "cuda" else 0
-    opening = Opening(opening.device, cpus, opening.trust, opening.providers)
+    opening = replace(opening, threads=cpus)
     with _connected(address, jobs, cpus):
         room = ray.cluster_resources()
         most = int(min(room.get("CPU", 0) // cpus, room.get("GPU", 0) // gpus if gpus else np.inf))
@@ -64,31 +67,29 @@ def explain_on_ray(
             num_cpus=cpus,
             num_gpus=gpus,
         )
-        try:
-            for row in done.iter_rows():
-                yield int(row["number"])
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            while cause is not None and not isinstance(cause, OnnxplainError):
-                cause = cause.__cause__
-            if cause is not None:
-                raise cause from None
-            raise OnnxplainError(f"a worker on Ray failed: {one_line(error)}") from None
+        for row in done.iter_rows():
+            if row["error"]:
+                raise OnnxplainError(row["error"])
+            yield int(row["number"])
 
 
 class _RayWorker:
     """A worker as Ray Data takes it."""
 
     def __init__(self, settings: Settings, opening: Opening, folder: Path) -> None:
-        self._worker = Worker(settings, opening, folder)
+        self._arguments = settings, opening, folder
 
-    def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        """Explain the shards in the batch."""
-        for row in range(len(batch["number"])):
-            given = {name: column[row] for name, column in batch.items()}
-            shard = Shard(int(given["number"]), str(given["inputs"]), int(given["group"]), int(given["images"]))
-            self._worker.explain(shard)
-        return {"number": batch["number"]}
+    @cached_property
+    def _worker(self) -> Worker:
+        """Made with the first shard, so that its errors are told as those of shards are."""
+        return Worker(*self._arguments)
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Explain the shard in the batch; an error of ours is told as a text, as Ray would add pages to it."""
+        (number,), (inputs,), (group,), (images,) = (batch[each.name] for each in fields(Shard))
+        shard = Shard(int(number), str(inputs), int(group), int(images))
+        error = Outcome.of(lambda: self._worker.explain(shard)).error  # which opens the artifact, the first time
+        return {"number": batch["number"], "error": np.array(["" if error is None else str(error)])}
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onnxplain.contract.errors import OnnxplainError, one_line
@@ -154,8 +155,11 @@ class Output:
         return self.folder / f"part-{shard:06}.parquet"
 
     def left(self) -> list[Shard]:
-        """The shards that are not finished. Journals of others, which killed processes have left, are removed."""
-        left = [shard for shard in self.shards() if not self.part(shard.number).exists()]
+        """The shards that are not finished, or whose files are damaged, which are removed.
+
+        Journals of others, which killed processes have left, are removed as well.
+        """
+        left = [shard for shard in self.shards() if not self._is_finished(shard)]
         numbers = {f"{shard.number:06}" for shard in left}
         for path in self.journals.iterdir():
             if path.name[:6] not in numbers:
@@ -171,12 +175,28 @@ class Output:
         classes, errors = Counter[str](), Counter[str]()
         images = size = 0
         for path in sorted(self.folder.glob("part-*.parquet")):
-            table = pq.read_table(path, columns=["label", "error_kind"], memory_map=True)
+            try:
+                table = pq.read_table(path, columns=["label", "error_kind"], page_checksum_verification=True)
+            except (OSError, pa.ArrowException) as error:
+                raise OnnxplainError(
+                    f"{path} is damaged, remove it to have it computed again: {one_line(error)}"
+                ) from None
             classes.update(label for label in table["label"].to_pylist() if label is not None)
             errors.update(kind for kind in table["error_kind"].to_pylist() if kind is not None)
             images += len(table)
             size += path.stat().st_size
         return Summary(images, classes, errors, size)
+
+    def _is_finished(self, shard: Shard) -> bool:
+        """Whether its file is there, and whole as far as its end tells."""
+        part = self.part(shard.number)
+        try:
+            return bool(pq.read_metadata(part).num_rows == shard.images)
+        except FileNotFoundError:
+            return False
+        except (OSError, pa.ArrowException):
+            part.unlink()
+            return False
 
     def write(self, path: Path, save: Callable[[Path], object]) -> None:
         """Have a file written beside the journals, and renamed when it is complete.

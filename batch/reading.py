@@ -35,6 +35,8 @@ class ItemReader:
         Raises:
             ImageError: If it cannot be read.
         """
+        if item.error is not None:
+            raise ImageError(item.error)
         try:
             if item.column is not None:
                 return self._from_parquet(item)

@@ -1,7 +1,7 @@
 """What decides the rows of a batch. It is kept beside them, and a run with other settings is refused."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,13 @@ class Opening:
     Attributes:
         device: As Explainer takes it.
         threads: Of a worker; None for all cores.
-        trust: As Explainer takes it.
-        providers: As Explainer takes it.
+        cache: As Explainer takes it, like those that follow.
+        trust: Whether to open a .pt file.
+        providers: onnxruntime's execution providers.
     """
 
     device: str = "auto"
     threads: int | None = None
+    cache: bool = False
     trust: bool = False
-    providers: list[Any] | None = field(default=None)
+    providers: list[Any] | None = None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -52,7 +52,8 @@ class Worker:
             settings.artifact,
             opening.device,
             opening.threads,
-            trust=opening.trust,
+            opening.cache,
+            opening.trust,
             max_pixels=settings.max_pixels,
             top_k=settings.top_k,
             providers=opening.providers,
@@ -122,10 +123,17 @@ class Worker:
         Groups begin at multiples of `size`, wherever the last process ended: the values that float32 arithmetic gives
         may depend on how many images are in a run.
         """
-        reader = _Reader(items, self._settings.max_pixels, journal)
+        reader = _Reader(items, self._settings.max_pixels)
         read = prefetch(reader.open, numbers, ahead * size)
         digests = deque[str | None]()
-        prepared = prepare_opened(_noting(read, digests), self._explainer.metadata, size if ahead else 0)
+
+        def begun() -> Iterator[Outcome[Opened]]:
+            for number, image in zip(numbers, read, strict=True):
+                journal.begin(number)
+                digests.append(image.digest)
+                yield image.opened
+
+        prepared = prepare_opened(begun(), self._explainer.metadata, size if ahead else 0)
         try:
             for _, part in groupby(numbers, lambda number: number // size):
                 group = list(part)
@@ -146,7 +154,8 @@ class Worker:
             raise AssertionError(f"shard {shard.number} has rows of the images {numbers}, and {shard.images} images")
         table = table.drop_columns([NUMBER]).cast(self._format.schema)
         self._output.write(
-            self._output.part(shard.number), lambda path: pq.write_table(table, path, compression="zstd")
+            self._output.part(shard.number),
+            lambda path: pq.write_table(table, path, compression="zstd", write_page_checksum=True),
         )
 
 
@@ -159,15 +168,14 @@ class _Read:
 
 
 class _Reader:
-    """Reads the images of a shard in order, and notes before each that it was begun."""
+    """Reads the images of a shard in order."""
 
-    def __init__(self, items: Sequence[Item], max_pixels: int, journal: Journal) -> None:
-        self._items, self._max_pixels, self._journal = items, max_pixels, journal
+    def __init__(self, items: Sequence[Item], max_pixels: int) -> None:
+        self._items, self._max_pixels = items, max_pixels
         self._reader = ItemReader(max_bytes(max_pixels))
 
     def open(self, number: int) -> _Read:
         """Read the image of that number."""
-        self._journal.begin(number)
         data = Outcome.of(self._reader.read, self._items[number])
         digest = None if data.error is not None else hashlib.sha256(data.value).hexdigest()
         return _Read(digest, data.then(lambda content: open_source(content, self._max_pixels)))
@@ -175,12 +183,6 @@ class _Reader:
     def close(self) -> None:
         """Close the file that is open."""
         self._reader.close()
-
-
-def _noting(read: Iterable[_Read], digests: "deque[str | None]") -> Iterator[Outcome[Opened]]:
-    for each in read:
-        digests.append(each.digest)
-        yield each.opened
 
 
 def _only(results: dict[str, list[Explanation]]) -> Explanation:

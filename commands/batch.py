@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +114,11 @@ def batch(
     device = explainer.device
     del explainer
     opening = Opening(
-        options.device, threads or _threads(jobs, ray), options.trust, arguments.parse_providers(options.provider)
+        options.device,
+        threads or _threads(jobs, ray),
+        options.cache,
+        options.trust,
+        arguments.parse_providers(options.provider),
     )
     folder = Output(output)
     with folder.begun(settings):
@@ -134,8 +138,9 @@ def batch(
             done = explain_here(settings, opening, folder.folder, left)
         with _progress(console, folder, images, images - sum(shard.images for shard in left)) as finished:
             try:
-                for number in done if left else ():
-                    finished(shards[number].images)
+                with closing(done):
+                    for number in done if left else ():
+                        finished(shards[number].images)
             except KeyboardInterrupt:
                 reporting.print_error("interrupted; the same command goes on where it was")
                 raise typer.Exit(130) from None
