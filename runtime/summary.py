@@ -117,10 +117,11 @@ def _positive(values: Map) -> tuple[NDArray[np.uint32], Map]:
 
 
 def _from_top(sums: NDArray[np.float64], wanted: float) -> tuple[int, float]:
-    """The last place down from which the sums reach what is wanted, or the first of all; and the sum above it."""
-    reached = np.concatenate([[0.0], np.cumsum(sums[::-1])])
-    above = min(int(np.searchsorted(reached[1:], wanted)), len(sums) - 1)
-    return len(sums) - 1 - above, float(reached[above])
+    """The last place down from which the sums reach what is wanted, or the first that has any; and the sum above it."""
+    places = np.flatnonzero(sums)[::-1]  # a map has few values beside the places that there are
+    reached = np.concatenate([[0.0], np.cumsum(sums[places])])
+    above = min(int(np.searchsorted(reached[1:], wanted)), len(places) - 1)
+    return int(places[above]), float(reached[above])
 
 
 def _box(window: Window) -> list[int]:
