@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo demo-artifact test test-all test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
+.PHONY: demo demo-artifact test test-all test-ray test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -21,6 +21,13 @@ FULL_SIZE := exports.py::test_timm[deit] exports.py::test_classifier_of_transfor
 test-all: test  ## that, and what is slow by nature: fuzzing, the gate's trial, more models, some at full size
 	$(PYTEST) -m slow
 	$(PYTEST) $(FULL_SIZE:%="tests/full_size/%")
+
+test-ray: .venv/installed-ray  ## what runs on Ray, which it installs
+	$(BIN)/python -m pytest -q tests/batch/test_ray.py
+
+.venv/installed-ray: .venv/installed
+	$(BIN)/pip install -q -e '.[ray]'
+	touch $@
 
 WEB := tests/web
 

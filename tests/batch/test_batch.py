@@ -23,7 +23,7 @@ from onnxplain.runtime import Explainer, pipeline
 from onnxplain.runtime.explanation import TOP_K
 from onnxplain.runtime.images.loading import MAX_PIXELS
 from tests.helpers.command_line import run
-from tests.helpers.doc_blocks import ROOT
+from tests.helpers.doc_blocks import ROOT, blocks
 
 IMAGES = 30  # of conftest.py
 
@@ -72,6 +72,15 @@ def test_files_say_what_their_rows_are(folder):
     assert said["method"] == "rollout:head_fusion=max"
     assert said["patch_grid"] == [12, 12] and said["input_size"] == [96, 96]
     assert said["digest"] == ARTIFACT.read_bytes()[-64:].decode()
+
+
+def test_the_example_of_reading(folder):
+    run("batch", ARTIFACT, "images", "--output", "explained", "--method", "rollout")
+    (code,) = [code for language, code in blocks((ROOT / "docs/scale.md").read_text()) if "read_table" in code]
+    scope = {}
+    exec(code, scope)
+    right = Explainer(ARTIFACT, "cpu").explain("images/00.png", method="rollout").tokens
+    np.testing.assert_allclose(scope["tokens"], right, rtol=2**-10, atol=np.abs(right).max() * 2**-20)
 
 
 def test_a_thumbnail_is_the_overlay(folder):

@@ -67,6 +67,8 @@ def run_command(words: list[str]) -> None:
             run_here([name, *arguments, *(["--force"] if "--force" not in arguments else [])])
         case ["onnxplain", "evaluate", *arguments]:
             run_here(["evaluate", *arguments, "--output", tempfile.mkdtemp(dir=".")])
+        case ["onnxplain", "batch", *arguments]:  # tests/batch/test_ray.py runs it on Ray
+            run_here(["batch", *(word for word in arguments if word != "--ray")])
         case ["onnxplain", *arguments]:
             run_here(arguments)
         case ["make", *targets]:

@@ -23,8 +23,8 @@ from tests.helpers.quick_export import export_unchecked
 from tests.helpers.text_models import save_clip
 
 DOCS = ROOT / "docs"
-ELSEWHERE = {"evaluation.md", "runtimes.md"}
-"""Their Python is run by test_documented_code.py and test_runtimes.py."""
+ELSEWHERE = {"evaluation.md", "runtimes.md", "scale.md"}
+"""Their Python is run by test_documented_code.py, test_runtimes.py, and in tests/batch."""
 SMALL = {
     f"timm/{name}": ["timm/test_vit"]
     for name in ("vit_small_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_224")

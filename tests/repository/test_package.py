@@ -37,11 +37,12 @@ def test_it_says_that_it_is_typed():
 
 
 def test_all_packages_are_in_the_wheel():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    listed, names = settings["packages"], {Path(path): name for name, path in settings["package-dir"].items()}
     folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("*/**/__init__.py")} | {Path()}
     apart = (".", "tests", "benchmarks", "build")
     ours = {folder for folder in folders if not str(folder).startswith(apart) or folder == Path()}
-    assert set(listed) == {".".join(("onnxplain", *folder.parts)) for folder in ours}
+    assert set(listed) == {names.get(folder, ".".join(("onnxplain", *folder.parts))) for folder in ours}
 
 
 @pytest.mark.slow

@@ -1,0 +1,174 @@
+"""Images per second of `onnxplain batch`, against a loop that only runs the graph; its memory, and bytes per row.
+
+    python -m benchmarks.batch [--images 20000] [--document docs/performance.md]
+
+The images are scenes of the demo, `onnxplain.demo.scenes.scene(0)` and so on, as PNG files. The bare loop runs the same
+file in onnxruntime in one process with all cores, for the same outputs, in batches of the same size, with tensors that
+are ready; it is timed before and after each batch. Starting the batch's processes counts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+from rich.console import Console
+
+from onnxplain.contract.outputs import ALWAYS
+from onnxplain.demo import ARTIFACT
+from onnxplain.demo.scenes import scene
+from onnxplain.runtime import Explainer, load_image, preprocess
+from onnxplain.runtime.batch_size import images_per_run
+from onnxplain.runtime.methods.choice import call_method
+
+from .processes import machine
+from .results import Section, around, number, write_between
+
+BEGIN = "<!-- written by benchmarks/batch.py: begin -->"
+ROOT = Path(__file__).parents[1]
+METHODS = {"rollout": "attention", "legrad": "gradients", "transformer_attribution": "relevance"}
+"""One that needs a forward pass only, one that needs gradients, one that needs relevance."""
+WAYS = {"one process": [], "--jobs 2": ["--jobs", "2"], "--ray --jobs 2": ["--ray", "--jobs", "2"]}
+READY = 1600  # images of the bare loop
+INTERVAL = 0.5  # seconds between two looks at the memory
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of the command.
+
+    Attributes:
+        rate: Images per second.
+        share: Of the bare loop's.
+        early: MiB that its processes held together in the first half of the run, at most.
+        late: In the second half.
+        processes: How many of them there were at most.
+        row: Bytes of the files for each image.
+    """
+
+    rate: float
+    share: float
+    early: float
+    late: float
+    processes: int
+    row: float
+
+
+def write_scenes(folder: Path, count: int) -> list[Path]:
+    """The scenes, as PNG files."""
+    files = [folder / f"{seed:06}.png" for seed in range(count)]
+    with Pool() as pool:
+        pool.starmap(_write_scene, enumerate(files), 100)
+    return files
+
+
+def _write_scene(seed: int, file: Path) -> None:
+    Image.fromarray(scene(seed).image).save(file)
+
+
+def bare_rate(files: list[Path], method: str) -> float:
+    """Images per second of a loop that only runs the graph."""
+    explainer = Explainer(ARTIFACT, "cpu", packed=True)
+    metadata = explainer.metadata
+    outputs = metadata.with_pool(call_method(method, {}, metadata).outputs)
+    size = images_per_run(explainer.artifact, outputs, 1)
+    pixels = [preprocess(load_image(file), metadata.preprocessing)[0] for file in files[:READY]]
+    flags = {item.flag: np.array(item.output in outputs) for item in metadata.outputs}
+    parts = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+    feeds = [{"pixels": part, "target": np.full((len(part), 1), -1), **flags} for part in parts]
+    session = explainer.artifact._session  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    for each in feeds:
+        session.run([*ALWAYS, *outputs], each)
+    return len(pixels) / (time.perf_counter() - started)
+
+
+def memory(process: int) -> list[float]:
+    """The MiB that a process and those below it hold, without what they share with others."""
+    held, last = [], [process]
+    while last:
+        found = []
+        for each in last:
+            try:
+                rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+                children = [path.read_text() for path in Path(f"/proc/{each}/task").glob("*/children")]
+            except OSError:  # it has ended
+                continue
+            held.append(sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024)
+            found += [int(child) for text in children for child in text.split()]
+        last = found
+    return held
+
+
+def run(files: list[Path], folder: Path, method: str, options: list[str]) -> Measured:
+    """Run the command on the files' folder, and measure it."""
+    before = bare_rate(files, method)
+    output = folder / "out"
+    command = ["batch", ARTIFACT, files[0].parent, "--output", output, "--method", method, "--json", *options]
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, ROOT / "cli.py", *map(str, command)], stdout=subprocess.PIPE, text=True)
+    held = []
+    while process.poll() is None:
+        held.append(memory(process.pid))
+        time.sleep(INTERVAL)
+    seconds = time.perf_counter() - started
+    assert process.stdout is not None
+    said: dict[str, Any] = json.loads(process.stdout.read())
+    assert (said["images"], said["errors"]) == (len(files), {}), said
+    rate = len(files) / seconds
+    bare = (before + bare_rate(files, method)) / 2
+    totals, half = [sum(each) for each in held], len(held) // 2
+    found = Measured(
+        rate, rate / bare, max(totals[:half]), max(totals[half:]), max(map(len, held)), said["bytes"] / len(files)
+    )
+    for path in sorted(output.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    output.rmdir()
+    return found
+
+
+def main(
+    images: int = 20000,
+    method: Annotated[list[str] | None, typer.Option()] = None,
+    way: Annotated[list[str] | None, typer.Option()] = None,
+    document: Annotated[Path | None, typer.Option(help="Where the table is to stand.")] = None,
+) -> None:
+    """Measure each method in each way."""
+    if document is not None:
+        around(document, BEGIN)
+    console = Console()
+    rows: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "scenes").mkdir()
+        with console.status("drawing scenes"):
+            files = write_scenes(folder / "scenes", images)
+        for one in method or METHODS:
+            for how in way or WAYS:
+                with console.status(f"{one}, {how}"):
+                    found = run(files, folder, one, WAYS[how])
+                memory_held = f"{found.early:.0f}, {found.late:.0f}"
+                rates = number(found.rate), number(found.share)
+                rows.append(
+                    [f"{one} ({METHODS[one]})", how, *rates, memory_held, str(found.processes), f"{found.row:.0f}"]
+                )
+    speed, held = ("images per second", "of the bare loop's"), "MiB, first and second half"
+    heads = ("method", "way", *speed, held, "processes", "bytes per row")
+    section = Section(f"{images} scenes of 96 x 96 pixels, the demo model", heads, rows)
+    section.show(console)
+    if document is not None:
+        write_between(document, BEGIN, f"Measured on: {machine()}.\n\n{section.markdown()}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
