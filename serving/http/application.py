@@ -81,7 +81,5 @@ class _Watch:
             await error_response(HttpError(500, message))(scope, receive, watch)
         finally:
             self._service.under_way -= 1
-            name = scope.get("path_params", {}).get("name", "")
-            route = getattr(scope.get("endpoint"), "__name__", "")
-            known = name if name in self._service.explains.models else ""
-            self._service.metrics.answered(route, known, status, time.perf_counter() - start)
+            route, model = getattr(scope.get("endpoint"), "__name__", ""), scope.get("onnxplain.model", "")
+            self._service.metrics.answered(route, model, status, time.perf_counter() - start)

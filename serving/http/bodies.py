@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -81,7 +81,7 @@ async def image_of(request: Request, body: bytes) -> tuple[bytes, str]:
             raise refused(f"the body is empty; send an image, as it is or in a form's field {FIELD}")
         return body, FIELD
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     wanted = f"a form must have one field, {FIELD}, with one file; all else stands in the query"

@@ -28,7 +28,7 @@ def routes(service: Service) -> list[Route]:
         return json_response({"models": list(service.explains.models)})
 
     async def v1_model(request: Request) -> Response:
-        model = service.model(request.path_params["name"])
+        model = service.model(request, request.path_params["name"])
         return json_response({"name": model.name, "ready": not service.is_stopping})
 
     async def v1_predict(request: Request) -> Response:
@@ -42,7 +42,7 @@ def routes(service: Service) -> list[Route]:
 
     async def ask(request: Request, known: tuple[str, ...]) -> list[Answer]:
         check_names(request.query_params, (), "parameters of the query")
-        model = service.model(request.path_params["name"])
+        model = service.model(request, request.path_params["name"])
         document = parse_json(await service.body(request, model))
         check_names(document, ("instances", "parameters"), "fields of the body")
         parameters = document.get("parameters", {})

@@ -76,13 +76,13 @@ def routes(service: Service) -> list[Route]:
         return json_response({"ready": not service.is_stopping}, 503 if service.is_stopping else 200)
 
     async def v2_model_ready(request: Request) -> Response:
-        model = service.model(request.path_params["name"])
+        model = service.model(request, request.path_params["name"])
         return json_response(
             {"name": model.name, "ready": not service.is_stopping}, 503 if service.is_stopping else 200
         )
 
     async def v2_model(request: Request) -> Response:
-        model = service.model(request.path_params["name"])
+        model = service.model(request, request.path_params["name"])
         outputs = [
             {"name": name, "datatype": output.datatype, "shape": [-1, *output.shape(model.metadata)]}
             for name, output in OUTPUTS.items()
@@ -95,7 +95,7 @@ def routes(service: Service) -> list[Route]:
         return json_response({"name": model.name, "platform": platform, "inputs": inputs, "outputs": outputs})
 
     async def v2_infer(request: Request) -> Response:
-        model = service.model(request.path_params["name"])
+        model = service.model(request, request.path_params["name"])
         check_names(request.query_params, (), "parameters of the query")
         if BINARY in request.headers:
             raise refused("tensors are taken in JSON only; leave out Inference-Header-Content-Length")

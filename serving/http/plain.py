@@ -28,7 +28,7 @@ def routes(service: Service) -> list[Route]:
 
     async def explain(request: Request) -> Response:
         given = _query(request)
-        model = service.model(given.get("model"))
+        model = service.model(request, given.get("model"))
         wanted = accepted(request.headers.get("accept", "*/*"))
         question = _question(given, model, wanted)
         image, name = await image_of(request, await service.body(request, model))

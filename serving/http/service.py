@@ -41,8 +41,8 @@ class Service:
         for name in explains.models:
             self.metrics.queued(name, 0)
 
-    def model(self, name: str | None) -> Model:
-        """The model of that name; the only one, where none is named.
+    def model(self, request: Request, name: str | None) -> Model:
+        """The model of that name, under which the request is counted; the only one, where none is named.
 
         Raises:
             HttpError: 404 if there is none; 422 if it has to be named.
@@ -51,9 +51,10 @@ class Service:
         if name is None:
             if len(models) > 1:
                 raise refused(f"there are several models; name one: {', '.join(models)}")
-            return next(iter(models.values()))
+            name = next(iter(models))
         if name not in models:
             raise HttpError(404, no_such("model", name[:LONGEST], models))
+        request.scope["onnxplain.model"] = name
         return models[name]
 
     async def body(self, request: Request, model: Model) -> bytes:
