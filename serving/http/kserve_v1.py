@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from .questions import TOP_K, Answer, Question
 from .service import Service
 
 INSTANCE = 'an instance must be {"image_bytes": {"b64": TEXT}} or {"b64": TEXT}'
+VERBS = (":predict", ":explain")
 PARAMETERS_PREDICT = ("top_k",)
 PARAMETERS_EXPLAIN = ("method", "target", "map", "top_k")
 
@@ -28,7 +30,10 @@ def routes(service: Service) -> list[Route]:
         return json_response({"models": list(service.explains.models)})
 
     async def v1_model(request: Request) -> Response:
-        model = service.model(request, request.path_params["name"])
+        name = request.path_params["name"]
+        if name.endswith(VERBS):
+            raise HTTPException(405, headers={"Allow": "POST"})
+        model = service.model(request, name)
         return json_response({"name": model.name, "ready": not service.is_stopping})
 
     async def v1_predict(request: Request) -> Response:

@@ -97,9 +97,9 @@ def on_ray(models: Mapping[str, Model], replicas: int, limits: Limits) -> Iterat
         serve.start(proxy_location="Disabled", logging_config=QUIET)
         handles = {}
         for model in models.values():
-            deployment = serve.deployment(Replica, max_ongoing_requests=2 * TOGETHER).options(
-                num_replicas=replicas, ray_actor_options={"num_cpus": threads}
-            )
+            deployment = serve.deployment(
+                max_ongoing_requests=2 * TOGETHER, num_replicas=replicas, ray_actor_options={"num_cpus": threads}
+            )(Replica)
             bound = deployment.bind(str(Path(model.artifact).absolute()), threads, limits.pixels)
             try:
                 handles[model.name] = serve.run(bound, name=model.name, route_prefix=None, logging_config=QUIET)

@@ -1,6 +1,7 @@
 """The Open Inference Protocol, KServe's V2: metadata, health, and `infer` with images in base64, in JSON."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import onnxplain
 from onnxplain.contract.metadata import Metadata
 
 from .asked import check_names, methods_of, targets_of
@@ -67,7 +67,7 @@ def routes(service: Service) -> list[Route]:
     """Those of the protocol."""
 
     async def v2_server(request: Request) -> Response:
-        return json_response({"name": NAME, "version": onnxplain.__version__, "extensions": []})
+        return json_response({"name": NAME, "version": version("onnxplain"), "extensions": []})
 
     async def v2_live(request: Request) -> Response:
         return json_response({"live": True})
