@@ -1,6 +1,7 @@
 """The server that speaks HTTP: uvicorn, with a limit on slow senders and a stop that finishes what is under way."""
 
 import asyncio
+import logging
 import signal
 import socket
 import time
@@ -47,6 +48,7 @@ def serve(service: Service, taken: socket.socket) -> bool:
     Returns:
         Whether all of it was answered, and not cut short by a second signal or after the limit's `stop_seconds`.
     """
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is no HTTP
     server = _Server(service)
     asyncio.run(server.serve([taken]))
     return not server.is_cut_short
@@ -96,7 +98,7 @@ class _Server(uvicorn.Server):
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes connections whose headers do not come within `seconds`; uvicorn itself would wait for ever."""
+    """Closes connections whose headers do not come within `seconds`, where uvicorn itself would wait for ever."""
 
     seconds: float
     _headers_timer: TimerHandle | None = None
@@ -112,6 +114,17 @@ class _ImpatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where what came is not HTTP; if it is a body, uvicorn alone would let the application answer too."""
+        is_under_way = self.cycle is not None and not self.cycle.response_complete
+        if is_under_way:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if is_under_way and self.cycle.response_started:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def _watch_headers(self) -> None:
         if self.conn.their_state is not h11.IDLE:

@@ -108,7 +108,8 @@ def requests(seed):
         yield "length", [request("POST", "/explain", SCENE, [f"Content-Length: {length}"])]
     yield "length", [request("POST", "/explain", SCENE, ["Content-Length: 5", "Content-Length: 6"])]
     yield "length", [request("POST", "/explain", SCENE, ["Transfer-Encoding: chunked", "Content-Length: 5"])]
-    yield "length", [request("POST", "/explain", b"zz\r\n", ["Transfer-Encoding: chunked"])]
+    for path in ("/explain", "/nowhere", "/metrics"):
+        yield "length", [request("POST", path, b"zz\r\n", ["Transfer-Encoding: chunked"])]
     yield "length", [request("POST", "/explain", b"ffffffffffffffff\r\nx", ["Transfer-Encoding: chunked"])]
     yield "length", [request("POST", "/explain", SCENE, ["Transfer-Encoding: gzip"])]
     for header in ("X: " + "a" * 200_000, "X" * 70_000 + ": a", "X: \x00", "\x7f: a", "NoColon", " X: a", "Host: b"):
@@ -121,7 +122,7 @@ def requests(seed):
         "multipart/form-data; boundary=x",
     ):
         for body in (SCENE, b"--x\r\n" * 5000, b"--x\r\nContent-Disposition: form-data; name=\r\n\r\n\r\n--x--"):
-            yield "form", [request("POST", "/explain", body, [f"Content-Type: {kind}"])]
+            yield "form", [request("POST", "/explain", body, [f"Content-Type: multipart/form-data{kind}"])]
     yield "many", [request("GET", "/v2/health/live") * 200]
     for body in (b"", b"\x00" * 5000, b"\x16\x03\x01\x02\x00" * 50, b"GET", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 5000):
         yield "bytes", [body]

@@ -46,10 +46,8 @@ def test_v1_predict(client, explainer):
 
 
 def test_v1_explain(client, explainer):
-    asked = {
-        "instances": INSTANCES,
-        "parameters": {"method": ["legrad", "rollout:head_fusion=max"], "target": [1, "-2"]},
-    }
+    methods = ["legrad", "rollout:head_fusion=max"]
+    asked = {"instances": INSTANCES, "parameters": {"method": methods, "target": [1, "-2"]}}
     found = client.post("/v1/models/demo:explain", json=asked).json()["explanations"]
     for image, document in zip(IMAGES, found, strict=True):
         expected = explainer.explain_all(image, target=[1, -2], methods=methods)

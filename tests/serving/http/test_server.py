@@ -124,7 +124,7 @@ def test_a_stop_ends_after_its_time():
 def test_an_address_that_cannot_be_had():
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
-        with pytest.raises(OnnxplainError, match="cannot listen on 127.0.0.1, `port`"):
+        with pytest.raises(OnnxplainError, match=r"cannot listen on 127\.0\.0\.1, `port`"):
             listen("127.0.0.1", taken.getsockname()[1])
     for host in ("no.such.host.invalid", "300.1.1.1"):
         with pytest.raises(OnnxplainError, match=f"cannot listen on {host}"):
