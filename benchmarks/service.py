@@ -51,7 +51,7 @@ from .ways import CPU, WAYS
 BEGIN = "<!-- written by benchmarks/service.py: begin -->"
 CLIENTS = 16
 SIZES = ((160, 120, "PNG"), (500, 375, "JPEG"), (1600, 1200, "JPEG"))
-METHODS = ("transformer_attribution", "rollout", "legrad")
+METHODS = ("transformer_attribution", "rollout", "generic_attention")
 QUEUE = 32
 OVERLOADING = 3 * QUEUE
 SETTLED = 10
