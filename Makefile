@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo demo-artifact test test-all test-ray test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-gpu
+.PHONY: demo demo-artifact test test-all test-ray test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-service benchmark-gpu
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -23,7 +23,7 @@ test-all: test  ## that, and what is slow by nature: fuzzing, the gate's trial, 
 	$(PYTEST) $(FULL_SIZE:%="tests/full_size/%")
 
 test-ray: .venv/installed-ray  ## what runs on Ray, which it installs
-	$(BIN)/python -m pytest -q tests/batch/test_ray.py
+	$(BIN)/python -m pytest -q tests/batch/test_ray.py tests/serving/http/test_on_ray.py
 
 .venv/installed-ray: .venv/installed
 	$(BIN)/pip install -q -e '.[ray]'
@@ -74,6 +74,9 @@ benchmark-growth: .venv/installed  ## how that grows with tokens, layers, classe
 
 benchmark-folder: .venv/installed  ## images per second of a folder, against a loop that only runs the graph
 	$(BIN)/python -m benchmarks.folder --document docs/performance.md
+
+benchmark-service: .venv/installed  ## the service under load, against a loop that only runs the graph; needs the extra ray
+	$(BIN)/python -m benchmarks.service --document docs/performance.md
 
 benchmark-gpu: .venv/installed  ## the tests that need a CUDA device, and the tables of benchmark-cost on it
 	$(BIN)/python -m benchmarks.gpu --document docs/performance.md

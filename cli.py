@@ -21,6 +21,7 @@ from onnxplain.commands.options import Trust
 from onnxplain.commands.page import page
 from onnxplain.commands.probe import probe
 from onnxplain.commands.sanity import sanity
+from onnxplain.commands.serve import serve
 from onnxplain.commands.triton import triton
 from onnxplain.commands.views import features, heads
 
@@ -61,6 +62,7 @@ app.command()(metrics)
 app.command()(sanity)
 app.command()(page)
 app.command()(triton)
+app.command()(serve)
 
 
 @app.command()

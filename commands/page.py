@@ -16,12 +16,13 @@ from onnxplain.commands.new_folder import check_new_folder, new_folder
 from onnxplain.commands.options import Force, Quiet
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.formats import format_of
+from onnxplain.web import page_files
 
 if TYPE_CHECKING:
     from onnxplain.contract import Metadata
 
-STATIC = files("onnxplain.web")
-RUNTIME: dict[str, Any] = json.loads((STATIC / "onnxruntime-web.json").read_text(encoding="utf-8"))
+RUNTIME: dict[str, Any] = json.loads((files("onnxplain.web") / "onnxruntime-web.json").read_text(encoding="utf-8"))
+PRIVACY = "Runs in your browser: images never leave this computer."
 GENERATOR = {"generator": "onnxplain page"}
 """What page.json begins with, by which a folder is known as one that this command has written."""
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -68,12 +69,8 @@ def page(
         "runtime": _runtime_addresses(runtime),
     }
     with new_folder(output) as folder:
-        for entry in (STATIC / "page").iterdir():
-            (folder / entry.name).write_bytes(entry.read_bytes())
-        (folder / "onnxplain.js").write_bytes((STATIC / "onnxplain.js").read_bytes())
-        index = folder / "index.html"
-        text = index.read_text(encoding="utf-8").replace("{{policy}}", _policy(runtime))
-        index.write_text(text, encoding="utf-8")
+        for name, content in page_files(_policy(runtime), PRIVACY).items():
+            (folder / name).write_bytes(content)
         (folder / "page.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
         copied = {f"models/{path.name}": path for path in artifacts}
         copied |= {f"samples/{path.name}": path for path in samples}

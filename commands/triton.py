@@ -29,7 +29,7 @@ def triton(
 ) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server: the model, its configuration, how to ask it."""
     from onnxplain.runtime import Explainer
-    from onnxplain.serving.model_repository import model_folder, write_model
+    from onnxplain.serving.triton.model_repository import model_folder, write_model
 
     folder = model_folder(output, artifact, name)
     if folder.exists() and not force:

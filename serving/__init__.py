@@ -1,1 +1,1 @@
-"""What servers need beside an artifact, written from its metadata: a model repository for Triton."""
+"""What puts artifacts behind a server: a service over HTTP, and model repositories for Triton."""

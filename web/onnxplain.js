@@ -46,8 +46,9 @@ const [ZERO, HALF] = [128, 127]; // of signed maps: the level of zero, and the l
 const DESATURATION = 0.7; // of the image below the colours, which would be mistaken for theirs
 const [GREY, GREY_OPACITY] = [128, 0.5]; // of the grey over what the model did not see
 const PIXEL_QUANTILE = 0.99; // of a pixel-level map's values: what gets the brightest colour
-const PIXEL_LEVEL = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient"]);
-const SIGNED = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient"]); // below 0 is against the class
+// below 0 is against the class; those of many runs are in no graph, but a server can explain by them
+const SIGNED = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient", "integrated_gradients", "smoothgrad"]);
+const PIXEL_LEVEL = new Set([...SIGNED, "rise"]);
 const RELATIVE = new Set(["vit_reciprocam"]); // maps without a zero: only differences have a meaning
 
 /** What the caller can put right: one line that says what was given, what is valid and what to do. */
@@ -550,8 +551,15 @@ export function preprocess(image, preprocessing) {
   return { pixels, placement };
 }
 
-/** @returns {Placement} */
-function place({ width, height }, preprocessing) {
+/**
+ * Where the model's input lies in an image.
+ *
+ * @param {{width: number, height: number}} image
+ * @param {object} preprocessing As of {@link preprocess}, but for `mean`, `std` and `interpolation`.
+ * @returns {Placement}
+ * @throws {OnnxplainError} The image is too elongated to be resized.
+ */
+export function place({ width, height }, preprocessing) {
   const resized = resizedSize([height, width], preprocessing);
   if (resized[0] * resized[1] > MAX_PIXELS) {
     throw new OnnxplainError(

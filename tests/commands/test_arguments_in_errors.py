@@ -16,7 +16,7 @@ from onnxplain.export import HOW_TO_GET_CLASSES, load_backbone
 from onnxplain.runtime import METHODS, OnnxplainError
 
 ROOT = Path(__file__).parents[2]
-FILES_OF_SERVERS = ("serving/model_repository.py", "serving/triton_config.py")  # the guide is a document
+FILES_OF_SERVERS = ("serving/triton/model_repository.py", "serving/triton/triton_config.py")  # the guide is a document
 LIBRARY = ("contract", "catalog.py", "demo", "evaluation", "export", "lrp_graph", "runtime", *FILES_OF_SERVERS)
 
 

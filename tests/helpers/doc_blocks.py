@@ -46,6 +46,10 @@ def run_blocks(text: str, scope: dict[str, Any] | None, stand_ins: Mapping[str, 
                 count += 1
         elif language in ("", "sh"):
             for line in filter(None, map(str.strip, code.splitlines())):
+                if "curl " in line:
+                    ask_service(line)
+                    count += 1
+                    continue
                 words = [stand_ins.get(word, [word]) for word in shlex.split(line, comments=True)]
                 run_command([word for several in words for word in several])
                 count += 1
@@ -69,6 +73,10 @@ def run_command(words: list[str]) -> None:
             run_here(["evaluate", *arguments, "--output", tempfile.mkdtemp(dir=".")])
         case ["onnxplain", "batch", *arguments]:  # tests/batch/test_ray.py runs it on Ray
             run_here(["batch", *(word for word in arguments if word != "--ray")])
+        case ["onnxplain", "serve", artifact, *options]:  # tests/serving/http/test_on_ray.py runs it as it stands
+            assert Path(artifact).exists() and set(options[::2]) <= set(
+                re.findall(r"--[\w-]+", CliRunner().invoke(cli.app, ["serve", "--help"]).stdout)
+            )
         case ["onnxplain", *arguments]:
             run_here(arguments)
         case ["make", *targets]:
@@ -92,6 +100,16 @@ def run_here(arguments: list[str], sent: bytes | None = None) -> None:
     """Run the command line in this process, with that at its standard input."""
     done = CliRunner().invoke(cli.app, arguments, input=sent)
     assert done.exit_code == 0, f"onnxplain {shlex.join(arguments)}\n{done.output}\n{done.exception!r}"
+
+
+def ask_service(line: str) -> None:
+    """A command with curl, which asks a service that explains with the demo model, on a port that is free."""
+    from tests.helpers.service import serving
+
+    with serving(Path("artifacts/demo.onnx").resolve()) as (_, port):
+        asked = line.replace("localhost:8000", f"127.0.0.1:{port}").replace("curl ", "curl -sS --fail-with-body ")
+        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
 def serve_once(folder: str) -> None:

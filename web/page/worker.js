@@ -1,20 +1,19 @@
 /** Runs the model, so that the page stays responsive: answers the calls of engine.js. */
 
 import { Explainer, OnnxplainError, download, readImage } from "./onnxplain.js";
+import { RemoteExplainer } from "./remote.js";
 
 const LONGEST = 1600; // pixels of an edge that are shown
 
 let explainer;
 let image;
+let imageFile; // which it was read from
 let explanation;
 
 const calls = {
-  /** Loads onnxruntime and the artifact. */
+  /** Loads onnxruntime and the artifact, unless the server has them. */
   async open({ runtime, model }) {
-    const ort = await loadRuntime(runtime);
-    const bytes = await download(model.file, { onProgress: reporter("Loading the model", model.bytes) });
-    report("Preparing the model");
-    explainer = await Explainer.open(bytes, { ort });
+    explainer = runtime ? await openHere(runtime, model) : new RemoteExplainer(model);
     const { preprocessing, labels } = explainer.metadata;
     return { size: preprocessing.size, classes: labels.length };
   },
@@ -22,6 +21,7 @@ const calls = {
   /** Decodes an image file, which the next explanations are of. */
   async read({ file }) {
     image = await readImage(file);
+    imageFile = file;
     return { image: await shown(image) };
   },
 
@@ -29,7 +29,7 @@ const calls = {
   async explain({ target, method }) {
     report("Explaining");
     const start = performance.now();
-    explanation = await explainer.explain(image, { target, method, topK: Infinity });
+    explanation = await explainer.explain(image, { file: imageFile, target, method, topK: Infinity });
     const seconds = (performance.now() - start) / 1000;
     const { predictions, label, isSigned } = explanation;
     const layers = [explanation.overlay({ opacity: 0 }), explanation.colours(), explanation.colourBar()];
@@ -47,6 +47,13 @@ const calls = {
     return { file: await canvas.convertToBlob({ type: "image/png" }) };
   },
 };
+
+async function openHere(runtime, model) {
+  const ort = await loadRuntime(runtime);
+  const bytes = await download(model.file, { onProgress: reporter("Loading the model", model.bytes) });
+  report("Preparing the model");
+  return Explainer.open(bytes, { ort });
+}
 
 /**
  * Loads onnxruntime-web. From another server its files come with their integrity. `import` has no place for that in a

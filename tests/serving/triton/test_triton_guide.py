@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 
 from onnxplain.runtime import load_image, preprocess
-from onnxplain.serving.model_repository import write_model
-from onnxplain.serving.triton_guide import guide_text
+from onnxplain.serving.triton.model_repository import write_model
+from onnxplain.serving.triton.triton_guide import guide_text
 from tests.helpers.command_line import random_image
 from tests.helpers.model_config import parse_config
 from tests.helpers.plain_artifact import build_plain, metadata_of

@@ -5,8 +5,8 @@ import pytest
 
 from onnxplain.contract.errors import ArtifactError, OnnxplainError
 from onnxplain.contract.metadata import Metadata
-from onnxplain.serving.model_repository import write_model
-from onnxplain.serving.triton_config import config_text
+from onnxplain.serving.triton.model_repository import write_model
+from onnxplain.serving.triton.triton_config import config_text
 from tests.helpers.model_config import parse_config
 from tests.helpers.plain_artifact import build_plain, metadata_of, plain_document
 

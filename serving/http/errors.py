@@ -1,0 +1,54 @@
+"""Errors as HTTP tells them: a status, and one line."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from onnxplain.contract.errors import OnnxplainError, RunError
+
+LONGEST = 1000
+"""Characters of a message."""
+RETRY_SECONDS = 1
+"""When to ask again, of a service that is busy."""
+
+
+class HttpError(Exception):
+    """What a request is refused with.
+
+    Attributes:
+        status: Of the answer.
+        message: One line.
+        headers: Beside those of every answer.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, dict(headers or {})
+
+
+def refused(message: str) -> HttpError:
+    """Of what the request says: 422."""
+    return HttpError(422, message)
+
+
+def busy(status: int, message: str) -> HttpError:
+    """Of a service that may answer later: 429 or 503."""
+    return HttpError(status, message, {"Retry-After": str(RETRY_SECONDS)})
+
+
+def from_error(error: OnnxplainError) -> HttpError:
+    """What the runtime refuses is the request's fault, but for runs that fail, as when memory runs out."""
+    return busy(503, str(error)) if isinstance(error, RunError) else refused(str(error))
+
+
+def json_response(document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON in ASCII, with finite numbers."""
+    body = json.dumps(document, allow_nan=False)
+    return Response(body, status, headers, media_type="application/json")
+
+
+def error_response(error: HttpError) -> Response:
+    """In the form that both protocols of KServe have."""
+    return json_response({"error": " ".join(error.message.split())[:LONGEST]}, error.status, error.headers)

@@ -1,0 +1,33 @@
+"""How much the service takes."""
+
+from dataclasses import dataclass
+
+MAPS = 64
+"""Maps of one image: methods times targets."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much the service takes.
+
+    Attributes:
+        body: Bytes of a request's body.
+        pixels: Of an image.
+        queue: Images of a model that wait or are being explained.
+        images: In one request.
+        runs: Of the graph beyond the shared one, for one image: what sampling methods ask for.
+        receiving: Bodies that are being received at a time.
+        receive_seconds: In which a body has to come, and so the headers.
+        answer_seconds: In which an answer has to be there, once the body is.
+        stop_seconds: In which a stop lets requests end that are under way.
+    """
+
+    body: int = 32 * 2**20
+    pixels: int = 2**25
+    queue: int = 64
+    images: int = 32
+    runs: int = 1000
+    receiving: int = 32
+    receive_seconds: float = 30
+    answer_seconds: float = 60
+    stop_seconds: float = 60

@@ -1,0 +1,142 @@
+"""The server that speaks HTTP: uvicorn, with a limit on slow senders and a stop that finishes what is under way."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from asyncio import TimerHandle, Transport
+from types import FrameType
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from onnxplain.contract.errors import OnnxplainError
+
+from .application import build_application
+from .service import Service
+
+HEADERS = 2**16
+"""Bytes of a request's headers."""
+CONNECTIONS = 1000
+KEEP_ALIVE_SECONDS = 20
+CLOSING_SECONDS = 1
+"""In which clients have to take the last answers."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on that address, which takes no connections yet.
+
+    Raises:
+        OnnxplainError: If it cannot be had.
+    """
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+    except (OSError, OverflowError) as error:
+        taken.close()
+        reason = getattr(error, "strerror", None) or error
+        raise OnnxplainError(f"cannot listen on {host}, `port` {port}: {reason}") from None
+    return taken
+
+
+def serve(service: Service, taken: socket.socket) -> bool:
+    """Answer until a signal comes, and then what is under way.
+
+    Returns:
+        Whether all of it was answered, and not cut short by a second signal or after the limit's `stop_seconds`.
+    """
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each request that is no HTTP
+    server = _Server(service)
+    asyncio.run(server.serve([taken]))
+    return not server.is_cut_short
+
+
+class _Server(uvicorn.Server):
+    """A server that after a signal refuses what comes with 503, and ends when nothing is under way."""
+
+    def __init__(self, service: Service) -> None:
+        class Protocol(_ImpatientProtocol):
+            seconds = service.limits.receive_seconds
+
+        config = uvicorn.Config(
+            build_application(service),
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+            h11_max_incomplete_event_size=HEADERS,
+        )
+        super().__init__(config)
+        self._service = service
+        self._deadline = float("inf")
+        self.is_cut_short = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called with the signals; a second SIGINT ends at once."""
+        if self._service.is_stopping and sig == signal.SIGINT:
+            self.is_cut_short = self.force_exit = self.should_exit = True
+        elif not self._service.is_stopping:
+            self._service.is_stopping = True
+            self._deadline = time.monotonic() + self._service.limits.stop_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; whether to end."""
+        if self._service.is_stopping and not self.should_exit:
+            is_late = time.monotonic() > self._deadline
+            self.is_cut_short = is_late and self._service.under_way > 0
+            self.should_exit = is_late or not self._service.under_way
+        return await super().on_tick(counter)
+
+
+class _ImpatientProtocol(H11Protocol):
+    """Closes connections whose headers do not come within `seconds`, where uvicorn itself would wait for ever."""
+
+    seconds: float
+    _headers_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where what came is not HTTP; if it is a body, uvicorn alone would let the application answer too."""
+        is_under_way = self.cycle is not None and not self.cycle.response_complete
+        if is_under_way:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if is_under_way and self.cycle.response_started:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
+    def _watch_headers(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_timer()
+        elif self._headers_timer is None:
+            self._headers_timer = self.loop.call_later(self.seconds, self._give_up)
+
+    def _forget_timer(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+
+    def _give_up(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()

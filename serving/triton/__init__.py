@@ -1,0 +1,1 @@
+"""What servers need beside an artifact, written from its metadata: a model repository for Triton."""

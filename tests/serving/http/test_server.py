@@ -1,0 +1,131 @@
+"""The server over sockets: hostile requests, slow senders, many clients, and how it stops."""
+
+import http.client
+import json
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from onnxplain.contract.errors import OnnxplainError
+from onnxplain.serving.http.server import listen
+from tests.helpers.hostile import SCENE, request, requests, send
+from tests.helpers.service import DEMO, serving
+
+SECONDS = 1.5
+"""In which headers and bodies have to come, here."""
+MASKS = "rise:masks=300"
+"""A method that takes a second or so."""
+
+
+def ask(port, path="/explain", body=SCENE):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_hostile_requests_cause_no_error_of_the_service():
+    cases = list(requests(seed=0))
+    assert len(cases) >= 500
+    with serving(DEMO, receive_seconds=SECONDS, body=2**20) as (process, port):
+        before = ask(port)
+        assert before[0] == 200
+        found = Counter()
+        for kind, parts in cases:
+            for status in send(port, kind, parts, pause=0.2):
+                assert status < 500, (kind, parts[0][:200], status)
+                found[status] += 1
+        assert ask(port) == before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        log = process.stderr.read()
+    assert "Traceback" not in log and "unexpected error" not in log, log
+    assert set(found) >= {200, 400, 404, 405, 408, 413, 422}, found
+
+
+def test_senders_of_headers_that_never_end_are_cut_off():
+    with serving(DEMO, receive_seconds=SECONDS) as (_, port):
+        for begin in (b"", b"GET /", request("GET", "/v2/health/live") + b"GET /"):
+            start = time.monotonic()
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                if begin:
+                    connection.sendall(begin)
+                for letter in b"abcdef":
+                    time.sleep(0.1)
+                    if begin:
+                        connection.sendall(bytes([letter]))
+                while connection.recv(10_000):
+                    pass
+            assert SECONDS - 0.2 < time.monotonic() - start < SECONDS + 3
+
+
+def under_way(port, results):
+    """A request that takes a second, begun."""
+    thread = threading.Thread(target=lambda: results.append(ask(port, f"/explain?method={MASKS}")))
+    thread.start()
+    while queue(port) == 0:
+        time.sleep(0.02)
+    return thread
+
+
+def queue(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    return float(text.partition('onnxplain_queue_images{model="demo"} ')[2].split()[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_answers_what_is_under_way_and_refuses_the_rest(number):
+    with serving(DEMO) as (process, port):
+        results = []
+        thread = under_way(port, results)
+        process.send_signal(number)
+        time.sleep(0.3)
+        assert process.poll() is None
+        assert ask(port) == (503, {"error": "the service is stopping"})
+        thread.join()
+        assert results[0][0] == 200
+        assert process.wait(10) == 0
+
+
+def test_a_second_interrupt_ends_at_once():
+    with serving(DEMO) as (process, port):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(request("POST", "/explain", SCENE)[:-1])  # under way for as long as it likes
+        while ask(port, body=b"")[0] != 422:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 3
+        connection.close()
+
+
+def test_a_stop_ends_after_its_time():
+    with serving(DEMO, stop_seconds=0.5) as (process, port):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(request("POST", "/explain", SCENE)[:-1])
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 3
+        connection.close()
+
+
+def test_an_address_that_cannot_be_had():
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(OnnxplainError, match=r"cannot listen on 127\.0\.0\.1, `port`"):
+            listen("127.0.0.1", taken.getsockname()[1])
+    for host in ("no.such.host.invalid", "300.1.1.1"):
+        with pytest.raises(OnnxplainError, match=f"cannot listen on {host}"):
+            listen(host, 0)
