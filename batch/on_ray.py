@@ -1,6 +1,7 @@
 """Shards explained on Ray Data, on this machine or on a cluster."""
 
 import logging
+import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -99,6 +100,7 @@ def _connected(address: str, jobs: int | None, cpus: int) -> Iterator[None]:
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would tell its makers about its use
     try:
         if address == LOCAL:
             ray.init(num_cpus=jobs * cpus if jobs else None, include_dashboard=False, log_to_driver=False)
