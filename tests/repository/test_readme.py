@@ -79,8 +79,8 @@ def options():
 
 BENCHMARKS = "performance.md"  # has other commands, whose options test_docs_commands knows
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOREIGN = {"--version", "--quiet", "--onnx", "--directory"}
-"""Of the program itself, of benchmarks/sweep.py, and of Python's web server."""
+FOREIGN = {"--version", "--quiet", "--onnx", "--directory", "--data-binary"}
+"""Of the program itself, of benchmarks/sweep.py, of Python's web server, and of curl."""
 
 
 @pytest.mark.parametrize(
