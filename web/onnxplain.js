@@ -46,9 +46,11 @@ const [ZERO, HALF] = [128, 127]; // of signed maps: the level of zero, and the l
 const DESATURATION = 0.7; // of the image below the colours, which would be mistaken for theirs
 const [GREY, GREY_OPACITY] = [128, 0.5]; // of the grey over what the model did not see
 const PIXEL_QUANTILE = 0.99; // of a pixel-level map's values: what gets the brightest colour
-// below 0 is against the class; those of many runs are in no graph, but a server can explain by them
-const SIGNED = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient", "integrated_gradients", "smoothgrad"]);
-const PIXEL_LEVEL = new Set([...SIGNED, "rise"]);
+// What kind of maps methods make; those of many runs are in no artifact that runs here, but a server explains by them
+const PIXEL_LEVEL = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient", "integrated_gradients",
+  "smoothgrad", "rise"]);
+const SIGNED = new Set(["attnlrp", "cp_lrp", "full", "input_x_gradient", "gradient", "integrated_gradients",
+  "smoothgrad"]); // below 0 is against the class
 const RELATIVE = new Set(["vit_reciprocam"]); // maps without a zero: only differences have a meaning
 
 /** What the caller can put right: one line that says what was given, what is valid and what to do. */

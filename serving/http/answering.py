@@ -27,13 +27,13 @@ OF_MAP: dict[str, Callable[[Explanation], NDArray[np.float32]]] = {
 }
 
 
-def open_explainer(path: str, device: str, threads: int | None, max_pixels: int) -> Explainer:
-    """An Explainer that lists all classes, as questions ask for different numbers of them.
+def open_explainer(path: str, threads: int | None, max_pixels: int) -> Explainer:
+    """An Explainer on the CPU that lists all classes, as questions ask for different numbers of them.
 
     Raises:
         OnnxplainError: As Explainer does.
     """
-    opened = Explainer(path, device, threads=threads)
+    opened = Explainer(path, "cpu", threads=threads)
     return Explainer.over(opened.artifact, max_pixels, top_k=len(opened.metadata.labels))
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from onnxplain.contract.digest import file_digest, stored_digest
 from onnxplain.contract.errors import OnnxplainError
+from onnxplain.contract.formats import format_of
 from onnxplain.runtime import Explainer
 
 from .questions import Model
 
 
-def read_models(artifacts: Sequence[Path], device: str = "cpu") -> dict[str, Model]:
+def read_models(artifacts: Sequence[Path]) -> dict[str, Model]:
     """The models by name.
 
     Raises:
@@ -23,7 +24,9 @@ def read_models(artifacts: Sequence[Path], device: str = "cpu") -> dict[str, Mod
             raise OnnxplainError(f"two artifacts would be the model {name}; rename one")
         if not name or set(name) & set("/:?#%"):
             raise OnnxplainError(f"{path} cannot be a model's name in an address; rename it")
-        metadata = Explainer(path, device).metadata
+        if path.is_file() and format_of(path) != "onnx":
+            raise OnnxplainError(f"{path} is not served; export it as a .onnx file")
+        metadata = Explainer(path, "cpu").metadata
         digest = stored_digest(path) or file_digest(path)
         models[name] = Model(name, str(path), digest, path.stat().st_size, metadata)
     return models

@@ -44,7 +44,7 @@ class Replica:
     """A process with an Explainer of its own."""
 
     def __init__(self, path: str, threads: int, max_pixels: int) -> None:
-        self._explainer = open_explainer(path, "cpu", threads, max_pixels)
+        self._explainer = open_explainer(path, threads, max_pixels)
         self._explainer.explain(np.zeros((8, 8, 3), np.uint8))  # a first run is slower
 
     @serve.batch(max_batch_size=TOGETHER, batch_wait_timeout_s=WAIT_SECONDS)  # type: ignore[untyped-decorator]

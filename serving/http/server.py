@@ -98,18 +98,26 @@ class _Server(uvicorn.Server):
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes connections whose headers do not come within `seconds`, where uvicorn itself would wait for ever."""
+    """Closes connections on which nothing is under way and too little comes, where uvicorn itself would wait for ever.
+
+    In `seconds` the headers of a request have to come; and the rest of a body that nobody reads, as the request has
+    been refused. Bodies that are read have their time in `read_body`.
+    """
 
     seconds: float
-    _headers_timer: TimerHandle | None = None
+    _timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch_headers()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch_headers()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -126,17 +134,22 @@ class _ImpatientProtocol(H11Protocol):
         else:
             super().send_400_response(msg)
 
-    def _watch_headers(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+    def _is_waiting(self) -> bool:
+        state = self.conn.their_state
+        return state is h11.IDLE or (state is h11.SEND_BODY and self.cycle.response_complete)
+
+    def _watch(self) -> None:
+        if not self._is_waiting():
             self._forget_timer()
-        elif self._headers_timer is None:
-            self._headers_timer = self.loop.call_later(self.seconds, self._give_up)
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.seconds, self._give_up)
 
     def _forget_timer(self) -> None:
-        if self._headers_timer is not None:
-            self._headers_timer.cancel()
-            self._headers_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _give_up(self) -> None:
-        if self.conn.their_state is h11.IDLE:
+        self._timer = None
+        if self._is_waiting():
             self.transport.close()

@@ -32,7 +32,7 @@ def in_process(artifacts, limits=None):
     """What explains."""
     limits = limits or Limits()
     models = read_models(artifacts)
-    explainers = {name: open_explainer(model.artifact, "cpu", 1, limits.pixels) for name, model in models.items()}
+    explainers = {name: open_explainer(model.artifact, 1, limits.pixels) for name, model in models.items()}
     return InProcess(models, explainers)
 
 

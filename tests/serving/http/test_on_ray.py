@@ -130,9 +130,11 @@ def test_a_stop_ends_all_of_it(served):
 
 
 def test_mistakes_are_told_before_anything_starts(artifact, folder):
+    Path("model.pt").touch()
     for arguments, message in [
         (["nowhere.onnx"], "there is no artifact nowhere.onnx"),
         (["cat.png"], "cat.png"),
+        (["model.pt"], "model.pt is not served; export it as a .onnx file"),
         ([artifact, artifact], "two artifacts would be the model tiny"),
         ([artifact, "--host", "300.1.1.1"], "cannot listen on 300.1.1.1, --port 8000"),
     ]:

@@ -66,6 +66,18 @@ def test_senders_of_headers_that_never_end_are_cut_off():
             assert SECONDS - 0.2 < time.monotonic() - start < SECONDS + 3
 
 
+def test_who_goes_on_sending_after_a_refusal_is_cut_off():
+    with serving(DEMO, receive_seconds=SECONDS) as (_, port):
+        start = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(request("POST", "/nowhere", b"", ["Content-Length: 1000000"]))
+            with pytest.raises(ConnectionError):
+                while time.monotonic() - start < SECONDS + 3:
+                    connection.sendall(b"x")
+                    time.sleep(0.1)
+        assert time.monotonic() - start > SECONDS - 0.2
+
+
 def under_way(port, results):
     """A request that takes a second, begun."""
     thread = threading.Thread(target=lambda: results.append(ask(port, f"/explain?method={MASKS}")))

@@ -208,7 +208,7 @@ def test_several_models(artifact):
 
 
 def test_questions_are_answered_together_and_each_as_if_alone():
-    explainer = open_explainer(str(DEMO), "cpu", 1, 2**24)
+    explainer = open_explainer(str(DEMO), 1, 2**24)
     asked = [
         Question(image, methods, targets, maps=("input",))
         for methods, targets in [(("legrad",), (1,)), (("legrad",), ("1",)), ((), (-1, -2)), (None, (-1,))]
@@ -230,6 +230,6 @@ def test_questions_are_answered_together_and_each_as_if_alone():
 
 
 def test_what_all_ask_in_vain_is_each_ones_error():
-    explainer = open_explainer(str(DEMO), "cpu", 1, 2**24)
+    explainer = open_explainer(str(DEMO), 1, 2**24)
     found = answer_all(explainer, [Question(IMAGES[0], ("nowhere",)), Question(IMAGES[0], ("legrad",))])
     assert "there is no method" in str(found[0].error) and found[1].error is None
