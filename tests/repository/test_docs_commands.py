@@ -35,7 +35,7 @@ STAND_INS = {
         "torchvision/vit_b_16": ["hf/my_model"],
         "open_clip/ViT-B-16/laion2b_s34b_b88k": ["hf/my_clip"],
         "207": ["1"],  # a class
-        "200": ["3"],  # images
+        "200": ["1"],  # images
         "50": ["3"],
         "20": ["2", "--draws", "1"],
     },
