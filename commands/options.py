@@ -30,7 +30,7 @@ OTHER_NAMES = {
     "templates": "--template",
 }
 """The arguments of Python whose options are named otherwise than they are."""
-PYTHON_ONLY = {"activation", "batch_size", "number", "preprocessing", "threads"}
+PYTHON_ONLY = {"activation", "batch_size", "number", "preprocessing"}
 """The arguments that have no option; messages keep their names."""
 ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 """How errors of the library write arguments: `head` or `head_pooling='own'`."""

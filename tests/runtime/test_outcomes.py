@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import onnxplain
+from onnxplain.contract.errors import ImageFormatError
 from onnxplain.runtime import Explainer, Explanation, OnnxplainError, Outcome
 from tests.helpers.messages import message_of
 from tests.helpers.tiny_artifact import build
@@ -87,7 +88,7 @@ def test_kinds_of_errors(explainer, tmp_path, monkeypatch):
         (lambda: Explainer(tmp_path / "none.onnx"), onnxplain.ArtifactError),
         (lambda: Explainer(damaged), onnxplain.ArtifactError),
         (lambda: Explainer(tmp_path / "x.onnx", "abacus"), OnnxplainError),
-        (lambda: explainer.explain(b"no image"), onnxplain.ImageError),
+        (lambda: explainer.explain(b"no image"), ImageFormatError),
         (lambda: explainer.explain(np.zeros((1, 1, 2), np.uint8)), onnxplain.ImageError),
         (lambda: explainer.explain(np.zeros((1, 50_000_000), np.uint8)), onnxplain.ImageError),
         (lambda: explainer.explain_pixels(np.zeros((1, 3, 1, 1), np.float32)), onnxplain.ImageError),
