@@ -1,6 +1,7 @@
 """Requests that a service should never get: generated with a seed, and sent over bare sockets."""
 
 import base64
+import errno
 import io
 import json
 import random
@@ -148,6 +149,7 @@ def send(port, kind, parts, pause):
                 return []
             while part := connection.recv(2**20):
                 answer += part
-        except (ConnectionError, BrokenPipeError):
-            pass  # the service has closed the connection, as it may
+        except OSError as error:  # the service has closed the connection, as it may
+            if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+                raise
     return [int(line[9:12]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
