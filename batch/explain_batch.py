@@ -14,7 +14,7 @@ from onnxplain.runtime import Explainer, Explanation, Outcome
 from onnxplain.runtime.explanation import TOP_K
 from onnxplain.runtime.images.loading import MAX_PIXELS, allow_pixels
 from onnxplain.runtime.methods.choice import call_method
-from onnxplain.runtime.summary import upper_fifth
+from onnxplain.runtime.placed_levels import PlacedLevels
 from onnxplain.runtime.targets import Target, resolve_target
 
 Columns = dict[str, NDArray[Any]]
@@ -143,7 +143,7 @@ class ExplainBatch:
             "predictions": column(lambda item: [each[0] for each in item.predictions], -1, count, dtype=np.int64),
             "probabilities": column(lambda item: [each[2] for each in item.predictions], nan, count, dtype=np.float32),
             "maximum": column(lambda item: (item.peak() or (-1, -1))[::-1], -1, 2, dtype=np.int64),
-            "upper_fifth": column(lambda item: upper_fifth(item) or -1, -1, 4, dtype=np.int64),
+            "upper_fifth": column(lambda item: PlacedLevels(item).upper_fifth() or -1, -1, 4, dtype=np.int64),
             "tokens": column(lambda item: item.tokens, nan, *metadata.patch_grid, dtype=np.float32),
             HEATMAP: column(lambda item: item.input_heatmap, nan, *metadata.preprocessing.size, dtype=np.float32),
         }

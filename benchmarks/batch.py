@@ -3,8 +3,8 @@
     python -m benchmarks.batch [--images 20000] [--document docs/performance.md]
 
 The images are scenes of the demo, `onnxplain.demo.scenes.scene(0)` and so on, as PNG files. The bare loop runs the same
-file in onnxruntime in one process with all cores, for the same outputs, in batches of the same size, with tensors that
-are ready; it is timed before and after each batch. Starting the batch's processes counts.
+file in onnxruntime in one process with all cores, for the same outputs, in runs of the same size, with tensors that
+are ready; it is timed before and after the command. Starting the command's processes counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,8 @@ METHODS = {"rollout": "attention", "legrad": "gradients", "transformer_attributi
 """One that needs a forward pass only, one that needs gradients, one that needs relevance."""
 WAYS = {"one process": [], "--jobs 2": ["--jobs", "2"], "--ray --jobs 2": ["--ray", "--jobs", "2"]}
 READY = 1600  # images of the bare loop
-INTERVAL = 0.5  # seconds between two looks at the memory
+INTERVAL = 1.0  # seconds between two looks at the memory
+LARGE = 50  # MiB of a process whose memory is told by itself
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,17 @@ class Measured:
     Attributes:
         rate: Images per second.
         share: Of the bare loop's.
-        early: MiB that its processes held together in the first half of the run, at most.
-        late: In the second half.
-        processes: How many of them there were at most.
         row: Bytes of the files for each image.
+        together: The MiB that its processes held together, at most.
+        each: The MiB that each process held at most in the four quarters of the run, the largest process first; 0 where
+            it did not run.
     """
 
     rate: float
     share: float
-    early: float
-    late: float
-    processes: int
     row: float
+    together: float
+    each: list[list[float]]
 
 
 def write_scenes(folder: Path, count: int) -> list[Path]:
@@ -93,9 +94,10 @@ def bare_rate(files: list[Path], method: str) -> float:
     return len(pixels) / (time.perf_counter() - started)
 
 
-def memory(process: int) -> list[float]:
-    """The MiB that a process and those below it hold, without what they share with others."""
-    held, last = [], [process]
+def memory(process: int) -> dict[int, float]:
+    """The MiB that a process and those below it hold, by their numbers; what several share is divided among them."""
+    held: dict[int, float] = {}
+    last = [process]
     while last:
         found = []
         for each in last:
@@ -104,10 +106,21 @@ def memory(process: int) -> list[float]:
                 children = [path.read_text() for path in Path(f"/proc/{each}/task").glob("*/children")]
             except OSError:  # it has ended
                 continue
-            held.append(sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024)
+            held[each] = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
             found += [int(child) for text in children for child in text.split()]
         last = found
     return held
+
+
+def quarters(held: list[dict[int, float]]) -> list[list[float]]:
+    """Of looks at the memory, the most that each process held in each quarter of them; the largest process first."""
+    edges = [len(held) * part // 4 for part in range(5)]
+    every = {process for look in held for process in look}
+    most = [
+        [max((look.get(process, 0.0) for look in held[start:end]), default=0.0) for start, end in pairwise(edges)]
+        for process in every
+    ]
+    return sorted(most, key=max, reverse=True)
 
 
 def run(files: list[Path], folder: Path, method: str, options: list[str]) -> Measured:
@@ -127,10 +140,8 @@ def run(files: list[Path], folder: Path, method: str, options: list[str]) -> Mea
     assert (said["images"], said["errors"]) == (len(files), {}), said
     rate = len(files) / seconds
     bare = (before + bare_rate(files, method)) / 2
-    totals, half = [sum(each) for each in held], len(held) // 2
-    found = Measured(
-        rate, rate / bare, max(totals[:half]), max(totals[half:]), max(map(len, held)), said["bytes"] / len(files)
-    )
+    together = max(sum(look.values()) for look in held)
+    found = Measured(rate, rate / bare, said["bytes"] / len(files), together, quarters(held))
     for path in sorted(output.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     output.rmdir()
@@ -148,6 +159,7 @@ def main(
         around(document, BEGIN)
     console = Console()
     rows: list[list[str]] = []
+    held: list[list[str]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "scenes").mkdir()
@@ -157,17 +169,31 @@ def main(
             for how in way or WAYS:
                 with console.status(f"{one}, {how}"):
                     found = run(files, folder, one, WAYS[how])
-                memory_held = f"{found.early:.0f}, {found.late:.0f}"
-                rates = number(found.rate), number(found.share)
-                rows.append(
-                    [f"{one} ({METHODS[one]})", how, *rates, memory_held, str(found.processes), f"{found.row:.0f}"]
+                numbers = number(found.rate), number(found.share), f"{found.row:.0f}"
+                rows.append([f"{one} ({METHODS[one]})", how, *numbers])
+                large = [each for each in found.each if max(each) >= LARGE]
+                together = f"{found.together:.0f}", f"{len(found.each)}"
+                held.append(
+                    [one, how, *together, "; ".join(" ".join(f"{most:.0f}" for most in each) for each in large)]
                 )
-    speed, held = ("images per second", "of the bare loop's"), "MiB, first and second half"
-    heads = ("method", "way", *speed, held, "processes", "bytes per row")
-    section = Section(f"{images} scenes of 96 x 96 pixels, the demo model", heads, rows)
-    section.show(console)
+                console.print(" ".join([*rows[-1], *held[-1][2:]]), soft_wrap=True)
+    sections = [
+        Section(
+            f"{images} scenes of 96 x 96 pixels, the demo model",
+            ("method", "way", "images per second", "of the bare loop's", "bytes per row"),
+            rows,
+        ),
+        Section(
+            "Memory, MiB",
+            ("method", "way", "together", "processes", f"each of {LARGE} or more, in the quarters of the run"),
+            held,
+        ),
+    ]
+    for section in sections:
+        section.show(console)
     if document is not None:
-        write_between(document, BEGIN, f"Measured on: {machine()}.\n\n{section.markdown()}")
+        tables = "\n\n".join(section.markdown() for section in sections)
+        write_between(document, BEGIN, f"Measured on: {machine()}.\n\n{tables}")
 
 
 if __name__ == "__main__":

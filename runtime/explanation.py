@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from PIL import Image
 from onnxplain.contract.metadata import Metadata
 from onnxplain.contract.precisions import FLOAT32
 
-from .figures.scale import drawn_map, find_scale
 from .figures.style import OPACITY, Style
 from .images.geometry import Placement
+from .placed_levels import PlacedLevels
 
 TOP_K = 5  # predictions in an Explanation, by default
 
@@ -168,23 +167,7 @@ class Explanation:
             (y, x) of the pixel in `image`; of several, as half a patch at the border of the model's input has one
             value, the one in the middle; None if nothing is drawn.
         """
-        scale = find_scale(self)
-        if scale is None:
-            return None
-        levels = scale.scaled(drawn_map(self))
-        found = []  # the highest value of each band, and how often it occurs there: the places would be too many
-        for _, values in self.placement.place_seen(levels):
-            found.append((values.max(), np.count_nonzero(values == values.max())))
-        highest = max(top for top, _ in found)
-        if highest <= 0:
-            return None
-        counts = np.cumsum([count if top == highest else 0 for top, count in found])
-        band = int(np.searchsorted(counts, counts[-1] // 2, side="right"))
-        (rows, columns), values = next(islice(self.placement.place_seen(levels), band, None))
-        peaks = np.nonzero(values == highest)[0]
-        y = peaks[counts[-1] // 2 - counts[band]]  # counted from the band's end
-        x = np.flatnonzero(values[y] == highest)
-        return rows.start + int(y), columns.start + int(x[len(x) // 2])
+        return PlacedLevels(self).peak()
 
     def to_dict(self) -> dict[str, Any]:
         """What it says, but for the maps, as JSON can hold it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class Placement:
     @property
     def seen(self) -> Window:
         """The part of the original that the model saw: the pixels whose centres are in the input."""
-        rows, columns = (_span(positions, crop) for positions, crop in zip(self._positions, self.crop, strict=True))
+        (rows, _), (columns, _) = self._seen_samples
         return rows, columns
 
     @property
@@ -69,15 +70,10 @@ class Placement:
         Yields:
             Each band's window in the original, and its map.
         """
-        seen = self.seen
-        rows, columns = (
-            _samples(positions[part], crop)
-            for positions, part, crop in zip(self._positions, seen, self.crop, strict=True)
-        )
-        top = seen[0].start
-        for band in bands(top, seen[0].stop, seen[1].stop - seen[1].start):
-            inside = slice(band.start - top, band.stop - top)
-            yield (band, seen[1]), _bilinear(heatmap, rows.part(inside), columns)
+        (down, rows), (across, columns) = self._seen_samples
+        for band in bands(down.start, down.stop, across.stop - across.start):
+            inside = slice(band.start - down.start, band.stop - down.start)
+            yield (band, across), _bilinear(heatmap, rows.part(inside), columns)
 
     def recover(self, placed: Map, grid: tuple[int, int]) -> Map:
         """The map over `grid` which was resized to the input and then placed on the image; the inverse of `place`.
@@ -93,15 +89,14 @@ class Placement:
         Returns:
             [h, w], of the same dtype.
         """
-        seen = self.seen
+        (down, _), (across, _) = seen = self._seen_samples
         rows, columns = (
-            _inverse(_matrix(_samples(positions[part], crop), crop) @ interpolation(count, crop))
-            for positions, part, crop, count in zip(self._positions, seen, self.crop, grid, strict=True)
+            _inverse(_matrix(samples, crop) @ interpolation(count, crop))
+            for (_, samples), crop, count in zip(seen, self.crop, grid, strict=True)
         )
-        top, width = seen[0].start, columns.shape[1]
-        lines = np.zeros((grid[0], width))
-        for band in bands(top, seen[0].stop, width):
-            lines += rows[:, band.start - top : band.stop - top] @ placed[band, seen[1]]
+        lines = np.zeros((grid[0], columns.shape[1]))
+        for band in bands(down.start, down.stop, columns.shape[1]):
+            lines += rows[:, band.start - down.start : band.stop - down.start] @ placed[band, across]
         return np.asarray(lines @ columns.T, dtype=placed.dtype)
 
     def patch_of(self, pixel: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
@@ -115,18 +110,20 @@ class Placement:
             (row, column).
         """
         row, column = (
-            max(0, int(np.searchsorted(_edges(crop, count), positions[place], side="right")) - 1)
-            for place, positions, crop, count in zip(pixel, self._positions, self.crop, grid, strict=True)
+            max(0, int(np.searchsorted(_edges(axis.crop, count), axis.positions()[place], side="right")) - 1)
+            for place, axis, count in zip(pixel, self._axes, grid, strict=True)
         )
         return row, column
 
     @property
-    def _positions(self) -> list[NDArray[np.float64]]:
-        """Where in the input the centres of the original's rows lie, and of its columns."""
-        return [
-            (np.arange(original, dtype=np.float64) + 0.5) * (resized / original) - offset
-            for original, resized, offset in zip(self.original, self.resized, self.offset, strict=True)
-        ]
+    def _axes(self) -> list["_Axis"]:
+        """Rows and columns."""
+        return list(map(_Axis, self.original, self.resized, self.offset, self.crop))
+
+    @property
+    def _seen_samples(self) -> list[tuple[slice, "_Samples"]]:
+        """Of rows and columns: what the model saw of the original, and where that lies in the input."""
+        return [_seen_samples(axis) for axis in self._axes]
 
 
 def bands(top: int, bottom: int, width: int) -> Iterator[slice]:
@@ -172,6 +169,26 @@ class _Samples(NamedTuple):
     def part(self, place: slice) -> "_Samples":
         """Those of some output indices."""
         return _Samples(self.lower[place], self.upper[place], self.weight[place])
+
+
+class _Axis(NamedTuple):
+    """A Placement's numbers for rows, or for columns."""
+
+    original: int
+    resized: int
+    offset: int
+    crop: int
+
+    def positions(self) -> NDArray[np.float64]:
+        """Where in the input the centres of the original's rows or columns lie."""
+        return (np.arange(self.original, dtype=np.float64) + 0.5) * (self.resized / self.original) - self.offset
+
+
+@lru_cache(32)  # images often have the size of those before them
+def _seen_samples(axis: _Axis) -> tuple[slice, _Samples]:
+    positions = axis.positions()
+    seen = _span(positions, axis.crop)
+    return seen, _samples(positions[seen], axis.crop)
 
 
 def _samples(positions: NDArray[np.float64], length: int) -> _Samples:

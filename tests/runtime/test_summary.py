@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxplain.runtime import Explainer, Explanation, Placement
+from onnxplain.runtime import Explainer, Explanation, Placement, placed_levels
 from onnxplain.runtime import summary as summaries
 from onnxplain.runtime.images import geometry
-from onnxplain.runtime.summary import upper_fifth
+from onnxplain.runtime.placed_levels import PlacedLevels
 from tests.helpers.command_line import artifact, random_image  # noqa: F401
 from tests.helpers.tiny_artifact import GRID, LABELS
 
@@ -28,6 +28,10 @@ def _explanation(heatmap, placement=None, grid=(6, 9), **changes):
     return Explanation(heatmap, tokens, 0, "x", 0.0, 0.5, [], "m", "rollout", {}, image, placement, **changes)
 
 
+def upper_fifth(item):
+    return PlacedLevels(item).upper_fifth()
+
+
 def _slow_box(values):
     """Of a map over the image in which nothing is below 0: from its definition, pixel by pixel, in exact arithmetic."""
     pixels = sorted(((float(value), y, x) for (y, x), value in np.ndenumerate(values)), reverse=True)
@@ -38,6 +42,14 @@ def _slow_box(values):
     inside = [(y, x) for value, y, x in pixels if value >= pixels[count - 1][0]]
     ys, xs = zip(*inside, strict=True)
     return [min(xs), min(ys), max(xs) + 1, max(ys) + 1]
+
+
+def _slow_peak(item):
+    """(y, x) of the middle one of the highest pixels' rows, and in it of its columns."""
+    levels = item.placement.place(item.input_heatmap, -np.inf)
+    ys, xs = np.nonzero(levels == levels.max())
+    y = ys[len(ys) // 2]
+    return y, xs[ys == y][(ys == y).sum() // 2]
 
 
 @pytest.mark.parametrize("placement", [WHOLE, CROPPED, PADDED])
@@ -97,11 +109,17 @@ def test_nothing_drawn_has_neither_box_nor_maximum():
         assert item["maximum"] is None and item["upper_fifth"] is None
 
 
-def test_a_photograph_is_gone_through_in_bands(monkeypatch):
+@pytest.mark.parametrize("kept", [0, 10**6])
+def test_a_photograph_is_gone_through_in_bands(monkeypatch, kept):
     placement = Placement((90, 70), (30, 30), (0, 0), (30, 30))
-    item = _explanation(geometry.resize(np.random.default_rng(3).random((5, 5), np.float32), (30, 30)), placement)
+    rough = np.random.default_rng(3).random((5, 5), np.float32)
+    rough[0, :2] = 1.5  # equal values along the edge
+    item = _explanation(geometry.resize(rough, (30, 30)), placement)
     whole = upper_fifth(item)
+    peak = item.peak()
     monkeypatch.setattr(geometry, "BAND", 200)
+    monkeypatch.setattr(placed_levels, "KEPT", kept)
+    assert item.peak() == peak == _slow_peak(item)
     assert upper_fifth(item) == whole == _slow_box(item.heatmap - item.input_heatmap.min().astype(np.float64))
 
 
