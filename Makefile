@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo demo-artifact test test-all test-ray test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-service benchmark-gpu
+.PHONY: demo demo-artifact test test-all test-ray test-web check docs fuzz benchmark benchmark-cost benchmark-growth benchmark-folder benchmark-batch benchmark-service benchmark-gpu
 
 demo: .venv/installed  ## export the embedded demo model, explain an image with it
 	$(BIN)/python cli.py export --model demo --output artifacts/demo.onnx --force
@@ -75,7 +75,10 @@ benchmark-growth: .venv/installed  ## how that grows with tokens, layers, classe
 benchmark-folder: .venv/installed  ## images per second of a folder, against a loop that only runs the graph
 	$(BIN)/python -m benchmarks.folder --document docs/performance.md
 
-benchmark-service: .venv/installed  ## the service under load, against a loop that only runs the graph; needs the extra ray
+benchmark-batch: .venv/installed-ray  ## images per second of a batch, against a loop that only runs the graph; memory
+	$(BIN)/python -m benchmarks.batch --document docs/performance.md
+
+benchmark-service: .venv/installed-ray  ## the service under load, against a loop that only runs the graph; needs the extra ray
 	$(BIN)/python -m benchmarks.service --document docs/performance.md
 
 benchmark-gpu: .venv/installed  ## the tests that need a CUDA device, and the tables of benchmark-cost on it
