@@ -33,7 +33,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-SHARD = 1000  # images of a shard
+SHARD = 1000  # images of a shard at most, if its size is not given
+SHARDS = 32  # that there are for workers to share, where there are fewer images than so many of that size
+MULTIPLE = 8  # of which the size is one, as runs of the graph often take so many images
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,12 @@ class Output:
                 self.write(self._settings, lambda path: path.write_text(json.dumps(settings.kept()), encoding="utf-8"))
             yield
 
-    def add(self, items: Iterable[Item], size: int) -> None:
-        """Add the items that are not in the folder yet, in shards of that size.
+    def add(self, items: Iterable[Item], size: int | None = None) -> None:
+        """Add the items that are not in the folder yet, in shards.
+
+        Args:
+            items: All items.
+            size: How many of them a shard has; None for SHARD, or fewer where that would give less than SHARDS shards.
 
         Raises:
             OnnxplainError: If two have one key, or the disk is full.
@@ -131,6 +137,7 @@ class Output:
                 new[item.key] = item
         if not new:
             return
+        size = size or min(SHARD, -(-len(new) // (SHARDS * MULTIPLE)) * MULTIPLE)
         first = len(self.shards())
         rest = iter(new.values())
 

@@ -127,6 +127,24 @@ def machine() -> str:
     return ", ".join([*parts, *_versions()])
 
 
+def memory(process: int) -> dict[int, int]:
+    """The KiB that a process holds and each of those that it has started; what several share is divided among them."""
+    held: dict[int, int] = {}
+    last = [process]
+    while last:
+        found = []
+        for each in last:
+            try:
+                rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+                children = [path.read_text() for path in Path(f"/proc/{each}/task").glob("*/children")]
+            except OSError:  # it has ended
+                continue
+            held[each] = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+            found += [int(child) for text in children for child in text.split()]
+        last = found
+    return held
+
+
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0))

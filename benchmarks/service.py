@@ -43,7 +43,7 @@ from onnxplain.runtime.methods.choice import call_method
 
 from .cost import write_files
 from .folder import PHOTOGRAPHS
-from .processes import machine
+from .processes import machine, memory
 from .refusing import check_models
 from .results import Case, Section, around, number, write_between
 from .ways import CPU, WAYS
@@ -172,27 +172,6 @@ def load(port: int, asked: Sequence[Question], clients: int, seconds: float) -> 
     return tally
 
 
-def memory(process: int) -> float:
-    """Megabytes of a process and all that it has started; what several share counts once."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    family = {process}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    total = 0
-    for member in family:
-        try:
-            text = Path(f"/proc/{member}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
-    return total / 1e3
-
-
 @contextmanager
 def watched(process: int) -> Iterator[list[tuple[float, float]]]:
     """(seconds, megabytes), once a second while the block runs."""
@@ -201,7 +180,7 @@ def watched(process: int) -> Iterator[list[tuple[float, float]]]:
 
     def watch() -> None:
         while not done.wait(1):
-            samples.append((time.monotonic() - start, memory(process)))
+            samples.append((time.monotonic() - start, sum(memory(process).values()) * 1.024e-3))
 
     thread = threading.Thread(target=watch)
     thread.start()

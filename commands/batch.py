@@ -92,7 +92,10 @@ def batch(
         str | None,
         Option(metavar="[ADDRESS]", help="Run on Ray: on a cluster of this machine, or on the one at that address."),
     ] = None,
-    shard_size: Annotated[int, Option(metavar="N", min=1, help="Images in each file that is written.")] = 1000,
+    shard_size: Annotated[
+        int | None,
+        Option(metavar="N", min=1, help="Images in each file that is written.", show_default="1000, fewer of few"),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

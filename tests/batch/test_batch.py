@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from onnxplain.batch import Opening, Output, settings_of
+from onnxplain.batch.items import Item
 from onnxplain.batch.journal import Journal
 from onnxplain.batch.rows import RowFormat
 from onnxplain.batch.worker import Worker
@@ -40,6 +41,17 @@ def rows(folder="out"):
 
 def parts(folder="out"):
     return {path.name: path.read_bytes() for path in Path(folder).glob("part-*.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(1, 8), (256, 8), (257, 16), (20_000, 632), (32_000, 1000), (90_000, 1000)]
+)
+def test_shards_are_small_where_there_are_few_images(tmp_path, images, size):
+    output = Output(tmp_path / "out")
+    with output.begun(settings_of_output("rollout")):
+        output.add(Item(f"{number}", "/x") for number in range(images))
+        *whole, last = [shard.images for shard in output.shards()]
+    assert set(whole) <= {size} and 0 < last <= size and sum(whole) + last == images
 
 
 def test_rows_say_what_explain_says(folder):

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.service import METHODS, SIZES, Question, load, memory, questions
+from benchmarks.processes import memory
+from benchmarks.service import METHODS, SIZES, Question, load, questions
 from onnxplain.runtime import Explainer
 from tests.helpers.service import DEMO, SCENES, serving
 
@@ -45,13 +45,12 @@ def test_questions_are_of_all_sizes_and_methods() -> None:
 
 
 def test_memory_is_that_of_the_family() -> None:
-    inner = "import time; held = bytearray(80_000_000); time.sleep(60)"
+    inner = "import sys; held = bytearray(b'x') * (100 << 20); print(flush=True); sys.stdin.read()"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
-    with subprocess.Popen([sys.executable, "-c", outer], start_new_session=True) as process:
-        try:
-            end = time.monotonic() + 20
-            while memory(process.pid) < 80 and time.monotonic() < end:
-                time.sleep(0.1)
-            assert 80 < memory(process.pid) < 200
-        finally:
-            subprocess.run(["kill", "--", f"-{process.pid}"], check=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", outer], **pipes) as process:
+        process.stdout.readline()
+        held = memory(process.pid)
+        process.stdin.close()
+    assert len(held) == 2
+    assert 1 << 10 < held.pop(process.pid) < 50 << 10 and 100 << 10 < held.popitem()[1] < 150 << 10
