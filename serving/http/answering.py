@@ -77,6 +77,7 @@ def _answer(question: Question, together: int, results: ByMethod) -> Answer:
     items = [(key, item) for key, several in results.items() for item in several]
     about = about_image(items[0][1])
     about["predictions"] = about["predictions"][: question.top_k]
+    _check_size(question, items)
     picture = None
     if question.layout is not None:
         picture = encoded(items[0][1].figure(question.layout), "png", {})
@@ -87,6 +88,19 @@ def _answer(question: Question, together: int, results: ByMethod) -> Answer:
         picture,
         together,
     )
+
+
+def _check_size(question: Question, items: Sequence[tuple[str, Explanation]]) -> None:
+    """Raise OnnxplainError if the maps would be too large. Those over the image are not made before they are read."""
+    values = 0
+    for name in question.maps:
+        for _, item in items:
+            values += item.image.width * item.image.height if name == "image" else OF_MAP[name](item).size
+    if question.most_values is not None and values > question.most_values:
+        raise OnnxplainError(
+            f"the maps hold {values} numbers, more than the {question.most_values} that an image may have in this "
+            "request; ask for fewer maps, for smaller ones (input or tokens), or about fewer images at once"
+        )
 
 
 def _class(item: Explanation) -> dict[str, Any]:

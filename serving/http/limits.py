@@ -15,10 +15,12 @@ class Limits:
         pixels: Of an image.
         queue: Images of a model that wait or are being explained.
         images: In one request.
+        values: Numbers that the maps of one answer hold, all images of the request together.
         runs: Of the graph beyond the shared one, for one image: what sampling methods ask for.
         receiving: Bodies that are being received at a time.
         receive_seconds: In which a body has to come, and so the headers.
         answer_seconds: In which an answer has to be there, once the body is.
+        send_seconds: In which the client has to take it.
         stop_seconds: In which a stop lets requests end that are under way.
     """
 
@@ -26,8 +28,10 @@ class Limits:
     pixels: int = 2**25
     queue: int = 64
     images: int = 32
+    values: int = 2**23
     runs: int = 1000
     receiving: int = 32
     receive_seconds: float = 30
     answer_seconds: float = 60
+    send_seconds: float = 120
     stop_seconds: float = 60

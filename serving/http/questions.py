@@ -46,6 +46,7 @@ class Question:
         summaries: Whether the answer says where each map is high.
         maps: Names in MAPS: the maps themselves that the answer has.
         layout: Of the picture that the answer has; None for no picture.
+        most_values: How many numbers the maps may hold together; None for any.
     """
 
     image: bytes
@@ -55,6 +56,7 @@ class Question:
     summaries: bool = False
     maps: tuple[str, ...] = ()
     layout: str | None = None
+    most_values: int | None = None
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, service: Service) -> None:
         class Protocol(_ImpatientProtocol):
-            seconds = service.limits.receive_seconds
+            seconds, send_seconds = service.limits.receive_seconds, service.limits.send_seconds
 
         config = uvicorn.Config(
             build_application(service),
@@ -101,11 +101,14 @@ class _ImpatientProtocol(H11Protocol):
     """Closes connections on which nothing is under way and too little comes, where uvicorn itself would wait for ever.
 
     In `seconds` the headers of a request have to come; and the rest of a body that nobody reads, as the request has
-    been refused. Bodies that are read have their time in `read_body`.
+    been refused. Bodies that are read have their time in `read_body`. In `send_seconds` the client has to take an
+    answer, which is in memory until then.
     """
 
     seconds: float
+    send_seconds: float
     _timer: TimerHandle | None = None
+    _sending: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -119,9 +122,21 @@ class _ImpatientProtocol(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def pause_writing(self) -> None:
+        """Called when the client takes an answer more slowly than it is written."""
+        super().pause_writing()
+        if self._sending is None:
+            self._sending = self.loop.call_later(self.send_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Called when it has taken nearly all."""
+        super().resume_writing()
+        self._forget_sending()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_timer()
+        self._forget_sending()
 
     def send_400_response(self, msg: str) -> None:
         """Called where what came is not HTTP; if it is a body, uvicorn alone would let the application answer too."""
@@ -148,6 +163,11 @@ class _ImpatientProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _forget_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def _give_up(self) -> None:
         self._timer = None

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from starlette.requests import Request
 
@@ -86,10 +87,13 @@ class Service:
             raise refused(f"a request may have {self.limits.images} images, this one has {len(questions)}")
         for asked in {(question.methods, question.targets) for question in questions}:
             self._check(model, *asked)
+        share = self.limits.values // len(questions)
         with self._in_queue(model, len(questions)):
             try:
                 async with asyncio.timeout(self.limits.answer_seconds):
-                    tasks = (self.explains.ask(model.name, question) for question in questions)
+                    tasks = (
+                        self.explains.ask(model.name, replace(question, most_values=share)) for question in questions
+                    )
                     outcomes = await asyncio.gather(*tasks)
             except TimeoutError:
                 raise busy(503, f"there was no answer within {self.limits.answer_seconds:g} seconds") from None

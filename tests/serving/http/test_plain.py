@@ -190,3 +190,19 @@ def test_verbs_and_paths(client, verb, path, status, allowed):
     answer = client.request(verb, path)
     refusal(answer, status)
     assert sorted(answer.headers.get("allow", "").split(", ")) == sorted((allowed or "").split(", "))
+
+
+def test_maps_that_would_be_too_large_are_refused(explainer):
+    """The images of a request share the numbers that its maps may hold."""
+    wide = io.BytesIO()
+    Image.new("RGB", (100, 50)).save(wide, "PNG")
+    client = client_of(make_service([DEMO], values=3 * 5000))
+    given = {"map": "image", "target": ["0", "1", "2"]}
+    assert client.post("/explain", content=wide.getvalue(), params=given).status_code == 200
+    said = refusal(client.post("/explain", content=wide.getvalue(), params={**given, "target": ["0", "1", "2", "3"]}))
+    assert said.startswith("the maps hold 20000 numbers, more than the 15000 that")
+    text = base64.b64encode(IMAGE).decode()
+    for count, status in ((1, 200), (2, 422)):  # 9216 numbers each
+        body = {"instances": [{"b64": text}] * count}
+        assert client.post("/v1/models/demo:explain", json=body).status_code == status
+        assert client.post("/v1/models/demo:explain", json={**body, "parameters": {"map": "none"}}).status_code == 200

@@ -1,14 +1,18 @@
 """The server over sockets: hostile requests, slow senders, many clients, and how it stops."""
 
 import http.client
+import io
 import json
+import re
 import signal
 import socket
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
+from PIL import Image
 
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.serving.http.server import listen
@@ -76,6 +80,28 @@ def test_who_goes_on_sending_after_a_refusal_is_cut_off():
                     connection.sendall(b"x")
                     time.sleep(0.1)
         assert time.monotonic() - start > SECONDS - 0.2
+
+
+@pytest.mark.parametrize("is_reading", [True, False])
+def test_who_does_not_take_the_answer_is_cut_off(is_reading):
+    file = io.BytesIO()
+    Image.new("RGB", (1800, 1800)).save(file, "PNG")  # a map of 17 MB as JSON
+    with serving(DEMO, send_seconds=SECONDS) as (_, port), socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(request("POST", "/explain?map=image", file.getvalue(), ["Connection: close"]))
+        start = connection.recv(2000)
+        assert start.startswith(b"HTTP/1.1 200")
+        length = int(re.search(rb"content-length: (\d+)", start, re.IGNORECASE)[1])
+        if not is_reading:
+            time.sleep(SECONDS + 1)
+        answer = bytearray(start)
+        with suppress(ConnectionResetError):
+            while part := connection.recv(2**20):
+                answer += part
+        whole = answer.index(b"\r\n\r\n") + 4 + length
+        assert (len(answer) == whole) is is_reading, (len(answer), whole)
 
 
 def under_way(port, results):
