@@ -108,7 +108,9 @@ class Output:
                 each.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / "_lock").open("wb")
         except OSError as error:
-            raise self.cannot_write(error) from None
+            raise OnnxplainError(
+                f"cannot write into {self.folder}: {error.strerror or one_line(error)}; give another `output`"
+            ) from None
         with lock:
             if not _locked(lock):
                 raise OnnxplainError(f"another process writes into {self.folder}; wait, or give another `output`")

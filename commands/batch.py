@@ -124,9 +124,12 @@ def batch(
         arguments.parse_providers(options.provider),
     )
     folder = Output(output)
+    with console.status("looking for images"):
+        items = list(chosen(find_items(inputs, recursive, column, key), limit, sample))
     with folder.begun(settings):
-        with console.status("looking for images"):
-            folder.add(chosen(find_items(inputs, recursive, column, key), limit, sample), shard_size)
+        with console.status("noting what is to be explained"):
+            folder.add(items, shard_size)
+        del items  # of a million images, a gigabyte
         shards, left = folder.shards(), folder.left()
         images = sum(shard.images for shard in shards)
         before = images - sum(shard.images for shard in left) + folder.images_begun()

@@ -29,7 +29,8 @@ def find_items(inputs: list[str], recursive: bool, column: str | None, key: str 
         key: Likewise.
 
     Raises:
-        OnnxplainError: If there is nothing, or it cannot be read.
+        OnnxplainError: If there is nothing, or it cannot be read. A path in a list or a table may lead nowhere: that
+            image gets a row with the error.
     """
     from onnxplain.batch.items import Item, items_in_list, items_in_parquet, items_in_tar
 
@@ -55,8 +56,12 @@ def find_items(inputs: list[str], recursive: bool, column: str | None, key: str 
             yield from items_in_list(path)
         elif name.endswith(tuple(SUFFIXES)):
             raise OnnxplainError(f"{path} is an artifact, not an image")
-        else:
+        elif path.exists() or path.is_symlink():  # a pattern may match a link that leads nowhere
             yield Item(str(path), str(path.absolute()))
+        else:
+            raise OnnxplainError(
+                f"there is no {path}; give images, folders, patterns, lists (.txt), .parquet or .tar files"
+            )
 
 
 def chosen(items: "Iterable[Item]", limit: int | None, sample: int | None) -> "Iterable[Item]":

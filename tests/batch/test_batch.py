@@ -233,6 +233,19 @@ def test_mistakes_are_told(folder, arguments, message):
     assert parts() == before
 
 
+@pytest.mark.parametrize("inputs", [["empty"], ["no_such_folder"], ["images", "nothing/*.png"]])
+def test_mistakes_in_what_is_to_be_explained_leave_no_folder(folder, inputs):
+    Path("empty").mkdir()
+    assert batch(inputs=inputs, status=2).stderr.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_folder_that_cannot_be_written(folder):
+    Path("out").write_text("a file")
+    assert "Not a directory; give another --output" in batch(status=2).stderr
+    assert Path("out").read_text() == "a file"
+
+
 def test_two_batches_do_not_write_into_one_folder(folder):
     batch("--limit", 1)
     settings = settings_of_output(None)

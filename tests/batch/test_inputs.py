@@ -50,6 +50,11 @@ def test_folders_files_and_patterns(contents):
     assert "images/below/x.png" in read_all(find_items(["images/**/*.png"], False, None, None))
     with pytest.raises(OnnxplainError, match=r"no file matches nothing/\*"):
         list(find_items(["nothing/*"], False, None, None))
+    with pytest.raises(OnnxplainError, match="there is no fotos; give images, folders, "):
+        list(find_items(["images", "fotos"], False, None, None))
+    Path("images/99.png").symlink_to("nothing.png")
+    for inputs in (["images"], ["images/9*.png"], ["images/99.png"]):
+        assert "images/99.png" in [item.key for item in find_items(inputs, False, None, None)]
 
 
 def test_a_list_of_paths(contents):
