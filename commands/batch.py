@@ -126,6 +126,8 @@ def batch(
     folder = Output(output)
     with console.status("looking for images"):
         items = list(chosen(find_items(inputs, recursive, column, key), limit, sample))
+    if not items:
+        raise OnnxplainError(f"there are no images in {', '.join(inputs)}")
     with folder.begun(settings):
         with console.status("noting what is to be explained"):
             folder.add(items, shard_size)

@@ -233,9 +233,10 @@ def test_mistakes_are_told(folder, arguments, message):
     assert parts() == before
 
 
-@pytest.mark.parametrize("inputs", [["empty"], ["no_such_folder"], ["images", "nothing/*.png"]])
+@pytest.mark.parametrize("inputs", [["empty"], ["no_such_folder"], ["images", "nothing/*.png"], ["a.txt"]])
 def test_mistakes_in_what_is_to_be_explained_leave_no_folder(folder, inputs):
     Path("empty").mkdir()
+    Path("a.txt").write_text("\n")
     assert batch(inputs=inputs, status=2).stderr.count("\n") == 1
     assert not Path("out").exists()
 
