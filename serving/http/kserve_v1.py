@@ -94,7 +94,8 @@ def decoded_image(text: object) -> bytes:
 
 def _images(instances: object) -> list[bytes]:
     if not isinstance(instances, list) or not instances:
-        raise refused(f"instances must be a list of at least one image, got {kind(instances)}; {INSTANCE}")
+        said = "an empty one" if instances == [] else kind(instances)
+        raise refused(f"instances must be a list of at least one image, got {said}; {INSTANCE}")
     images = []
     for instance in instances:
         inner = instance.get("image_bytes", instance) if isinstance(instance, dict) else None

@@ -1,5 +1,6 @@
 """`POST /explain`: an image as the body, JSON or a PNG as the answer; and what is asked of the service itself."""
 
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -113,10 +114,10 @@ def _question(given: dict[str, Any], model: Model, wanted: str) -> tuple[Any, ..
 
 
 def _document(answer: Answer, model: Model, name: str) -> dict[str, Any]:
-    """As `explain --json` has it, but that no files are written; with the maps, if they were asked for."""
+    """As `explain --json` has it, but without files, and of the artifact's path the name alone."""
     return {
         "image": name,
-        "artifact": model.artifact,
+        "artifact": Path(model.artifact).name,
         "digest": model.digest,
         **answer.about,
         "explanations": explanations(answer),

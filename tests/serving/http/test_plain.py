@@ -41,7 +41,7 @@ def test_json_is_the_document_of_explain(client, explainer):
     about = about_image(items[0][1])
     assert found == {
         "image": "image",
-        "artifact": str(DEMO),
+        "artifact": DEMO.name,
         "digest": DEMO.read_bytes()[-64:].decode(),
         **about,
         "predictions": about["predictions"][:3],
