@@ -85,11 +85,13 @@ class Tally:
 
     Attributes:
         seconds: Of each right answer.
+        duration: Until the last answer, in seconds.
         statuses: How often each came.
         wrong: Answers that were not what the Explainer says.
     """
 
     seconds: list[float] = field(default_factory=list)
+    duration: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: int = 0
 
@@ -146,7 +148,8 @@ def service(artifact: Path, replicas: int) -> Iterator[tuple[int, int]]:
 
 def load(port: int, asked: Sequence[Question], clients: int, seconds: float) -> Tally:
     """So many clients, each with a connection of its own, ask for so long."""
-    tally, end = Tally(), time.monotonic() + seconds
+    tally, began = Tally(), time.monotonic()
+    end = began + seconds
 
     def client(number: int) -> None:
         random = np.random.default_rng(number)
@@ -169,6 +172,7 @@ def load(port: int, asked: Sequence[Question], clients: int, seconds: float) -> 
         thread.start()
     for thread in threads:
         thread.join()
+    tally.duration = time.monotonic() - began
     return tally
 
 
@@ -227,7 +231,7 @@ def rows_of(
     best: float, tally: Tally, samples: list[tuple[float, float]], over: Tally, after: Tally, seconds: float
 ) -> list[tuple[str, str]]:
     """What the table says."""
-    rate = len(tally.seconds) / seconds
+    rate = len(tally.seconds) / tally.duration
     settled = [megabytes for second, megabytes in samples if second >= min(SETTLED, seconds / 2)]
     third = max(1, len(settled) // 3)
     first, last = float(np.mean(settled[:third])), float(np.mean(settled[-third:]))

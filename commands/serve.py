@@ -1,10 +1,10 @@
 """The command serve: explains over HTTP."""
 
 import logging
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 from typer import Argument, Option
 
@@ -33,7 +33,7 @@ def serve(
         int, Option(metavar="N", min=1, help="Images that wait or are being explained, for each model; then 429.")
     ] = 64,
     max_runs: Annotated[
-        int, Option(metavar="N", min=0, help="Runs of the model for an image by methods that need many; else 422.")
+        int, Option(metavar="N", min=0, help="Runs of the model for a request by methods that need many; else 422.")
     ] = 1000,
     timeout: Annotated[
         float, Option(metavar="SECONDS", min=0.001, help="In which an answer has to be there; else 503.")
@@ -46,7 +46,7 @@ def serve(
     """
     try:
         from onnxplain.serving.http.on_ray import on_ray
-        from onnxplain.serving.http.server import listen
+        from onnxplain.serving.http.server import listen, start_listening
         from onnxplain.serving.http.server import serve as answer
     except ModuleNotFoundError as error:
         raise OnnxplainError(f"serve needs {error.name}: pip install 'onnxplain[ray]'") from None
@@ -61,7 +61,7 @@ def serve(
         with console.status(f"loading {', '.join(map(str, artifacts))}"):
             models = read_models(artifacts)
         with on_ray(models, replicas, limits) as explains:
-            taken.listen()
+            start_listening(taken)
             _tell(console, taken.getsockname(), models)
             if not answer(Service(explains, limits), taken):
                 raise OnnxplainError("stopped while requests were being answered")
@@ -74,7 +74,7 @@ def _tell(console: display.PlainConsole, address: tuple[object, ...], models: "M
     for model in models.values():
         metadata = model.metadata
         console.print(f"model {model.name}: {model.artifact}, {len(metadata.labels)} classes", soft_wrap=True)
-    name = shlex.quote(next(iter(models)))
+    name = quote(next(iter(models)))
     which = f"?model={name}" if len(models) > 1 else ""
     console.print(f"listening on {origin}, where there is a page; try:", soft_wrap=True)
     console.print(f"  curl --data-binary @photo.jpg '{origin}/explain{which}'", soft_wrap=True)

@@ -55,7 +55,7 @@ def routes(service: Service) -> list[Route]:
             raise refused(f"parameters must be an object, got {kind(parameters)}")
         check_names(parameters, known, "parameters")
         top_k = top_k_of(parameters.get("top_k", TOP_K), len(model.metadata.labels))
-        images = _images(document.get("instances"))
+        images = _images(document.pop("instances", None))
         if known is PARAMETERS_PREDICT:
             questions = [Question(image, None, top_k=top_k) for image in images]
         else:

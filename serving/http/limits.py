@@ -16,7 +16,8 @@ class Limits:
         queue: Images of a model that wait or are being explained.
         images: In one request.
         values: Numbers that the maps of one answer hold, all images of the request together.
-        runs: Of the graph beyond the shared one, for one image: what sampling methods ask for.
+        runs: Of the graph beyond the shared one, for a request: what sampling methods ask for.
+        unsent: Bytes of answers that clients have not taken yet, beyond which no more is received.
         receiving: Bodies that are being received at a time.
         receive_seconds: In which a body has to come, and so the headers.
         answer_seconds: In which an answer has to be there, once the body is.
@@ -30,6 +31,7 @@ class Limits:
     images: int = 32
     values: int = 2**23
     runs: int = 1000
+    unsent: int = 2**28
     receiving: int = 32
     receive_seconds: float = 30
     answer_seconds: float = 60

@@ -21,6 +21,8 @@ from .service import Service
 
 NAME = "onnxplain"
 BINARY = "inference-header-content-length"
+AS_TEXT = 8
+"""How many times as long numbers take as text than in base64."""
 
 
 class Output(NamedTuple):
@@ -125,7 +127,8 @@ def routes(service: Service) -> list[Route]:
         ]
         if len({len(question.targets) for question in questions}) > 1:
             raise refused("all images must have equally many targets")
-        answers = await service.ask(model, questions)
+        del document, inputs, images, rows  # or their memory would be held until the answer is there
+        answers = await service.ask(model, questions, service.limits.values // AS_TEXT)
         tensors = [_tensor(name, answers) for name in names]
         return json_response({"model_name": model.name, **({"id": identity} if identity else {}), "outputs": tensors})
 
@@ -158,6 +161,9 @@ def _outputs(given: object) -> list[str]:
         isinstance(each, dict) and isinstance(each.get("name"), str) for each in given
     ):
         raise refused("outputs must be a list of objects with a name")
+    for each in given:
+        check_names(each, ("name", "parameters"), "fields of an output")
+        _check_parameters(each)
     names = [each["name"] for each in given]
     check_names(dict.fromkeys(names), tuple(OUTPUTS), "outputs")
     if len(set(names)) < len(names):
@@ -174,6 +180,7 @@ def _inputs(given: object) -> dict[str, list[Any]]:
         name = tensor.get("name")
         if not isinstance(name, str):
             raise refused("an input must have a name")
+        _check_parameters(tensor)
         check_names({name: None}, ("image", "target"), "inputs")
         if name in found:
             raise refused(f"input {name} is given twice")
@@ -198,9 +205,24 @@ def _rows(name: str, tensor: dict[str, Any]) -> list[Any]:
         raise refused(f"input {name} must have a shape of {axes} whole number{'s' if axes > 1 else ''} above 0")
     if not isinstance(data, list):
         raise refused(f"data of input {name} must be a list, got {kind(data)}")
-    flat = [item for row in data for item in (row if isinstance(row, list) else [row])]
+    is_nested = axes == 2 and any(isinstance(row, list) for row in data)
+    lengths = [len(row) if isinstance(row, list) else None for row in data]
+    if is_nested and lengths != [shape[1]] * shape[0]:
+        raise refused(
+            f"data of input {name} must be flat, or {shape[0]} lists of {shape[1]}, as its shape {shape} says"
+        )
+    flat = [item for row in data for item in row] if is_nested else data
     if len(flat) != int(np.prod(shape, dtype=object)):
         raise refused(f"input {name} has the shape {shape} and {len(flat)} values")
     if axes == 1:
         return flat
+    kind_of_value = int if tensor["datatype"] == "INT64" else str
+    if not all(type(item) is kind_of_value for item in flat):
+        raise refused(f"input {name} has the datatype {tensor['datatype']}, and data that are not of it")
     return [flat[start : start + shape[1]] for start in range(0, len(flat), shape[1])]
+
+
+def _check_parameters(tensor: dict[str, Any]) -> None:
+    """Raise HttpError if a tensor has parameters, but that it is to be JSON, which it is in any case."""
+    if tensor.get("parameters", {}) not in ({}, {"binary_data": False}):
+        raise refused('a tensor\'s parameters can only be {"binary_data": false}')

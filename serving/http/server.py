@@ -37,9 +37,25 @@ def listen(host: str, port: int) -> socket.socket:
         taken.bind((host, port))
     except (OSError, OverflowError) as error:
         taken.close()
-        reason = getattr(error, "strerror", None) or error
-        raise OnnxplainError(f"cannot listen on {host}, `port` {port}: {reason}") from None
+        raise _cannot_listen(host, port, error) from None
     return taken
+
+
+def start_listening(taken: socket.socket) -> None:
+    """Take connections on it.
+
+    Raises:
+        OnnxplainError: If another process does so meanwhile.
+    """
+    host, port, *_ = taken.getsockname()
+    try:
+        taken.listen()
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from None
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> OnnxplainError:
+    return OnnxplainError(f"cannot listen on {host}, `port` {port}: {getattr(error, 'strerror', None) or error}")
 
 
 def serve(service: Service, taken: socket.socket) -> bool:
@@ -60,6 +76,7 @@ class _Server(uvicorn.Server):
     def __init__(self, service: Service) -> None:
         class Protocol(_ImpatientProtocol):
             seconds, send_seconds = service.limits.receive_seconds, service.limits.send_seconds
+            _service = service
 
         config = uvicorn.Config(
             build_application(service),
@@ -92,8 +109,9 @@ class _Server(uvicorn.Server):
         """Called ten times a second; whether to end."""
         if self._service.is_stopping and not self.should_exit:
             is_late = time.monotonic() > self._deadline
-            self.is_cut_short = is_late and self._service.under_way > 0
-            self.should_exit = is_late or not self._service.under_way
+            is_left = self._service.under_way > 0 or self._service.unsent > 0
+            self.is_cut_short = is_late and is_left
+            self.should_exit = is_late or not is_left
         return await super().on_tick(counter)
 
 
@@ -107,8 +125,10 @@ class _ImpatientProtocol(H11Protocol):
 
     seconds: float
     send_seconds: float
+    _service: Service
     _timer: TimerHandle | None = None
     _sending: TimerHandle | None = None
+    _unsent = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -127,6 +147,8 @@ class _ImpatientProtocol(H11Protocol):
         super().pause_writing()
         if self._sending is None:
             self._sending = self.loop.call_later(self.send_seconds, self.transport.abort)
+            self._unsent = self.transport.get_write_buffer_size()
+            self._service.unsent += self._unsent
 
     def resume_writing(self) -> None:
         """Called when it has taken nearly all."""
@@ -168,6 +190,7 @@ class _ImpatientProtocol(H11Protocol):
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
+            self._service.unsent -= self._unsent
 
     def _give_up(self) -> None:
         self._timer = None

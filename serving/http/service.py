@@ -11,6 +11,7 @@ from starlette.requests import Request
 from onnxplain.contract.errors import OnnxplainError
 from onnxplain.contract.names import no_such
 from onnxplain.runtime.methods.choice import call_method, call_methods, comparable_methods
+from onnxplain.runtime.outcome import Outcome
 from onnxplain.runtime.targets import resolve_target
 
 from .bodies import read_body
@@ -32,11 +33,12 @@ class Service:
         metrics: What is counted.
         is_stopping: Whether requests that come are refused.
         under_way: How many requests are being answered.
+        unsent: Bytes of answers that clients have not taken yet.
     """
 
     def __init__(self, explains: Explains, limits: Limits) -> None:
         self.explains, self.limits, self.metrics = explains, limits, Metrics()
-        self.is_stopping, self.under_way = False, 0
+        self.is_stopping, self.under_way, self.unsent = False, 0, 0
         self._receiving = 0
         self._queued: Counter[str] = Counter()
         for name in explains.models:
@@ -68,6 +70,8 @@ class Service:
         if self.is_stopping:
             raise busy(503, "the service is stopping")
         self._check_queue(model, 1)
+        if self.unsent > self.limits.unsent:
+            raise busy(503, f"clients have not taken {self.unsent} bytes of answers; ask again later")
         if self._receiving >= self.limits.receiving:
             raise busy(503, f"the service is receiving {self._receiving} requests, which is the limit; ask again later")
         self._receiving += 1
@@ -76,8 +80,13 @@ class Service:
         finally:
             self._receiving -= 1
 
-    async def ask(self, model: Model, questions: Sequence[Question]) -> list[Answer]:
+    async def ask(self, model: Model, questions: Sequence[Question], values: int | None = None) -> list[Answer]:
         """The answers, in order.
+
+        Args:
+            model: Who is asked.
+            questions: One for each image; they share the limits on runs and on values of maps.
+            values: That the maps may hold together; None for the limit.
 
         Raises:
             HttpError: 422 if one of the questions is not valid, 429 if the queue is full, 503 if answering takes too
@@ -86,15 +95,14 @@ class Service:
         if len(questions) > self.limits.images:
             raise refused(f"a request may have {self.limits.images} images, this one has {len(questions)}")
         for asked in {(question.methods, question.targets) for question in questions}:
-            self._check(model, *asked)
-        share = self.limits.values // len(questions)
+            self._check(model, *asked, len(questions))
+        share = (self.limits.values if values is None else values) // len(questions)
         with self._in_queue(model, len(questions)):
             try:
                 async with asyncio.timeout(self.limits.answer_seconds):
-                    tasks = (
-                        self.explains.ask(model.name, replace(question, most_values=share)) for question in questions
+                    outcomes = await self._ask_together(
+                        model, [replace(question, most_values=share) for question in questions]
                     )
-                    outcomes = await asyncio.gather(*tasks)
             except TimeoutError:
                 raise busy(503, f"there was no answer within {self.limits.answer_seconds:g} seconds") from None
             except UnavailableError:
@@ -109,7 +117,20 @@ class Service:
             answers.append(outcome.value)
         return answers
 
-    def _check(self, model: Model, methods: tuple[str, ...] | None, targets: tuple[int | str, ...]) -> None:
+    async def _ask_together(self, model: Model, questions: Sequence[Question]) -> list[Outcome[Answer]]:
+        """What came of each question; where one cannot be answered, the others are given up."""
+        tasks: list[asyncio.Task[Outcome[Answer]]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for question in questions:
+                    tasks.append(group.create_task(self.explains.ask(model.name, question)))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    def _check(
+        self, model: Model, methods: tuple[str, ...] | None, targets: tuple[int | str, ...], images: int
+    ) -> None:
         """Raise HttpError unless the model has these methods and targets, and they are not too many."""
         if methods is None:
             return
@@ -128,9 +149,9 @@ class Service:
         for call in calls:
             if all(call.method.name != method.name for method in served):
                 raise refused(f"method {call.method.name} is not served, as it takes long for this model")
-        runs = sum(call.runs for call in calls)
+        runs = images * sum(call.runs for call in calls)
         if runs > self.limits.runs:
-            raise refused(f"the methods need {runs} runs of the model for an image, more than {self.limits.runs}")
+            raise refused(f"the methods need {runs} runs of the model for this request, more than {self.limits.runs}")
 
     def _check_queue(self, model: Model, images: int) -> None:
         if self._queued[model.name] + images > self.limits.queue:

@@ -112,7 +112,7 @@ def test_too_many_images(client):
 
 
 def test_v2_infer(client, explainer):
-    targets = {"name": "target", "datatype": "INT64", "shape": [2, 2], "data": [1, -2, [7, -1]]}
+    targets = {"name": "target", "datatype": "INT64", "shape": [2, 2], "data": [[1, -2], [7, -1]]}
     body = {"id": "x1", "inputs": [TENSOR, targets], "parameters": {"method": "legrad"}}
     found = client.post("/v2/models/demo/infer", json=body).json()
     assert (found["model_name"], found["id"]) == ("demo", "x1")
@@ -182,7 +182,7 @@ def v2_bodies():
         yield changed(shape=shape), "input image"
     yield changed(data="x"), "data of input image must be a list"
     yield changed(data=[1, 2]), "an image must be a text in base64"
-    yield changed(data=[{}, []]), "input image has the shape [2] and 1 values"
+    yield changed(data=[{}, []]), "an image must be a text in base64, got an object"
 
 
 @pytest.mark.parametrize(("body", "part"), list(v2_bodies()))
@@ -193,3 +193,45 @@ def test_what_v2_refuses(client, body, part):
 def test_v2_takes_no_binary_tensors(client):
     answer = client.post("/v2/models/demo/infer", content=b"{}", headers={"Inference-Header-Content-Length": "2"})
     assert "in JSON only" in refusal(answer)
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ({"shape": [2, 2], "data": [[1], [2, 3, 4]]}, "data of input target must be flat, or 2 lists of 2"),
+        ({"shape": [2, 1], "data": [[1], 2]}, "data of input target must be flat, or 2 lists of 1"),
+        (
+            {"shape": [2, 1], "data": ["four", "two"]},
+            "input target has the datatype INT64, and data that are not of it",
+        ),
+        ({"shape": [2, 1], "data": [1, True]}, "input target has the datatype INT64, and data that are not of it"),
+        ({"shape": [2, 1], "data": [1, 2], "parameters": {"x": 1}}, "a tensor's parameters can only be"),
+    ],
+)
+def test_targets_of_v2_have_the_shape_and_the_type_that_they_say(client, target, part):
+    body = {"inputs": [TENSOR, {"name": "target", "datatype": "INT64", **target}]}
+    assert part in refusal(client.post("/v2/models/demo/infer", json=body))
+
+
+def test_flat_and_nested_targets_are_the_same(client):
+    answers = []
+    for data in ([1, -2, 7, -1], [[1, -2], [7, -1]]):
+        targets = {"name": "target", "datatype": "INT64", "shape": [2, 2], "data": data, "parameters": {}}
+        wanted = [{"name": "class_index", "parameters": {"binary_data": False}}]
+        answers.append(
+            client.post("/v2/models/demo/infer", json={"inputs": [TENSOR, targets], "outputs": wanted}).json()
+        )
+    assert answers[0] == answers[1] and "outputs" in answers[0]
+    wrong = {"name": "class_index", "parameters": {"binary_data": True}}
+    body = {"inputs": [TENSOR], "outputs": [wrong]}
+    assert "a tensor's parameters" in refusal(client.post("/v2/models/demo/infer", json=body))
+
+
+def test_a_document_of_very_many_values_is_not_read(client):
+    body = b'{"instances": [' + b"[]," * (10**5 + 1) + b"[]]}"
+    assert refusal(client.post("/v1/models/demo:predict", content=body)) == "the body has more than 100000 values"
+
+
+def test_images_of_a_request_share_the_runs(client):
+    body = {"instances": INSTANCES[:1] * 2, "parameters": {"method": "rise:masks=501", "map": "none"}}
+    assert "1002 runs of the model for this request" in refusal(client.post("/v1/models/demo:explain", json=body))

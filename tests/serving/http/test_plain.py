@@ -112,7 +112,7 @@ def test_a_form_without_boundary_or_end(client):
         ({"method": "x" * 300}, "got a text of 300 characters"),
         ({"method": "rollout:head_fusion=most"}, "one of mean, max, min"),
         ({"method": ["legrad", "legrad"]}, "given twice"),
-        ({"method": "rise:masks=1001"}, "need 1001 runs of the model for an image, more than 1000"),
+        ({"method": "rise:masks=1001"}, "need 1001 runs of the model for this request, more than 1000"),
         ({"target": "eleven"}, "there is no label 'eleven'"),
         ({"target": "10"}, "target 10 is out of range"),
         ({"target": ["0"] * 65}, "64 maps of an image"),

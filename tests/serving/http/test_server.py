@@ -82,26 +82,63 @@ def test_who_goes_on_sending_after_a_refusal_is_cut_off():
         assert time.monotonic() - start > SECONDS - 0.2
 
 
+def slow_reader(port):
+    """A connection whose client has read but the beginning of an answer of 17 MB, and that beginning."""
+    file = io.BytesIO()
+    Image.new("RGB", (1800, 1800)).save(file, "PNG")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(request("POST", "/explain?map=image", file.getvalue(), ["Connection: close"]))
+    return connection, connection.recv(2000)
+
+
+def rest_of(connection, start):
+    """How many bytes of the answer came, and how many it has."""
+    length = int(re.search(rb"content-length: (\d+)", start, re.IGNORECASE)[1])
+    answer = bytearray(start)
+    with suppress(ConnectionResetError):
+        while part := connection.recv(2**20):
+            answer += part
+    connection.close()
+    return len(answer), answer.index(b"\r\n\r\n") + 4 + length
+
+
 @pytest.mark.parametrize("is_reading", [True, False])
 def test_who_does_not_take_the_answer_is_cut_off(is_reading):
-    file = io.BytesIO()
-    Image.new("RGB", (1800, 1800)).save(file, "PNG")  # a map of 17 MB as JSON
-    with serving(DEMO, send_seconds=SECONDS) as (_, port), socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
-        connection.settimeout(20)
-        connection.connect(("127.0.0.1", port))
-        connection.sendall(request("POST", "/explain?map=image", file.getvalue(), ["Connection: close"]))
-        start = connection.recv(2000)
-        assert start.startswith(b"HTTP/1.1 200")
-        length = int(re.search(rb"content-length: (\d+)", start, re.IGNORECASE)[1])
+    with serving(DEMO, send_seconds=SECONDS) as (_, port):
+        connection, start = slow_reader(port)
         if not is_reading:
             time.sleep(SECONDS + 1)
-        answer = bytearray(start)
-        with suppress(ConnectionResetError):
-            while part := connection.recv(2**20):
-                answer += part
-        whole = answer.index(b"\r\n\r\n") + 4 + length
-        assert (len(answer) == whole) is is_reading, (len(answer), whole)
+        came, whole = rest_of(connection, start)
+        assert (came == whole) is is_reading, (came, whole)
+
+
+def test_a_body_that_is_too_long_is_answered():
+    """Though the client reads nothing before it has sent all."""
+    with serving(DEMO, body=2**20) as (_, port):
+        for _ in range(5):
+            status, document = ask(port, body=b"x" * 2**23)
+            assert (status, document) == (413, {"error": "the body is longer than the limit of 1048576 bytes"})
+
+
+def test_a_stop_waits_for_clients_that_take_their_answers():
+    with serving(DEMO) as (process, port):
+        connection, start = slow_reader(port)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        came, whole = rest_of(connection, start)
+        assert came == whole > 10**7 and process.wait(10) == 0
+
+
+def test_answers_that_nobody_takes_have_a_limit():
+    with serving(DEMO, unsent=10**7) as (_, port):
+        connection, start = slow_reader(port)
+        status, document = ask(port)
+        assert status == 503 and document["error"].startswith("clients have not taken ")
+        came, whole = rest_of(connection, start)
+        assert came == whole and ask(port)[0] == 200
 
 
 def under_way(port, results):
