@@ -210,7 +210,7 @@ def main(
         folder = Path(place)
         write_files(Case(here, model, 224, CPU, 1, 1, 1), ["onnx"], folder)
         artifact = folder / str(WAYS["onnx"].file)
-        explainer = Explainer(artifact, CPU)
+        explainer = Explainer(artifact, CPU, packed=True)  # as the service opens it
         asked = questions(explainer)
         best = bare(explainer, asked, seconds / 4)
         del explainer

@@ -28,12 +28,12 @@ OF_MAP: dict[str, Callable[[Explanation], NDArray[np.float32]]] = {
 
 
 def open_explainer(path: str, threads: int | None, max_pixels: int) -> Explainer:
-    """An Explainer on the CPU that lists all classes, as questions ask for different numbers of them.
+    """An Explainer on the CPU that runs for long, and lists all classes, as questions ask for different numbers of them.
 
     Raises:
         OnnxplainError: As Explainer does.
     """
-    opened = Explainer(path, "cpu", threads=threads)
+    opened = Explainer(path, "cpu", threads=threads, packed=True)
     return Explainer.over(opened.artifact, max_pixels, top_k=len(opened.metadata.labels))
 
 
