@@ -28,7 +28,7 @@ OF_MAP: dict[str, Callable[[Explanation], NDArray[np.float32]]] = {
 
 
 def open_explainer(path: str, threads: int | None, max_pixels: int) -> Explainer:
-    """An Explainer on the CPU that runs for long, and lists all classes, as questions ask for different numbers of them.
+    """An Explainer on the CPU for a long time, which lists all classes: questions ask for different numbers of them.
 
     Raises:
         OnnxplainError: As Explainer does.
