@@ -63,7 +63,7 @@ def replica_of(model):
 
 def test_questions_that_come_together_are_answered_as_if_alone(served):
     _, port, _ = served
-    explainer = Explainer(DEMO, "cpu", threads=1)
+    explainer = Explainer(DEMO, "cpu", threads=1, packed=True)
     asked = [(image, method) for _ in range(6) for image in IMAGES for method in ("legrad", "rollout")]
     with ThreadPoolExecutor(16) as threads:
         found = list(threads.map(lambda each: ask(port, f"/explain?model=demo&method={each[1]}", each[0]), asked))
