@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +109,8 @@ def _connected(address: str, jobs: int | None, cpus: int) -> Iterator[None]:
             ray.init(address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise OnnxplainError(f"there is no Ray cluster at {address}: {one_line(error)}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray prints that workers died, at the latest when it ends; --json owns stdout
+        try:
+            yield
+        finally:
+            ray.shutdown()

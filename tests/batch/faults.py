@@ -6,6 +6,7 @@ The images are scenes of the demo, in files. What is counted is how often the gr
 counting/sitecustomize.py notes before each run in whatever process.
 """
 
+import json
 import os
 import random
 import signal
@@ -77,21 +78,22 @@ def find_victim(driver: int, victim: str, chance: random.Random) -> int | None:
     return chance.choice([number for number, title in descendants(driver) if mark in title] or [None])
 
 
-def batch(victim: str, images: Path, output: Path, shard: int) -> subprocess.Popen[str]:
+def batch(victim: str, images: Path, output: Path, shard: int) -> subprocess.Popen[bytes]:
     """Start the command."""
-    arguments = ["batch", ARTIFACT, images, "--output", output, "--shard-size", shard, "--quiet", *VICTIMS[victim]]
+    arguments = ["batch", ARTIFACT, images, "--output", output, "--shard-size", shard, "--json", *VICTIMS[victim]]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(COUNTING), os.environ.get("PYTHONPATH", "")]),
         "COMPUTED": str(output.parent / "computed"),
     }
-    return subprocess.Popen(
-        [sys.executable, ROOT / "cli.py", *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=output.parent,
-        env=environment,
-    )
+    with (output.parent / "stdout").open("w") as stdout, (output.parent / "stderr").open("w") as stderr:
+        return subprocess.Popen(
+            [sys.executable, ROOT / "cli.py", *map(str, arguments)],
+            stdout=stdout,
+            stderr=stderr,
+            cwd=output.parent,
+            env=environment,
+        )
 
 
 def run(folder: Path, victim: str, kills: int, count: int, bad: float, seed: int) -> dict[str, object]:
@@ -119,11 +121,13 @@ def run(folder: Path, victim: str, kills: int, count: int, bad: float, seed: int
             if process.returncode != -signal.SIGKILL:
                 break
             process, started = batch(victim, listed, output, max(1, count // 10)), started + 1
-    status, errors = process.returncode, process.stderr.read()
+    status, errors = process.returncode, (folder / "stderr").read_text()
     time.sleep(1)  # a process that outlived a driver is gone by then
     table = pq.read_table(output, columns=["key", "error", "error_kind"])
     rows = Counter(Path(key).name for key in table["key"].to_pylist())
     assert status == (2 if bad else 0), (status, errors)
+    printed = (folder / "stdout").read_text()
+    assert printed.startswith("{") and json.loads(printed)["images"] == count, printed  # and nothing else
     assert rows == Counter(f"{number:05}.png" for number in range(count)), "not one row for each image"
     kinds = Counter(table["error_kind"].to_pylist())
     given_up = kinds["process ended"]
