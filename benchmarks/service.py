@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -148,11 +149,11 @@ def service(artifact: Path, replicas: int) -> Iterator[tuple[int, int]]:
 
 def load(port: int, asked: Sequence[Question], clients: int, seconds: float) -> Tally:
     """So many clients, each with a connection of its own, ask for so long."""
-    tally, began = Tally(), time.monotonic()
+    began = time.monotonic()
     end = began + seconds
 
-    def client(number: int) -> None:
-        random = np.random.default_rng(number)
+    def client(number: int) -> Tally:
+        tally, random = Tally(), np.random.default_rng(number)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         while time.monotonic() < end:
             question = asked[random.integers(len(asked))]
@@ -166,14 +167,16 @@ def load(port: int, asked: Sequence[Question], clients: int, seconds: float) -> 
                 tally.seconds.append(took)
                 tally.wrong += not question.is_answered_by(json.loads(content))
         connection.close()
+        return tally
 
-    threads = [threading.Thread(target=client, args=(each,)) for each in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    tally.duration = time.monotonic() - began
-    return tally
+    with ThreadPoolExecutor(clients) as threads:
+        tallies = list(threads.map(client, range(clients)))  # raises if a client got no answer
+    return Tally(
+        [second for each in tallies for second in each.seconds],
+        time.monotonic() - began,
+        sum((each.statuses for each in tallies), Counter()),
+        sum(each.wrong for each in tallies),
+    )
 
 
 @contextmanager

@@ -27,8 +27,8 @@ def serve(
     replicas: Annotated[
         int, Option(metavar="N", min=1, max=1000, help="Processes for each model; they share the cores.")
     ] = 1,
-    max_body: Annotated[int, Option(metavar="BYTES", min=1, help="Of a request, which else gets 413.")] = 32 * 2**20,
-    max_pixels: Annotated[int, Option(metavar="N", min=1, help="Of an image, which else gets 422.")] = 2**25,
+    max_body: Annotated[int, Option(metavar="BYTES", min=1, help="Of a request; beyond them 413.")] = 32 * 2**20,
+    max_pixels: Annotated[int, Option(metavar="N", min=1, help="Of an image; beyond them 422.")] = 2**25,
     max_queue: Annotated[
         int, Option(metavar="N", min=1, help="Images that wait or are being explained, for each model; then 429.")
     ] = 64,
@@ -46,15 +46,21 @@ def serve(
     """
     try:
         from onnxplain.serving.http.on_ray import on_ray
-        from onnxplain.serving.http.server import listen, start_listening
-        from onnxplain.serving.http.server import serve as answer
+        from onnxplain.serving.http.server import answer_requests, listen, start_listening
     except ModuleNotFoundError as error:
         raise OnnxplainError(f"serve needs {error.name}: pip install 'onnxplain[ray]'") from None
     from onnxplain.serving.http.limits import Limits
     from onnxplain.serving.http.models import read_models
     from onnxplain.serving.http.service import Service
 
-    limits = Limits(body=max_body, pixels=max_pixels, queue=max_queue, runs=max_runs, answer_seconds=timeout)
+    limits = Limits(
+        body=max_body,
+        pixels=max_pixels,
+        queue=max_queue,
+        runs=max_runs,
+        answer_seconds=timeout,
+        stop_seconds=max(timeout, Limits.stop_seconds),
+    )
     console = display.make_console(quiet)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     with listen(host, port) as taken:
@@ -63,7 +69,7 @@ def serve(
         with on_ray(models, replicas, limits) as explains:
             start_listening(taken)
             _tell(console, taken.getsockname(), models)
-            if not answer(Service(explains, limits), taken):
+            if not answer_requests(Service(explains, limits), taken):
                 raise OnnxplainError("stopped while requests were being answered")
 
 

@@ -1,8 +1,10 @@
 """The application: routes, what becomes of errors, and what is counted. It knows nothing of Ray."""
 
+import asyncio
 import logging
 import time
 import uuid
+from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,7 +25,10 @@ def build_application(service: Service) -> Starlette:
     parts = (kserve_v1, open_inference, plain, page)
     application = Starlette(
         routes=[route for part in parts for route in part.routes(service)],
-        middleware=[Middleware(_Watch, service=service)],
+        middleware=[
+            Middleware(_Counted, service=service),
+            Middleware(_Drained, seconds=service.limits.receive_seconds),
+        ],
         exception_handlers={HttpError: _refuse, HTTPException: _refuse_route},
     )
     application.router.redirect_slashes = False
@@ -48,8 +53,8 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     return error_response(HttpError(error.status_code, message, headers))
 
 
-class _Watch:
-    """Counts requests, and answers what nobody expected with a number that the log has too."""
+class _Counted:
+    """Counts requests, and answers an unexpected error with a number that the log has too."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -60,7 +65,7 @@ class _Watch:
             return
         start, status = time.perf_counter(), 0
 
-        async def watch(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -69,17 +74,54 @@ class _Watch:
 
         self._service.under_way += 1
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, receive, send_counted)
         except ClientDisconnect:
-            status = status or 499  # as nginx counts who left
+            status = status or 499  # as nginx counts clients that left
         except Exception:
             number = uuid.uuid4().hex[:12]
             LOG.exception("unexpected error %s", number)
             if status:
                 raise
             message = f"unexpected error {number}; the log of the service has it under this number"
-            await error_response(HttpError(500, message))(scope, receive, watch)
+            await error_response(HttpError(500, message))(scope, receive, send_counted)
         finally:
             self._service.under_way -= 1
             route, model = getattr(scope.get("endpoint"), "__name__", ""), scope.get("onnxplain.model", "")
             self._service.metrics.answered(route, model, status, time.perf_counter() - start)
+
+
+class _Drained:
+    """Throws away what still comes of the body of a request that has been refused, before the connection may close.
+
+    A client that sends all before it reads would lose the answer if the connection closed earlier (RFC 9112, 9.6). What
+    has not come in `seconds` after the headers is not waited for.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        # a client that asks whether it may send does not, once it is refused
+        is_whole = any(name == b"expect" for name, _ in scope["headers"])
+
+        async def receive_noted() -> Message:
+            nonlocal is_whole
+            message = await receive()
+            is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            return message
+
+        async def send_drained(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        while not is_whole:
+                            await receive_noted()
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        await self._app(scope, receive_noted, send_drained)

@@ -44,9 +44,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 def _too_long(limits: Limits) -> HttpError:
-    return HttpError(
-        413, f"the body is longer than the limit of {limits.body} bytes"
-    )  # what still comes is thrown away
+    return HttpError(413, f"the body is longer than the limit of {limits.body} bytes")
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Errors as HTTP tells them: a status, and one line."""
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import Response
 
 from onnxplain.contract.errors import OnnxplainError, RunError
 
-LONGEST = 1000
+from .responses import json_response
+
+LONGEST_MESSAGE = 1000
 """Characters of a message."""
 RETRY_SECONDS = 1
 """When to ask again, of a service that is busy."""
@@ -43,12 +43,6 @@ def from_error(error: OnnxplainError) -> HttpError:
     return busy(503, str(error)) if isinstance(error, RunError) else refused(str(error))
 
 
-def json_response(document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON in ASCII, with finite numbers."""
-    body = json.dumps(document, allow_nan=False)
-    return Response(body, status, headers, media_type="application/json")
-
-
 def error_response(error: HttpError) -> Response:
     """In the form that both protocols of KServe have."""
-    return json_response({"error": " ".join(error.message.split())[:LONGEST]}, error.status, error.headers)
+    return json_response({"error": " ".join(error.message.split())[:LONGEST_MESSAGE]}, error.status, error.headers)

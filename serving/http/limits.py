@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass
 
-MAPS = 64
+MOST_MAPS = 64
 """Maps of one image: methods times targets."""
+HEADERS = 2**16
+"""Bytes of a request's headers."""
+CONNECTIONS = 1000
+KEEP_ALIVE_SECONDS = 20
+CLOSING_SECONDS = 1
+"""In which clients have to take the last answers."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Metrics:
             "onnxplain_queue_images", "Images that wait or are being explained", ("model",), registry=self.registry
         )
         self._together = Histogram(
-            "onnxplain_images_together", "For each image, how many were explained at once with it, which counts",
+            "onnxplain_images_together", "Images in the batch of each image that was explained",
             ("model",), buckets=IMAGES, registry=self.registry,
         )  # fmt: skip
 

@@ -12,11 +12,11 @@ from starlette.routing import Route
 
 from onnxplain.contract.metadata import Metadata
 
-from .asked import check_names, methods_of, targets_of
+from .asked import check_names, decoded_image, methods_of, targets_of
 from .bodies import kind, parse_json
-from .errors import json_response, refused
-from .kserve_v1 import decoded_image
+from .errors import refused
 from .questions import Answer, Question
+from .responses import json_response
 from .service import Service
 
 NAME = "onnxplain"
@@ -62,7 +62,7 @@ OUTPUTS = {
     "heatmap": Output("FP32", lambda metadata: (-1, *metadata.preprocessing.size), _maps("input")),
     "seen": Output("INT64", lambda metadata: (4,), lambda answer: answer.about["seen"]),
 }
-OF_MAP = {"tokens": "tokens", "heatmap": "input"}
+MAP_SIZE_OF = {"tokens": "tokens", "heatmap": "input"}
 
 
 def routes(service: Service) -> list[Route]:
@@ -91,7 +91,7 @@ def routes(service: Service) -> list[Route]:
         ]
         inputs = [
             {"name": "image", "datatype": "BYTES", "shape": [-1]},
-            {"name": "target", "datatype": "INT64", "shape": [-1, -1], "optional": True},
+            {"name": "target", "datatype": "INT64", "shape": [-1, -1]},
         ]
         platform = f"{NAME}_{model.metadata.model}"
         return json_response({"name": model.name, "platform": platform, "inputs": inputs, "outputs": outputs})
@@ -121,7 +121,7 @@ def routes(service: Service) -> list[Route]:
         rows = inputs.get("target", [parameters.get("target")] * len(images))
         if len(rows) != len(images):
             raise refused(f"target has {len(rows)} rows for {len(images)} images; give one for each")
-        maps = tuple(OF_MAP[name] for name in names if name in OF_MAP)
+        maps = tuple(MAP_SIZE_OF[name] for name in names if name in MAP_SIZE_OF)
         questions = [
             Question(image, methods, targets_of(row), None, maps=maps) for image, row in zip(images, rows, strict=True)
         ]

@@ -12,9 +12,9 @@ from onnxplain.runtime.figures.style import LAYOUTS
 
 from .asked import check_names, map_of, methods_of, targets_of, top_k_of
 from .bodies import image_of
-from .errors import HttpError, json_response, refused
-from .kserve_v1 import explanations
+from .errors import HttpError, refused
 from .questions import TOP_K, Answer, Model, Question
+from .responses import explanations, json_response
 from .service import Service
 
 JSON, PNG = "application/json", "image/png"
@@ -25,12 +25,12 @@ SEVERAL = ("method", "target")
 
 
 def routes(service: Service) -> list[Route]:
-    """Those of an explanation, and of metrics and health."""
+    """Those of an explanation, and of metrics."""
 
     async def explain(request: Request) -> Response:
         given = _query(request)
         model = service.model(request, given.get("model"))
-        wanted = accepted(request.headers.get("accept", "*/*"))
+        wanted = accepted(",".join(request.headers.getlist("accept") or ["*/*"]))
         question = _question(given, model, wanted)
         image, name = await image_of(request, await service.body(request, model))
         [answer] = await service.ask(model, [Question(image, *question)])
@@ -41,13 +41,9 @@ def routes(service: Service) -> list[Route]:
     async def metrics(request: Request) -> Response:
         return service.metrics.response()
 
-    async def health(request: Request) -> Response:
-        return json_response({"models": list(service.explains.models)})
-
     return [
         Route("/explain", explain, methods=["POST"]),
         Route("/metrics", metrics),
-        Route("/health", health),
     ]
 
 

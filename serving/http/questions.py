@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnxplain.contract.metadata import Metadata
 from onnxplain.runtime.outcome import Outcome
 
-MAPS = ("image", "input", "tokens")
-"""The sizes of a map: over the image, the model's input, or its patches."""
+MAP_SIZES = ("image", "input", "tokens")
+"""Over the image, the model's input, or its patches."""
 TOP_K = 5
 
 
@@ -44,7 +44,7 @@ class Question:
         targets: Indices, labels or ranks.
         top_k: How many predictions are listed; None for all.
         summaries: Whether the answer says where each map is high.
-        maps: Names in MAPS: the maps themselves that the answer has.
+        maps: Names in MAP_SIZES: the maps themselves that the answer has.
         layout: Of the picture that the answer has; None for no picture.
         most_values: How many numbers the maps may hold together; None for any.
     """
@@ -70,7 +70,7 @@ class Answer:
             summaries the class, its score and probability.
         maps: For each of them the maps asked for, by name: float32 [height, width].
         picture: A PNG file.
-        together: How many images were explained at once with this one, which counts.
+        together: How many images were in its batch, itself included.
     """
 
     about: Mapping[str, Any]

@@ -15,14 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from onnxplain.contract.errors import OnnxplainError
 
 from .application import build_application
+from .limits import CLOSING_SECONDS, CONNECTIONS, HEADERS, KEEP_ALIVE_SECONDS
 from .service import Service
-
-HEADERS = 2**16
-"""Bytes of a request's headers."""
-CONNECTIONS = 1000
-KEEP_ALIVE_SECONDS = 20
-CLOSING_SECONDS = 1
-"""In which clients have to take the last answers."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -58,7 +52,7 @@ def _cannot_listen(host: str, port: int, error: Exception) -> OnnxplainError:
     return OnnxplainError(f"cannot listen on {host}, `port` {port}: {getattr(error, 'strerror', None) or error}")
 
 
-def serve(service: Service, taken: socket.socket) -> bool:
+def answer_requests(service: Service, taken: socket.socket) -> bool:
     """Answer until a signal comes, and then what is under way.
 
     Returns:
@@ -118,9 +112,8 @@ class _Server(uvicorn.Server):
 class _ImpatientProtocol(H11Protocol):
     """Closes connections on which nothing is under way and too little comes, where uvicorn itself would wait for ever.
 
-    In `seconds` the headers of a request have to come; and the rest of a body that nobody reads, as the request has
-    been refused. Bodies that are read have their time in `read_body`. In `send_seconds` the client has to take an
-    answer, which is in memory until then.
+    In `seconds` the headers of a request have to come. Bodies have their time in `read_body`, or where the application
+    throws them away. In `send_seconds` the client has to take an answer, which is in memory until then.
     """
 
     seconds: float
@@ -140,6 +133,8 @@ class _ImpatientProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # it did not come in time
+            self.transport.close()
         self._watch()
 
     def pause_writing(self) -> None:
@@ -172,8 +167,7 @@ class _ImpatientProtocol(H11Protocol):
             super().send_400_response(msg)
 
     def _is_waiting(self) -> bool:
-        state = self.conn.their_state
-        return state is h11.IDLE or (state is h11.SEND_BODY and self.cycle.response_complete)
+        return self.conn.their_state is h11.IDLE
 
     def _watch(self) -> None:
         if not self._is_waiting():

@@ -14,14 +14,12 @@ from onnxplain.runtime.methods.choice import call_method, call_methods, comparab
 from onnxplain.runtime.outcome import Outcome
 from onnxplain.runtime.targets import resolve_target
 
+from .asked import LONGEST_NAME
 from .bodies import read_body
 from .errors import HttpError, busy, from_error, refused
-from .limits import MAPS, Limits
+from .limits import MOST_MAPS, Limits
 from .metrics import Metrics
 from .questions import Answer, Explains, Model, Question, UnavailableError
-
-LONGEST = 200
-"""Characters of a name in a request."""
 
 
 class Service:
@@ -31,7 +29,7 @@ class Service:
         explains: Who answers.
         limits: How much is taken.
         metrics: What is counted.
-        is_stopping: Whether requests that come are refused.
+        is_stopping: Whether new requests are refused.
         under_way: How many requests are being answered.
         unsent: Bytes of answers that clients have not taken yet.
     """
@@ -56,7 +54,7 @@ class Service:
                 raise refused(f"there are several models; name one: {', '.join(models)}")
             name = next(iter(models))
         if name not in models:
-            raise HttpError(404, no_such("model", name[:LONGEST], models))
+            raise HttpError(404, no_such("model", name[:LONGEST_NAME], models))
         request.scope["onnxplain.model"] = name
         return models[name]
 
@@ -136,8 +134,8 @@ class Service:
             return
         if not targets:
             raise refused("the list of targets is empty; give at least one class, label or rank")
-        if max(1, len(methods)) * len(targets) > MAPS:
-            raise refused(f"a request may ask for {MAPS} maps of an image: methods times targets; ask for fewer")
+        if max(1, len(methods)) * len(targets) > MOST_MAPS:
+            raise refused(f"a request may ask for {MOST_MAPS} maps of an image: methods times targets; ask for fewer")
         metadata = model.metadata
         try:
             calls = call_methods(methods, metadata) if methods else (call_method(None, {}, metadata),)

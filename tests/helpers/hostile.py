@@ -29,6 +29,10 @@ TRICKS += [
     "/explain?top_k=1e9",
     "/explain?method=rise:masks=99999999",
 ]
+UNENDED = ("many", "bytes")
+"""Kinds whose requests may not end for the service before the connection does."""
+UNANSWERED = ("bytes", "slow", "left")
+"""Kinds that need not be answered."""
 SCENE = (SCENES / "scene-0.png").read_bytes()
 TEXT = base64.b64encode(SCENE).decode()
 
@@ -74,9 +78,9 @@ def documents(random):
         yield json.dumps({"inputs": [tensor], "outputs": random.choice(values)}).encode()
 
 
-def request(verb, path, body=b"", headers=()):
+def request(verb, path, body=b"", headers=(), connection="close"):
     """The bytes of a request; a length among the headers takes the place of the right one."""
-    lines = [f"{verb} {path} HTTP/1.1", "Host: service", *headers]
+    lines = [f"{verb} {path} HTTP/1.1", "Host: service", f"Connection: {connection}", *headers]
     if not any(line.lower().startswith(("content-length", "transfer-encoding")) for line in headers):
         lines.append(f"Content-Length: {len(body)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
@@ -111,7 +115,7 @@ def requests(seed):
     yield "length", [request("POST", "/explain", SCENE, ["Transfer-Encoding: chunked", "Content-Length: 5"])]
     for path in ("/explain", "/nowhere", "/metrics"):
         yield "length", [request("POST", path, b"zz\r\n", ["Transfer-Encoding: chunked"])]
-    yield "length", [request("POST", "/explain", b"ffffffffffffffff\r\nx", ["Transfer-Encoding: chunked"])]
+    yield "bytes", [request("POST", "/explain", b"ffffffffffffffff\r\nx", ["Transfer-Encoding: chunked"])]
     yield "length", [request("POST", "/explain", SCENE, ["Transfer-Encoding: gzip"])]
     for header in ("X: " + "a" * 200_000, "X" * 70_000 + ": a", "X: \x00", "\x7f: a", "NoColon", " X: a", "Host: b"):
         yield "header", [request("POST", "/explain", SCENE, [header])]
@@ -123,8 +127,8 @@ def requests(seed):
         "multipart/form-data; boundary=x",
     ):
         for body in (SCENE, b"--x\r\n" * 5000, b"--x\r\nContent-Disposition: form-data; name=\r\n\r\n\r\n--x--"):
-            yield "form", [request("POST", "/explain", body, [f"Content-Type: multipart/form-data{kind}"])]
-    yield "many", [request("GET", "/v2/health/live") * 200]
+            yield "form", [request("POST", "/explain", body, [f"Content-Type: {kind}"])]
+    yield "many", [request("GET", "/v2/health/live", connection="keep-alive") * 200]
     for body in (b"", b"\x00" * 5000, b"\x16\x03\x01\x02\x00" * 50, b"GET", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 5000):
         yield "bytes", [body]
     whole = request("POST", "/explain", SCENE)
@@ -143,12 +147,16 @@ def send(port, kind, parts, pause):
             for place, part in enumerate(parts):
                 time.sleep(pause if place else 0)
                 connection.sendall(part)
-            if kind != "slow":
+            if kind in UNENDED:
                 connection.shutdown(socket.SHUT_WR)
             if kind == "left":
                 return []
             while part := connection.recv(2**20):
                 answer += part
+                connection.settimeout(2)  # it is answered, though the service may wait for more of the request
+        except TimeoutError:
+            if not answer:
+                raise
         except OSError as error:  # the service has closed the connection, as it may
             if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
                 raise

@@ -4,28 +4,42 @@
 """
 
 import argparse
+import asyncio
 import json
 import logging
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from onnxplain.serving.http.answering import open_explainer
+from onnxplain.serving.http.answering import answer_all, open_explainer
 from onnxplain.serving.http.application import build_application
-from onnxplain.serving.http.in_process import InProcess
 from onnxplain.serving.http.limits import Limits
 from onnxplain.serving.http.models import read_models
-from onnxplain.serving.http.server import listen, serve
+from onnxplain.serving.http.server import answer_requests, listen
 from onnxplain.serving.http.service import Service
 
 ROOT = Path(__file__).parents[2]
 SCENES = ROOT / "demo" / "scenes"
 DEMO = ROOT / "demo" / "demo.onnx"
 PNG = {"accept": "image/png"}
+
+
+class InProcess:
+    """An `Explains`, with an Explainer for each model, which answers one question at a time."""
+
+    def __init__(self, models, explainers):
+        self.models, self._explainers = models, explainers
+        self._thread = ThreadPoolExecutor(1)
+
+    async def ask(self, model, question):
+        work = asyncio.get_running_loop().run_in_executor(self._thread, answer_all, self._explainers[model], [question])
+        [outcome] = await work
+        return outcome
 
 
 def in_process(artifacts, limits=None):
@@ -71,7 +85,7 @@ def main():
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
         print(f"listening on {taken.getsockname()[1]}", flush=True)
-        sys.exit(0 if serve(service, taken) else 3)
+        sys.exit(0 if answer_requests(service, taken) else 3)
 
 
 if __name__ == "__main__":

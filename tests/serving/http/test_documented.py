@@ -1,6 +1,7 @@
-"""The service in docs/server.md that is written with FastAPI: it answers as the Explainer, and refuses in words."""
+"""What docs/server.md says: the service that is written with FastAPI, the routes, and the limits."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from onnxplain.runtime import Explainer
+from onnxplain.serving.http.application import build_application
+from onnxplain.serving.http.bodies import VALUES
+from onnxplain.serving.http.limits import CONNECTIONS, HEADERS, KEEP_ALIVE_SECONDS, MOST_MAPS, Limits
+from onnxplain.serving.http.open_inference import AS_TEXT
 from tests.helpers.doc_blocks import ROOT, blocks
-from tests.helpers.service import DEMO, PNG, SCENES
+from tests.helpers.service import DEMO, PNG, SCENES, make_service
 
 IMAGE = (SCENES / "scene-0.png").read_bytes()
 
@@ -41,3 +46,22 @@ def test_it_refuses(module, monkeypatch):
     assert module["waiting"] == 0
     monkeypatch.setitem(module, "waiting", 16)
     assert client.post("/explain", content=IMAGE).status_code == 429
+
+
+def test_the_routes_in_metrics_are_listed():
+    names = {route.endpoint.__name__ for route in build_application(make_service([DEMO])).routes}
+    text = (ROOT / "docs" / "server.md").read_text()
+    listed = text.partition("Routes are ")[2].partition(";")[0]
+    assert set(re.findall("`(.+?)`", listed)) == names
+
+
+def test_the_limits_are_those_of_the_code():
+    text = (ROOT / "docs" / "server.md").read_text()
+    table = text.partition("These limits are fixed:")[2].partition("Methods that take long")[0]
+    found = [int(number) for number in re.findall(r"\d+", re.sub(r"(?<=\d) (?=\d)", "", table.replace("V2", "")))]
+    limits = Limits()
+    assert (limits.unsent, HEADERS) == (256 * 2**20, 64 * 2**10)
+    assert [number for number in found if number not in (400, 408, 422, 503)] == [
+        *(limits.images, MOST_MAPS, limits.values, limits.values // AS_TEXT, VALUES, 64, limits.receive_seconds),
+        *(limits.receive_seconds, limits.receiving, limits.send_seconds, 256, CONNECTIONS, KEEP_ALIVE_SECONDS),
+    ]

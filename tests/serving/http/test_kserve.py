@@ -63,6 +63,8 @@ def test_v1_explain(client, explainer):
 def test_v1_lists_models(client):
     assert client.get("/v1/models").json() == {"models": ["demo"]}
     assert client.get("/v1/models/demo").json() == {"name": "demo", "ready": True}
+    assert refusal(client.post("/v1/models/demo:foo"), 404) == "there is no verb 'foo'; there are: predict, explain"
+    assert client.get("/v1/models/demo:predict").headers["allow"] == "POST"
     assert "there is no model 'dmo'" in refusal(client.get("/v1/models/dmo"), 404)
 
 

@@ -70,6 +70,11 @@ def test_maps(client, explainer, size, name):
     np.testing.assert_array_equal(array, getattr(explainer.explain(image.getvalue(), method="attnlrp"), name))
 
 
+def test_several_lines_of_accept_are_one(client):
+    given = [("accept", "text/html"), ("accept", "image/png")]
+    assert client.post("/explain", content=IMAGE, headers=given).headers["content-type"] == "image/png"
+
+
 @pytest.mark.parametrize("layout", [None, "bare", "map"])
 def test_a_picture_is_the_figure(client, explainer, layout):
     given = {"target": "seven"} | ({"layout": layout} if layout else {})

@@ -97,6 +97,23 @@ def test_a_full_queue_is_answered_at_once_and_empties():
     asyncio.run(check())
 
 
+def test_each_image_of_a_request_has_a_place_in_the_queue():
+    images = {"instances": [{"b64": "AAAA"}] * 3}
+
+    async def check():
+        scripted = Scripted()
+        async with connect(Service(scripted, Limits(queue=5))) as client:
+            first = asyncio.create_task(client.post("/v1/models/demo:predict", json=images))
+            while 'onnxplain_queue_images{model="demo"} 3.0' not in (await client.get("/metrics")).text:
+                await asyncio.sleep(0)
+            assert (await client.post("/v1/models/demo:predict", json=images)).status_code == 429
+            scripted.go_on.set()
+            assert (await first).status_code == 200
+            assert (await client.post("/v1/models/demo:predict", json=images)).status_code == 200
+
+    asyncio.run(check())
+
+
 def test_an_answer_that_does_not_come_is_503_and_leaves_the_queue():
     async def check():
         service = Service(Scripted(), Limits(answer_seconds=0.05))
