@@ -108,6 +108,11 @@ def _connected(address: str, jobs: int | None, cpus: int) -> Iterator[None]:
         else:
             ray.init(address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if "InvalidAuthToken" in str(error.__cause__):
+            raise OnnxplainError(
+                f"the Ray cluster at {address} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if the token is "
+                "not in ~/.ray/auth_token"
+            ) from None
         raise OnnxplainError(f"there is no Ray cluster at {address}: {one_line(error)}") from None
     with redirect_stdout(sys.stderr):  # Ray prints that workers died, at the latest when it ends; --json owns stdout
         try:
