@@ -68,7 +68,7 @@ class ExplainBatch:
             artifact: The file that export wrote, at a path that every machine has.
             method: A method, with parameters behind its name or without, as in rollout:head_fusion=max; None for the
                 artifact's best.
-            target: As in `Explainer.explain`.
+            target: One class: its index, its label, or a rank below 0, of which -1 is the top class.
             column: The column with the images: uint8 arrays, encoded images as bytes, or paths; None for the first of
                 image, bytes and path that there is, as Ray Data's `read_images` and `read_binary_files` call them.
             device: As in Explainer.
@@ -83,9 +83,11 @@ class ExplainBatch:
         allow_pixels(max_pixels)
         packed = FORMATS[format_of(Path(artifact))].has_packed
         self._explainer = Explainer(
-            artifact, device, threads or _cpus(), max_pixels=max_pixels, top_k=top_k, packed=packed
+            artifact, device, _cpus() if threads is None else threads, max_pixels=max_pixels, top_k=top_k, packed=packed
         )
         self._method = call_method(method, {}, self._explainer.metadata).key
+        if isinstance(target, list | tuple):
+            raise OnnxplainError(f"ExplainBatch explains one class of each image, got {target!r} as `target`")
         self._target = resolve_target(target, self._explainer.metadata.labels)
         self._column, self._maps, self._top_k = column, maps, top_k
 
@@ -101,6 +103,10 @@ class ExplainBatch:
         Raises:
             OnnxplainError: If there is no column with images, or one of the names above is taken.
         """
+        if not isinstance(batch, dict):
+            raise OnnxplainError(
+                f"a batch must be a dictionary of arrays, got {type(batch).__name__}; batch_format='numpy'"
+            )
         results = self._explainer.explain_all_many(
             list(batch[self._find(batch)]), [self._target], methods=[self._method]
         )

@@ -1,5 +1,6 @@
 """What is to be explained: images in files, in the rows of Parquet files, and in WebDataset shards."""
 
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,25 +16,26 @@ from onnxplain.runtime.images.loading import IMAGE_SUFFIXES
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
-        "file": pa.string(),
+        "file": pa.binary(),  # as the system names it, which need not be text
         "place": pa.int64(),
         "size": pa.int64(),
         "column": pa.string(),
         "error": pa.string(),
     }
 )
+SOURCE = ("file", "place", "size")
 BYTES, PATHS = ("bytes", "image", "jpg", "jpeg", "png", "webp"), ("path", "file", "file_name", "image_path", "filename")
 """Names of columns that hold images, and paths, where a file has several that could."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image.
+    r"""One image.
 
     Attributes:
         key: What its row is found by: its path as it was given; in a tar file that file's and the member's, as in
             shard.tar/0001.jpg; in a Parquet file that file's and the number of the row, as in images.parquet#17, or
-            what a column holds.
+            what a column holds. Bytes that are not UTF-8 are escapes in it: \udcff is the byte ff.
         file: The absolute path of the file that it is in.
         place: In a tar file, where its bytes begin; in a Parquet file, its row from 0; else -1.
         size: In a tar file, how many bytes it has; else -1.
@@ -48,18 +50,32 @@ class Item:
     column: str | None = None
     error: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", valid_text(self.key))
+        object.__setattr__(self, "error", self.error and valid_text(self.error))
+
+    @property
+    def source(self) -> tuple[bytes, int, int]:
+        """Where its bytes are: the values of the columns SOURCE."""
+        return os.fsencode(self.file), self.place, self.size
+
+
+def valid_text(text: str) -> str:
+    """The text, with escapes for bytes that are not UTF-8, as names of files may have."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
 
 def table_of(items: Iterable[Item]) -> pa.Table:
     """The items as a table of SCHEMA."""
     listed = list(items)
-    return pa.table(
-        {name: pa.array([getattr(item, name) for item in listed], SCHEMA.field(name).type) for name in SCHEMA.names}
-    )
+    columns = {name: [getattr(item, name) for item in listed] for name in SCHEMA.names}
+    columns["file"] = list(map(os.fsencode, columns["file"]))
+    return pa.table(columns, SCHEMA)
 
 
 def items_of(table: pa.Table) -> list[Item]:
     """The items in such a table."""
-    return [Item(**row) for row in table.to_pylist()]
+    return [Item(**{**row, "file": os.fsdecode(row["file"])}) for row in table.to_pylist()]
 
 
 def items_in_list(path: Path) -> Iterator[Item]:
@@ -101,7 +117,7 @@ def items_in_tar(path: Path) -> Iterator[Item]:
                     raise tarfile.ReadError("it has no end")
     except (OSError, tarfile.TarError) as error:
         why = getattr(error, "strerror", None) or f"it is no tar file, or damaged or compressed: {one_line(error)}"
-        yield Item(str(path), str(path.absolute()), error=f"{path} cannot be read: {why}")
+        yield Item(str(path), str(path.absolute()), error=f"{path} could not be listed: {why}")
         return
     if not found:
         raise OnnxplainError(f"there are no images in {path}; they would end in {', '.join(IMAGE_SUFFIXES)}")
@@ -125,14 +141,12 @@ def items_in_parquet(path: Path, column: str | None, key: str | None) -> Iterato
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             names = _columns(schema)
-            chosen = _checked(path, column, names) if column else _find_column(path, names)
+            chosen = _checked(path, column, names) if column and names else _find_column(path, names)
             keys = None
             if key is not None:
-                if key not in schema.names:
-                    raise OnnxplainError(f"{path}: {no_such('column', key, schema.names)}")
-                keys = file.read([key]).column(0).to_pylist()
+                keys = _keys(path, key, file)
     except (OSError, pa.ArrowException) as error:
-        why = f"{path} cannot be read as a Parquet file: {one_line(error)}"
+        why = f"{path} could not be listed as a Parquet file: {one_line(error)}"
         yield Item(str(path), str(path.absolute()), error=why)
         return
     for row in range(rows):
@@ -142,11 +156,32 @@ def items_in_parquet(path: Path, column: str | None, key: str | None) -> Iterato
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of that type holds paths."""
+    kind = _inner(kind)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
+    kind = _inner(kind)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, where a column holds numbers in a list of them."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _keys(path: Path, key: str, file: pq.ParquetFile) -> list[str | int | None]:
+    """What a column holds, which must be texts or whole numbers."""
+    schema = file.schema_arrow
+    if key not in schema.names:
+        raise OnnxplainError(f"{path}: {no_such('column', key, schema.names)}")
+    kind = schema.field(key).type
+    if not is_text(kind) and not pa.types.is_integer(kind):
+        raise OnnxplainError(f"{path}: rows are named by texts or whole numbers, and column {key} holds {kind}")
+    keys: list[str | int | None] = file.read([key]).column(0).to_pylist()
+    if None in keys:
+        raise OnnxplainError(f"{path}: column {key} is empty in row {keys.index(None)}, so that the row has no name")
+    return keys
 
 
 def _columns(schema: pa.Schema) -> dict[str, pa.DataType]:
@@ -176,5 +211,6 @@ def _find_column(path: Path, names: dict[str, pa.DataType]) -> str:
             return named[0]
         if able and test is _is_bytes:
             break
-    columns = ", ".join(names) or "none"
-    raise OnnxplainError(f"{path}: which column holds the images? of bytes or texts it has {columns}; give `column`")
+    if not names:
+        raise OnnxplainError(f"{path} has no column of bytes or texts, in which images or their paths could be")
+    raise OnnxplainError(f"{path}: which column holds the images, {' or '.join(names)}? give `column`")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -24,6 +25,7 @@ from .worker import Worker
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine alone, which ends with the batch."""
+CONNECT_SECONDS = 10
 
 
 def explain_on_ray(
@@ -75,6 +77,19 @@ def explain_on_ray(
             yield int(row["number"])
 
 
+def _check_reachable(address: str) -> None:
+    """Raise OnnxplainError if nobody listens there: Ray itself would try for two minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise OnnxplainError(
+            f"there is no Ray cluster at {address}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+
+
 class _RayWorker:
     """A worker as Ray Data takes it."""
 
@@ -100,6 +115,7 @@ def _connected(address: str, jobs: int | None, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_reachable(address)
     logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray would tell its makers about its use
     try:
@@ -110,7 +126,7 @@ def _connected(address: str, jobs: int | None, cpus: int) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if "InvalidAuthToken" in str(error.__cause__):
             raise OnnxplainError(
-                f"the Ray cluster at {address} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if the token is "
+                f"the Ray cluster at {address} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if it is "
                 "not in ~/.ray/auth_token"
             ) from None
         raise OnnxplainError(f"there is no Ray cluster at {address}: {one_line(error)}") from None

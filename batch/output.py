@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from onnxplain.contract.errors import OnnxplainError, one_line
 
-from .items import SCHEMA, Item, items_of, table_of
+from .items import SCHEMA, SOURCE, Item, items_of, table_of
 from .journal import count_begun
 from .settings import Settings
 
@@ -128,15 +128,28 @@ class Output:
             size: How many of them a shard has; None for SHARD, or fewer where that would give less than SHARDS shards.
 
         Raises:
-            OnnxplainError: If two have one key, or the disk is full.
+            OnnxplainError: If two have one key, one has the key of an image that was elsewhere, the items in the folder
+                cannot be read, or the disk is full.
         """
-        there = {key for path in self._input_files() for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
+        if not self._input_files() and next(self.folder.glob("part-*.parquet"), None) is not None:
+            raise OnnxplainError(f"{self._inputs}, which says what the rows are of, is gone; give another `output`")
+        there: dict[str, int] = {}
+        for path in self._input_files():
+            with self._expected(path):
+                table = pq.read_table(path, columns=["key", *SOURCE], page_checksum_verification=True)
+            sources = zip(*(table[name].to_pylist() for name in SOURCE), strict=True)
+            there.update(zip(table["key"].to_pylist(), map(hash, sources), strict=True))
         new: dict[str, Item] = {}
         for item in items:
             if item.key in new and new[item.key] != item:
                 raise OnnxplainError(f"two images are called {item.key}, and rows are found by these names")
             if item.key not in there:
                 new[item.key] = item
+            elif there[item.key] != hash(item.source):
+                raise OnnxplainError(
+                    f"{self.folder} has a row of {item.key}, which then was another image than now in {item.file}, or "
+                    "elsewhere in it; give another `output`"
+                )
         if not new:
             return
         size = size or min(SHARD, -(-len(new) // (SHARDS * MULTIPLE)) * MULTIPLE)
@@ -144,7 +157,7 @@ class Output:
         rest = iter(new.values())
 
         def save(path: Path) -> None:
-            with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+            with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
                 while part := list(islice(rest, size)):
                     writer.write_table(table_of(part), row_group_size=size)
 
@@ -154,7 +167,8 @@ class Output:
         """All shards, in order."""
         found: list[Shard] = []
         for path in self._input_files():
-            metadata = pq.read_metadata(path)
+            with self._expected(path):
+                metadata = pq.read_metadata(path)
             for group in range(metadata.num_row_groups):
                 found.append(Shard(len(found), str(path), group, metadata.row_group(group).num_rows))
         return found
@@ -230,6 +244,16 @@ class Output:
         return OnnxplainError(
             f"cannot write into {self.folder}: {why}; what is done is kept, and the same command goes on where it was"
         )
+
+    @contextmanager
+    def _expected(self, path: Path) -> Iterator[None]:
+        """Raise OnnxplainError if a file of items that is read in the block is damaged."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise OnnxplainError(
+                f"{path}, which says what the rows are of, is damaged; give another `output`: {one_line(error)}"
+            ) from None
 
     def _input_files(self) -> list[Path]:
         return sorted(path for path in self._inputs.iterdir() if re.fullmatch(r"\d{6,}\.parquet", path.name))

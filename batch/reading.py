@@ -4,10 +4,9 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from onnxplain.contract.errors import ImageError, ImageMissingError, one_line
@@ -15,6 +14,8 @@ from onnxplain.contract.errors import ImageError, ImageMissingError, one_line
 from .items import Item
 
 ROWS = 16  # of a Parquet file that are decoded at once
+BYTES_OF_DATASETS, PATH_OF_DATASETS = ".bytes", ".path"
+"""What the fields are called in which the library datasets has an image: either holds it, and the other may be null."""
 
 
 class ItemReader:
@@ -41,8 +42,8 @@ class ItemReader:
             if item.column is not None:
                 return self._from_parquet(item)
             return self._from_tar(item) if item.size >= 0 else self._from_file(Path(item.file), item.key)
-        except FileNotFoundError:
-            raise ImageMissingError(f"there is no file {item.file}") from None
+        except FileNotFoundError as error:
+            raise ImageMissingError(f"there is no file {error.filename or item.file}") from None
         except OSError as error:
             raise ImageError(f"{item.key} cannot be read: {error.strerror or one_line(error)}") from None
 
@@ -62,7 +63,7 @@ class ItemReader:
         wanted = min(item.size, self._most + 1)
         data = file.read(wanted)
         if len(data) < wanted:
-            raise ImageError(f"{item.key} cannot be read: {item.file} has become shorter")
+            raise ImageError(f"{item.key} cannot be read: {item.file} ends before it does")
         return data
 
     def _from_parquet(self, item: Item) -> bytes:
@@ -120,15 +121,27 @@ class _Rows:
 
     def _from(self, row: int, column: str) -> Iterator[bytes | str | None]:
         first, groups = 0, self._source.metadata.num_row_groups
+        columns = [column, _path_beside(column)] if column.endswith(BYTES_OF_DATASETS) else [column]
         for group in range(groups):
             count = self._source.metadata.row_group(group).num_rows
             if first + count > row:
                 skipped = row - first
-                for batch in self._source.iter_batches(ROWS, row_groups=range(group, groups), columns=[column]):
-                    values = batch.column(0)
-                    if pa.types.is_struct(values.type):
-                        values = pc.struct_field(values, column.split(".")[1:])
-                    yield from values[skipped:].to_pylist() if skipped < len(values) else []
-                    skipped = max(0, skipped - len(values))
+                for batch in self._source.iter_batches(ROWS, row_groups=range(group, groups), columns=columns):
+                    for value in batch.slice(skipped).column(0).to_pylist():
+                        yield _image_in(value, column)
+                    skipped = max(0, skipped - len(batch))
                 return
             first += count
+
+
+def _path_beside(column: str) -> str:
+    return column.removesuffix(BYTES_OF_DATASETS) + PATH_OF_DATASETS
+
+
+def _image_in(value: Any, column: str) -> bytes | str | None:
+    """The image or path in a row of the column, or in a struct that has the column as its field."""
+    if isinstance(value, dict):
+        inner = value.get(column.partition(".")[2])
+        value = value.get(PATH_OF_DATASETS[1:]) if inner is None else inner
+    found: bytes | str | None = value
+    return found

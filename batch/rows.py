@@ -17,6 +17,7 @@ from onnxplain.runtime.images.loading import UNNAMED
 from onnxplain.runtime.outcome import Outcome
 from onnxplain.runtime.summary import about_image, about_map
 
+from .items import valid_text
 from .settings import Settings
 
 NUMBER = "number"
@@ -176,7 +177,7 @@ def describe(metadata: Metadata, settings: Settings) -> dict[str, Any]:
 
 
 def _message(error: OnnxplainError | None, row: Row) -> str | None:
-    return None if error is None else str(error).replace(UNNAMED, row.key, 1)
+    return None if error is None else valid_text(str(error).replace(UNNAMED, row.key, 1))
 
 
 def _box(sides: Sequence[int] | None) -> dict[str, int] | None:

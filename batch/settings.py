@@ -81,7 +81,7 @@ def settings_of(
         stored_digest(artifact) or file_digest(artifact),
         call.key,
         resolve_target(target, metadata.labels),
-        top_k,
+        min(top_k, len(metadata.labels)),
         max_pixels,
         maps,
         thumbnails,

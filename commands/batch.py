@@ -1,6 +1,7 @@
 """The command batch: many images to a folder of Parquet files."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def batch(
     sample: Annotated[int | None, Option(metavar="N", min=1, help="Take N images at random, always the same.")] = None,
     maps: Annotated[bool, Option("--maps", help="Write the map over the model's input as well.")] = False,
     thumbnails: Annotated[
-        int | None, Option(metavar="PIXELS", min=16, help="Write the overlay as a JPEG of that size as well.")
+        int | None, Option(metavar="PIXELS", min=16, max=8192, help="Write the overlay as a JPEG of that size as well.")
     ] = None,
     jobs: Annotated[
         int | None,
@@ -108,6 +109,8 @@ def batch(
         from onnxplain.batch import Opening, Output, explain_here, explain_in_processes, settings_of
     from onnxplain.commands.batch_inputs import chosen, find_items
 
+    if ray is not None and not is_address(ray):
+        raise OnnxplainError(f"`ray` must be auto, local, HOST:PORT or ray://HOST:PORT, got {ray!r}")
     console = display.make_console(quiet or as_json)
     with console.status(f"loading {artifact}"), reporting.warnings_shown():
         explainer = options.open(artifact, 1)
@@ -150,6 +153,7 @@ def batch(
                     for number in done if left else ():
                         finished(shards[number].images)
             except KeyboardInterrupt:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # no more than the end of the program is left to interrupt
                 reporting.print_error("interrupted; the same command goes on where it was")
                 raise typer.Exit(130) from None
         seconds = time.monotonic() - started

@@ -72,8 +72,16 @@ def chosen(items: "Iterable[Item]", limit: int | None, sample: int | None) -> "I
     if limit is not None and sample is not None:
         raise OnnxplainError("--limit and --sample exclude each other; give one of them")
     if sample is not None:
-        return heapq.nsmallest(sample, items, lambda item: hashlib.sha256(item.key.encode()).digest())
-    return islice(items, limit)
+        return heapq.nsmallest(sample, _distinct(items), lambda item: hashlib.sha256(item.key.encode()).digest())
+    return items if limit is None else islice(_distinct(items), limit)
+
+
+def _distinct(items: "Iterable[Item]") -> "Iterator[Item]":
+    seen = set()
+    for item in items:
+        if item not in seen:
+            seen.add(item)
+            yield item
 
 
 def _matching(text: str) -> list[Path]:

@@ -13,6 +13,8 @@ from onnxplain.contract.validation import is_count
 
 from ..files import check_file
 
+MOST_THREADS = 1024
+
 
 class Artifact(Protocol):
     """An open artifact. Safe to use from several threads."""
@@ -44,8 +46,10 @@ class Artifact(Protocol):
 
 def check_arguments(path: Path, threads: int | None) -> None:
     """Raise OnnxplainError unless there is such a file, and the number of threads is valid."""
-    if threads is not None and not is_count(threads):
-        raise OnnxplainError(f"`threads` must be an integer of at least 1, or None for all cores, got {threads!r}")
+    if threads is not None and not (is_count(threads) and threads <= MOST_THREADS):
+        raise OnnxplainError(
+            f"`threads` must be an integer from 1 to {MOST_THREADS}, or None for all cores, got {threads!r}"
+        )
     missing = f"there is no artifact {path}; the command export writes one, or export_model in Python"
     check_file(path, "an artifact", missing, ArtifactError)
 

@@ -1,6 +1,7 @@
 """What the command batch takes as images, and what it reads of them."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -91,11 +92,11 @@ def test_a_damaged_shard_has_an_item_that_says_so(contents):
     *right, wrong = items_in_tar(Path("shard.tar"))
     assert wrong.key == "shard.tar" and "it has no end" in wrong.error
     assert list(read_all(right).values()) == list(contents.values())[:3]
-    with pytest.raises(ImageError, match=r"shard\.tar cannot be read"):
+    with pytest.raises(ImageError, match=r"shard\.tar could not be listed"):
         ItemReader(MOST).read(wrong)
     Path("shard.tar").write_bytes(data[: right[-1].place + 10])
     assert [item.key for item in items_in_tar(Path("shard.tar"))][-1] == "shard.tar"
-    with pytest.raises(ImageError, match="shorter"):
+    with pytest.raises(ImageError, match=r"shard\.tar ends before it does"):
         ItemReader(MOST).read(right[-1])
 
 
@@ -124,13 +125,48 @@ def test_parquet_with_paths(contents):
     assert list(read_all(items_in_parquet(Path("p.parquet"), None, None)).values()) == list(contents.values())
 
 
+def test_parquet_as_the_library_datasets_writes_it(contents):
+    """Some images are in the file, others beside it; and columns may be lists of values with numbers in them."""
+    names, data = list(contents), list(contents.values())
+    images = [
+        {"bytes": None if row % 2 else data[row], "path": f"images/{name}" if row % 2 else "elsewhere.png"}
+        for row, name in enumerate(names)
+    ]
+    pq.write_table(pa.table({"image": images}), "a.parquet", row_group_size=7)
+    assert list(read_all(items_in_parquet(Path("a.parquet"), None, None)).values()) == data
+    pq.write_table(pa.table({"jpg": pa.array(data).dictionary_encode(), "n": range(len(data))}), "d.parquet")
+    assert list(read_all(items_in_parquet(Path("d.parquet"), None, None)).values()) == data
+    pq.write_table(pa.table({"path": ["images/00.png", "nope.png"]}), "p.parquet")
+    [_, missing] = items_in_parquet(Path("p.parquet"), None, None)
+    with pytest.raises(ImageError, match=r"there is no file /.*/nope\.png"):
+        ItemReader(MOST).read(missing)
+
+
+def test_names_that_are_not_utf_8(contents):
+    name = os.fsdecode(b"b\xff.png")
+    Path("odd").mkdir()
+    Path("odd", name).write_bytes(contents["00.png"])
+    write_tar("odd/odd.tar", {name: contents["01.png"]})
+    damaged = os.fsdecode(b"odd/\xff.tar")
+    Path(damaged).write_bytes(b"no tar file")
+    items = list(find_items(["odd", "odd/odd.tar", damaged], False, None, None))
+    assert [item.key for item in items] == ["odd/b\\udcff.png", "odd/odd.tar/b\\udcff.png", "odd/\\udcff.tar"]
+    items = items_of(table_of(items))
+    assert list(read_all(items[:2]).values()) == [contents["00.png"], contents["01.png"]]
+    with pytest.raises(ImageError, match=r"odd/\\udcff\.tar could not be listed"):
+        ItemReader(MOST).read(items[2])
+
+
 @pytest.mark.parametrize(
     ("columns", "given", "message"),
     [
         ({"x": [b"1"], "y": [b"1"]}, {}, "which column holds the images"),
-        ({"x": [1]}, {}, "it has none"),
+        ({"x": [1]}, {}, "has no column of bytes or texts"),
         ({"x": [b"1"]}, {"column": "z"}, "no column of bytes or texts 'z'"),
         ({"x": [b"1"]}, {"key": "z"}, "no column 'z'"),
+        ({"x": [1]}, {"column": "x"}, "has no column of bytes or texts"),
+        ({"x": [b"1"]}, {"key": "x"}, "rows are named by texts or whole numbers, and column x holds binary"),
+        ({"x": [b"1", b"2"], "k": ["a", None]}, {"key": "k"}, "column k is empty in row 1"),
     ],
 )
 def test_columns_that_are_not_there(folder, columns, given, message):
@@ -149,7 +185,7 @@ def test_rows_that_cannot_be_read(folder):
     assert reader.read(third) == b"third"
     Path("n.parquet").write_bytes(b"PAR1 what is this PAR1")
     (damaged,) = items_in_parquet(Path("n.parquet"), None, None)
-    with pytest.raises(ImageError, match="cannot be read as a Parquet file"):
+    with pytest.raises(ImageError, match="could not be listed as a Parquet file"):
         ItemReader(MOST).read(damaged)
     with pytest.raises(ImageError, match="cannot be read as a Parquet file"):
         ItemReader(MOST).read(first)
@@ -184,6 +220,19 @@ def test_items_are_kept_as_they_are(folder):
     shards = output.shards()
     assert [(shard.number, shard.images) for shard in shards] == [(0, 3), (1, 1), (2, 1)]
     assert [item for shard in shards for item in shard.items()] == [*items, Item("new", "/new")]
+    output.add(items, 3)  # nothing
+    assert len(output.shards()) == 3
+    for other in (Item("a", "/b"), Item("b.tar/c", "/b.tar", 1024, 10), Item("b.tar/c", "/b.tar", 512, 11)):
+        with pytest.raises(OnnxplainError, match=rf"has a row of {other.key}, which then was another image"):
+            output.add([other], 3)
+    (Path("out") / "part-000000.parquet").touch()
+    plan = Path("out/_inputs/000000.parquet")
+    for change, message in ((lambda: plan.write_bytes(b"x"), "is damaged"), (lambda: plan.unlink(), "is gone")):
+        change()
+        Path("out/_inputs/000002.parquet").unlink(missing_ok=True)
+        with pytest.raises(OnnxplainError, match=rf"_inputs.*, which says what the rows are of, {message}"):
+            output.add(items, 3)
+    (Path("out") / "part-000000.parquet").unlink()
     with pytest.raises(OnnxplainError, match="two images are called z"):
         output.add([Item("z", "/1"), Item("z", "/2")], 3)
 
@@ -191,6 +240,7 @@ def test_items_are_kept_as_they_are(folder):
 def test_the_first_and_some():
     items = [Item(str(number), "") for number in range(100)]
     assert list(chosen(items, 3, None)) == items[:3]
-    some = list(chosen(items, None, 10))
+    assert list(chosen(items[:2] * 2 + items, 3, None)) == items[:3]
+    some = list(chosen(items * 2, None, 10))
     assert len(set(some)) == 10 and some == list(chosen(items[::-1], None, 10))
     assert len(set(some) - set(chosen([*items, Item("100", "")], None, 10))) <= 1

@@ -1,5 +1,6 @@
 """On Ray: the same files as without, and ExplainBatch in a pipeline of one's own."""
 
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,6 +54,20 @@ def test_an_error_of_a_worker_is_told(folder, cluster):
             list(explain_on_ray(gone, Opening("cpu"), output.folder, output.left(), 1, LOCAL))
 
 
+def test_there_is_no_cluster(folder, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for given, message in (
+            (address, f"there is no Ray cluster at {address}: Connection refused"),
+            (f"ray://{address}", f"there is no Ray cluster at ray://{address}: Connection refused"),
+            ("here", "--ray must be auto, local, HOST:PORT or ray://HOST:PORT, got 'here'"),
+        ):
+            done = run("batch", ARTIFACT, "images", "--output", "out", f"--ray={given}")
+            assert (done.exit_code, message in done.output) == (2, True), done.output
+
+
 def explained(batch, **arguments):
     from onnxplain.ray import ExplainBatch
 
@@ -95,6 +110,8 @@ def test_bad_images_have_an_error(folder):
         (["path"], {"column": "x"}, "no column x with images, but path"),
         (["path", "label"], {}, "has a column label already"),
         (["path"], {"target": "x"}, "there is no label 'x'"),
+        (["path"], {"target": [0, 1]}, r"explains one class of each image, got \[0, 1\]"),
+        (["path"], {"threads": 0}, "`threads` must be an integer from 1"),
         (["path"], {"method": "x"}, "there is no method"),
     ],
 )

@@ -129,9 +129,9 @@ def test_devices(artifact, monkeypatch):
         OnnxplainError, match=f"there is no device 'tpu'; there are: auto, {', '.join(sorted(DEVICES))}"
     ):
         Explainer(artifact, device="tpu")
-    for threads in (0, 1.5, "2", True):
+    for threads in (0, 1.5, "2", True, 1025):
         with pytest.raises(
-            OnnxplainError, match=f"`threads` must be an integer of at least 1, or None for all cores, got {threads!r}"
+            OnnxplainError, match=f"`threads` must be an integer from 1 to 1024, or None for all cores, got {threads!r}"
         ):
             Explainer(artifact, threads=threads)
 
