@@ -132,9 +132,9 @@ class _ImpatientProtocol(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:  # it did not come in time
+        if self.conn.their_state is h11.SEND_BODY:  # the rest of the body did not come in time
             self.transport.close()
+        super().on_response_complete()  # which may begin with the next request
         self._watch()
 
     def pause_writing(self) -> None:

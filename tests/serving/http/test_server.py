@@ -99,6 +99,21 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
+def test_a_connection_outlives_refusals():
+    """Though the client sends the next request as soon as it has the answer, maybe before the service is done."""
+    whole = request("POST", "/nowhere", b"x" * 300_000, connection="keep-alive")
+    with serving(DEMO) as (_, port), socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(200):
+            connection.sendall(whole)
+            answer = b""
+            while not answer.endswith(b'{"error": "there is nothing at this address"}'):
+                part = connection.recv(2**16)
+                assert part, answer
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 404")
+
+
 def slow_reader(port):
     """A connection whose client has read but the beginning of an answer of 17 MB, and that beginning."""
     file = io.BytesIO()
