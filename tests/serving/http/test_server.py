@@ -232,6 +232,11 @@ def test_a_stop_ends_after_its_time():
         connection.close()
 
 
+def test_answers_are_sent_without_delay():
+    with listen("127.0.0.1", 0) as taken:
+        assert taken.proto == socket.IPPROTO_TCP  # what asyncio looks at; connections have it from here
+
+
 def test_an_address_that_cannot_be_had():
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
