@@ -230,7 +230,7 @@ def test_threads_and_devices(exported, monkeypatch):
         Explainer(case.path, "cuda", trust=True)
     with pytest.raises(OnnxplainError, match="there is no device 'tpu'; there are: auto, cpu, cuda"):
         Explainer(case.path, "tpu")
-    with pytest.raises(OnnxplainError, match="`threads` must be an integer of at least 1"):
+    with pytest.raises(OnnxplainError, match="`threads` must be an integer from 1 to 1024"):
         Explainer(case.path, threads=0)
 
 
