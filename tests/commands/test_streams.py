@@ -45,7 +45,11 @@ cli.app(["slow"])
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_told_to_end_it_cleans_up(number, tmp_path):
-    with subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, cwd=tmp_path) as process:
+    def heed() -> None:
+        signal.signal(number, signal.SIG_DFL)  # which the tests' own process may ignore, under nohup
+
+    command = [sys.executable, "-c", SLOW]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, preexec_fn=heed) as process:
         process.stdout.readline()
         assert any(item.name.startswith(UNFINISHED) for item in tmp_path.iterdir())
         process.send_signal(number)
