@@ -8,6 +8,7 @@ that die.
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,13 +97,14 @@ def on_ray(models: Mapping[str, Model], replicas: int, limits: Limits) -> Iterat
     try:
         serve.start(proxy_location="Disabled", logging_config=QUIET)
         handles = {}
-        for model in models.values():
+        for number, model in enumerate(models.values()):
             deployment = serve.deployment(
                 max_ongoing_requests=2 * TOGETHER, num_replicas=replicas, ray_actor_options={"num_cpus": threads}
             )(Replica)
             bound = deployment.bind(str(Path(model.artifact).absolute()), threads, limits.pixels)
             try:
-                handles[model.name] = serve.run(bound, name=model.name, route_prefix=None, logging_config=QUIET)
+                name = f"{number}_{re.sub('[^A-Za-z0-9]', '_', model.name)}"  # any other, and Ray may wait without end
+                handles[model.name] = serve.run(bound, name=name, route_prefix=None, logging_config=QUIET)
             except RuntimeError as error:
                 raise OnnxplainError(f"Ray Serve cannot start model {model.name}: {one_line(error)}") from None
         yield OnRay(models, handles)

@@ -25,6 +25,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         OnnxplainError: If it cannot be had.
     """
+    if not host:  # which the system takes for all addresses
+        raise OnnxplainError("`host` is empty; give an address such as 127.0.0.1, or 0.0.0.0 for all of this machine")
     # asyncio sends without delay on sockets that say they are TCP; otherwise each answer would take 40 ms longer
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -109,7 +109,7 @@ class Service:
         for place, outcome in enumerate(outcomes):
             if outcome.error is not None:
                 error = from_error(outcome.error)
-                error.message = error.message if len(questions) == 1 else f"image {place}: {error.message}"
+                error.message = error.message if len(questions) == 1 else f"the image at index {place}: {error.message}"
                 raise error
             self.metrics.explained(model.name, outcome.value.together)
             answers.append(outcome.value)

@@ -104,7 +104,7 @@ def test_what_v1_refuses(client, body, part):
 
 def test_one_bad_image_is_named(client):
     asked = {"instances": [*INSTANCES, {"b64": base64.b64encode(IMAGES[0][:200]).decode()}]}
-    assert refusal(client.post("/v1/models/demo:explain", json=asked)).startswith("image 2: ")
+    assert refusal(client.post("/v1/models/demo:explain", json=asked)).startswith("the image at index 2: ")
 
 
 def test_too_many_images(client):

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -22,13 +24,16 @@ from tests.helpers.service import DEMO, ROOT, SCENES
 
 pytest.importorskip("ray", reason="the service needs onnxplain[ray]")
 IMAGES = [(SCENES / f"scene-{seed}.png").read_bytes() for seed in range(4)]
+OTHER = "un petit modèle"  # Ray's own names must be ASCII
 
 
 @pytest.fixture(scope="module")
 def served(artifact, tmp_path_factory):
     """The command with two models: the process, its port and its log."""
-    log = tmp_path_factory.mktemp("serve") / "log"
-    command = [sys.executable, "-u", "cli.py", "serve", str(DEMO), str(artifact), "--port", "0"]
+    folder = tmp_path_factory.mktemp("serve")
+    log, other = folder / "log", folder / f"{OTHER}.onnx"
+    shutil.copy(artifact, other)
+    command = [sys.executable, "-u", "cli.py", "serve", str(DEMO), str(other), "--port", "0"]
     with log.open("w") as errors:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
@@ -51,7 +56,7 @@ def ask(port, path="/explain?model=demo", body=IMAGES[0]):
 
 
 def replica_of(model):
-    """The process of a model's only replica, as Ray names it."""
+    """The process of the only replica of a model, given as Ray names it."""
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if status.read_bytes().startswith(f"ray::ServeReplica:{model}:".encode()):
@@ -81,10 +86,10 @@ def test_questions_that_come_together_are_answered_as_if_alone(served):
 
 def test_both_models_answer(served, artifact):
     _, port, _ = served
-    assert ask(port, "/v1/models", None) == (200, {"models": ["demo", "tiny"]})
-    for name, path in (("demo", DEMO), ("tiny", artifact)):
-        status, document = ask(port, f"/explain?model={name}&map=input&method=rollout")
-        assert (status, document["artifact"]) == (200, path.name)
+    assert ask(port, "/v1/models", None) == (200, {"models": ["demo", OTHER]})
+    for name, path in (("demo", DEMO), (OTHER, artifact)):
+        status, document = ask(port, f"/explain?model={quote(name)}&map=input&method=rollout")
+        assert (status, document["artifact"]) == (200, f"{name}.onnx")
         expected = Explainer(path, "cpu", threads=1).explain(IMAGES[0], method="rollout")
         assert document["explanations"][0]["map"]["shape"] == list(expected.input_heatmap.shape)
 
@@ -109,14 +114,14 @@ def test_hostile_requests_cause_no_error_of_the_service(served):
 
 def test_a_replica_that_dies_is_replaced(served):
     _, port, log = served
-    process = replica_of("demo")
+    process = replica_of("0_demo")
     assert process is not None
     os.kill(process, signal.SIGKILL)
     statuses, end = [], time.monotonic() + 60
     while statuses[-3:] != [200] * 3 and time.monotonic() < end:
         statuses.append(ask(port)[0])
     assert set(statuses) <= {200, 503} and statuses[-3:] == [200] * 3, statuses
-    assert replica_of("demo") not in (None, process)
+    assert replica_of("0_demo") not in (None, process)
     assert "Traceback" not in log.read_text()
 
 
@@ -125,7 +130,7 @@ def test_a_stop_ends_all_of_it(served):
     assert ask(port)[0] == 200
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
-    assert replica_of("demo") is replica_of("tiny") is None
+    assert replica_of("0_demo") is replica_of("1_un_petit_mod_le") is None
     assert log.read_text() == ""
 
 

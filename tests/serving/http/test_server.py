@@ -249,3 +249,5 @@ def test_an_address_that_cannot_be_had():
     for host in ("no.such.host.invalid", "300.1.1.1"):
         with pytest.raises(OnnxplainError, match=f"cannot listen on {host}"):
             listen(host, 0)
+    with pytest.raises(OnnxplainError, match="`host` is empty"):
+        listen("", 0)
