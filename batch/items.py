@@ -145,7 +145,7 @@ def items_in_parquet(path: Path, column: str | None, key: str | None) -> Iterato
             keys = None
             if key is not None:
                 keys = _keys(path, key, file)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeError, pa.ArrowException) as error:  # the second where the path is not UTF-8
         why = f"{path} could not be listed as a Parquet file: {one_line(error)}"
         yield Item(str(path), str(path.absolute()), error=why)
         return

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from onnxplain.contract.errors import OnnxplainError, one_line
 
-from .items import SCHEMA, SOURCE, Item, items_of, table_of
+from .items import SCHEMA, SOURCE, Item, items_of, table_of, valid_text
 from .journal import count_begun
 from .settings import Settings
 
@@ -99,6 +99,8 @@ class Output:
             OnnxplainError: If it cannot be made, is of other settings or holds other files, or another process writes
                 into it.
         """
+        if valid_text(str(self.folder)) != str(self.folder):
+            raise OnnxplainError(f"pyarrow cannot write into {self.folder}, which is not UTF-8; give another `output`")
         if not self._settings.exists():
             with suppress(FileNotFoundError, NotADirectoryError):
                 if any(not item.name.startswith((".", "_")) for item in self.folder.iterdir()):

@@ -19,6 +19,7 @@ from onnxplain.batch.items import Item
 from onnxplain.batch.journal import Journal
 from onnxplain.batch.rows import RowFormat
 from onnxplain.batch.worker import Worker
+from onnxplain.contract.errors import OnnxplainError
 from onnxplain.demo import ARTIFACT
 from onnxplain.runtime import Explainer, pipeline
 from onnxplain.runtime.explanation import TOP_K
@@ -259,6 +260,13 @@ def test_a_folder_of_other_things_is_left_alone(folder):
     Path("out/letter.txt").write_text("dear")
     assert "holds other files" in batch(status=2).stderr
     assert [path.name for path in Path("out").iterdir()] == ["letter.txt"]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(folder):
+    there = Output(Path("out\udcff"))
+    with pytest.raises(OnnxplainError, match="which is not UTF-8"), there.begun(settings_of_output(None)):
+        pass
+    assert not there.folder.exists()
 
 
 def test_the_disk_is_full(folder):

@@ -149,12 +149,21 @@ def test_names_that_are_not_utf_8(contents):
     write_tar("odd/odd.tar", {name: contents["01.png"]})
     damaged = os.fsdecode(b"odd/\xff.tar")
     Path(damaged).write_bytes(b"no tar file")
-    items = list(find_items(["odd", "odd/odd.tar", damaged], False, None, None))
-    assert [item.key for item in items] == ["odd/b\\udcff.png", "odd/odd.tar/b\\udcff.png", "odd/\\udcff.tar"]
+    table = os.fsdecode(b"odd/\xff.parquet")  # pyarrow cannot open it by that name
+    pq.write_table(pa.table({"bytes": [contents["02.png"]]}), "odd/whole.parquet")
+    Path("odd/whole.parquet").rename(table)
+    items = list(find_items(["odd", "odd/odd.tar", damaged, table], False, None, None))
+    assert [item.key for item in items] == [
+        "odd/b\\udcff.png",
+        "odd/odd.tar/b\\udcff.png",
+        "odd/\\udcff.tar",
+        "odd/\\udcff.parquet",
+    ]
     items = items_of(table_of(items))
     assert list(read_all(items[:2]).values()) == [contents["00.png"], contents["01.png"]]
-    with pytest.raises(ImageError, match=r"odd/\\udcff\.tar could not be listed"):
-        ItemReader(MOST).read(items[2])
+    for item in items[2:]:
+        with pytest.raises(ImageError, match=r"odd/\\udcff\.(tar|parquet) could not be listed"):
+            ItemReader(MOST).read(item)
 
 
 @pytest.mark.parametrize(
