@@ -22,7 +22,7 @@ def read_models(artifacts: Sequence[Path]) -> dict[str, Model]:
         name = path.name.removesuffix(path.suffix)
         if name in models:
             raise OnnxplainError(f"two artifacts would be the model {name}; rename one")
-        if not name or set(name) & set("/:?#%"):
+        if not name or not name.isprintable() or set(name) & set("/:?#%"):
             raise OnnxplainError(f"{path} cannot be a model's name in an address; rename it")
         if path.is_file() and format_of(path) != "onnx":
             raise OnnxplainError(f"{path} is not served; export it as a .onnx file")

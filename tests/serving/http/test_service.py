@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from onnxplain.contract.errors import RunError
+from onnxplain.contract.errors import OnnxplainError, RunError
 from onnxplain.runtime import Explainer
 from onnxplain.runtime.outcome import Outcome
 from onnxplain.serving.http.answering import answer_all, open_explainer
 from onnxplain.serving.http.application import build_application
 from onnxplain.serving.http.limits import Limits
+from onnxplain.serving.http.models import read_models
 from onnxplain.serving.http.questions import Answer, Question, UnavailableError
 from onnxplain.serving.http.service import Service
 from tests.helpers.service import DEMO, SCENES, client_of, in_process, make_service
@@ -250,3 +251,11 @@ def test_what_all_ask_in_vain_is_each_ones_error():
     explainer = open_explainer(str(DEMO), 1, 2**24)
     found = answer_all(explainer, [Question(IMAGES[0], ("nowhere",)), Question(IMAGES[0], ("legrad",))])
     assert "there is no method" in str(found[0].error) and found[1].error is None
+
+
+@pytest.mark.parametrize("name", ["a:b", "100%", "\udcff", "line\n"])
+def test_files_whose_names_cannot_be_models(name, tmp_path):
+    path = tmp_path / f"{name}.onnx"
+    path.symlink_to(DEMO)
+    with pytest.raises(OnnxplainError, match=r"\.onnx cannot be a model's name in an address"):
+        read_models([path])
