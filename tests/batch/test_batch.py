@@ -150,6 +150,48 @@ def test_an_image_that_ends_processes_is_given_up(folder):
             np.testing.assert_allclose(row["tokens"], before["tokens"], atol=2e-3)
 
 
+KILLER = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT.parent)!r})
+from onnxplain.cli import app
+from onnxplain.runtime import pipeline
+
+explanations = pipeline.explanations
+
+def killing(artifact, image, *rest):
+    if image.image.size == (97, 31):
+        os._exit(9)
+    return explanations(artifact, image, *rest)
+
+pipeline.explanations = killing
+app()
+"""
+
+
+def test_an_image_that_ends_each_process_is_found(folder):
+    Path("images/12.png").unlink()
+    Image.new("RGB", (97, 31)).save("images/12.png")
+    command = "batch", ARTIFACT, "images", "--output", "out", "--shard-size", "24", "--limit", "24"
+    statuses = [
+        subprocess.run([sys.executable, "-c", KILLER, *map(str, command)], capture_output=True).returncode
+        for _ in range(3)
+    ]
+    assert statuses == [9, 9, 2]
+    assert [(Path(row["key"]).name, row["error_kind"]) for row in rows() if row["error"]] == [
+        ("12.png", "process ended")
+    ]
+
+
+def test_a_shard_that_is_finished_is_not_computed_again(folder):
+    batch()
+    output = Output(Path("out"))
+    before = parts()
+    with computed() as counts:
+        worker = Worker(settings_of_output(None), Opening("cpu"), output.folder)
+        assert all(worker.explain(shard) for shard in output.shards())  # as Ray does where a result was lost
+    assert not counts and parts() == before
+
+
 def test_bad_images_have_rows(folder):
     names = sorted(path.name for path in Path("images").iterdir())
     Path("images/00.png").unlink()

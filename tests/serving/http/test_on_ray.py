@@ -24,7 +24,8 @@ from tests.helpers.service import DEMO, ROOT, SCENES
 
 pytest.importorskip("ray", reason="the service needs onnxplain[ray]")
 IMAGES = [(SCENES / f"scene-{seed}.png").read_bytes() for seed in range(4)]
-OTHER = "un petit modèle"  # Ray's own names must be ASCII
+OTHER = f"modèle {os.getpid()}"  # unlike any in other services here; Ray's own names must be ASCII
+OTHER_ON_RAY = f"1_mod_le_{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +115,14 @@ def test_hostile_requests_cause_no_error_of_the_service(served):
 
 def test_a_replica_that_dies_is_replaced(served):
     _, port, log = served
-    process = replica_of("0_demo")
+    process = replica_of(OTHER_ON_RAY)
     assert process is not None
     os.kill(process, signal.SIGKILL)
     statuses, end = [], time.monotonic() + 60
     while statuses[-3:] != [200] * 3 and time.monotonic() < end:
-        statuses.append(ask(port)[0])
+        statuses.append(ask(port, f"/explain?model={quote(OTHER)}")[0])
     assert set(statuses) <= {200, 503} and statuses[-3:] == [200] * 3, statuses
-    assert replica_of("0_demo") not in (None, process)
+    assert replica_of(OTHER_ON_RAY) not in (None, process)
     assert "Traceback" not in log.read_text()
 
 
@@ -130,7 +131,7 @@ def test_a_stop_ends_all_of_it(served):
     assert ask(port)[0] == 200
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
-    assert replica_of("0_demo") is replica_of("1_un_petit_mod_le") is None
+    assert replica_of(OTHER_ON_RAY) is None
     assert log.read_text() == ""
 
 
