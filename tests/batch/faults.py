@@ -24,6 +24,7 @@ from PIL import Image
 
 from onnxplain.demo import ARTIFACT
 from onnxplain.demo.scenes import scene
+from tests.helpers.processes import descendants
 
 ROOT = Path(__file__).parents[2]
 COUNTING = Path(__file__).parent / "counting"
@@ -50,24 +51,6 @@ def write_images(folder: Path, count: int, bad: float, chance: random.Random) ->
         if path.name in damaged:
             path.write_bytes(path.read_bytes()[: chance.randrange(60, 2000)])
     return damaged
-
-
-def descendants(process: int) -> list[tuple[int, str]]:
-    """(number, title) of all processes below one."""
-    parents, titles = {}, {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            try:
-                stat, title = (path / "stat").read_text(), (path / "cmdline").read_bytes()
-            except OSError:
-                continue
-            parents[int(path.name)] = int(stat.rpartition(")")[2].split()[1])
-            titles[int(path.name)] = title.replace(b"\0", b" ").decode(errors="replace")
-    found, last = [], {process}
-    while last:
-        last = {number for number, parent in parents.items() if parent in last}
-        found += [(number, titles[number]) for number in sorted(last)]
-    return found
 
 
 def find_victim(driver: int, victim: str, chance: random.Random) -> int | None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from onnxplain.batch import Opening, Output, settings_of
+from onnxplain.batch import Opening, Output, local, settings_of
 from onnxplain.batch.items import Item
 from onnxplain.batch.journal import Journal
 from onnxplain.batch.rows import RowFormat
@@ -66,6 +66,7 @@ def test_rows_say_what_explain_says(folder):
         assert row["digest"] == hashlib.sha256(Path(row["key"]).read_bytes()).hexdigest()
         assert (row["target"], row["label"], row["error"], row["error_kind"]) == (4, "four", None, None)
         assert row["score"] == pytest.approx(right.score, rel=1e-5)
+        assert row["scale"] == pytest.approx(max(np.abs(right.tokens).max(), right.input_heatmap.max()), rel=1e-4)
         assert row["probability"] == pytest.approx(right.probability, rel=1e-5)
         assert [each["index"] for each in row["predictions"]] == [index for index, _, _ in right.predictions]
         assert [each["label"] for each in row["predictions"]] == [label for _, label, _ in right.predictions]
@@ -190,6 +191,20 @@ def test_a_shard_that_is_finished_is_not_computed_again(folder):
         worker = Worker(settings_of_output(None), Opening("cpu"), output.folder)
         assert all(worker.explain(shard) for shard in output.shards())  # as Ray does where a result was lost
     assert not counts and parts() == before
+
+
+def test_journals_of_finished_shards_are_removed(folder):
+    batch()
+    schema = RowFormat(Explainer(ARTIFACT).metadata, settings_of_output(None)).journal_schema
+    Journal(Path("out/_unfinished"), 1, schema).begin(3)  # of a process that was killed when it had written the shard
+    batch()
+    assert not list(Path("out/_unfinished").iterdir())
+
+
+def test_processes_that_end_again_and_again(folder, monkeypatch, capfd):
+    monkeypatch.setattr(local, "_start", int)  # which raises, so that each process ends before its first shard
+    assert "the processes are ended again and again" in batch("--jobs", 2, status=2).stderr
+    batch()
 
 
 def test_bad_images_have_rows(folder):

@@ -211,6 +211,8 @@ def test_what_is_no_image_file(folder):
             ItemReader(MOST).read(Item(name, str(Path(name).absolute())))
     Path("large.png").write_bytes(bytes(2 * MOST))
     assert len(ItemReader(MOST).read(Item("large.png", str(Path("large.png").absolute())))) == MOST + 1
+    write_tar("large.tar", {"large.png": bytes(2 * MOST)})
+    assert len(ItemReader(MOST).read(next(items_in_tar(Path("large.tar"))))) == MOST + 1
 
 
 def test_items_are_kept_as_they_are(folder):

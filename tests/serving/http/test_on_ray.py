@@ -20,12 +20,12 @@ from onnxplain.runtime import Explainer
 from onnxplain.runtime.summary import about_map
 from tests.helpers.command_line import run
 from tests.helpers.hostile import requests, send
+from tests.helpers.processes import descendants
 from tests.helpers.service import DEMO, ROOT, SCENES
 
 pytest.importorskip("ray", reason="the service needs onnxplain[ray]")
 IMAGES = [(SCENES / f"scene-{seed}.png").read_bytes() for seed in range(4)]
-OTHER = f"modèle {os.getpid()}"  # unlike any in other services here; Ray's own names must be ASCII
-OTHER_ON_RAY = f"1_mod_le_{os.getpid()}"
+OTHER = "un petit modèle"  # Ray's own names must be ASCII
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +56,10 @@ def ask(port, path="/explain?model=demo", body=IMAGES[0]):
         connection.close()
 
 
-def replica_of(model):
-    """The process of the only replica of a model, given as Ray names it."""
-    for status in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if status.read_bytes().startswith(f"ray::ServeReplica:{model}:".encode()):
-                return int(status.parent.name)
-        except OSError:
-            continue
-    return None
+def replica(service, model):
+    """The process of the only replica of a model; None if there is none."""
+    title = f"ray::ServeReplica:{model}:"
+    return next((number for number, every in descendants(service.pid) if every.startswith(title)), None)
 
 
 def test_questions_that_come_together_are_answered_as_if_alone(served):
@@ -114,24 +109,25 @@ def test_hostile_requests_cause_no_error_of_the_service(served):
 
 
 def test_a_replica_that_dies_is_replaced(served):
-    _, port, log = served
-    process = replica_of(OTHER_ON_RAY)
-    assert process is not None
+    service, port, log = served
+    process = replica(service, "0_demo")
+    assert process is not None and replica(service, "1_un_petit_mod_le") is not None
     os.kill(process, signal.SIGKILL)
     statuses, end = [], time.monotonic() + 60
     while statuses[-3:] != [200] * 3 and time.monotonic() < end:
-        statuses.append(ask(port, f"/explain?model={quote(OTHER)}")[0])
+        statuses.append(ask(port)[0])
     assert set(statuses) <= {200, 503} and statuses[-3:] == [200] * 3, statuses
-    assert replica_of(OTHER_ON_RAY) not in (None, process)
+    assert replica(service, "0_demo") not in (None, process)
     assert "Traceback" not in log.read_text()
 
 
 def test_a_stop_ends_all_of_it(served):
     process, port, log = served
     assert ask(port)[0] == 200
+    replicas = replica(process, "0_demo"), replica(process, "1_un_petit_mod_le")
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
-    assert replica_of(OTHER_ON_RAY) is None
+    assert not any(Path(f"/proc/{number}").exists() for number in replicas)
     assert log.read_text() == ""
 
 
