@@ -15,7 +15,7 @@ from onnxplain.demo import ARTIFACT
 from tests.helpers.doc_blocks import ROOT
 from tests.helpers.processes import descendants
 
-COPIES = 20  # of each of the folder's images, so that there is time for a signal
+COPIES = 10  # of each of the folder's images, so that there is time for a signal
 
 
 @pytest.fixture
