@@ -13,7 +13,7 @@ import pytest
 
 from onnxplain.demo import ARTIFACT
 from tests.helpers.doc_blocks import ROOT
-from tests.helpers.processes import descendants
+from tests.helpers.processes import descendants, heed_signals
 
 COPIES = 10  # of each of the folder's images, so that there is time for a signal
 
@@ -31,7 +31,8 @@ def many(folder):
 def under_way():
     """The command when it explains, and its processes."""
     command = [sys.executable, ROOT / "cli.py", "batch", ARTIFACT, "images", "--output", "out", "--jobs", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as batch:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **streams, process_group=0, preexec_fn=heed_signals) as batch:
         end = time.monotonic() + 60
         while not any(path.stat().st_size for path in Path("out").glob("_unfinished/*.rows")):
             assert batch.poll() is None and time.monotonic() < end

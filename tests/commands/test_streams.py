@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from onnxplain.runtime.files import UNFINISHED
+from tests.helpers.processes import heed_signals
 from tests.helpers.tiny_artifact import build
 
 CLI = [sys.executable, "-c", "from onnxplain.cli import app; app()"]
@@ -45,11 +46,8 @@ cli.app(["slow"])
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_told_to_end_it_cleans_up(number, tmp_path):
-    def heed() -> None:
-        signal.signal(number, signal.SIG_DFL)  # which the tests' own process may ignore, under nohup
-
     command = [sys.executable, "-c", SLOW]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, preexec_fn=heed) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, preexec_fn=heed_signals) as process:
         process.stdout.readline()
         assert any(item.name.startswith(UNFINISHED) for item in tmp_path.iterdir())
         process.send_signal(number)

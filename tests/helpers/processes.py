@@ -1,5 +1,6 @@
-"""The processes that a process has started, and those that they have started."""
+"""Processes that tests start: what they heed, and which they start themselves."""
 
+import signal
 from pathlib import Path
 
 
@@ -19,3 +20,9 @@ def descendants(process: int) -> list[tuple[int, str]]:
         last = {number for number, parent in parents.items() if parent in last}
         found += [(number, titles[number]) for number in sorted(last)]
     return found
+
+
+def heed_signals() -> None:
+    """Have a new process (`preexec_fn`) heed signals that the tests' own may ignore, as under nohup or behind an &."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
